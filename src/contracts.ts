@@ -1,0 +1,289 @@
+/**
+ * Every interface between the rooms. Imports nothing; a room imports this file and itself.
+ *
+ * The alphabet is the flow: admit → batch → deliver. A request's good rows travel as one `Chunk`;
+ * chunks gather in a `Batch`; a batch is delivered and comes back as a `Delivery`. What happened is
+ * told to the `Ledger`. Outcomes are values; an exception is a bug.
+ */
+
+// ---------------------------------------------------------------- time and chance
+
+/** Time and chance, so that tests can own both. */
+export interface Clock {
+  /** Wall clock, epoch milliseconds. */
+  nowMs(): number;
+  /** Never goes back; for durations. Milliseconds, fractional. */
+  monotonicMs(): number;
+  /** Calls `task` once after `delayMs`; the answer cancels it. */
+  after(delayMs: number, task: () => void): () => void;
+  /** Uniform in [0, 1). */
+  random(): number;
+}
+
+/** Structured log. `fields` are flat; never pass a secret. */
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined>>;
+
+// ---------------------------------------------------------------- admit → batch
+
+/** How far a write got before it is answered, weakest first. */
+export type Ack = "memory" | "disk" | "clickhouse";
+
+/** `event`: the five documented fields, mapped by the INSERT. `row`: keys are the table's columns. */
+export type Shape = "event" | "row";
+
+/** Row counts by event type; empty for tables of shape `row`. */
+export type TypeCounts = ReadonlyMap<string, number>;
+
+/**
+ * The good rows of one request. `body` is NDJSON, each row one line that ends in `\n`; it is never
+ * changed, so it may be shared and cut without a copy.
+ */
+export interface Chunk {
+  readonly table: string;
+  readonly shape: Shape;
+  readonly rows: number;
+  readonly body: Uint8Array;
+  readonly types: TypeCounts;
+}
+
+/** What the intake says at once. `refused`: nothing of the chunk was taken. */
+export type Taken =
+  | { readonly kind: "taken"; readonly ticket: Ticket }
+  | {
+    readonly kind: "refused";
+    /** `full`: 429. `closed`: 503, stopping or paused. */
+    readonly why: "full" | "closed";
+    readonly reason: string;
+    readonly retryAfterS: number;
+  };
+
+/** Follows a taken chunk. One per request, never one per row. */
+export interface Ticket {
+  /** What is true already. */
+  readonly reached: Ack;
+  /**
+   * Resolves once every row's fate is known, with how many ended as dead letters; `null` when
+   * `waitMs` passed first.
+   */
+  settled(waitMs: number): Promise<{ readonly dead: number } | null>;
+}
+
+/** The mouth of the pipe: admit gives chunks to it. */
+export interface Intake {
+  take(chunk: Chunk): Taken;
+  /**
+   * Room for a body that is about to be read, so that bodies under way are bounded too. False: answer
+   * 429. Every granted reservation is given back with `release`.
+   */
+  reserve(bytes: number): boolean;
+  release(bytes: number): void;
+  /** Why writes are refused before their body is read, or null when they are taken. */
+  closed(): "stopping" | "paused" | null;
+}
+
+// ---------------------------------------------------------------- batch → deliver
+
+/** A sealed batch: it never changes again. `id` (UUIDv7) is the `insert_deduplication_token`. */
+export interface Batch {
+  readonly id: string;
+  readonly table: string;
+  readonly shape: Shape;
+  readonly rows: number;
+  /** Of `body`. */
+  readonly bytes: number;
+  readonly types: TypeCounts;
+  /** When its oldest row was taken, epoch milliseconds. */
+  readonly oldestMs: number;
+  /** NDJSON, the very rows of the INSERT; pieces in order, to be joined. */
+  readonly body: readonly Uint8Array[];
+  /** What was known of the table's columns when the batch was sealed (`Columns.fingerprint`). */
+  readonly fingerprint: string | null;
+}
+
+/** A row that ClickHouse refuses for good. */
+export interface DeadRow {
+  /** 0-based place in the batch. */
+  readonly index: number;
+  /** ClickHouse's exception code. */
+  readonly code: number;
+  readonly message: string;
+}
+
+/** What became of one attempt to deliver a whole batch. */
+export type Delivery =
+  /** Every row's fate is known: `rows - dead.length` are stored. */
+  | { readonly kind: "settled"; readonly dead: readonly DeadRow[]; readonly inserts: number }
+  /** The server could not take it now; says nothing about the rows. Try again. */
+  | Trouble & { readonly kind: "transient"; readonly retryAfterMs?: number }
+  /** The table cannot take it (missing, column dropped, no rights): hold and probe. */
+  | Trouble & { readonly kind: "table" };
+
+export interface Trouble {
+  /** ClickHouse's exception code, 0 where there is none (network, timeout, proxy). */
+  readonly code: number;
+  readonly message: string;
+}
+
+/** Takes a batch to ClickHouse. Retrying is the caller's work; progress within a batch is the sink's. */
+export interface Sink {
+  deliver(batch: Batch, signal: AbortSignal): Promise<Delivery>;
+}
+
+/** One INSERT of some rows of a batch. */
+export interface InsertRequest {
+  readonly table: string;
+  readonly shape: Shape;
+  readonly body: Uint8Array;
+  readonly rows: number;
+  /** `insert_deduplication_token`: the batch's id, or derived from it. */
+  readonly token: string;
+}
+
+/** What one answer of ClickHouse means; decided by its exception code, not by the HTTP status. */
+export type Verdict =
+  | { readonly kind: "stored" }
+  | Trouble & { readonly kind: "transient"; readonly retryAfterMs?: number }
+  | Trouble & {
+    readonly kind: "row";
+    /** 1-based row that the server names, or null. */
+    readonly row: number | null;
+  }
+  | Trouble & { readonly kind: "table" }
+  /** 252 "too many partitions": fewer rows at once will pass. */
+  | Trouble & { readonly kind: "split" }
+  /** 115: this server does not know the setting; drop it for this server and send again. */
+  | Trouble & { readonly kind: "unknown-setting"; readonly setting: string };
+
+/** One server, one attempt. Never throws. */
+export interface Inserter {
+  insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict>;
+  /**
+   * Asks the server which rows it can parse, without inserting: the 0-based indexes of the good ones.
+   * `null` when this server cannot tell (old, no rights, any error).
+   */
+  sieve(request: InsertRequest, signal: AbortSignal): Promise<readonly number[] | null>;
+}
+
+// ---------------------------------------------------------------- tables
+
+/** The columns of a table, as far as they are known. */
+export interface Columns {
+  /** Names that an INSERT may give: neither MATERIALIZED nor ALIAS. */
+  readonly names: ReadonlySet<string>;
+  /** Equal exactly when names and types are equal, whatever their order. */
+  readonly fingerprint: string;
+}
+
+/** What admit may ask about tables. `unknown`: ClickHouse could not be asked yet; rows are taken. */
+export interface Tables {
+  /** At once, from memory; starts a background look-up where nothing fresh is known. */
+  columns(table: string): Columns | "missing" | "unknown";
+  /** As `columns`, but waits up to `waitMs` for a first answer, so that a first POST meets a 404. */
+  lookUp(table: string, waitMs: number): Promise<Columns | "missing" | "unknown">;
+  /** The answer of the server itself, not from memory; `unknown` where it cannot be asked. */
+  refresh(table: string): Promise<Columns | "missing" | "unknown">;
+}
+
+// ---------------------------------------------------------------- meter
+
+/** The seven numbers of the books: received + recovered = rejected + stored + dead + held + lost. */
+export interface LedgerTotals {
+  readonly received: number;
+  readonly recovered: number;
+  readonly rejected: number;
+  readonly stored: number;
+  readonly dead: number;
+  readonly held: number;
+  readonly lost: number;
+}
+
+/** Cumulative counts of one event type in one table. */
+export interface TypeTotals {
+  readonly table: string;
+  /** `""` for tables of shape `row`; `other` beyond the bound. */
+  readonly eventType: string;
+  readonly accepted: number;
+  readonly stored: number;
+}
+
+/** The one place where counts live; everything that shows a number reads it from here. */
+export interface Ledger {
+  /** Good rows that the intake took: received, held. */
+  accepted(chunk: Chunk): void;
+  /** Rows that were received and refused for their content. `reason` from a small fixed set. */
+  rejected(table: string, reason: string, rows: number): void;
+  /** A batch's rows left: some stored, some dead. `deadTypes` counts the dead ones by event type. */
+  settled(batch: Batch, dead: number, deadTypes: TypeCounts): void;
+  /** Held rows that are given up at the end. */
+  lost(batch: Batch): void;
+  insert(table: string, rows: number, durationMs: number): void;
+  insertError(table: string, code: number): void;
+  /** One request from its first byte to its acknowledgement. */
+  acknowledged(durationMs: number): void;
+  http(status: number): void;
+  mirrorError(): void;
+  control(command: string, ok: boolean): void;
+  totals(): LedgerTotals;
+  tableTotals(): ReadonlyMap<string, LedgerTotals>;
+  typeTotals(): Iterable<TypeTotals>;
+  /** Since the process started; for the mirror. `retries`: attempts that ended transient or table. */
+  work(): {
+    readonly inserts: number;
+    readonly retries: number;
+    /** Quantiles of recent INSERT durations in milliseconds; 0 while there were none. */
+    readonly insertMsP50: number;
+    readonly insertMsP99: number;
+  };
+}
+
+/** What is held right now, measured where it is held (not computed from the counts). */
+export interface Holdings {
+  rows(): number;
+  memoryBytes(): number;
+  spoolBytes(): number;
+  /** Age of the oldest row that is not yet delivered, milliseconds; 0 while there is none. */
+  oldestMs(): number;
+  /** Held rows by table. */
+  byTable(): ReadonlyMap<string, number>;
+}
+
+// ---------------------------------------------------------------- the collector as others see it
+
+export type State = "running" | "paused" | "draining" | "degraded" | "stopped";
+export type Command = "status" | "flush" | "pause" | "resume" | "stop";
+
+/** `GET /api/status` and the answer to `status` over NATS. */
+export interface Status {
+  readonly group: string;
+  readonly id: string;
+  readonly state: State;
+  readonly version: string;
+  readonly runtime: string;
+  readonly uptime_s: number;
+  readonly ledger: LedgerTotals;
+  readonly oldest_s: number;
+  readonly memory_bytes: number;
+  readonly spool_bytes: number;
+  readonly tables: Readonly<
+    Record<string, LedgerTotals & { readonly state: "ok" | "trouble"; readonly trouble?: string }>
+  >;
+}
+
+/** What remote control and HTTP may ask of the running collector. */
+export interface Control {
+  status(): Status;
+  /** Empty = ready. */
+  unready(): readonly string[];
+  pause(): void;
+  resume(): void;
+  /** Seals what is open and waits until all that was held at the call is settled; false at `waitMs`. */
+  flush(waitMs: number): Promise<boolean>;
+  /** Begins to stop; resolves when everything is drained or given up. Idempotent. */
+  stop(why: string): Promise<void>;
+}
