@@ -50,6 +50,8 @@ export interface Chunk {
   readonly rows: number;
   readonly body: Uint8Array;
   readonly types: TypeCounts;
+  /** The columns that the rows were checked against (`Columns.fingerprint`), null while unknown. */
+  readonly fingerprint: string | null;
 }
 
 /** What the intake says at once. `refused`: nothing of the chunk was taken. */
@@ -102,7 +104,7 @@ export interface Batch {
   readonly oldestMs: number;
   /** NDJSON, the very rows of the INSERT; pieces in order, to be joined. */
   readonly body: readonly Uint8Array[];
-  /** What was known of the table's columns when the batch was sealed (`Columns.fingerprint`). */
+  /** Of its chunks; a chunk with another one begins a batch of its own. */
   readonly fingerprint: string | null;
 }
 

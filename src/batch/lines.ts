@@ -1,0 +1,93 @@
+/**
+ * Rows inside NDJSON bytes. Every row ends in `\n` and no row holds another one (JSON escapes it),
+ * so a row's edge is a byte to search for.
+ */
+
+import type { Chunk, TypeCounts } from "../contracts.ts";
+
+const NEWLINE = 0x0a;
+
+/** Byte offset just behind row number `rows` (1-based), or the end. */
+export function offsetAfter(body: Uint8Array, rows: number): number {
+  let end = 0;
+  for (let row = 0; row < rows && end < body.length; row++) {
+    const at = body.indexOf(NEWLINE, end);
+    end = at < 0 ? body.length : at + 1;
+  }
+  return end;
+}
+
+/** How many whole rows fit into `maxBytes`. */
+export function rowsWithin(body: Uint8Array, maxBytes: number): number {
+  let rows = 0;
+  for (let end = 0;;) {
+    const at = body.indexOf(NEWLINE, end);
+    if (at < 0 || at + 1 > maxBytes) return rows;
+    end = at + 1;
+    rows++;
+  }
+}
+
+/**
+ * The first `rows` rows of a chunk and the rest. The bytes are shared, not copied. The counts by type
+ * are read from the shorter side's rows, so a cut costs at most half a parse.
+ */
+export function cut(chunk: Chunk, rows: number): [head: Chunk, tail: Chunk] {
+  const at = offsetAfter(chunk.body, rows);
+  const head = chunk.body.subarray(0, at);
+  const tail = chunk.body.subarray(at);
+  const headShorter = rows * 2 <= chunk.rows;
+  const counted = chunk.shape === "event" ? countTypes(headShorter ? head : tail) : new Map();
+  const others = subtract(chunk.types, counted);
+  return [
+    { ...chunk, rows, body: head, types: headShorter ? counted : others },
+    { ...chunk, rows: chunk.rows - rows, body: tail, types: headShorter ? others : counted },
+  ];
+}
+
+/** The rows at `indexes` (0-based, ascending) of a body in pieces, as text without the newline. */
+export function rowsAt(pieces: readonly Uint8Array[], indexes: readonly number[]): string[] {
+  const decoder = new TextDecoder();
+  const found: string[] = [];
+  let row = 0;
+  for (const piece of pieces) {
+    for (let start = 0; start < piece.length && found.length < indexes.length; row++) {
+      const at = piece.indexOf(NEWLINE, start);
+      const end = at < 0 ? piece.length : at;
+      if (row === indexes[found.length]) found.push(decoder.decode(piece.subarray(start, end)));
+      start = end + 1;
+    }
+  }
+  return found;
+}
+
+/** The event type of one row of shape `event`; `""` for a row that cannot be read. */
+export function eventTypeOf(row: string): string {
+  try {
+    const { eventType } = JSON.parse(row) as { eventType?: unknown };
+    return typeof eventType === "string" ? eventType : "";
+  } catch {
+    return "";
+  }
+}
+
+function countTypes(body: Uint8Array): TypeCounts {
+  const counts = new Map<string, number>();
+  for (const row of new TextDecoder().decode(body).split("\n")) {
+    if (row !== "") count(counts, eventTypeOf(row), 1);
+  }
+  return counts;
+}
+
+/** Adds to a count; a count that reaches 0 is taken away. */
+export function count(counts: Map<string, number>, type: string, rows: number): void {
+  const sum = (counts.get(type) ?? 0) + rows;
+  if (sum === 0) counts.delete(type);
+  else counts.set(type, sum);
+}
+
+function subtract(all: TypeCounts, some: TypeCounts): TypeCounts {
+  const rest = new Map(all);
+  for (const [type, rows] of some) count(rest, type, -rows);
+  return rest;
+}

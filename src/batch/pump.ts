@@ -1,0 +1,290 @@
+/**
+ * The one loop: takes chunks, sends batches, tells what became of them. Every decision is made in
+ * `Schedule`, `Lane` and `Budget`; here are only the effects, in the order that keeps the books
+ * balanced: a row is held before it is acknowledged and let go only when its fate is known.
+ */
+
+import type {
+  Ack,
+  Chunk,
+  Clock,
+  DeadRow,
+  Delivery,
+  Holdings,
+  Intake,
+  Ledger,
+  Log,
+  Sink,
+  Taken,
+} from "../contracts.ts";
+import { Budget, type BudgetLimits } from "./budget.ts";
+import type { HeldBatch } from "./held.ts";
+import type { FillLimits } from "./lane.ts";
+import { count, eventTypeOf, rowsAt } from "./lines.ts";
+import { type Dispatch, Schedule } from "./schedule.ts";
+import { RequestTicket } from "./ticket.ts";
+import { uuid7 } from "./uuid7.ts";
+
+export interface PumpOptions {
+  readonly fill: FillLimits;
+  readonly budget: BudgetLimits;
+  readonly concurrency: number;
+  /** What a taken chunk has reached when `take` returns. */
+  readonly reached: Ack;
+}
+
+export interface PumpDeps {
+  readonly sink: Sink;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Keeps a row that ClickHouse refuses for good. */
+  readonly bury: (batch: HeldBatch, dead: readonly DeadRow[], rows: readonly string[]) => void;
+}
+
+/** Troubles are retried for ever; after this many in a row each further one is logged at `debug`. */
+const LOUD_FAILURES = 3;
+
+export class Pump implements Intake, Holdings {
+  readonly #schedule: Schedule;
+  readonly #budget: Budget;
+  readonly #abort = new AbortController();
+  #closed: "stopping" | "paused" | null = null;
+  #cancelWake: () => void = () => {};
+  #wakeAtMs = Infinity;
+  #emptyWaiters: (() => void)[] = [];
+  /** Nothing is sent any more: what is held now is given up. */
+  #ended = false;
+
+  constructor(readonly options: PumpOptions, readonly deps: PumpDeps) {
+    this.#budget = new Budget(options.budget);
+    this.#schedule = new Schedule({
+      ...options.fill,
+      concurrency: options.concurrency,
+      random: () => deps.clock.random(),
+      mintId: () => uuid7(deps.clock.nowMs()),
+    });
+  }
+
+  // ------------------------------------------------------------ Intake
+
+  closed(): "stopping" | "paused" | null {
+    return this.#closed;
+  }
+
+  reserve(bytes: number): boolean {
+    return this.#budget.reserve(bytes);
+  }
+
+  release(bytes: number): void {
+    this.#budget.release(bytes);
+  }
+
+  take(chunk: Chunk): Taken {
+    if (this.#closed !== null) {
+      return { kind: "refused", why: "closed", reason: this.#closed, retryAfterS: 5 };
+    }
+    const refusal = this.#budget.refusal(chunk.rows, chunk.body.length);
+    if (refusal !== null) {
+      return { kind: "refused", why: "full", reason: refusal, retryAfterS: this.#retryAfterS() };
+    }
+    const nowMs = this.deps.clock.nowMs();
+    const lane = this.#schedule.lane(chunk.table);
+    const sealedBefore = lane.waiting.length;
+    this.#budget.hold(chunk.rows, chunk.body.length);
+    this.deps.ledger.accepted(chunk);
+    const portions = lane.add(chunk, nowMs);
+    if (lane.waiting.length !== sealedBefore) this.#turn();
+    else this.#wakeBy(Math.max(lane.dueAtMs(), lane.retryAtMs), nowMs);
+    const ticket = new RequestTicket(this.options.reached, portions, this.deps.clock);
+    return { kind: "taken", ticket };
+  }
+
+  /** A client that comes back sooner than the next probe would only be refused again. */
+  #retryAfterS(): number {
+    const waitMs = this.#schedule.wakeAtMs() - this.deps.clock.nowMs();
+    return Math.min(30, Math.max(1, Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1));
+  }
+
+  // ------------------------------------------------------------ Holdings
+
+  rows(): number {
+    return this.#budget.rows;
+  }
+
+  memoryBytes(): number {
+    return this.#budget.bytes;
+  }
+
+  spoolBytes(): number {
+    return 0;
+  }
+
+  oldestMs(): number {
+    let oldestMs = Infinity;
+    for (const batch of this.#schedule.held()) oldestMs = Math.min(oldestMs, batch.oldestMs);
+    return oldestMs === Infinity ? 0 : Math.max(0, this.deps.clock.nowMs() - oldestMs);
+  }
+
+  byTable(): ReadonlyMap<string, number> {
+    const rows = new Map<string, number>();
+    for (const batch of this.#schedule.held()) {
+      rows.set(batch.table, (rows.get(batch.table) ?? 0) + batch.rows);
+    }
+    return rows;
+  }
+
+  /** What keeps rows from flowing, for people: of the server, and by table. */
+  troubles(): { readonly server: string | null; readonly tables: ReadonlyMap<string, string> } {
+    const tables = new Map<string, string>();
+    for (const lane of this.#schedule.lanes.values()) {
+      if (lane.trouble !== null) tables.set(lane.table, lane.trouble);
+    }
+    return { server: this.#schedule.trouble, tables };
+  }
+
+  // ------------------------------------------------------------ control
+
+  pause(): void {
+    this.#closed ??= "paused";
+  }
+
+  resume(): void {
+    if (this.#closed === "paused") this.#closed = null;
+  }
+
+  /** Seals what is open; true once all that was held at the call is settled, false at `waitMs`. */
+  flush(waitMs: number): Promise<boolean> {
+    this.#schedule.sealAll();
+    const held = [...this.#schedule.held()];
+    this.#turn();
+    return new Promise((resolve) => {
+      let open = held.length;
+      if (open === 0) return resolve(true);
+      const cancel = this.deps.clock.after(waitMs, () => resolve(false));
+      let kept = true;
+      for (const batch of held) {
+        batch.whenSettled((fate) => {
+          kept &&= fate !== null;
+          if (--open > 0) return;
+          cancel();
+          resolve(kept);
+        });
+      }
+    });
+  }
+
+  /** Refuses new rows from now on; what is held is sent at once, without waiting out a backoff. */
+  close(): void {
+    this.#closed = "stopping";
+    this.#schedule.hurry();
+    this.#schedule.sealAll();
+    this.#turn();
+  }
+
+  /** Resolves when nothing is held, or at `waitMs`. True when nothing is held. */
+  async drained(waitMs: number): Promise<boolean> {
+    if (this.rows() > 0) {
+      await new Promise<void>((resolve) => {
+        const cancel = this.deps.clock.after(waitMs, resolve);
+        this.#emptyWaiters.push(() => {
+          cancel();
+          resolve();
+        });
+      });
+    }
+    return this.rows() === 0;
+  }
+
+  /** Cuts off what is under way and gives up what is held. The rows are counted as lost. */
+  abandon(): void {
+    this.#ended = true;
+    this.#cancelWake();
+    for (const batch of [...this.#schedule.held()]) {
+      this.deps.ledger.lost(batch);
+      this.#budget.free(batch.rows, batch.bytes);
+      batch.settle(null);
+    }
+    this.#abort.abort();
+  }
+
+  // ------------------------------------------------------------ the loop
+
+  #turn(): void {
+    if (this.#ended) return;
+    const nowMs = this.deps.clock.nowMs();
+    for (let next = this.#schedule.next(nowMs); next !== null; next = this.#schedule.next(nowMs)) {
+      void this.#send(next);
+    }
+    this.#wakeBy(this.#schedule.wakeAtMs(), nowMs);
+  }
+
+  /** Makes sure that there is a turn at `atMs` at the latest. */
+  #wakeBy(atMs: number, nowMs: number): void {
+    if (atMs >= this.#wakeAtMs) return;
+    this.#cancelWake();
+    this.#wakeAtMs = atMs;
+    this.#cancelWake = this.deps.clock.after(Math.max(1, atMs - nowMs), () => {
+      this.#wakeAtMs = Infinity;
+      this.#turn();
+    });
+  }
+
+  async #send(dispatch: Dispatch): Promise<void> {
+    const delivery = await this.#deliver(dispatch.batch);
+    if (this.#ended) return;
+    const recovered = this.#schedule.trouble ?? dispatch.lane.trouble;
+    if (delivery.kind === "settled") this.#settle(dispatch.batch, delivery.dead);
+    this.#schedule.told(dispatch, delivery, this.deps.clock.nowMs());
+    this.#report(dispatch, delivery, recovered);
+    this.#turn();
+  }
+
+  /** A sink never throws; if it does all the same, the batch is not lost to the bug. */
+  async #deliver(batch: HeldBatch): Promise<Delivery> {
+    try {
+      return await this.deps.sink.deliver(batch, this.#abort.signal);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.deps.log.error("sink failed", { table: batch.table, batch: batch.id, error: message });
+      return { kind: "transient", code: 0, message: `internal error: ${message}` };
+    }
+  }
+
+  #settle(batch: HeldBatch, dead: readonly DeadRow[]): void {
+    const deadTypes = new Map<string, number>();
+    if (dead.length > 0) {
+      const ascending = [...dead].sort((a, b) => a.index - b.index);
+      const rows = rowsAt(batch.body, ascending.map((row) => row.index));
+      if (batch.shape === "event") {
+        for (const row of rows) count(deadTypes, eventTypeOf(row), 1);
+      }
+      this.deps.bury(batch, ascending, rows);
+    }
+    this.deps.ledger.settled(batch, dead.length, deadTypes);
+    this.#budget.free(batch.rows, batch.bytes);
+    batch.settle(dead);
+    if (this.#budget.rows === 0) { for (const waiter of this.#emptyWaiters.splice(0)) waiter(); }
+  }
+
+  #report(dispatch: Dispatch, delivery: Delivery, before: string | null): void {
+    const { lane, batch } = dispatch;
+    const fields = { table: batch.table, batch: batch.id, rows: batch.rows };
+    if (delivery.kind === "settled") {
+      this.deps.log.debug("batch stored", { ...fields, dead: delivery.dead.length });
+      if (before !== null) this.deps.log.info("delivery goes on", fields);
+      return;
+    }
+    const failures = Math.max(lane.failures, this.#schedule.failures);
+    const level = failures <= LOUD_FAILURES ? "warn" : "debug";
+    const what = delivery.kind === "table"
+      ? "table in trouble; its batches wait"
+      : "insert failed; will retry";
+    this.deps.log[level](what, {
+      ...fields,
+      code: delivery.code,
+      error: delivery.message,
+      attempt: failures,
+    });
+  }
+}

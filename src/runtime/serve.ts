@@ -1,0 +1,82 @@
+/**
+ * One HTTP server for both runtimes. Promises: `stop()` takes no new connection and resolves when the
+ * requests under way are answered; `kill()` cuts them off.
+ */
+
+import { bun, deno } from "./host.ts";
+
+export interface ServeOptions {
+  readonly hostname: string;
+  /** 0 = the system chooses. */
+  readonly port: number;
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** Largest body the server itself lets through; the app answers politely below it. */
+  readonly maxBodyBytes: number;
+  readonly handler: (request: Request) => Response | Promise<Response>;
+}
+
+export interface Listening {
+  /** The port that is really listened on. */
+  readonly port: number;
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+}
+
+/** An idle connection is closed after this; below it a client with keep-alive stays connected. */
+const IDLE_TIMEOUT_S = 120;
+
+/** Throws what the system says when the address cannot be bound. */
+export function serve(options: ServeOptions): Listening {
+  if (bun) return serveOnBun(options);
+  if (deno) return serveOnDeno(options);
+  throw new Error("this runtime has no HTTP server that Shishi knows");
+}
+
+interface BunServer {
+  port: number;
+  stop(closeActiveConnections?: boolean): Promise<void>;
+}
+
+function serveOnBun(options: ServeOptions): Listening {
+  const server = bun!.serve({
+    hostname: options.hostname,
+    port: options.port,
+    ...(options.tls ? { tls: options.tls } : {}),
+    maxRequestBodySize: options.maxBodyBytes,
+    idleTimeout: IDLE_TIMEOUT_S,
+    development: false,
+    fetch: (request: Request) => options.handler(request),
+    error: () => new Response('{"error":"internal error"}\n', { status: 500 }),
+  }) as BunServer;
+  return {
+    port: server.port,
+    stop: () => server.stop(false),
+    kill: () => server.stop(true),
+  };
+}
+
+interface DenoServer {
+  addr: { port: number };
+  shutdown(): Promise<void>;
+  finished: Promise<void>;
+}
+
+function serveOnDeno(options: ServeOptions): Listening {
+  const abort = new AbortController();
+  const server = deno!.serve({
+    hostname: options.hostname,
+    port: options.port,
+    ...(options.tls ?? {}),
+    signal: abort.signal,
+    onListen: () => {},
+    onError: () => new Response('{"error":"internal error"}\n', { status: 500 }),
+  }, (request: Request) => options.handler(request)) as DenoServer;
+  return {
+    port: server.addr.port,
+    stop: () => server.shutdown(),
+    kill: () => {
+      abort.abort();
+      return server.finished;
+    },
+  };
+}

@@ -1,0 +1,12 @@
+/**
+ * Real servers for tests, one import. Each function returns once its server answers, on free ports
+ * of 127.0.0.1, with its data in a temporary folder; none outlives the process that started it.
+ */
+export type { ClickHouse } from "../servers/clickhouse.ts";
+export { startClickHouse } from "../servers/clickhouse.ts";
+export { startOldClickHouse } from "../servers/old_clickhouse.ts";
+export type { Nats } from "../servers/nats.ts";
+export { startNats } from "../servers/nats.ts";
+export type { Influx } from "../servers/influx.ts";
+export { startInflux } from "../servers/influx.ts";
+export type { Server } from "../servers/process.ts";

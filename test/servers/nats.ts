@@ -1,0 +1,57 @@
+/** nats-server with its websocket open; `config` is appended to its configuration. */
+import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { freePort } from "../kit/free_port.ts";
+import { tempDir } from "../kit/temp.ts";
+import { programAt, type Server, startServer } from "./process.ts";
+
+export interface Nats extends Server {
+  /** `ws://127.0.0.1:PORT`; `port` is the same one. */
+  readonly url: string;
+  /** Where clients without websocket connect. */
+  readonly natsPort: number;
+}
+
+/** Starts a server, e.g. with `config` = `authorization { token: "t" }`. */
+export async function startNats(config = ""): Promise<Nats> {
+  const command = programAt(["/usr/sbin/nats-server", "/usr/bin/nats-server"], "nats-server");
+  const dir = tempDir("nats");
+  const port = await freePort();
+  const natsPort = await freePort();
+  const file = join(dir, "nats.conf");
+  writeFileSync(
+    file,
+    `listen: "127.0.0.1:${natsPort}"
+websocket { listen: "127.0.0.1:${port}", no_tls: true }
+jetstream { store_dir: "${dir}/jetstream" }
+${config}
+`,
+  );
+  const server = await startServer({
+    name: "nats-server",
+    command,
+    args: ["-c", file],
+    dir,
+    url: `ws://127.0.0.1:${port}`,
+    port,
+    probe: async () => {
+      await reach(natsPort);
+      await reach(port);
+    },
+  });
+  return Object.defineProperties({ natsPort } as Nats, {
+    ...Object.getOwnPropertyDescriptors(server),
+  });
+}
+
+function reach(port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, "127.0.0.1");
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve();
+    });
+    socket.once("error", reject);
+  });
+}

@@ -1,0 +1,149 @@
+/** The servers that the other tests stand on: they start, answer, keep their data, and go. */
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import {
+  type ClickHouse,
+  startClickHouse,
+  startInflux,
+  startNats,
+  startOldClickHouse,
+} from "../kit/servers.ts";
+import { eventually } from "../kit/wait.ts";
+
+const clickhouses: [string, () => Promise<ClickHouse>, RegExp][] = [
+  ["embedded ClickHouse", startClickHouse, /^26\./],
+  ["ClickHouse 18.16", startOldClickHouse, /^18\.16\./],
+];
+
+for (const [name, start, version] of clickhouses) {
+  test(`${name} answers, keeps its rows through SIGKILL, and is gone when closed`, async () => {
+    const server = await start();
+    const pids = [server.pid];
+    try {
+      assert.match(await server.query("SELECT version()"), version);
+      await server.query("CREATE TABLE t (n UInt64) ENGINE = MergeTree ORDER BY n");
+      await server.query("INSERT INTO t VALUES (7)");
+      await assert.rejects(server.query("SELECT * FROM nowhere"), /nowhere/);
+      await server.kill();
+      assert.equal(server.pid, 0);
+      await assert.rejects(server.query("SELECT 1"));
+      await server.start();
+      pids.push(server.pid);
+      assert.equal(await server.query("SELECT n FROM t"), "7");
+    } finally {
+      await server.close();
+    }
+    for (const pid of pids) assert.equal(isAlive(pid), false);
+  });
+}
+
+test("two embedded ClickHouses run side by side", async () => {
+  const [one, two] = await Promise.all([startClickHouse(), startClickHouse()]);
+  try {
+    await one.query("CREATE TABLE only_one (n UInt8) ENGINE = MergeTree ORDER BY n");
+    assert.equal(await two.query("EXISTS only_one"), "0");
+  } finally {
+    await Promise.all([one.close(), two.close()]);
+  }
+});
+
+test("nats-server speaks websocket and is gone when closed", async () => {
+  const server = await startNats("max_payload: 1000");
+  const pid = server.pid;
+  try {
+    assert.match(await firstFrame(server.url), /"max_payload":1000\b/);
+    await server.kill();
+    await server.start();
+    assert.match(await firstFrame(server.url), /^INFO /);
+  } finally {
+    await server.close();
+  }
+  assert.equal(isAlive(pid), false);
+});
+
+test("InfluxDB answers, keeps its points through SIGKILL, and is gone when closed", async () => {
+  const server = await startInflux();
+  const pid = server.pid;
+  try {
+    await server.query("", 'CREATE DATABASE "d"');
+    const written = await fetch(`${server.url}/write?db=d`, {
+      method: "POST",
+      body: "m,host=x value=5i 1000000000\nm,host=y value=6i 2000000000",
+    });
+    assert.equal(written.status, 204);
+    await server.kill();
+    await server.start();
+    assert.deepEqual(await server.query("d", "SELECT sum(value) AS total FROM m GROUP BY host"), [
+      { name: "m", host: "x", time: "1970-01-01T00:00:00Z", total: 5 },
+      { name: "m", host: "y", time: "1970-01-01T00:00:00Z", total: 6 },
+    ]);
+    await assert.rejects(server.query("d", "SELEKT"), /error parsing/);
+  } finally {
+    await server.close();
+  }
+  assert.equal(isAlive(pid), false);
+});
+
+test("a crash of the tests leaves neither server nor folder behind", async () => {
+  const bun = fileURLToPath(new URL("../../node_modules/.bin/bun", import.meta.url));
+  const kit = fileURLToPath(new URL("../kit/servers.ts", import.meta.url));
+  const script = `
+    const kit = await import(${JSON.stringify(kit)});
+    const servers = await Promise.all(
+      [kit.startClickHouse(), kit.startOldClickHouse(), kit.startNats(), kit.startInflux()]);
+    console.log(servers.map((server) => server.pid).join(" "));
+    setInterval(() => {}, 1000);`;
+  const before = folders();
+  const crashing = spawn(bun, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  const line = await new Promise<string>((resolve, reject) => {
+    let text = "";
+    crashing.stdout.on("data", (data) => {
+      text += data;
+      if (text.includes("\n")) resolve(text);
+    });
+    crashing.once("exit", (code, signal) => reject(new Error(`ended with ${signal ?? code}`)));
+  });
+  const pids = line.trim().split(" ").map(Number);
+  assert.equal(pids.length, 4);
+  for (const pid of pids) assert.equal(isAlive(pid), true);
+  const left = folders().filter((folder) => !before.includes(folder));
+  assert.equal(left.length, 4);
+  const gone = new Promise((resolve) => crashing.once("close", resolve));
+  crashing.removeAllListeners("exit");
+  crashing.kill("SIGKILL");
+  await gone;
+  await eventually(() => {
+    for (const pid of pids) assert.equal(isAlive(pid), false);
+    for (const folder of left) assert.equal(existsSync(join(tmpdir(), folder)), false);
+  }, { withinMs: 10_000 });
+});
+
+/** Zombies of a container without an init process count as gone. */
+function isAlive(pid: number): boolean {
+  const state = spawnSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "utf8" }).stdout;
+  return state.trim() !== "" && !state.trim().startsWith("Z");
+}
+
+function folders(): string[] {
+  return readdirSync(tmpdir()).filter((name) =>
+    /^shishi-test-(clickhouse|nats|influx)/.test(name)
+  );
+}
+
+function firstFrame(url: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = new WebSocket(url);
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }) => {
+      socket.onerror = null;
+      socket.onclose = () => resolve(new TextDecoder().decode(data as ArrayBuffer));
+      socket.close();
+    };
+    socket.onerror = () => reject(new Error(`no websocket at ${url}`));
+  });
+}
