@@ -1,0 +1,56 @@
+/**
+ * argv → a command → an exit code. The first word is the command's name; without one the collector
+ * runs, so that `shishi --clickhouse-url …` is all there is to it. Settings are parsed by the command
+ * itself, from the one table (settings/), hence no argument parser here.
+ */
+
+import process from "node:process";
+import { commands, findCommand } from "./commands/all.ts";
+import { runtimeName } from "./runtime/host.ts";
+import { VERSION } from "./version.ts";
+
+const overview = (): string =>
+  [
+    "shishi — an edge collector for ClickHouse",
+    "",
+    "usage: shishi [COMMAND] [--SETTING VALUE …]",
+    "",
+    ...commands.map((command) => `  ${command.name.padEnd(8)} ${command.summary}`),
+    "",
+    "  shishi COMMAND --help    what a command takes",
+    "  shishi --version",
+    "",
+    "Without a command the collector runs. Try: shishi --clickhouse-url http://127.0.0.1:8123",
+    "then: curl -d '{\"eventType\":\"click\",\"userId\":\"u1\"}' localhost:8080/events",
+  ].join("\n");
+
+/** @returns the exit code: 0 done, 1 failed, 2 unusable flags or settings. */
+async function main(argv: readonly string[]): Promise<number> {
+  const [first = "", ...rest] = argv;
+  if (first === "--version" || first === "-V") {
+    console.log(`shishi ${VERSION} (${runtimeName})`);
+    return 0;
+  }
+  if (first === "--help" || first === "-h" || first === "help") {
+    const named = first === "help" ? findCommand(rest[0] ?? "") : undefined;
+    console.log(named === undefined ? overview() : named.help());
+    return 0;
+  }
+  const isFlag = first === "" || first.startsWith("-");
+  const command = findCommand(isFlag ? "serve" : first);
+  if (command === undefined) {
+    console.error(
+      `shishi: unknown command ${JSON.stringify(first)}; one of: ` +
+        `${commands.map(({ name }) => name).join(", ")} (shishi --help tells more)`,
+    );
+    return 2;
+  }
+  const args = isFlag ? argv : rest;
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(command.help());
+    return 0;
+  }
+  return await command.run(args);
+}
+
+process.exit(await main(process.argv.slice(2)));

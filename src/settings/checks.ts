@@ -1,0 +1,93 @@
+/**
+ * What settings must be to each other. Each check names every setting that takes part, and is skipped
+ * when one of them is unusable by itself.
+ */
+
+import type { ListenAddress } from "./kinds.ts";
+import type { Read } from "./load.ts";
+import type { SettingName, TABLE } from "./table.ts";
+import type { ValuesOf } from "./spec.ts";
+import { formatBytes, formatDuration } from "./units.ts";
+
+type Values = ValuesOf<typeof TABLE>;
+
+/** Shorter tokens can be tried out. */
+const SHORT_TOKEN_LENGTH = 16;
+
+/** The problems between settings that are sound one by one. */
+export function crossProblems(values: Values, read: Read): string[] {
+  const problems: string[] = [];
+  const given = (name: SettingName) => read.labels.has(name) || read.bad.has(name);
+  const label = (name: SettingName) => read.labels.get(name) ?? name;
+
+  for (const [one, other] of [["tls-cert", "tls-key"], ["tls-key", "tls-cert"]] as const) {
+    if (given(one) && !given(other)) {
+      problems.push(`${label(one)}: expected ${other} too, got ${one} alone`);
+    }
+  }
+
+  const rows = values["max-block-size"];
+  if (read.labels.has("max-block-size") && !read.bad.has("backlog") && rows > values.backlog) {
+    const wanted = `at most backlog (${values.backlog})`;
+    problems.push(`${label("max-block-size")}: expected ${wanted}, got ${rows}`);
+  }
+  const bytes = values["max-block-bytes"];
+  const budget = values["backlog-bytes"];
+  if (read.labels.has("max-block-bytes") && !read.bad.has("backlog-bytes") && bytes > budget) {
+    const wanted = `at most backlog-bytes (${formatBytes(budget)})`;
+    problems.push(`${label("max-block-bytes")}: expected ${wanted}, got ${formatBytes(bytes)}`);
+  }
+
+  const user: SettingName = given("nats-user") ? "nats-user" : "nats-password";
+  const ways = (["nats-creds", "nats-nkey", user, "nats-token"] as const).filter(given);
+  if (ways.length > 1) {
+    const named = ways.map(label).join(", ");
+    problems.push(`${named}: expected one way to authenticate, got ${ways.length}`);
+  }
+  if (given("nats-password") && !given("nats-user")) {
+    problems.push(`${label("nats-password")}: expected nats-user too, got nats-password alone`);
+  }
+  return problems;
+}
+
+/** What works, but hardly as it was meant. */
+export function warningsAbout(values: Values, read: Read): string[] {
+  const warnings: string[] = [];
+  const tokens = values["auth-tokens"] ?? [];
+  const { hostname, port } = values.listen;
+  if (!isLoopback(values.listen) && tokens.length === 0) {
+    const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+    warnings.push(
+      `listen: ${address} can be reached by others and auth-tokens is not set: ` +
+        "anybody who reaches it can write",
+    );
+  }
+  tokens.forEach((token, i) => {
+    if (token.length >= SHORT_TOKEN_LENGTH) return;
+    warnings.push(
+      `auth-tokens: token ${i + 1} of ${tokens.length} is shorter than ` +
+        `${SHORT_TOKEN_LENGTH} characters and may be guessed`,
+    );
+  });
+  const idleMs = values["idle-interval"];
+  if (idleMs !== null && idleMs >= values["flush-interval"]) {
+    warnings.push(
+      `idle-interval: ${formatDuration(idleMs)} has no effect, for flush-interval ` +
+        `(${formatDuration(values["flush-interval"])}) always comes first`,
+    );
+  }
+  if (values["nats-url"] === null) {
+    const names = ["nats-creds", "nats-nkey", "nats-user", "nats-password", "nats-token"];
+    for (const label of names.map((name) => read.labels.get(name))) {
+      if (label) warnings.push(`${label}: has no effect without nats-url`);
+    }
+  }
+  return warnings;
+}
+
+/** Whether only this host can reach the address. */
+export function isLoopback(address: ListenAddress): boolean {
+  const host = address.hostname.toLowerCase();
+  return host === "localhost" || /^127(?:\.\d{1,3}){3}$/.test(host) || host === "::1" ||
+    /^(?:0{1,4}:){7}0{0,3}1$/.test(host);
+}

@@ -1,0 +1,115 @@
+/**
+ * The settings told to people: `--help` and the README's table, both from the one table.
+ */
+
+import { envName } from "./names.ts";
+import type { SettingSpec } from "./spec.ts";
+import { type SettingName, TABLE } from "./table.ts";
+
+/** What a command's help says besides its settings. */
+export interface HelpPage {
+  /** `shishi stop [--target all|GROUP|GROUP.ID] [--timeout DURATION]`; made up where absent. */
+  readonly usage?: string;
+  /** A sentence or a few paragraphs, wrapped here. */
+  readonly about?: string;
+  /** The settings that the command takes; all unless told otherwise. */
+  readonly only?: readonly SettingName[];
+  /** The command's own flags; their section comes first. */
+  readonly extra?: readonly SettingSpec[];
+}
+
+const WIDTH = 100;
+/** Names longer than this stand on a line of their own. */
+const NAME_WIDTH = 31;
+
+/** The whole help of a command, at most 100 columns wide, without a newline at its end. */
+export function helpText(command: string, page: HelpPage = {}): string {
+  const { only, extra = [], about = "", usage = `shishi ${command} [--SETTING VALUE ...]` } = page;
+  const used = TABLE.filter(({ name }) => !only || name === "config" || only.includes(name));
+  const lines = [`Usage: ${usage}`];
+  if (about !== "") {
+    lines.push("", ...about.split("\n").flatMap((paragraph) => wrap(paragraph, WIDTH)));
+  }
+  for (const [section, specs] of bySection([...extra, ...used])) {
+    lines.push("", `${section}:`);
+    for (const spec of specs) lines.push(...flagLines(spec, !extra.includes(spec)));
+  }
+  lines.push("", ...wrap(footnote(used), WIDTH));
+  return lines.join("\n");
+}
+
+/** A GitHub table of all settings: name, value, default, meaning. Ends in a newline. */
+export function settingsMarkdown(): string {
+  const rows = TABLE.map((spec) => {
+    const names = [spec.name, ...aliasesOf(spec)].map((name) => `\`${name}\``).join(", ");
+    const value = spec.kind.placeholder || "true\\|false";
+    const initial = spec.default === null || typeof spec.default === "object"
+      ? shownDefault(spec)
+      : `\`${shownDefault(spec)}\``;
+    const secret = (spec as SettingSpec).secret ? ` (or \`${spec.name}-file\`)` : "";
+    return [names, value, initial, spec.meaning + secret].map(cell);
+  });
+  const head = [["setting", "value", "default", "meaning"], ["---", "---", "---", "---"]];
+  return [...head, ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+}
+
+function cell(text: string): string {
+  return text.replace(/(?<!\\)\|/g, "\\|").replace(/(?<!`)\*(?!`)/g, "\\*");
+}
+
+function bySection(specs: readonly SettingSpec[]): Map<string, SettingSpec[]> {
+  const sections = new Map<string, SettingSpec[]>();
+  for (const spec of specs) {
+    sections.set(spec.section, [...sections.get(spec.section) ?? [], spec]);
+  }
+  return sections;
+}
+
+function flagLines(spec: SettingSpec, everywhere: boolean): string[] {
+  const no = spec.kind.file === "boolean" && everywhere ? "[no-]" : "";
+  const name = `  --${no}${spec.name} ${spec.kind.placeholder}`.trimEnd();
+  const variable = everywhere ? ` (${envName(spec.name)})` : "";
+  const aliases = aliasesOf(spec).map((alias) => ` (also --${alias})`).join("");
+  const secret = spec.secret ? ` (or --${spec.name}-file FILE)` : "";
+  const initial = spec.default === null ? "" : `  [${shownDefault(spec)}]`;
+  const text = spec.meaning + aliases + secret + initial + variable;
+  const [first = "", ...more] = wrap(text, WIDTH - NAME_WIDTH - 2);
+  const indent = " ".repeat(NAME_WIDTH + 2);
+  const rest = more.map((line) => indent + line);
+  return name.length <= NAME_WIDTH
+    ? [`${name.padEnd(NAME_WIDTH)}  ${first}`, ...rest]
+    : [name, indent + first, ...rest];
+}
+
+function footnote(used: readonly SettingSpec[]): string {
+  const secrets = used.some((spec) => spec.secret)
+    ? " A setting with a -file form can be kept in a file: --X-file, SHISHI_X_FILE or x-file names it."
+    : "";
+  return "Every setting can be given as a flag (--name VALUE or --name=VALUE), as an environment " +
+    "variable (in parentheses) or as a key of the TOML file that --config names; a flag beats the " +
+    "environment, the environment beats the file, the file beats the default [in brackets]." +
+    secrets +
+    " Durations are written 500ms, 1s, 5m or 1h, sizes 64KiB, 10MiB or 1GiB.";
+}
+
+function shownDefault(spec: SettingSpec): string {
+  if (spec.default === null) return "none";
+  return typeof spec.default === "string" ? spec.default : spec.default.shown;
+}
+
+function aliasesOf(spec: SettingSpec): readonly string[] {
+  return spec.aliases ?? [];
+}
+
+/** Breaks at single spaces; a word longer than `width` keeps a line for itself. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(/(?<! ) (?! )/)) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word.trimStart();
+    } else line = line === "" ? word : `${line} ${word}`;
+  }
+  return [...lines, line];
+}

@@ -1,0 +1,217 @@
+/**
+ * The settings as the rest of the program sees them, and the one function that makes them. What it
+ * answers is either complete and frozen, or every problem at once; it has no other effect than reading
+ * the files that the settings name.
+ */
+
+import { hostname } from "node:os";
+import { crossProblems, warningsAbout } from "./checks.ts";
+import type { ListenAddress } from "./kinds.ts";
+import { type Outside, readSettings, readText } from "./load.ts";
+import { quote, type SettingSpec, type ValuesOf } from "./spec.ts";
+import { type SettingName, TABLE } from "./table.ts";
+import type { Endpoint } from "./urls.ts";
+
+type Values = ValuesOf<typeof TABLE>;
+
+/** One way to prove to NATS who we are. */
+export type NatsAuth =
+  | { readonly kind: "none" }
+  /** `creds` is the text of the file. */
+  | { readonly kind: "creds"; readonly file: string; readonly creds: string }
+  | { readonly kind: "nkey"; readonly seed: string }
+  | { readonly kind: "user"; readonly user: string; readonly password: string }
+  | { readonly kind: "token"; readonly token: string };
+
+/** Deep frozen. Holds secrets: never log it whole. */
+export interface Settings {
+  readonly listen: ListenAddress;
+  /** Empty = no token is asked for. */
+  readonly authTokens: readonly string[];
+  /** `cert` and `key` are the PEM texts of the files. */
+  readonly tls: {
+    readonly certFile: string;
+    readonly keyFile: string;
+    readonly cert: string;
+    readonly key: string;
+  } | null;
+  /** Lower case, without a path; `*` = any. */
+  readonly corsOrigins: readonly string[];
+  readonly maxBodyBytes: number;
+  /** At least one. */
+  readonly clickhouse: readonly Endpoint[];
+  readonly table: string;
+  readonly createTable: boolean;
+  /** Names or globs with `*` and `?`. */
+  readonly tables: readonly string[];
+  readonly concurrency: number;
+  readonly insertTimeoutMs: number;
+  /** Rows; at most `backlog`. */
+  readonly maxBlockSize: number;
+  /** At most `backlogBytes`. */
+  readonly maxBlockBytes: number;
+  readonly flushIntervalMs: number;
+  /** `null` = off. */
+  readonly idleIntervalMs: number | null;
+  readonly ack: Values["ack"];
+  /** Rows. */
+  readonly backlog: number;
+  readonly backlogBytes: number;
+  readonly shutdownTimeoutMs: number;
+  /** `null` = no mirror. An empty user = no authentication. */
+  readonly influx: Endpoint | null;
+  readonly influxIntervalMs: number;
+  /** `null` = no remote control. */
+  readonly nats: {
+    readonly servers: readonly string[];
+    readonly subject: string;
+    readonly auth: NatsAuth;
+  } | null;
+  readonly group: string;
+  readonly id: string;
+  readonly logLevel: Values["log-level"];
+  readonly logFormat: Values["log-format"];
+}
+
+export interface LoadOptions<E extends readonly SettingSpec[] = readonly []>
+  extends Omit<Outside, "hostname"> {
+  /** Default for `id`; the host's own name unless told otherwise. */
+  readonly hostname?: () => string;
+  /**
+   * The settings that this command takes (`config` always is one); all unless told otherwise. The rest
+   * keep their defaults: a flag of theirs is refused, a variable or key of theirs is passed over.
+   */
+  readonly only?: readonly SettingName[];
+  /** Flags of this command alone, without variable or key. */
+  readonly extra?: E;
+}
+
+export type Loaded<E extends readonly SettingSpec[] = readonly []> =
+  | {
+    readonly ok: true;
+    readonly settings: Settings;
+    /** The values of `LoadOptions.extra`, by name. */
+    readonly extra: ValuesOf<E>;
+    /** One line each, without secrets. */
+    readonly warnings: readonly string[];
+  }
+  | {
+    readonly ok: false;
+    /** One line each, without secrets: where it came from, what was found, what was wanted. */
+    readonly problems: readonly string[];
+  };
+
+/** Reads the settings from flags, environment and file. Never throws for anything that was given. */
+export function loadSettings<const E extends readonly SettingSpec[] = readonly []>(
+  options: LoadOptions<E>,
+): Loaded<E> {
+  const outside: Outside = { ...options, hostname: options.hostname ?? hostname };
+  const only = options.only;
+  const used = TABLE.filter(({ name }) => !only || name === "config" || only.includes(name));
+  const extra = options.extra ?? [];
+  const read = readSettings(used, extra, TABLE, outside);
+  const values = Object.fromEntries(
+    TABLE.map(({ name }) => [name, read.values.get(name)]),
+  ) as Values;
+  const problems = [...read.problems, ...crossProblems(values, read)];
+
+  const texts = new Map<string, string>();
+  for (const name of ["tls-cert", "tls-key", "nats-creds"] as const) {
+    const label = read.labels.get(name);
+    if (label === undefined) continue;
+    const content = readFileOf(name, values, outside);
+    if (typeof content === "string") texts.set(name, content);
+    else problems.push(`${label}: ${content.problem}`);
+  }
+  if (problems.length > 0) return { ok: false, problems };
+
+  const settings = assemble(values, texts);
+  const extras = Object.fromEntries(extra.map(({ name }) => [name, read.values.get(name)]));
+  return {
+    ok: true,
+    settings: deepFreeze(settings),
+    extra: deepFreeze(extras) as ValuesOf<E>,
+    warnings: warningsAbout(values, read),
+  };
+}
+
+const FILE_MARKS = {
+  "tls-cert": ["-----BEGIN CERTIFICATE", "a PEM file with a certificate"],
+  "tls-key": ["PRIVATE KEY-----", "a PEM file with a private key"],
+  "nats-creds": ["-----BEGIN", "a NATS .creds file"],
+} as const;
+
+/** Read at once, so that a wrong path is told with the other problems and not at the first use. */
+function readFileOf(name: keyof typeof FILE_MARKS, values: Values, outside: Outside) {
+  const path = values[name] ?? "";
+  const content = readText(path, outside);
+  const [mark, wanted] = FILE_MARKS[name];
+  if (typeof content !== "string") {
+    return { problem: `expected ${wanted}, got ${quote(path)} (${content.problem})` };
+  }
+  if (!content.includes(mark)) {
+    return { problem: `expected ${wanted}, got ${quote(path)} with something else in it` };
+  }
+  return content;
+}
+
+function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings {
+  const certFile = values["tls-cert"];
+  const keyFile = values["tls-key"];
+  const servers = values["nats-url"];
+  return {
+    listen: values.listen,
+    authTokens: values["auth-tokens"] ?? [],
+    tls: certFile !== null && keyFile !== null
+      ? { certFile, keyFile, cert: texts.get("tls-cert") ?? "", key: texts.get("tls-key") ?? "" }
+      : null,
+    corsOrigins: values["cors-origins"] ?? [],
+    maxBodyBytes: values["max-body-bytes"],
+    clickhouse: values["clickhouse-url"],
+    table: values.table,
+    createTable: values["create-table"],
+    tables: values.tables ?? [],
+    concurrency: values.concurrency,
+    insertTimeoutMs: values["insert-timeout"],
+    // A small backlog alone is a sound wish: the default block gives way to it.
+    maxBlockSize: Math.min(values["max-block-size"], values.backlog),
+    maxBlockBytes: Math.min(values["max-block-bytes"], values["backlog-bytes"]),
+    flushIntervalMs: values["flush-interval"],
+    idleIntervalMs: values["idle-interval"],
+    ack: values.ack,
+    backlog: values.backlog,
+    backlogBytes: values["backlog-bytes"],
+    shutdownTimeoutMs: values["shutdown-timeout"],
+    influx: values["influx-url"],
+    influxIntervalMs: values["influx-interval"],
+    nats: servers && {
+      servers,
+      subject: values["nats-subject"],
+      auth: natsAuth(values, texts.get("nats-creds") ?? ""),
+    },
+    group: values.group,
+    id: values.id,
+    logLevel: values["log-level"],
+    logFormat: values["log-format"],
+  };
+}
+
+function natsAuth(values: Values, creds: string): NatsAuth {
+  const file = values["nats-creds"];
+  const seed = values["nats-nkey"];
+  const user = values["nats-user"];
+  const token = values["nats-token"];
+  if (file !== null) return { kind: "creds", file, creds };
+  if (seed !== null) return { kind: "nkey", seed };
+  if (user !== null) return { kind: "user", user, password: values["nats-password"] ?? "" };
+  if (token !== null) return { kind: "token", token };
+  return { kind: "none" };
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  for (const part of Object.values(value)) deepFreeze(part);
+  return Object.freeze(value);
+}
+
+export type { Endpoint, ListenAddress, SettingName, SettingSpec, ValuesOf };

@@ -1,0 +1,277 @@
+/**
+ * The settings of Shishi: the only place that declares them. Flag, environment variable, TOML key,
+ * `--help` and the README's table all come from these rows, in this order.
+ */
+
+import {
+  boolean,
+  count,
+  duration,
+  durationOrOff,
+  groupLabel,
+  identifier,
+  label,
+  list,
+  listenAddress,
+  nkeySeed,
+  oneOf,
+  origin,
+  size,
+  subject,
+  tableGlob,
+  text,
+  token,
+} from "./kinds.ts";
+import { section, setting } from "./spec.ts";
+import { endpoint, endpoints, websockets } from "./urls.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+const SECOND_MS = 1000;
+const HOUR_MS = 3600 * SECOND_MS;
+
+/** What `ack` may be, weakest first. */
+const ACKS = ["memory", "clickhouse"] as const;
+
+const file = text("FILE", "the path of a file");
+
+export const TABLE = [
+  ...section("HTTP", [
+    setting({
+      name: "listen",
+      kind: listenAddress,
+      default: "127.0.0.1:8080",
+      meaning:
+        "where the HTTP server listens; :8080 is every IPv4 address, port 0 any free port; " +
+        "an address that others can reach prints a warning unless auth-tokens are set",
+    }),
+    setting({
+      name: "auth-tokens",
+      kind: list(token),
+      default: null,
+      meaning: "bearer tokens; once set, every write and every read but health needs one",
+      secret: true,
+    }),
+    setting({
+      name: "tls-cert",
+      kind: file,
+      default: null,
+      meaning: "PEM file with the certificate chain: serve HTTPS (together with tls-key)",
+    }),
+    setting({
+      name: "tls-key",
+      kind: file,
+      default: null,
+      meaning: "PEM file with the private key of tls-cert",
+    }),
+    setting({
+      name: "cors-origins",
+      kind: list(origin),
+      default: null,
+      meaning: "origins whose browsers may post, such as https://app.example.com, or *",
+    }),
+    setting({
+      name: "max-body-bytes",
+      kind: size({ min: KIB, max: GIB }),
+      default: "10MiB",
+      meaning: "largest request body, as sent and again after decompression",
+    }),
+  ]),
+  ...section("ClickHouse", [
+    setting({
+      name: "clickhouse-url",
+      kind: endpoints({ user: "default", database: "default", port: 8123 }),
+      default: "http://127.0.0.1:8123",
+      meaning: "http(s)://user:password@host:port/database; several = failover in order of health",
+      secret: true,
+      aliases: ["clickhouse-dsn"],
+    }),
+    setting({
+      name: "table",
+      kind: identifier,
+      default: "analytics_events",
+      meaning: "the table behind POST /events",
+    }),
+    setting({
+      name: "create-table",
+      kind: boolean,
+      default: "true",
+      meaning: "create that table when it is missing",
+    }),
+    setting({
+      name: "tables",
+      kind: list(tableGlob),
+      default: null,
+      meaning:
+        "other tables that may be written through POST /events/TABLE: names or globs (* and ?)",
+    }),
+    setting({
+      name: "concurrency",
+      kind: count({ min: 1, max: 256 }),
+      default: "4",
+      meaning: "INSERTs in flight, all tables together",
+    }),
+    setting({
+      name: "insert-timeout",
+      kind: duration({ min: 100, max: HOUR_MS }),
+      default: "30s",
+      meaning: "of one attempt to insert, body included",
+    }),
+  ]),
+  ...section("Batches", [
+    setting({
+      name: "max-block-size",
+      kind: count({ min: 1, max: 100_000_000 }),
+      default: "10000",
+      meaning: "rows in a batch at most; never more than backlog",
+    }),
+    setting({
+      name: "max-block-bytes",
+      kind: size({ min: KIB, max: GIB }),
+      default: "8MiB",
+      meaning: "bytes in a batch at most; never more than backlog-bytes",
+    }),
+    setting({
+      name: "flush-interval",
+      kind: duration({ min: 10, max: HOUR_MS }),
+      default: "1s",
+      meaning: "a batch is never older than this when it is sent",
+    }),
+    setting({
+      name: "idle-interval",
+      kind: durationOrOff({ min: 10, max: HOUR_MS }),
+      default: "off",
+      meaning: "send a batch as soon as nothing has arrived for this long",
+    }),
+  ]),
+  ...section("Safety", [
+    setting({
+      name: "ack",
+      kind: oneOf(ACKS),
+      default: "memory",
+      meaning: "when a write is answered: memory = buffered, clickhouse = inserted",
+    }),
+    setting({
+      name: "backlog",
+      kind: count({ min: 1, max: 1_000_000_000 }),
+      default: "1000000",
+      meaning: "rows held before writes are refused with 429",
+    }),
+    setting({
+      name: "backlog-bytes",
+      kind: size({ min: 64 * KIB, max: 1024 * GIB }),
+      default: "64MiB",
+      meaning: "bytes of rows held in memory before writes are refused with 429",
+    }),
+    setting({
+      name: "shutdown-timeout",
+      kind: duration({ min: 0, max: HOUR_MS }),
+      default: "10s",
+      meaning: "how long a stopping collector tries to deliver what it holds",
+    }),
+  ]),
+  ...section("InfluxDB", [
+    setting({
+      name: "influx-url",
+      kind: endpoint({ user: "", database: "shishi", port: 8086 }),
+      default: null,
+      meaning: "http(s)://user:password@host:port/database, database shishi where none is given; " +
+        "unset = no mirror",
+      secret: true,
+    }),
+    setting({
+      name: "influx-interval",
+      kind: duration({ min: 100, max: HOUR_MS }),
+      default: "10s",
+      meaning: "how often counts are mirrored",
+    }),
+  ]),
+  ...section("NATS", [
+    setting({
+      name: "nats-url",
+      kind: websockets(),
+      default: null,
+      meaning: "websocket address of NATS, ws:// or wss://; unset = no remote control",
+    }),
+    setting({
+      name: "nats-subject",
+      kind: subject,
+      default: "shishi",
+      meaning: "prefix of the control subjects",
+    }),
+    setting({
+      name: "nats-creds",
+      kind: file,
+      default: null,
+      meaning: "authenticate with a .creds file",
+    }),
+    setting({
+      name: "nats-nkey",
+      kind: nkeySeed,
+      default: null,
+      meaning: "authenticate with an NKey seed (SU...)",
+      secret: true,
+    }),
+    setting({
+      name: "nats-user",
+      kind: text("NAME", "a user name"),
+      default: null,
+      meaning: "authenticate as this user",
+    }),
+    setting({
+      name: "nats-password",
+      kind: text("PASSWORD", "a password"),
+      default: null,
+      meaning: "password of nats-user",
+      secret: true,
+    }),
+    setting({
+      name: "nats-token",
+      kind: text("TOKEN", "a token"),
+      default: null,
+      meaning: "authenticate with a token",
+      secret: true,
+    }),
+  ]),
+  ...section("Identity and log", [
+    setting({
+      name: "group",
+      kind: groupLabel,
+      default: "default",
+      meaning: "the group of this collector, on NATS, in metrics and in logs; " +
+        "anything but letters, digits, - and _ becomes -",
+    }),
+    setting({
+      name: "id",
+      kind: label,
+      default: {
+        shown: "the host's name",
+        from: (host) => host.hostname().slice(0, 128) || "host",
+      },
+      meaning: "who this collector is within its group",
+    }),
+    setting({
+      name: "log-level",
+      kind: oneOf(["debug", "info", "warn", "error"]),
+      default: "info",
+      meaning: "the least important lines that are logged; logs go to stderr",
+    }),
+    setting({
+      name: "log-format",
+      kind: oneOf(["auto", "text", "json"]),
+      default: "auto",
+      meaning: "auto = text on a terminal, JSON lines elsewhere",
+    }),
+    setting({
+      name: "config",
+      kind: text("FILE", "the path of a TOML file"),
+      default: null,
+      meaning: "TOML file whose keys are the names above, without the dashes in front",
+      notInFile: true,
+    }),
+  ]),
+] as const;
+
+/** The name of a setting. */
+export type SettingName = (typeof TABLE)[number]["name"];

@@ -1,0 +1,256 @@
+/** Bad settings: each with a line that says where it came from, what was found and what was wanted. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { type Around, CERT, CREDS, KEY, linesOf, load, problemsOf, SEED } from "./kit.ts";
+
+/** The lines that the settings give, exactly; [what is given, the lines]. */
+const LINES: [string, Around, string[]][] = [
+  ["duration", { argv: ["--flush-interval", "fast"] }, [
+    '--flush-interval: expected a duration such as 500ms, 1s or 5m, got "fast"',
+  ]],
+  ["environment", { env: { SHISHI_FLUSH_INTERVAL: "1" } }, [
+    "flush-interval (environment SHISHI_FLUSH_INTERVAL): " +
+    'expected a duration such as 500ms, 1s or 5m, got "1"',
+  ]],
+  ["file", { argv: ["--config=a.toml"], files: { "a.toml": 'flush-interval = "x"' } }, [
+    'flush-interval (file a.toml): expected a duration such as 500ms, 1s or 5m, got "x"',
+  ]],
+  ["bounds", { argv: ["--flush-interval=2h", "--concurrency=0", "--max-body-bytes=2GiB"] }, [
+    '--max-body-bytes: expected a size from 1KiB to 1GiB, got "2GiB"',
+    '--concurrency: expected a whole number from 1 to 256, got "0"',
+    '--flush-interval: expected a duration from 10ms to 1h, got "2h"',
+  ]],
+  ["off, where it can be", { argv: ["--idle-interval=no", "--insert-timeout=off"] }, [
+    '--insert-timeout: expected a duration such as 500ms, 1s or 5m, got "off"',
+    '--idle-interval: expected a duration such as 500ms, 1s or 5m, or off, got "no"',
+  ]],
+  ["words", { argv: ["--ack=disk", "--log-level=loud"] }, [
+    '--ack: expected memory or clickhouse, got "disk"',
+    '--log-level: expected debug, info, warn or error, got "loud"',
+  ]],
+  ["listen", { argv: ["--listen=8080"] }, [
+    '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got "8080"',
+  ]],
+  ["port", { argv: ["--listen=:65536"] }, [
+    '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got ":65536"',
+  ]],
+  ["table", { argv: ["--table=a-b"] }, [
+    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
+    '127 at most, got "a-b"',
+  ]],
+  ["list item", { argv: ["--tables=a,b c,d"] }, [
+    "--tables: expected table names or patterns such as logs_*: letters, digits, _, * and ?, " +
+    'separated by commas, got "b c"',
+  ]],
+  ["group all", { argv: ["--group=all"] }, [
+    "--group: expected a name of at most 128 characters other than all, " +
+    'which means every collector, got "all"',
+  ]],
+  ["origin with a path", { argv: ["--cors-origins=https://a.example/x"] }, [
+    "--cors-origins: expected origins such as https://app.example.com " +
+    '(scheme, host and port only), or *, got "https://a.example/x"',
+  ]],
+  ["unknown flag", { argv: ["--flush-intervall", "1s", "--tabel=x"] }, [
+    "--flush-intervall: unknown flag; did you mean --flush-interval?",
+    "--tabel: unknown flag; did you mean --table?",
+  ]],
+  ["a Go flag", { argv: ["-backlog", "1000"] }, [
+    "-backlog: unknown flag; did you mean --backlog?",
+  ]],
+  ["nothing like it", { argv: ["--xyzzy"] }, ["--xyzzy: unknown flag"]],
+  ["unknown variable", { env: { SHISHI_BACKLOGS: "5", PATH: "/bin" } }, [
+    "SHISHI_BACKLOGS: unknown environment variable; did you mean SHISHI_BACKLOG?",
+  ]],
+  ["a port is no setting", { env: { SHISHI_PORT: "9000" } }, [
+    "SHISHI_PORT: unknown environment variable",
+  ]],
+  ["unknown key", { argv: ["--config=c"], files: { c: "flush_interval = 1\nconfig = 'd'" } }, [
+    "flush_interval (file c): unknown key; did you mean flush-interval?",
+    "config (file c): cannot be set in a file",
+  ]],
+  ["TOML tables", { argv: ["--config=c"], files: { c: '[nats]\nurl = "x"' } }, [
+    'nats (file c): expected settings without tables, such as clickhouse-url = "…", got a table',
+  ]],
+  ["TOML types", {
+    argv: ["--config=c"],
+    files: { c: 'table = 5\ntables = "a"\nlisten = ["a"]\nack = 2020-01-01\nlog-level = true' },
+  }, [
+    "table (file c): expected a table name: letters, digits and _, not beginning with a digit, " +
+    "127 at most, got 5",
+    "listen (file c): expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got an array",
+    "ack (file c): expected memory or clickhouse, got a date or time",
+    "log-level (file c): expected debug, info, warn or error, got true",
+  ]],
+  ["TOML fraction", { argv: ["--config=c"], files: { c: "concurrency = 1.5" } }, [
+    'concurrency (file c): expected a whole number such as 1000 or 1_000_000, got "1.5"',
+  ]],
+  [
+    "TOML syntax",
+    { argv: ["--config=c.toml"], files: { "c.toml": 'table = "a"\nack = memory\n' } },
+    [
+      "c.toml:2:7: not TOML: invalid value",
+    ],
+  ],
+  ["no such config", { argv: ["--config", "/no/x.toml"] }, [
+    "--config: expected a readable TOML file, " +
+    'got "/no/x.toml" (ENOENT: no such file or directory)',
+  ]],
+  ["no such secret file", { env: { SHISHI_NATS_TOKEN_FILE: "/no" } }, [
+    "nats-token-file (environment SHISHI_NATS_TOKEN_FILE): expected a readable file, " +
+    'got "/no" (ENOENT: no such file or directory)',
+  ]],
+  ["an empty secret file", { argv: ["--auth-tokens-file=f"], files: { f: " \n" } }, [
+    "--auth-tokens-file: expected tokens of visible ASCII characters, separated by commas, " +
+    'got the empty file "f"',
+  ]],
+  ["an empty secret", { env: { SHISHI_AUTH_TOKENS: "" } }, [
+    "auth-tokens (environment SHISHI_AUTH_TOKENS): expected tokens of visible ASCII characters, " +
+    "separated by commas, got nothing (leave it out for none)",
+  ]],
+  ["no value", { argv: ["--table", "--ack"] }, [
+    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
+    "127 at most, got nothing",
+    "--ack: expected memory or clickhouse, got nothing",
+  ]],
+  ["twice", { argv: ["--table=a", "--table=b"] }, ["--table: expected once, got it 2 times"]],
+  ["under both names", { argv: ["--clickhouse-dsn=http://a", "--clickhouse-url=http://b"] }, [
+    "--clickhouse-dsn and --clickhouse-url: expected one of them, got both",
+  ]],
+  ["stray word", { argv: ["server", "--create-table", "maybe"] }, [
+    'argument 1: expected a flag such as --listen, got "server"',
+    'argument 3: expected a flag such as --listen, got "maybe"',
+  ]],
+  ["a value for --no", { argv: ["--no-create-table=x"] }, [
+    '--no-create-table: expected no value, got "x"',
+  ]],
+  ["native port", { argv: ["--clickhouse-dsn=tcp://h:9000?database=x&password=topsecret"] }, [
+    "--clickhouse-dsn: expected a URL of the HTTP interface (not of a native port) such as " +
+    'http(s)://user:password@host:8123/database, got "tcp://h:9000?***"',
+  ]],
+  ["query string", { argv: ["--clickhouse-url=http://h:8123/?database=x&async_insert=1"] }, [
+    "--clickhouse-url: expected http(s)://user:password@host:8123/database without a query string, " +
+    "got the query parameters database, async_insert",
+  ]],
+  ["path", { argv: ["--influx-url=http://u:topsecret@h/a/b"] }, [
+    "--influx-url: expected http(s)://user:password@host:8086/database with one database name as " +
+    'its path, got "http://***@h/a/b"',
+  ]],
+  ["host without scheme", { argv: ["--influx-url=localhost:8086"] }, [
+    "--influx-url: expected a URL of the HTTP interface (not of a native port) such as " +
+    'http(s)://user:password@host:8086/database, got "localhost:8086"',
+  ]],
+  ["nats scheme", { argv: ["--nats-url=nats://h:4222"] }, [
+    "--nats-url: expected ws://host:port or wss://host:port, the websocket port of the NATS " +
+    'server, got "nats://h:4222"',
+  ]],
+  ["nats without scheme", { argv: ["--nats-url=ws://a,demo.nats.io"] }, [
+    "--nats-url: expected ws://host:port or wss://host:port, the websocket port of the NATS " +
+    'server, got "ws://a,demo.nats.io"',
+  ]],
+  ["nats credentials", { argv: ["--nats-url=ws://u:topsecret@h"] }, [
+    "--nats-url: expected an address without credentials (nats-user, nats-password and " +
+    'nats-token take them), got "ws://***@h"',
+  ]],
+  ["subject", { argv: ["--nats-subject=shishi.>"] }, [
+    "--nats-subject: expected a NATS subject such as shishi or prod.shishi: letters, digits, - " +
+    'and _ between dots, got "shishi.>"',
+  ]],
+  ["nkey", { argv: ["--nats-nkey=topsecret"] }, [
+    "--nats-nkey: expected the seed of a NATS user: SU and 56 more capital letters and digits, " +
+    "got ***",
+  ]],
+  ["half of TLS", { argv: ["--tls-cert=c"], files: { c: CERT } }, [
+    "--tls-cert: expected tls-key too, got tls-cert alone",
+  ]],
+  ["PEM files", { argv: ["--tls-cert=k", "--tls-key=none"], files: { k: KEY } }, [
+    '--tls-cert: expected a PEM file with a certificate, got "k" with something else in it',
+    '--tls-key: expected a PEM file with a private key, got "none" ' +
+    "(ENOENT: no such file or directory)",
+  ]],
+  ["block larger than backlog", { argv: ["--max-block-size=101", "--backlog=100"] }, [
+    "--max-block-size: expected at most backlog (100), got 101",
+  ]],
+  ["block larger than the budget", { argv: ["--max-block-bytes=65MiB"] }, [
+    "--max-block-bytes: expected at most backlog-bytes (64MiB), got 65MiB",
+  ]],
+  ["two ways to authenticate", {
+    argv: ["--nats-creds=c", "--nats-user=u"],
+    env: { SHISHI_NATS_NKEY: SEED },
+    files: { c: CREDS },
+  }, [
+    "--nats-creds, nats-nkey (environment SHISHI_NATS_NKEY), --nats-user: " +
+    "expected one way to authenticate, got 3",
+  ]],
+  ["password alone", { argv: ["--nats-password=topsecret"] }, [
+    "--nats-password: expected nats-user too, got nats-password alone",
+  ]],
+  ["control characters stay on one line", { argv: ["--table=a\nb\u2028c\u009b"] }, [
+    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
+    '127 at most, got "a\\nb?c?"',
+  ]],
+  ["a very long value", { argv: [`--table=${"-".repeat(200)}`] }, [
+    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
+    `127 at most, got "${"-".repeat(77)}..."`,
+  ]],
+];
+
+const WARNINGS: [string, Around, string[]][] = [
+  ["open to others", { argv: ["--listen=[::]:80"] }, [
+    "listen: [::]:80 can be reached by others and auth-tokens is not set: " +
+    "anybody who reaches it can write",
+  ]],
+  ["open, with tokens", { argv: ["--listen=:80", "--auth-tokens=0123456789abcdef"] }, []],
+  ["loopback", { argv: ["--listen=127.9.0.1:80"] }, []],
+  ["short token", { argv: ["--auth-tokens=0123456789abcdef,short"] }, [
+    "auth-tokens: token 2 of 2 is shorter than 16 characters and may be guessed",
+  ]],
+  ["idle longer than flush", { argv: ["--idle-interval=5s"] }, [
+    "idle-interval: 5s has no effect, for flush-interval (1s) always comes first",
+  ]],
+  ["NATS credentials without NATS", { env: { SHISHI_NATS_TOKEN: "topsecret" } }, [
+    "nats-token (environment SHISHI_NATS_TOKEN): has no effect without nats-url",
+  ]],
+];
+
+describe("problems", () => {
+  for (const [name, around, want] of LINES) {
+    test(name, () => assert.deepEqual(problemsOf(around), want));
+  }
+
+  test("all at once, from every source", () => {
+    const problems = problemsOf({
+      argv: ["--ack=never", "--wat", "--max-block-size=5", "--backlog=4", "--tls-key=k"],
+      env: { SHISHI_LISTEN: "x", SHISHI_WAT: "1", SHISHI_CONFIG: "c" },
+      files: { c: 'concurrency = 1000\nwat = 1\ntable = "1"' },
+    });
+    const about = [
+      "--ack",
+      "--wat",
+      "SHISHI_LISTEN",
+      "SHISHI_WAT",
+      "concurrency (file c)",
+      "wat (file c)",
+    ];
+    for (
+      const start of [...about, "table (file c)", "--max-block-size", "--tls-key: expected tls"]
+    ) {
+      assert.ok(problems.some((line) => line.includes(start)), `${start}\n${problems.join("\n")}`);
+    }
+    assert.equal(problems.length, 10, problems.join("\n"));
+  });
+
+  test("what a winner hides is no problem", () => {
+    const env = { SHISHI_TABLE: "1", SHISHI_CONFIG: "c" };
+    assert.ok(load({ argv: ["--table=t"], env, files: { c: 'table = "2"' } }).ok);
+  });
+});
+
+describe("warnings", () => {
+  for (const [name, around, want] of WARNINGS) {
+    test(name, () => {
+      assert.ok(load(around).ok);
+      assert.deepEqual(linesOf(around), want);
+    });
+  }
+});

@@ -1,0 +1,81 @@
+/** No secret in any line, however it was mangled on its way in. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { type Around, linesOf } from "./kit.ts";
+
+/** Long enough not to be in a message by chance; full of what tears URLs, TOML and flags apart. */
+const secret = fc.string({
+  unit: fc.constantFrom(..."abcXYZ0189@:/?#%&=,;\\ \"'[]{}|~+-_.é\n"),
+  minLength: 6,
+  maxLength: 24,
+}).map((text) => `k7${text}q`);
+
+/** Places for a secret; each either reads it or refuses it, and may say so only without it. */
+const PLACES: [string, (secret: string) => Around][] = [
+  ["auth-tokens flag", (s) => ({ argv: ["--auth-tokens", s] })],
+  ["auth-tokens flag with a space", (s) => ({ argv: ["--auth-tokens", `a b${s}`] })],
+  ["auth-tokens broken by the shell", (s) => ({ argv: ["--auth-tokens", "x", s] })],
+  ["misspelled flag", (s) => ({ argv: ["--auth-tokns", s] })],
+  ["misspelled flag, dash", (s) => ({ argv: ["--auth-tokns", `-${s}`] })],
+  ["misspelled flag, joined", (s) => ({ argv: [`--nats-pasword=${s}`] })],
+  ["auth-tokens variable", (s) => ({ env: { SHISHI_AUTH_TOKENS: s } })],
+  ["misspelled variable", (s) => ({ env: { SHISHI_AUTHTOKENS: s } })],
+  ["auth-tokens key", (s) => toml(`auth-tokens = ${JSON.stringify(s)}`)],
+  ["auth-tokens array", (s) => toml(`auth-tokens = [${JSON.stringify(s)}]`)],
+  ["misspelled key", (s) => toml(`auth-token = ${JSON.stringify(s)}`)],
+  ["broken TOML", (s) => toml(`table = "t"\nnats-token = ${s.replaceAll("\n", "")}"`)],
+  ["token file", (s) => ({ argv: ["--auth-tokens-file=f"], files: { f: s } })],
+  ["nkey", (s) => ({ argv: [`--nats-nkey=${s}`] })],
+  ["password without user", (s) => ({ argv: [`--nats-password=${s}`] })],
+  ["password and token", (s) => ({ argv: [`--nats-password=${s}`, `--nats-token=${s}`] })],
+  ["password is all there is", (s) => ({ argv: [`--clickhouse-url=${s}`] })],
+  ["without scheme", (s) => ({ argv: [`--clickhouse-url=u:${s}@h:8123`] })],
+  ["raw in a URL", (s) => ({ argv: [`--clickhouse-url=http://u:${s}@h`, "--ack=x"] })],
+  ["raw in a wrong URL", (s) => ({ argv: [`--clickhouse-url=http://u:${s}@h/a/b`] })],
+  ["digits first", (s) => ({ argv: [`--clickhouse-url=http://u:12${s}@h/a/b`] })],
+  ["as the user", (s) => ({ argv: [`--influx-url=http://${s}@h/a/b`] })],
+  ["encoded", (s) => ({ argv: [`--influx-url=http://u:${encodeURIComponent(s)}@h/?a=b`] })],
+  ["in a query", (s) => ({ argv: [`--influx-url=http://h/db?p=${s}`] })],
+  [
+    "in a native DSN",
+    (s) => ({ argv: [`--clickhouse-dsn=tcp://h:9000?username=u&password=${s}`] }),
+  ],
+  ["in a second URL", (s) => ({ argv: [`--clickhouse-url=http://h,ftp://u:${s}@h`] })],
+  [
+    "two URLs in an array",
+    (s) => toml(`nats-url = ["ws://u:${JSON.stringify(s).slice(1, -1)}@h"]`),
+  ],
+  ["NATS URL", (s) => ({ argv: [`--nats-url=nats://u:${s}@h`] })],
+  ["NATS URL broken by the shell", (s) => ({ argv: ["--nats-url", "ws://u:x", `${s}@h`] })],
+  ["URL in a variable", (s) => ({ env: { SHISHI_CLICKHOUSE_URL: `http://u:${s}@h?x` } })],
+  ["URL in a file", (s) => ({ argv: ["--influx-url-file=f"], files: { f: `http:/u:${s}@h` } })],
+];
+
+function toml(text: string): Around {
+  return { argv: ["--config=c"], files: { c: text } };
+}
+
+describe("secrets stay secret", () => {
+  for (const [place, around] of PLACES) {
+    test(place, () => {
+      fc.assert(fc.property(secret, (s) => {
+        const lines = linesOf(around(s)).join("\n");
+        for (const form of [s, s.trim(), encodeURIComponent(s), JSON.stringify(s).slice(1, -1)]) {
+          assert.ok(!lines.includes(form), lines);
+        }
+        // Not a larger piece of it either.
+        for (let i = 0; i + 6 <= s.length; i++) {
+          assert.ok(!lines.includes(s.slice(i, i + 6)), `${s.slice(i, i + 6)}\n${lines}`);
+        }
+      }));
+    });
+  }
+
+  test("a line is one line", () => {
+    fc.assert(fc.property(secret, fc.constantFrom(...PLACES), (s, [, around]) => {
+      for (const line of linesOf(around(s))) assert.doesNotMatch(line, /\p{Cc}/u);
+    }));
+  });
+});

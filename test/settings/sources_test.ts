@@ -1,0 +1,203 @@
+/** Every setting from each of its three places, from a file of its own, and who wins. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { SettingName, Settings } from "../../src/settings/settings.ts";
+import { TABLE } from "../../src/settings/table.ts";
+import { CERT, CREDS, endpoint, KEY, problemsOf, SEED, settingsOf } from "./kit.ts";
+
+interface Case {
+  readonly text: string;
+  readonly other: string;
+  readonly read: (settings: Settings) => unknown;
+  readonly want: unknown;
+  /** Settings that must be there too. */
+  readonly with?: Readonly<Record<string, string>>;
+}
+
+const nats = { "nats-url": "ws://n:9222" };
+
+const CASES: Record<Exclude<SettingName, "config">, Case> = {
+  "listen": {
+    text: "127.0.0.1:9",
+    other: "[::1]:8",
+    read: (s) => s.listen,
+    want: { hostname: "127.0.0.1", port: 9 },
+  },
+  "auth-tokens": {
+    text: "aaaaaaaaaaaaaaaa,b",
+    other: "c",
+    read: (s) => s.authTokens,
+    want: ["aaaaaaaaaaaaaaaa", "b"],
+  },
+  "tls-cert": {
+    text: "cert.pem",
+    other: "other.pem",
+    read: (s) => s.tls,
+    want: { certFile: "cert.pem", keyFile: "key.pem", cert: CERT, key: KEY },
+    with: { "tls-key": "key.pem" },
+  },
+  "tls-key": {
+    text: "key.pem",
+    other: "other.pem",
+    read: (s) => s.tls?.key,
+    want: KEY,
+    with: { "tls-cert": "cert.pem" },
+  },
+  "cors-origins": {
+    text: "https://a.example, http://b:81",
+    other: "*",
+    read: (s) => s.corsOrigins,
+    want: ["https://a.example", "http://b:81"],
+  },
+  "max-body-bytes": { text: "2MB", other: "1MiB", read: (s) => s.maxBodyBytes, want: 2_000_000 },
+  "clickhouse-url": {
+    text: "http://h:1/db",
+    other: "http://other",
+    read: (s) => s.clickhouse,
+    want: [endpoint("h:1", "default", "db")],
+  },
+  "table": { text: "t_1", other: "x", read: (s) => s.table, want: "t_1" },
+  "create-table": { text: "false", other: "true", read: (s) => s.createTable, want: false },
+  "tables": { text: "a,b_*", other: "c", read: (s) => s.tables, want: ["a", "b_*"] },
+  "concurrency": { text: "9", other: "8", read: (s) => s.concurrency, want: 9 },
+  "insert-timeout": { text: "2s", other: "1s", read: (s) => s.insertTimeoutMs, want: 2000 },
+  "max-block-size": { text: "1_000", other: "5", read: (s) => s.maxBlockSize, want: 1000 },
+  "max-block-bytes": { text: "1MiB", other: "2MiB", read: (s) => s.maxBlockBytes, want: 2 ** 20 },
+  "flush-interval": { text: "250ms", other: "2s", read: (s) => s.flushIntervalMs, want: 250 },
+  "idle-interval": { text: "20ms", other: "off", read: (s) => s.idleIntervalMs, want: 20 },
+  "ack": { text: "clickhouse", other: "memory", read: (s) => s.ack, want: "clickhouse" },
+  "backlog": { text: "20000", other: "30000", read: (s) => s.backlog, want: 20000 },
+  "backlog-bytes": { text: "16MiB", other: "1GiB", read: (s) => s.backlogBytes, want: 2 ** 24 },
+  "shutdown-timeout": { text: "1m", other: "2m", read: (s) => s.shutdownTimeoutMs, want: 60_000 },
+  "influx-url": {
+    text: "http://i:8086",
+    other: "http://other",
+    read: (s) => s.influx,
+    want: endpoint("i:8086", "", "shishi"),
+  },
+  "influx-interval": { text: "3s", other: "4s", read: (s) => s.influxIntervalMs, want: 3000 },
+  "nats-url": {
+    text: "ws://a:1,wss://b",
+    other: "ws://c",
+    read: (s) => s.nats,
+    want: { servers: ["ws://a:1", "wss://b"], subject: "shishi", auth: { kind: "none" } },
+  },
+  "nats-subject": {
+    text: "prod.shishi",
+    other: "x",
+    read: (s) => s.nats?.subject,
+    want: "prod.shishi",
+    with: nats,
+  },
+  "nats-creds": {
+    text: "my.creds",
+    other: "other.creds",
+    read: (s) => s.nats?.auth,
+    want: { kind: "creds", file: "my.creds", creds: CREDS },
+    with: nats,
+  },
+  "nats-nkey": {
+    text: SEED,
+    other: SEED.replace("A", "B"),
+    read: (s) => s.nats?.auth,
+    want: { kind: "nkey", seed: SEED },
+    with: nats,
+  },
+  "nats-user": {
+    text: "u",
+    other: "v",
+    read: (s) => s.nats?.auth,
+    want: { kind: "user", user: "u", password: "" },
+    with: nats,
+  },
+  "nats-password": {
+    text: "p w",
+    other: "x",
+    read: (s) => s.nats?.auth,
+    want: { kind: "user", user: "u", password: "p w" },
+    with: { ...nats, "nats-user": "u" },
+  },
+  "nats-token": {
+    text: "tok",
+    other: "x",
+    read: (s) => s.nats?.auth,
+    want: { kind: "token", token: "tok" },
+    with: nats,
+  },
+  "group": { text: "eu.west 1", other: "x", read: (s) => s.group, want: "eu-west-1" },
+  "id": { text: "a/ü_9", other: "x", read: (s) => s.id, want: "a--_9" },
+  "log-level": { text: "warn", other: "debug", read: (s) => s.logLevel, want: "warn" },
+  "log-format": { text: "json", other: "text", read: (s) => s.logFormat, want: "json" },
+};
+
+const PEMS = { "cert.pem": CERT, "key.pem": KEY, "my.creds": CREDS };
+const variable = (name: string) => `SHISHI_${name.toUpperCase().replaceAll("-", "_")}`;
+const toml = (values: Record<string, string>) =>
+  Object.entries(values).map(([name, text]) => `${name} = ${JSON.stringify(text)}\n`).join("");
+const flags = (values: Record<string, string>) =>
+  Object.entries(values).flatMap(([name, text]) => [`--${name}`, text]);
+
+describe("every setting", () => {
+  test("is in this test", () => {
+    assert.deepEqual(
+      Object.keys(CASES).sort(),
+      TABLE.map(({ name }) => name).filter((name) => name !== "config").sort(),
+    );
+  });
+
+  for (const [name, { text, other, read, want, with: more = {} }] of Object.entries(CASES)) {
+    const companions = flags(more);
+    const fromFile = { "c.toml": toml({ [name]: text }), ...PEMS };
+    const otherFile = { "c.toml": toml({ [name]: other }), ...PEMS };
+
+    test(`${name}: flag`, () => {
+      const apart = settingsOf({ argv: [`--${name}`, text, ...companions], files: PEMS });
+      const joined = settingsOf({ argv: [`--${name}=${text}`, ...companions], files: PEMS });
+      assert.deepEqual(read(apart), want);
+      assert.deepEqual(read(joined), want);
+    });
+    test(`${name}: environment`, () => {
+      const env = { [variable(name)]: text };
+      assert.deepEqual(read(settingsOf({ argv: companions, env, files: PEMS })), want);
+    });
+    test(`${name}: file`, () => {
+      const argv = ["--config", "c.toml", ...companions];
+      assert.deepEqual(read(settingsOf({ argv, files: fromFile })), want);
+    });
+    test(`${name}: flag beats environment beats file`, () => {
+      const env = { SHISHI_CONFIG: "c.toml", [variable(name)]: other };
+      const flag = { argv: [`--${name}=${text}`, ...companions], env, files: otherFile };
+      assert.deepEqual(read(settingsOf(flag)), want);
+      const environment = {
+        argv: companions,
+        env: { ...env, [variable(name)]: text },
+        files: otherFile,
+      };
+      assert.deepEqual(read(settingsOf(environment)), want);
+    });
+  }
+
+  for (const spec of TABLE.filter((row) => "secret" in row && row.secret)) {
+    const { text, read, want, with: more = {} } = CASES[spec.name as keyof typeof CASES];
+    const companions = flags(more);
+    const files = { secret: `${text}\n`, "c.toml": `${spec.name}-file = "secret"`, ...PEMS };
+
+    test(`${spec.name}: from a file of its own, named in each place`, () => {
+      const flag = { argv: [`--${spec.name}-file`, "secret", ...companions], files };
+      const env = { [`${variable(spec.name)}_FILE`]: "secret" };
+      const key = { argv: ["--config=c.toml", ...companions], files };
+      for (const around of [flag, { argv: companions, env, files }, key]) {
+        assert.deepEqual(read(settingsOf(around)), want);
+      }
+    });
+    test(`${spec.name}: both forms in one place is an error, in two places the first wins`, () => {
+      const both = [`--${spec.name}=${text}`, `--${spec.name}-file=secret`, ...companions];
+      const [problem = ""] = problemsOf({ argv: both, files });
+      assert.match(problem, new RegExp(`--${spec.name} and --${spec.name}-file: .* got both`));
+      const env = { [variable(spec.name)]: "http://lost" };
+      const argv = [`--${spec.name}-file=secret`, ...companions];
+      assert.deepEqual(read(settingsOf({ argv, env, files })), want);
+    });
+  }
+});

@@ -1,0 +1,148 @@
+/** The defaults, and the many ways to write a value that is right. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Settings } from "../../src/settings/settings.ts";
+import { endpoint, load, settingsOf } from "./kit.ts";
+
+describe("defaults", () => {
+  const settings = settingsOf({});
+  test("are those of the contract", () => {
+    assert.deepEqual(settings, {
+      listen: { hostname: "127.0.0.1", port: 8080 },
+      authTokens: [],
+      tls: null,
+      corsOrigins: [],
+      maxBodyBytes: 10 * 2 ** 20,
+      clickhouse: [endpoint("127.0.0.1:8123", "default", "default")],
+      table: "analytics_events",
+      createTable: true,
+      tables: [],
+      concurrency: 4,
+      insertTimeoutMs: 30_000,
+      maxBlockSize: 10_000,
+      maxBlockBytes: 8 * 2 ** 20,
+      flushIntervalMs: 1000,
+      idleIntervalMs: null,
+      ack: "memory",
+      backlog: 1_000_000,
+      backlogBytes: 64 * 2 ** 20,
+      shutdownTimeoutMs: 10_000,
+      influx: null,
+      influxIntervalMs: 10_000,
+      nats: null,
+      group: "default",
+      id: "edge-7-example-com",
+      logLevel: "info",
+      logFormat: "auto",
+    });
+  });
+  test("come without a warning", () => {
+    const loaded = load({});
+    assert.deepEqual(loaded.ok && loaded.warnings, []);
+  });
+  test("are frozen to the bottom", () => {
+    const frozen = (value: unknown): boolean =>
+      typeof value !== "object" || value === null ||
+      (Object.isFrozen(value) && Object.values(value).every(frozen));
+    assert.ok(frozen(settings));
+    assert.throws(() => (settings.clickhouse as unknown[]).push(1), TypeError);
+  });
+});
+
+describe("ways to write", () => {
+  const readsTo: [string, Partial<Record<keyof Settings, unknown>>, Parameters<typeof load>[0]][] =
+    [
+      ["--create-table", { createTable: true }, { argv: ["--create-table"] }],
+      ["--no-create-table", { createTable: false }, { argv: ["--no-create-table"] }],
+      ["--create-table false", { createTable: false }, { argv: ["--create-table", "false"] }],
+      ["--create-table --table", { createTable: true, table: "t" }, {
+        argv: ["--create-table", "--table", "t"],
+      }],
+      ["repeated list flags add up", { tables: ["a", "b", "c"] }, {
+        argv: ["--tables=a,b", "--tables=c"],
+      }],
+      ["clickhouse-dsn", { clickhouse: [endpoint("h", "default", "default")] }, {
+        argv: ["--clickhouse-dsn=http://h"],
+      }],
+      ["SHISHI_CLICKHOUSE_DSN", { clickhouse: [endpoint("h", "default", "default")] }, {
+        env: { SHISHI_CLICKHOUSE_DSN: "http://h" },
+      }],
+      ["spaces around a value", { table: "t", concurrency: 3 }, {
+        env: { SHISHI_TABLE: " t\n", SHISHI_CONCURRENCY: "3 " },
+      }],
+      ["an empty variable counts as not set", { table: "analytics_events" }, {
+        env: { SHISHI_TABLE: "", SHISHI_CONFIG: "", SHISHI_NATS_URL: "" },
+      }],
+      ["an empty flag takes a list back", { tables: [] }, {
+        argv: ["--tables="],
+        env: { SHISHI_TABLES: "a" },
+      }],
+      ["a small backlog lowers the default block", { backlog: 10, maxBlockSize: 10 }, {
+        argv: ["--backlog=10"],
+      }],
+      ["so does a small budget of bytes", { backlogBytes: 2 ** 20, maxBlockBytes: 2 ** 20 }, {
+        argv: ["--backlog-bytes=1MiB"],
+      }],
+      ["port alone", { listen: { hostname: "0.0.0.0", port: 8080 } }, { argv: ["--listen=:8080"] }],
+      ["a name to listen on", { listen: { hostname: "localhost", port: 0 } }, {
+        argv: ["--listen=localhost:0"],
+      }],
+      ["IPv6", { listen: { hostname: "::1", port: 80 } }, { argv: ["--listen=[::1]:80"] }],
+      ["variables of a Kubernetes service named shishi", {}, {
+        env: {
+          SHISHI_SERVICE_HOST: "10.0.0.1",
+          SHISHI_SERVICE_PORT: "8080",
+          SHISHI_SERVICE_PORT_HTTP: "8080",
+          SHISHI_PORT: "tcp://10.0.0.1:8080",
+          SHISHI_PORT_8080_TCP: "tcp://10.0.0.1:8080",
+          SHISHI_PORT_8080_TCP_ADDR: "10.0.0.1",
+        },
+      }],
+      ["TOML numbers, booleans, arrays", {
+        concurrency: 7,
+        maxBodyBytes: 4096,
+        createTable: false,
+        tables: ["a", "b_*"],
+      }, {
+        argv: ["--config=c"],
+        files: {
+          c: 'concurrency = 7\nmax-body-bytes = 4_096\ncreate-table = false\ntables = ["a", "b_*"]',
+        },
+      }],
+      ["a secret that begins with dashes", { authTokens: ["--0123456789abcdef"] }, {
+        argv: ["--auth-tokens", "--0123456789abcdef"],
+      }],
+    ];
+  for (const [name, want, around] of readsTo) {
+    test(name, () => {
+      const settings = settingsOf(around);
+      for (const [key, value] of Object.entries(want)) {
+        assert.deepEqual(settings[key as keyof Settings], value, key);
+      }
+    });
+  }
+
+  test("a ClickHouse URL is taken apart, percent-encoding undone", () => {
+    const url = "https://us%40er:p%2Cw%3A%2F@db.example:8443/my%20db/, http://[::1]:8123";
+    assert.deepEqual(settingsOf({ argv: ["--clickhouse-url", url] }).clickhouse, [
+      {
+        url: "https://db.example:8443",
+        user: "us@er",
+        password: "p,w:/",
+        database: "my db",
+        label: "https://db.example:8443/my%20db",
+      },
+      endpoint("[::1]:8123", "default", "default"),
+    ]);
+  });
+  test("spaces belong to a password", () => {
+    const argv = ["--nats-url=ws://n", "--nats-user= u ", "--nats-password= p "];
+    const auth = { kind: "user", user: "u", password: " p " };
+    assert.deepEqual(settingsOf({ argv }).nats?.auth, auth);
+  });
+  test("a comma in a password does not end the URL", () => {
+    const [one, ...more] = settingsOf({ argv: ["--clickhouse-url", "http://u:a,b@h"] }).clickhouse;
+    assert.deepEqual([one?.password, more], ["a,b", []]);
+  });
+});
