@@ -1,0 +1,198 @@
+/**
+ * The ledger: the one place where counts live. Everything that shows a number reads it from here.
+ *
+ * Promises: received + recovered = rejected + stored + dead + held + lost, in every table and in
+ * total, at every moment; the counts by event type add up to the rows. All calls are synchronous,
+ * cost a few map look-ups per request and allocate nothing per row. Memory is bounded.
+ *
+ * `held` follows from the calls (accepted, settled, lost); `Holdings` measures the same thing where
+ * the rows are, and the two must agree.
+ */
+
+import type { Ledger, LedgerTotals, TypeTotals } from "../contracts.ts";
+import { createBooks, OTHER, totalsOf } from "./books.ts";
+import { Histogram, Recent } from "./histogram.ts";
+
+const MAX_REASONS = 32;
+const MAX_CODES = 200;
+const MAX_COMMANDS = 16;
+const RECENT_INSERTS = 1000;
+
+// deno-fmt-ignore
+const REQUEST_SECONDS =
+  [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+const INSERT_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const INSERT_ROWS = [1, 10, 100, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000];
+
+/** The ledger with what only metrics read. Counts are since the process started. */
+export interface MeteredLedger extends Ledger {
+  /** Accepted events by event type, all tables of shape `event` together. */
+  eventTotals(): ReadonlyMap<string, number>;
+  /** The name under which a table's rows are counted. */
+  tableLabel(table: string): string;
+  rejections(): Iterable<{ table: string; reason: string; rows: number }>;
+  /** `code` is `other` beyond the bound. */
+  insertErrors(): Iterable<{ table: string; code: string; count: number }>;
+  /** `status` is `other` for what is no HTTP status. */
+  httpStatuses(): Iterable<{ status: string; count: number }>;
+  controls(): Iterable<{ command: string; ok: boolean; count: number }>;
+  mirrorErrors(): number;
+  readonly requestSeconds: Histogram;
+  readonly insertSeconds: Histogram;
+  readonly insertRows: Histogram;
+}
+
+/** 0 when the books balance, else by how many rows the left side is too large. */
+export function balance(totals: LedgerTotals): number {
+  const { received, recovered, rejected, stored, dead, held, lost } = totals;
+  return received + recovered - (rejected + stored + dead + held + lost);
+}
+
+/** @param options.maxEventTypes event types with a name of their own, all tables together. */
+export function createLedger(
+  { maxEventTypes = 1000 }: { readonly maxEventTypes?: number } = {},
+): MeteredLedger {
+  const books = createBooks(maxEventTypes);
+  const statuses = new Map<string, number>();
+  const commands = new Map<string, { ok: number; failed: number }>();
+  const requestSeconds = new Histogram(REQUEST_SECONDS);
+  const insertSeconds = new Histogram(INSERT_SECONDS);
+  const insertRows = new Histogram(INSERT_ROWS);
+  const recentMs = new Recent(RECENT_INSERTS);
+  let mirrorErrors = 0;
+  let inserts = 0;
+  let retries = 0;
+
+  return {
+    // Rows have no types of their own: for them `types` is empty.
+    accepted({ table: name, shape, rows, types }) {
+      const table = books.table(name);
+      table.received += rows;
+      table.held += rows;
+      if (shape === "row") books.type(table, shape, "").accepted += rows;
+      types.forEach((count, type) => books.type(table, shape, type).accepted += count);
+    },
+
+    rejected(name, reason, rows) {
+      const table = books.table(name);
+      table.received += rows;
+      table.rejected += rows;
+      bump(table.reasons, reason, rows, MAX_REASONS);
+    },
+
+    settled({ table: name, shape, rows, types }, dead, deadTypes) {
+      const table = books.table(name);
+      table.held -= rows;
+      table.stored += rows - dead;
+      table.dead += dead;
+      if (shape === "row") books.type(table, shape, "").stored += rows - dead;
+      types.forEach((count, type) => {
+        books.type(table, shape, type).stored += count - (deadTypes.get(type) ?? 0);
+      });
+    },
+
+    lost({ table: name, rows }) {
+      const table = books.table(name);
+      table.held -= rows;
+      table.lost += rows;
+    },
+
+    insert(_table, rows, durationMs) {
+      inserts++;
+      insertRows.observe(rows);
+      insertSeconds.observe(durationMs / 1000);
+      recentMs.add(durationMs);
+    },
+
+    insertError(table, code) {
+      retries++;
+      bump(books.table(table).codes, String(code), 1, MAX_CODES);
+    },
+
+    acknowledged(durationMs) {
+      requestSeconds.observe(durationMs / 1000);
+    },
+
+    http(status) {
+      const valid = Number.isInteger(status) && status >= 100 && status <= 599;
+      const name = valid ? String(status) : OTHER;
+      statuses.set(name, (statuses.get(name) ?? 0) + 1);
+    },
+
+    mirrorError() {
+      mirrorErrors++;
+    },
+
+    control(command, ok) {
+      const name = commands.has(command) || commands.size < MAX_COMMANDS ? command : OTHER;
+      const count = commands.get(name) ?? { ok: 0, failed: 0 };
+      if (ok) count.ok++;
+      else count.failed++;
+      commands.set(name, count);
+    },
+
+    totals: () => totalsOf(books.all()),
+
+    tableTotals() {
+      return new Map([...books.all()].map((table) => [table.name, totalsOf([table])]));
+    },
+
+    *typeTotals(): Generator<TypeTotals> {
+      for (const table of books.all()) {
+        for (const { name, accepted, stored } of table.types.values()) {
+          yield { table: table.name, eventType: name, accepted, stored };
+        }
+      }
+    },
+
+    work() {
+      const [insertMsP50 = 0, insertMsP99 = 0] = recentMs.quantiles(0.5, 0.99);
+      return { inserts, retries, insertMsP50, insertMsP99 };
+    },
+
+    eventTotals() {
+      const events = new Map<string, number>();
+      for (const { types } of books.all()) {
+        for (const { name, shape, accepted } of types.values()) {
+          if (shape === "event") events.set(name, (events.get(name) ?? 0) + accepted);
+        }
+      }
+      return events;
+    },
+
+    tableLabel: books.label,
+
+    *rejections() {
+      for (const { name, reasons } of books.all()) {
+        for (const [reason, rows] of reasons) yield { table: name, reason, rows };
+      }
+    },
+
+    *insertErrors() {
+      for (const { name, codes } of books.all()) {
+        for (const [code, count] of codes) yield { table: name, code, count };
+      }
+    },
+
+    *httpStatuses() {
+      for (const [status, count] of statuses) yield { status, count };
+    },
+
+    *controls() {
+      for (const [command, { ok, failed }] of commands) {
+        if (ok > 0) yield { command, ok: true, count: ok };
+        if (failed > 0) yield { command, ok: false, count: failed };
+      }
+    },
+
+    mirrorErrors: () => mirrorErrors,
+    requestSeconds,
+    insertSeconds,
+    insertRows,
+  };
+}
+
+function bump(counts: Map<string, number>, name: string, by: number, bound: number): void {
+  const key = counts.has(name) || counts.size < bound ? name : OTHER;
+  counts.set(key, (counts.get(key) ?? 0) + by);
+}

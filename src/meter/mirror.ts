@@ -1,0 +1,218 @@
+/**
+ * The InfluxDB mirror: every `intervalMs`, and once at the end, the counts go to InfluxDB.
+ *
+ * Promises: the sums of `accepted` and `stored` over time equal the ledger, through outages, cut
+ * answers and restarts of InfluxDB. A report is sent with the same points and timestamps until all
+ * of it is written; meanwhile counts gather in the ledger and the next report is made afterwards, so
+ * memory is bounded by one report. It never throws, waits for nobody, and has one write in flight.
+ *
+ * How answers are met: no database: it is created, also when it is dropped later. Too large: smaller
+ * writes, and smaller ones from then on. Refused (400): the write is halved until the point that is
+ * refused stands alone; that one is given back to the next report, under a later timestamp, and the
+ * others go through. A refused point may become good (a timestamp beyond the retention, a field type
+ * that someone corrects), and a count that is thrown away is wrong for ever. Everything else: the
+ * same report again, after a backoff.
+ */
+
+import type { Clock, Holdings, Ledger, Log } from "../contracts.ts";
+import { createInflux, type Endpoint, type Fetch } from "./influx.ts";
+import { createReporter, MEASUREMENTS, type ReportPoint } from "./report.ts";
+
+export interface Mirror {
+  /** Begins to report, first after one interval. */
+  start(): void;
+  /**
+   * Writes what is left and stops: what is under way first, then one last report. Resolves when it
+   * is written or `withinMs` milliseconds have passed.
+   */
+  writeLast(withinMs: number): Promise<void>;
+  /** Stops at once. What was not written is missing from InfluxDB. */
+  stop(): void;
+}
+
+export interface MirrorDeps {
+  readonly endpoint: Endpoint;
+  readonly intervalMs: number;
+  readonly ledger: Ledger;
+  readonly holdings: Holdings;
+  readonly group: string;
+  readonly id: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly rssBytes: () => number;
+  /** The global one unless given. */
+  readonly fetch?: Fetch;
+  /** Of one exchange with InfluxDB; 10 s unless given. */
+  readonly timeoutMs?: number;
+}
+
+const TIMEOUT_MS = 10_000;
+const POINTS_A_WRITE = 1000;
+/** In one attempt: a report full of refused points must not become a flood. */
+const MOST_REFUSALS = 64;
+const BACKOFF_MS = { first: 500, most: 10_000, last: 1000 };
+
+/** How an attempt to write a report ended. `why` is null when all of it is settled. */
+interface Attempt {
+  readonly why: string | null;
+  /** Points that were refused and given back, and what InfluxDB said to the first. */
+  readonly refused: number;
+  readonly refusal: string | null;
+}
+
+export function createMirror(deps: MirrorDeps): Mirror {
+  const { intervalMs, ledger, clock, log } = deps;
+  const ending = new AbortController();
+  const influx = createInflux({
+    endpoint: deps.endpoint,
+    measurements: MEASUREMENTS,
+    clock,
+    fetch: deps.fetch ?? ((url, init) => fetch(url, init)),
+    timeoutMs: deps.timeoutMs ?? TIMEOUT_MS,
+    signal: ending.signal,
+  });
+  const reporter = createReporter(deps);
+  const where = new URL(deps.endpoint.url).host;
+  /** What is still to be written of the report under way, in writes. */
+  let pieces: ReportPoint[][] = [];
+  let pointsAWrite = POINTS_A_WRITE;
+  let failures = 0;
+  let cancelTimer = () => {};
+  let inFlight: Promise<boolean> | null = null;
+  let closing = false;
+  let trouble: "away" | "refused" | null = null;
+
+  function schedule(delayMs: number): void {
+    if (closing) return;
+    cancelTimer = clock.after(delayMs, async () => {
+      const startedMs = clock.monotonicMs();
+      const done = await report();
+      const spentMs = clock.monotonicMs() - startedMs;
+      schedule(done ? Math.max(0, intervalMs - spentMs) : backoffMs(BACKOFF_MS.most));
+    });
+  }
+
+  /** Full jitter over the upper half: a fleet must not come back in step. */
+  function backoffMs(most: number): number {
+    const ceiling = Math.min(most, BACKOFF_MS.first * 2 ** Math.min(failures, 10));
+    return ceiling * (0.5 + clock.random() / 2);
+  }
+
+  /** One attempt; true when the report is settled. Never rejects. */
+  function report(): Promise<boolean> {
+    inFlight = attempt()
+      .catch((bug): Attempt => ({ why: `unexpected: ${bug}`, refused: 0, refusal: null }))
+      .then((ended) => {
+        inFlight = null;
+        conclude(ended);
+        return ended.why === null;
+      });
+    return inFlight;
+  }
+
+  async function attempt(): Promise<Attempt> {
+    if (pieces.length === 0) pieces = cut(reporter.next(), pointsAWrite);
+    let refused = 0;
+    let refusal: string | null = null;
+    let created = false;
+    const end = (why: string | null): Attempt => ({ why, refused, refusal });
+    let refusals = 0;
+    while (pieces.length > 0) {
+      const piece = pieces[0]!;
+      const answer = await influx.write(piece);
+      if (answer.kind === "written") {
+        pieces.shift();
+      } else if (answer.kind === "no-database") {
+        if (created) return end("the database disappears as soon as it is created");
+        const problem = await influx.createDatabase();
+        if (problem !== null) return end(`cannot create the database: ${problem}`);
+        created = true;
+      } else if (answer.kind === "away") {
+        return end(answer.message);
+      } else if (++refusals > MOST_REFUSALS) {
+        return end(`too many refusals: ${answer.message}`);
+      } else if (piece.length > 1) {
+        const half = Math.ceil(piece.length / 2);
+        if (answer.kind === "too-large") pointsAWrite = Math.min(pointsAWrite, half);
+        pieces.splice(0, 1, ...cut(piece, half));
+      } else {
+        pieces.shift();
+        piece[0]!.giveBack();
+        refusal ??= answer.message;
+        refused++;
+      }
+    }
+    return end(null);
+  }
+
+  /** Counts and logs; one line each time the state changes. */
+  function conclude({ why, refused, refusal }: Attempt): void {
+    if (ending.signal.aborted) return;
+    const state = why !== null ? "away" : refused > 0 ? "refused" : null;
+    failures = why !== null ? failures + 1 : 0;
+    if (state !== null) ledger.mirrorError();
+    const fields = { where, reason: why ?? refusal, refused };
+    if (state === trouble) {
+      if (state !== null) log.debug("InfluxDB still does not take the counts", fields);
+      return;
+    }
+    trouble = state;
+    if (state === "away") log.warn("InfluxDB does not take the counts; they are kept", fields);
+    else if (state === "refused") {
+      log.error("InfluxDB refuses points; their counts are kept", fields);
+    } else log.info("InfluxDB takes the counts again", { where });
+  }
+
+  function stop(): void {
+    closing = true;
+    cancelTimer();
+    ending.abort();
+  }
+
+  async function writeRest(): Promise<void> {
+    await inFlight;
+    let last = false;
+    while (!ending.signal.aborted) {
+      last ||= pieces.length === 0;
+      const done = await report();
+      if (done && last) return;
+      if (!done && !ending.signal.aborted) await pause(backoffMs(BACKOFF_MS.last));
+    }
+  }
+
+  /** Waits, or until the end. */
+  function pause(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = clock.after(delayMs, resolve);
+      ending.signal.addEventListener("abort", () => {
+        cancel();
+        resolve();
+      }, { once: true });
+    });
+  }
+
+  return {
+    start: () => schedule(intervalMs),
+
+    async writeLast(withinMs) {
+      if (ending.signal.aborted) return;
+      closing = true;
+      cancelTimer();
+      const cancelDeadline = clock.after(withinMs, () => {
+        log.warn("stopping before InfluxDB took the last counts", { where });
+        ending.abort();
+      });
+      await writeRest();
+      cancelDeadline();
+      stop();
+    },
+
+    stop,
+  };
+}
+
+function cut(points: readonly ReportPoint[], size: number): ReportPoint[][] {
+  const pieces: ReportPoint[][] = [];
+  for (let at = 0; at < points.length; at += size) pieces.push(points.slice(at, at + size));
+  return pieces;
+}

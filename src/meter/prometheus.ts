@@ -1,0 +1,211 @@
+/**
+ * `GET /metrics`: the ledger and the holdings in Prometheus' text format.
+ *
+ * Promises: one scrape is one moment. Every value is read synchronously when `text` is called, so
+ * received + recovered = rejected + stored + dead + held + lost holds within a scrape, whatever
+ * happens while it is rendered. `shishi_rows_held` is measured where the rows are, not computed from
+ * the counts: the equation can fail, and when it does an error is logged.
+ *
+ * prom-client renders; it keeps no counts of its own, so that nothing is counted twice or missed.
+ */
+
+import { Counter, Gauge, type Metric, Registry } from "prom-client";
+import type { Holdings, Log } from "../contracts.ts";
+import type { Histogram } from "./histogram.ts";
+import { balance, type MeteredLedger } from "./ledger.ts";
+import { createProcessFigures } from "./process.ts";
+
+export interface Prometheus {
+  /** The whole scrape. */
+  text(): Promise<string>;
+  readonly contentType: string;
+}
+
+export interface PrometheusDeps {
+  readonly ledger: MeteredLedger;
+  readonly holdings: Holdings;
+  readonly log: Log;
+  readonly version: string;
+  /** E.g. `name 1.2.3`. */
+  readonly runtime: string;
+  readonly process: { rssBytes(): number };
+}
+
+type Labels = Record<string, string>;
+type Sample = readonly [labels: Labels, value: number];
+
+export function createPrometheus(deps: PrometheusDeps): Prometheus {
+  const { ledger, holdings, log } = deps;
+  const registry = new Registry();
+  const { counter, gauge, histogram, one } = registrar(registry);
+  const figures = createProcessFigures(deps.process.rssBytes);
+
+  const byTable = (field: "received" | "stored" | "dead") => () =>
+    [...ledger.tableTotals()].map(([table, totals]): Sample => [{ table }, totals[field]]);
+
+  counter(
+    "analytics_events_total",
+    "Events accepted.",
+    ["event_type"],
+    () => [...ledger.eventTotals()].map(([event_type, rows]) => [{ event_type }, rows]),
+  );
+  histogram(
+    "analytics_processing_duration_seconds",
+    "From the first byte of a request to its acknowledgement.",
+    ledger.requestSeconds,
+  );
+
+  counter("shishi_rows_received_total", "Rows received.", ["table"], byTable("received"));
+  counter(
+    "shishi_rows_rejected_total",
+    "Rows refused for their content.",
+    ["table", "reason"],
+    () => [...ledger.rejections()].map(({ table, reason, rows }) => [{ table, reason }, rows]),
+  );
+  counter("shishi_rows_stored_total", "Rows that ClickHouse took.", ["table"], byTable("stored"));
+  counter("shishi_rows_dead_total", "Rows that ended as dead letters.", ["table"], byTable("dead"));
+  gauge("shishi_rows_held", "Rows in memory and on disk.", ["table"], () => heldByTable(deps));
+  counter("shishi_rows_lost_total", "Rows given up.", [], one(() => ledger.totals().lost));
+  counter(
+    "shishi_rows_recovered_total",
+    "Rows found in the spool at start.",
+    [],
+    one(() => ledger.totals().recovered),
+  );
+
+  histogram("shishi_insert_duration_seconds", "Of one successful INSERT.", ledger.insertSeconds);
+  histogram("shishi_insert_rows", "Rows of one successful INSERT.", ledger.insertRows);
+  counter("shishi_insert_errors_total", "INSERTs that failed, by ClickHouse's code.", [
+    "table",
+    "code",
+  ], () => [...ledger.insertErrors()].map(({ table, code, count }) => [{ table, code }, count]));
+
+  gauge("shishi_spool_bytes", "Rows on disk.", [], one(() => holdings.spoolBytes()));
+  gauge("shishi_memory_bytes", "Rows in memory.", [], one(() => holdings.memoryBytes()));
+  gauge(
+    "shishi_oldest_row_seconds",
+    "Age of the oldest row not yet delivered.",
+    [],
+    one(() => holdings.oldestMs() / 1000),
+  );
+
+  counter(
+    "shishi_http_requests_total",
+    "Requests answered.",
+    ["status"],
+    () => [...ledger.httpStatuses()].map(({ status, count }) => [{ status }, count]),
+  );
+  counter(
+    "shishi_mirror_errors_total",
+    "Writes to InfluxDB that failed.",
+    [],
+    one(() => ledger.mirrorErrors()),
+  );
+  counter(
+    "shishi_control_commands_total",
+    "Commands received.",
+    ["command", "ok"],
+    () =>
+      [...ledger.controls()].map(({ command, ok, count }) => [{ command, ok: String(ok) }, count]),
+  );
+
+  gauge("shishi_build_info", "Always 1.", ["version", "runtime"], () => [
+    [{ version: deps.version, runtime: deps.runtime }, 1],
+  ]);
+  gauge("process_resident_memory_bytes", "Resident memory.", [], one(figures.rssBytes));
+  counter("process_cpu_seconds_total", "User and system time.", [], one(figures.cpuSeconds));
+  gauge(
+    "process_start_time_seconds",
+    "Start of the process, epoch.",
+    [],
+    one(() => figures.startSeconds),
+  );
+
+  let knownDifference = 0;
+  const checkBooks = () => {
+    const totals = ledger.totals();
+    const difference = balance({ ...totals, held: holdings.rows() });
+    if (difference === knownDifference) return;
+    knownDifference = difference;
+    if (difference === 0) log.info("the books balance again");
+    else {log.error("the books do not balance", {
+        difference,
+        heldFound: holdings.rows(),
+        ...totals,
+      });}
+  };
+
+  return {
+    text() {
+      checkBooks();
+      return registry.metrics();
+    },
+    contentType: registry.contentType,
+  };
+}
+
+/** Every table of the ledger, zeros included; tables beyond its bound are summed as it does. */
+function heldByTable({ ledger, holdings }: PrometheusDeps): Sample[] {
+  const held = new Map([...ledger.tableTotals().keys()].map((table) => [table, 0]));
+  for (const [name, rows] of holdings.byTable()) {
+    const table = ledger.tableLabel(name);
+    held.set(table, (held.get(table) ?? 0) + rows);
+  }
+  return [...held].map(([table, rows]) => [{ table }, rows]);
+}
+
+/** Metrics that are read when they are scraped. */
+function registrar(registry: Registry) {
+  const registers = [registry];
+  return {
+    counter(name: string, help: string, labelNames: string[], read: () => Sample[]) {
+      new Counter({
+        name,
+        help,
+        labelNames,
+        registers,
+        collect() {
+          this.reset();
+          for (const [labels, value] of read()) this.inc(labels, value);
+        },
+      });
+    },
+    gauge(name: string, help: string, labelNames: string[], read: () => Sample[]) {
+      new Gauge({
+        name,
+        help,
+        labelNames,
+        registers,
+        collect() {
+          this.reset();
+          for (const [labels, value] of read()) this.set(labels, value);
+        },
+      });
+    },
+    histogram(name: string, help: string, source: Histogram) {
+      registry.registerMetric(rendered(name, help, source) as unknown as Metric<string>);
+    },
+    /** A metric without labels. */
+    one: (read: () => number) => (): Sample[] => [[{}, read()]],
+  };
+}
+
+/** What the registry asks of a metric, answered from our own buckets. */
+function rendered(name: string, help: string, source: Histogram) {
+  return {
+    name,
+    help,
+    type: "histogram",
+    get() {
+      let below = 0;
+      const buckets = [...source.counts].map((count, at) => {
+        below += count;
+        const le = source.bounds[at] ?? "+Inf";
+        return { metricName: `${name}_bucket`, labels: { le }, value: below };
+      });
+      const sum = { metricName: `${name}_sum`, labels: {}, value: source.sum };
+      const total = { metricName: `${name}_count`, labels: {}, value: source.count };
+      return { name, help, type: "histogram", values: [...buckets, sum, total] };
+    },
+  };
+}

@@ -1,0 +1,195 @@
+/** InfluxDB's sums equal the ledger, whatever happens to InfluxDB or on the way to it. */
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type Behaviour, type FakeInflux, startFakeInflux } from "../kit/fake_influx.ts";
+import { type Influx, startInflux } from "../kit/servers.ts";
+import { eventually } from "../kit/wait.ts";
+import { events } from "./kit.ts";
+import { assertSame, setUp, sums } from "./mirror_kit.ts";
+
+let influx: Influx;
+let fake: FakeInflux;
+before(async () => {
+  influx = await startInflux();
+  fake = await startFakeInflux(influx.url);
+});
+after(async () => {
+  await fake.close();
+  await influx.close();
+});
+
+let serial = 0;
+const newDatabase = () => `db${++serial}`;
+const atLeast = (count: () => number, wanted: number) =>
+  eventually(() => assert.ok(count() >= wanted, `${count()} of ${wanted}`), {
+    withinMs: 15_000,
+    everyMs: 5,
+  });
+
+const FAULTS: [name: string, how: Behaviour, attempts: number][] = [
+  ["refuses connections", "refuse", 3],
+  ["hangs", "hang", 2],
+  ["answers a 200 cut in its body", "half", 3],
+  ["answers a 400 cut in its body", "half-error", 3],
+  ["stalls in the body of its answer", "stall", 2],
+  ["answers without end", "endless", 2],
+  ["speaks something else", "junk", 3],
+  ["writes, and its answer is lost", "lost", 4],
+  ["answers 401", { status: 401, body: '{"error":"authorization failed"}' }, 3],
+  ["answers 403", { status: 403, body: '{"error":"not authorized"}' }, 3],
+  ["answers 404 for another reason", { status: 404, body: "404 page not found" }, 3],
+  ["answers 429", { status: 429, body: "slow down" }, 3],
+  ["answers 500", { status: 500, body: '{"error":"timeout"}' }, 3],
+  ["answers 503", { status: 503 }, 3],
+  ["is a web page that answers 200", { status: 200, body: "<h1>Welcome</h1>" }, 3],
+  ["redirects", { status: 302, headers: ["Location: http://127.0.0.1:1/"] }, 3],
+  ["answers 413 to everything", { status: 413, body: "too large" }, 3],
+  ["answers 400 to everything", { status: 400, body: '{"error":"unable to parse"}' }, 3],
+];
+
+describe("the sums equal the ledger when InfluxDB", () => {
+  for (const [name, how, attempts] of FAULTS) {
+    test(name, async () => {
+      const database = newDatabase();
+      const { ledger, log, mirror, feed } = setUp(fake.url, database);
+      fake.behave("pass");
+      const before = fake.seen.length;
+      feed();
+      mirror.start();
+      await atLeast(() => fake.seen.length, before + 3);
+      feed();
+      const broken = fake.seen.length;
+      fake.behave(how);
+      await atLeast(() => {
+        feed();
+        return fake.seen.length;
+      }, broken + attempts);
+      await atLeast(ledger.mirrorErrors, 1);
+      fake.behave("pass");
+      await eventually(
+        () => assert.ok(log.lines.some(({ message }) => /again/.test(message))),
+        { withinMs: 20_000 },
+      );
+      feed();
+      await mirror.writeLast(100_000);
+      assertSame(await sums(influx, database), ledger.typeTotals());
+
+      const told = log.lines.filter(({ level }) => level !== "debug");
+      assert.ok(told.length <= 4, `one line per change: ${JSON.stringify(told)}`);
+    });
+  }
+
+  test("is killed and started again in the middle", async () => {
+    const own = await startInflux();
+    try {
+      const { ledger, log, mirror, feed } = setUp(own.url, "shishi");
+      mirror.start();
+      feed();
+      await eventually(async () => assert.ok((await sums(own, "shishi")).length > 0), {
+        withinMs: 10_000,
+      });
+      await own.kill();
+      feed();
+      await atLeast(ledger.mirrorErrors, 2);
+      feed();
+      await own.start();
+      await eventually(
+        () => assert.ok(log.lines.some(({ message }) => /again/.test(message))),
+        { withinMs: 20_000 },
+      );
+      feed();
+      await mirror.writeLast(100_000);
+      assertSame(await sums(own, "shishi"), ledger.typeTotals());
+    } finally {
+      await own.close();
+    }
+  });
+
+  test("loses its database: it is made again and later counts go on", async () => {
+    const database = newDatabase();
+    const { ledger, mirror, feed } = setUp(influx.url, database);
+    mirror.start();
+    feed();
+    await eventually(async () => assertSame(await sums(influx, database), ledger.typeTotals()), {
+      withinMs: 10_000,
+    });
+    const gone = new Map([...ledger.typeTotals()].map((t) => [t.table + t.eventType, t]));
+    await influx.query(database, `DROP DATABASE ${database}`);
+    feed();
+    await mirror.writeLast(100_000);
+    const later = [...ledger.typeTotals()].map((t) => {
+      const before = gone.get(t.table + t.eventType);
+      return {
+        ...t,
+        accepted: t.accepted - (before?.accepted ?? 0),
+        stored: t.stored - (before?.stored ?? 0),
+      };
+    });
+    assertSame(await sums(influx, database), later);
+  });
+
+  test("takes only a few points at a time", async () => {
+    const database = newDatabase();
+    const { ledger, mirror } = setUp(fake.url, database);
+    ledger.accepted(events(Object.fromEntries(
+      Array.from({ length: 900 }, (_, at) => [`type ${at}`, at + 1]),
+    )));
+    const lines = (body: string) => body.split("\n").length;
+    fake.behave(({ path, body }) =>
+      path.startsWith("/write") && lines(body) > 60 ? { status: 413, body: "too large" } : "pass"
+    );
+    await mirror.writeLast(100_000);
+    fake.behave("pass");
+    assertSame(await sums(influx, database), ledger.typeTotals());
+  });
+
+  test("refuses one point for a while and takes the others of the same write", async () => {
+    const database = newDatabase();
+    const { ledger, log, mirror } = setUp(fake.url, database);
+    const types = Array.from({ length: 40 }, (_, at) => [`type${at}`, 1]);
+    ledger.accepted(events({ ...Object.fromEntries(types), poison: 5 }));
+    await influx.query("", `CREATE DATABASE ${database}`);
+    // As InfluxDB does at a partial write: the good points are stored, and the answer is 400.
+    fake.behave(async ({ method, path, body }) => {
+      if (!body.includes("poison")) return "pass";
+      const good = body.split("\n").filter((line) => !line.includes("poison")).join("\n");
+      if (good !== "") await (await fetch(influx.url + path, { method, body: good })).text();
+      return { status: 400, body: '{"error":"partial write: dropped=1"}' };
+    });
+    mirror.start();
+    await eventually(() => assert.ok(log.lines.some(({ level }) => level === "error")), {
+      withinMs: 10_000,
+    });
+    ledger.accepted(events({ type0: 7, poison: 2 }));
+    await atLeast(ledger.mirrorErrors, 3);
+    const others = [...ledger.typeTotals()].filter(({ eventType }) => eventType !== "poison");
+    await eventually(async () => assertSame(await sums(influx, database), others), {
+      withinMs: 10_000,
+    });
+    fake.behave("pass");
+    await mirror.writeLast(100_000);
+    assertSame(await sums(influx, database), ledger.typeTotals());
+    assert.equal(log.lines.filter(({ level }) => level === "error").length, 1);
+  });
+
+  test("holds another type of field under the same name, until someone repairs it", async () => {
+    const database = newDatabase();
+    await influx.query("", `CREATE DATABASE ${database}`);
+    const wrong = await fetch(`${influx.url}/write?db=${database}`, {
+      method: "POST",
+      body: 'shishi_events accepted="many"',
+    });
+    assert.equal(wrong.status, 204, await wrong.text());
+    const { ledger, mirror, feed } = setUp(influx.url, database);
+    mirror.start();
+    feed();
+    await atLeast(ledger.mirrorErrors, 2);
+    const seen = await influx.query(database, "SELECT count(held) AS n FROM shishi_collector");
+    assert.ok(Number(seen[0]?.n) > 0, "the other measurement is not held up");
+    await influx.query(database, "DROP MEASUREMENT shishi_events");
+    feed();
+    await mirror.writeLast(100_000);
+    assertSame(await sums(influx, database), ledger.typeTotals());
+  });
+});
