@@ -91,6 +91,17 @@ export interface Intake {
 
 // ---------------------------------------------------------------- batch → deliver
 
+/** A server that is spoken to over HTTP, and who we are there. */
+export interface Endpoint {
+  /** Scheme, host and port: no credentials, no path, no trailing slash. */
+  readonly url: string;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+  /** Safe to log, e.g. `http://host:8123/database`. */
+  readonly label: string;
+}
+
 /** A sealed batch: it never changes again. `id` (UUIDv7) is the `insert_deduplication_token`. */
 export interface Batch {
   readonly id: string;
@@ -224,7 +235,9 @@ export interface Ledger {
   settled(batch: Batch, dead: number, deadTypes: TypeCounts): void;
   /** Held rows that are given up at the end. */
   lost(batch: Batch): void;
+  /** One INSERT that was stored. */
   insert(table: string, rows: number, durationMs: number): void;
+  /** One INSERT that came back without having stored its rows; `code` 0: no answer of ClickHouse. */
   insertError(table: string, code: number): void;
   /** One request from its first byte to its acknowledgement. */
   acknowledged(durationMs: number): void;
@@ -234,7 +247,7 @@ export interface Ledger {
   totals(): LedgerTotals;
   tableTotals(): ReadonlyMap<string, LedgerTotals>;
   typeTotals(): Iterable<TypeTotals>;
-  /** Since the process started; for the mirror. `retries`: attempts that ended transient or table. */
+  /** Since the process started; for the mirror. `retries`: INSERTs that had to be sent again. */
   work(): {
     readonly inserts: number;
     readonly retries: number;

@@ -149,7 +149,7 @@ async function reach(io: RemoteIo): Promise<Wire | null> {
   }
   const deadlineMs = io.clock.monotonicMs() + io.timeoutMs;
   for (const server of io.servers) {
-    const leftMs = Math.max(100, deadlineMs - io.clock.monotonicMs());
+    const leftMs = Math.max(100, Math.round(deadlineMs - io.clock.monotonicMs()));
     const dialled = await dial(
       {
         server,

@@ -1,0 +1,164 @@
+/**
+ * The only file that knows all rooms: it wires them, runs them and stops them in order. Settings go
+ * in; out comes something that listens, can be controlled, and ends with a ledger.
+ */
+
+import process from "node:process";
+import { createApp } from "./admit/app.ts";
+import { logDead } from "./batch/dead.ts";
+import { Pump } from "./batch/pump.ts";
+import type { Control, LedgerTotals, Log } from "./contracts.ts";
+import { createControl } from "./control.ts";
+import { createDeliver } from "./deliver/deliver.ts";
+import { createLedger } from "./meter/ledger.ts";
+import { createMirror } from "./meter/mirror.ts";
+import { createPrometheus } from "./meter/prometheus.ts";
+import { startRemote } from "./remote/service.ts";
+import { systemClock } from "./runtime/clock.ts";
+import { createFetch } from "./runtime/fetch.ts";
+import { runtimeName } from "./runtime/host.ts";
+import { type Listening, serve } from "./runtime/serve.ts";
+import type { Settings } from "./settings/settings.ts";
+import { VERSION } from "./version.ts";
+
+export interface Collector {
+  /** Where it listens, e.g. `http://127.0.0.1:8080`. */
+  readonly url: string;
+  readonly control: Control;
+  /** Resolves after `control.stop`, when everything has ended; with the last counts. */
+  readonly finished: Promise<LedgerTotals>;
+  /** Gives up what is held, at once; the counts as they are then. */
+  abandon(): LedgerTotals;
+}
+
+/** A client may take this long to send its body. */
+const BODY_TIMEOUT_MS = 30_000;
+/** The platform's own limit only backs up the app's, which answers in words. */
+const SERVER_BODY_SLACK_BYTES = 1024 * 1024;
+/** How long a `flush` over NATS may take before it is answered as failed. */
+const FLUSH_TIMEOUT_MS = 60_000;
+/** After the drain: for the last write to InfluxDB, and for answers still being sent. */
+const LAST_WRITE_MS = 2_000;
+const LAST_ANSWERS_MS = 1_000;
+
+/** Throws when the address cannot be listened on. */
+export async function startCollector(settings: Settings, log: Log): Promise<Collector> {
+  const clock = systemClock;
+  const rssBytes = () => process.memoryUsage.rss();
+  const ledger = createLedger();
+  const deliver = createDeliver(
+    {
+      endpoints: settings.clickhouse.map((e) => ({ ...e, origin: e.url })),
+      eventsTable: settings.table,
+      createTable: settings.createTable,
+      insertTimeoutMs: settings.insertTimeoutMs,
+    },
+    { fetch: createFetch({ pooled: false }), clock, log },
+  );
+  const pump = new Pump(
+    {
+      fill: {
+        maxRows: settings.maxBlockSize,
+        maxBytes: settings.maxBlockBytes,
+        flushIntervalMs: settings.flushIntervalMs,
+        idleIntervalMs: settings.idleIntervalMs,
+      },
+      budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
+      concurrency: settings.concurrency,
+      reached: "memory",
+    },
+    { sink: deliver.sink, ledger, clock, log, bury: logDead(log) },
+  );
+  const prometheus = createPrometheus({
+    ledger,
+    holdings: pump,
+    log,
+    version: VERSION,
+    runtime: runtimeName,
+    process: { rssBytes },
+  });
+  const mirror = settings.influx === null ? null : createMirror({
+    endpoint: settings.influx,
+    intervalMs: settings.influxIntervalMs,
+    ledger,
+    holdings: pump,
+    group: settings.group,
+    id: settings.id,
+    clock,
+    log,
+    rssBytes,
+  });
+  const control = createControl({ settings, pump, ledger, clock, log, query: deliver.query });
+  const app = createApp({
+    intake: pump,
+    tables: deliver.tables,
+    ledger,
+    control,
+    clock,
+    log,
+    metrics: () => prometheus.text(),
+    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
+  });
+  let listening: Listening;
+  try {
+    listening = serve({
+      ...settings.listen,
+      ...(settings.tls === null ? {} : { tls: settings.tls }),
+      maxBodyBytes: settings.maxBodyBytes + SERVER_BODY_SLACK_BYTES,
+      handler: app.fetch,
+    });
+  } catch (error) {
+    control.close();
+    await deliver.close();
+    throw error;
+  }
+  const { hostname } = settings.listen;
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  const url = `${settings.tls === null ? "http" : "https"}://${host}:${listening.port}`;
+  log.info("listening", { url, group: settings.group, id: settings.id, version: VERSION });
+
+  void deliver.prepare();
+  mirror?.start();
+  const remote = settings.nats === null ? null : startRemote({
+    ...settings.nats,
+    group: settings.group,
+    id: settings.id,
+    control,
+    ledger,
+    clock,
+    log,
+    flushTimeoutMs: FLUSH_TIMEOUT_MS,
+  });
+
+  /** In this order: rows first, then their counts, then those who still wait for an answer. */
+  async function end(): Promise<LedgerTotals> {
+    await control.drained;
+    await mirror?.writeLast(LAST_WRITE_MS);
+    await stopListening(listening);
+    control.stopped();
+    await remote?.close();
+    control.close();
+    await deliver.close();
+    return ledger.totals();
+  }
+
+  return {
+    url,
+    control,
+    finished: end(),
+    abandon() {
+      pump.abandon();
+      return ledger.totals();
+    },
+  };
+}
+
+/** Requests under way get their answers; a connection that stays open is cut off. */
+async function stopListening(listening: Listening): Promise<void> {
+  let cancel = () => {};
+  const late = new Promise<"late">((resolve) => {
+    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
+  });
+  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
+  cancel();
+}

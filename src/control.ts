@@ -1,0 +1,160 @@
+/**
+ * The running collector as HTTP, NATS and signals see it: what state it is in, whether it is ready,
+ * and the one path by which it stops.
+ */
+
+import type { Pump } from "./batch/pump.ts";
+import type { Clock, Control, Ledger, Log, State, Status } from "./contracts.ts";
+import type { Query } from "./deliver/query.ts";
+import { runtimeName } from "./runtime/host.ts";
+import type { Settings } from "./settings/settings.ts";
+import { VERSION } from "./version.ts";
+
+export interface ControlDeps {
+  readonly settings: Settings;
+  readonly pump: Pump;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly query: Pick<Query, "ping">;
+}
+
+export interface CollectorControl extends Control {
+  /** Resolves when, after `stop`, nothing is held any more: stored, or given up. */
+  readonly drained: Promise<void>;
+  /** Everything has ended but the answers to those who wait for the stop. */
+  stopped(): void;
+  /** Ends the pings. */
+  close(): void;
+}
+
+/** ClickHouse is asked this often whether it is there; INSERTs tell sooner. */
+const PING_MS = 2_000;
+/** A row that waits longer than this many flush intervals, and this long, is told by `/readyz`. */
+const LATE_FLUSHES = 10;
+const LATE_LEAST_MS = 60_000;
+
+export function createControl(deps: ControlDeps): CollectorControl {
+  const { settings, pump, ledger, clock, log } = deps;
+  const startedMs = clock.monotonicMs();
+  const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * settings.flushIntervalMs);
+  let draining = false;
+  let ended = false;
+  let reachable = false;
+  let cancelPing = () => {};
+  let tellDrained = () => {};
+  let tellStopped = () => {};
+  const drained = new Promise<void>((resolve) => tellDrained = resolve);
+  const stopped = new Promise<void>((resolve) => tellStopped = resolve);
+
+  const ping = async () => {
+    const answered = await deps.query.ping();
+    if (ended) return;
+    if (answered !== reachable) {
+      if (answered) log.info("ClickHouse is there", { url: urls(settings) });
+      else log.warn("ClickHouse is away", { url: urls(settings) });
+    }
+    reachable = answered;
+    cancelPing = clock.after(PING_MS, () => void ping());
+  };
+  void ping();
+
+  function state(): State {
+    if (ended) return "stopped";
+    if (draining) return "draining";
+    if (pump.closed() === "paused") return "paused";
+    const { server, tables } = pump.troubles();
+    return server !== null || tables.size > 0 ? "degraded" : "running";
+  }
+
+  function status(): Status {
+    const troubles = pump.troubles().tables;
+    return {
+      group: settings.group,
+      id: settings.id,
+      state: state(),
+      version: VERSION,
+      runtime: runtimeName,
+      uptime_s: Math.floor((clock.monotonicMs() - startedMs) / 1000),
+      ledger: ledger.totals(),
+      oldest_s: Math.round(pump.oldestMs()) / 1000,
+      memory_bytes: pump.memoryBytes(),
+      spool_bytes: pump.spoolBytes(),
+      tables: Object.fromEntries(
+        [...ledger.tableTotals()].map(([table, totals]) => {
+          const trouble = troubles.get(table);
+          return [
+            table,
+            trouble === undefined
+              ? { ...totals, state: "ok" as const }
+              : { ...totals, state: "trouble" as const, trouble },
+          ];
+        }),
+      ),
+    };
+  }
+
+  function unready(): string[] {
+    const { server, tables } = pump.troubles();
+    const reasons: string[] = [];
+    if (draining) reasons.push("draining");
+    if (pump.closed() === "paused") reasons.push("paused");
+    if (server !== null || !reachable) {
+      reasons.push(`clickhouse: ${server ?? "does not answer"}`);
+    }
+    for (const [table, trouble] of tables) reasons.push(`table ${table}: ${trouble}`);
+    if (pump.oldestMs() > lateMs) {
+      reasons.push(`oldest undelivered row older than ${lateMs / 1000} s`);
+    }
+    return reasons;
+  }
+
+  async function drain(why: string): Promise<void> {
+    log.info("draining", { why, held: pump.rows() });
+    cancelPing();
+    pump.close();
+    if (!await pump.drained(settings.shutdownTimeoutMs)) {
+      log.error("shutdown-timeout has passed; what is held is given up", {
+        held: pump.rows(),
+        shutdown_timeout_ms: settings.shutdownTimeoutMs,
+      });
+      pump.abandon();
+    }
+    tellDrained();
+    await stopped;
+  }
+
+  return {
+    status,
+    unready,
+    drained,
+    pause() {
+      log.info("paused: new events are refused");
+      pump.pause();
+    },
+    resume() {
+      log.info("resumed");
+      pump.resume();
+    },
+    flush: (waitMs) => pump.flush(waitMs),
+    stop(why) {
+      if (!draining) {
+        draining = true;
+        void drain(why);
+      }
+      return stopped;
+    },
+    stopped() {
+      ended = true;
+      tellStopped();
+    },
+    close() {
+      ended = true;
+      cancelPing();
+    },
+  };
+}
+
+function urls(settings: Settings): string {
+  return settings.clickhouse.map((endpoint) => endpoint.label).join(",");
+}

@@ -1,0 +1,280 @@
+/**
+ * One connection to one NATS server; the only file that knows nats.ws. It never throws: a connection
+ * that fails is an outcome, one that ends says why through `closed`.
+ *
+ * The library's own reconnecting stays off. It gives up after the same authentication error twice,
+ * drops what is published meanwhile without a word, and waits for a frozen peer's buffer to drain
+ * before it lets go. Each connection here is a fresh one and `forever.ts` makes the next.
+ */
+
+import {
+  type Authenticator,
+  connect,
+  credsAuthenticator,
+  type Msg,
+  type NatsConnection,
+  nkeyAuthenticator,
+  tokenAuthenticator,
+  usernamePasswordAuthenticator,
+} from "nats.ws";
+import type { Clock } from "../contracts.ts";
+import { parseServer, type ServerAddress } from "./servers.ts";
+import type { Dialled, DialOptions, Message, NatsAuth, OpenSocket, Wire } from "./wire.ts";
+
+/**
+ * A frozen server is noticed after two pings without an answer: 8 to 12 s. Two and not one, so that a
+ * process that was itself held up for a while does not take that for the server's silence.
+ */
+const PING_INTERVAL_MS = 4_000;
+const MAX_PINGS_OUT = 2;
+const CLOSE_WAIT_MS = 500;
+
+/** @param onTrouble is told what the server complains about while the connection lives. */
+export async function dial(
+  options: DialOptions,
+  clock: Clock,
+  onTrouble: (what: string) => void,
+): Promise<Dialled> {
+  const address = parseServer(options.server);
+  if ("problem" in address) return { kind: "failed", why: address.problem };
+  const failed = (why: string): Dialled => ({ kind: "failed", why: `${address.name}: ${why}` });
+  const auth = authenticator(options.auth, address);
+  if ("problem" in auth) return failed(auth.problem);
+
+  const socket = openSocket(address.url, options.openSocket);
+  if ("problem" in socket) return failed(socket.problem);
+  // nats.ws overwrites `onclose`; a listener of its own sees the end of a socket that never opened.
+  const ended = new Promise<void>((resolve) => {
+    socket.addEventListener("close", () => resolve(), { once: true });
+  });
+  const complaint = overhear(socket);
+  const wsOptions = { wsFactory: () => Promise.resolve({ socket, encrypted: isSecure(address) }) };
+  const connecting = connect({
+    servers: [address.url],
+    name: options.name,
+    ...(auth.authenticator === null ? {} : { authenticator: auth.authenticator }),
+    timeout: options.timeoutMs,
+    reconnect: false,
+    ignoreClusterUpdates: true,
+    noAsyncTraces: true,
+    pingInterval: PING_INTERVAL_MS,
+    maxPingOut: MAX_PINGS_OUT,
+    ...wsOptions,
+  });
+  const over = givenUp(ended, options.signal, clock);
+  try {
+    const connection = await Promise.race([connecting, over.failure]);
+    return {
+      kind: "connected",
+      wire: wireOf(connection, socket, ended, address, clock, onTrouble),
+    };
+  } catch (error) {
+    socket.close();
+    await within(clock, CLOSE_WAIT_MS, ended);
+    return failed(connectFailure(complaint.said(), error, options.timeoutMs));
+  } finally {
+    over.forget();
+    complaint.stop();
+  }
+}
+
+function wireOf(
+  connection: NatsConnection,
+  socket: WebSocket,
+  ended: Promise<void>,
+  address: ServerAddress,
+  clock: Clock,
+  onTrouble: (what: string) => void,
+): Wire {
+  void watchStatus(connection, onTrouble);
+  return {
+    server: address.name,
+    closed: connection.closed().then((error) => text(error) || "connection closed"),
+    subscribe(subject, onMessage) {
+      if (connection.isClosed()) return;
+      connection.subscribe(subject, {
+        callback: (error, message) => {
+          if (error === null) onMessage(messageOf(message));
+        },
+      });
+    },
+    publish(subject, payload, reply) {
+      if (connection.isClosed()) return false;
+      try {
+        connection.publish(subject, payload, reply === undefined ? {} : { reply });
+        return true;
+      } catch {
+        return false;
+      }
+    },
+    async flush(waitMs) {
+      if (connection.isClosed()) return false;
+      // A connection that ends leaves its flush pending for ever.
+      const gone = connection.closed().then(() => false);
+      const flushed = connection.flush().then(() => true, () => false);
+      return await within(clock, waitMs, Promise.race([flushed, gone])) ?? false;
+    },
+    async close() {
+      await within(clock, CLOSE_WAIT_MS, connection.close());
+      socket.close();
+      await within(clock, CLOSE_WAIT_MS, ended);
+    },
+  };
+}
+
+async function watchStatus(
+  connection: NatsConnection,
+  onTrouble: (what: string) => void,
+): Promise<void> {
+  for await (const status of connection.status()) {
+    if (status.type !== "error") continue;
+    const denied = status.permissionContext;
+    onTrouble(
+      denied === undefined
+        ? `the server says ${String(status.data)}`
+        : `the server does not permit this user the ${denied.operation} on ${denied.subject}`,
+    );
+  }
+}
+
+function messageOf(message: Msg): Message {
+  const status = message.headers?.code ?? 0;
+  return {
+    subject: message.subject,
+    payload: message.data,
+    reply: message.reply ?? "",
+    header: (name) => message.headers?.get(name) ?? "",
+    noResponders: status === 503 && message.data.length === 0,
+  };
+}
+
+/** `failure` rejects when the socket closed or the caller gave up: the library waits for its timeout. */
+function givenUp(
+  ended: Promise<void>,
+  signal: AbortSignal | undefined,
+  clock: Clock,
+): { readonly failure: Promise<never>; forget(): void } {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(new Error("given up"));
+  let cancel = () => {};
+  let forgotten = false;
+  void ended.then(() => {
+    if (forgotten) return;
+    // The error that came with the close says more, and the library needs a moment to tell it.
+    cancel = clock.after(100, () => reject(new Error("the server closed the connection")));
+  });
+  if (signal?.aborted) abort();
+  signal?.addEventListener("abort", abort, { once: true });
+  return {
+    failure: promise,
+    forget() {
+      forgotten = true;
+      cancel();
+      signal?.removeEventListener("abort", abort);
+    },
+  };
+}
+
+function openSocket(
+  url: string,
+  open: OpenSocket | undefined,
+): WebSocket | { readonly problem: string } {
+  try {
+    const socket = open === undefined ? new WebSocket(url) : open(url);
+    socket.binaryType = "arraybuffer";
+    // Closing, the library polls until this is 0; behind a frozen server it never is.
+    Object.defineProperty(socket, "bufferedAmount", { value: 0, configurable: true });
+    return socket;
+  } catch (error) {
+    return { problem: text(error) || "cannot open a WebSocket" };
+  }
+}
+
+function authenticator(
+  auth: NatsAuth,
+  address: ServerAddress,
+): { readonly authenticator: Authenticator | null } | { readonly problem: string } {
+  const encoder = new TextEncoder();
+  switch (auth.kind) {
+    case "none":
+      if (address.user === null) return { authenticator: null };
+      return {
+        authenticator: address.password === null
+          ? tokenAuthenticator(address.user)
+          : usernamePasswordAuthenticator(address.user, address.password),
+      };
+    case "token":
+      return { authenticator: tokenAuthenticator(auth.token) };
+    case "user":
+      return { authenticator: usernamePasswordAuthenticator(auth.user, auth.password) };
+    case "nkey":
+      return rehearsed(
+        nkeyAuthenticator(encoder.encode(auth.seed.trim())),
+        "nats-nkey: expected a user's seed (SU…), got something else",
+      );
+    case "creds":
+      return rehearsed(
+        credsAuthenticator(encoder.encode(`${auth.creds.replaceAll("\r\n", "\n").trim()}\n`)),
+        "nats-creds: expected a credentials file (a JWT and a seed, each between lines of -----)",
+      );
+  }
+}
+
+/** Signs once for nothing: a key that cannot sign is found before the server is asked. */
+function rehearsed(
+  authenticator: Authenticator,
+  problem: string,
+): { readonly authenticator: Authenticator } | { readonly problem: string } {
+  try {
+    authenticator("rehearsal");
+    return { authenticator };
+  } catch {
+    return { problem };
+  }
+}
+
+/** @param complaint the server's own words, or `""`. */
+function connectFailure(complaint: string, error: unknown, timeoutMs: number): string {
+  if (/authorization violation/i.test(complaint)) return "the server refuses these credentials";
+  if (/authentication expired/i.test(complaint)) return "these credentials have expired";
+  if (complaint !== "") return `the server says ${complaint}`;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  if (code === "TIMEOUT") return `no answer within ${timeoutMs} ms`;
+  return text(error) || "cannot connect";
+}
+
+/**
+ * Listens for `-ERR '…'` while the connection is being made. Where the socket's end comes right behind
+ * it, the library on one of the runtimes tells of the end alone, and a wrong password looks like a
+ * broken network.
+ */
+function overhear(socket: WebSocket): { said(): string; stop(): void } {
+  let complaint = "";
+  const listen = ({ data }: MessageEvent) => {
+    if (!(data instanceof ArrayBuffer) || data.byteLength > 1024) return;
+    complaint = /^-ERR '([^']*)'/.exec(new TextDecoder().decode(data))?.[1] ?? complaint;
+  };
+  socket.addEventListener("message", listen);
+  return { said: () => complaint, stop: () => socket.removeEventListener("message", listen) };
+}
+
+function text(error: unknown): string {
+  if (error === undefined || error === null) return "";
+  return error instanceof Error ? error.message : String(error);
+}
+
+function isSecure(address: ServerAddress): boolean {
+  return address.url.startsWith("wss:");
+}
+
+/** @returns what `work` gives, or undefined when it takes longer than `waitMs` or fails. */
+function within<T>(clock: Clock, waitMs: number, work: Promise<T>): Promise<T | undefined> {
+  return new Promise((resolve) => {
+    const cancel = clock.after(waitMs, () => resolve(undefined));
+    const done = (value: T | undefined) => {
+      cancel();
+      resolve(value);
+    };
+    work.then(done, () => done(undefined));
+  });
+}

@@ -1,0 +1,189 @@
+/** A collector made of nothing, a log that remembers, and a client that asks. */
+import { connect, createInbox, type NatsConnection } from "nats.ws";
+import type {
+  Clock,
+  Control,
+  LedgerTotals,
+  Log,
+  LogFields,
+  State,
+  Status,
+} from "../../src/contracts.ts";
+import type { RemoteOptions } from "../../src/remote/service.ts";
+import { eventually } from "../kit/wait.ts";
+
+export const clock: Clock = {
+  nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after(delayMs, task) {
+    const timer = setTimeout(task, delayMs);
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random(),
+};
+
+export interface Lines extends Log {
+  readonly lines: string[];
+}
+
+/** A log whose lines hold everything that was passed. */
+export function remember(): Lines {
+  const lines: string[] = [];
+  const at = (level: string) => (message: string, fields?: LogFields) => {
+    lines.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`);
+  };
+  return {
+    lines,
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+  };
+}
+
+const TOTALS: LedgerTotals = {
+  received: 7,
+  recovered: 0,
+  rejected: 0,
+  stored: 4,
+  dead: 1,
+  held: 2,
+  lost: 0,
+};
+
+export interface FakeControl extends Control {
+  readonly calls: string[];
+  /** Ends all stops. */
+  stopped(): void;
+  /** Ends all flushes that wait. */
+  flushed(all: boolean): void;
+}
+
+/** Stops and flushes last until the test ends them. */
+export function fakeControl(group: string, id: string): FakeControl {
+  const calls: string[] = [];
+  const stop = Promise.withResolvers<void>();
+  const flushes: ((all: boolean) => void)[] = [];
+  let state: State = "running";
+  return {
+    calls,
+    stopped: () => {
+      state = "stopped";
+      stop.resolve();
+    },
+    flushed: (all) => flushes.splice(0).forEach((end) => end(all)),
+    status: (): Status => ({
+      group,
+      id,
+      state,
+      version: "1.2.3",
+      runtime: "test",
+      uptime_s: 3700,
+      ledger: TOTALS,
+      oldest_s: 3,
+      memory_bytes: 10,
+      spool_bytes: 0,
+      tables: { analytics_events: { ...TOTALS, state: "ok" } },
+    }),
+    unready: () => [],
+    pause: () => {
+      calls.push("pause");
+      state = "paused";
+    },
+    resume: () => {
+      calls.push("resume");
+      state = "running";
+    },
+    flush: (waitMs) => {
+      calls.push(`flush ${waitMs}`);
+      return new Promise((resolve) => flushes.push(resolve));
+    },
+    stop: (why) => {
+      calls.push(`stop ${why}`);
+      state = "draining";
+      return stop.promise;
+    },
+  };
+}
+
+export interface CountedCommands {
+  readonly counted: string[];
+  control(command: string, ok: boolean): void;
+}
+
+export function countCommands(): CountedCommands {
+  const counted: string[] = [];
+  return { counted, control: (command, ok) => void counted.push(`${command} ${ok}`) };
+}
+
+/** Options of a collector `eu.a` unless told otherwise. */
+export function remoteOptions(
+  servers: string[],
+  control: Control,
+  more: Partial<RemoteOptions> = {},
+): RemoteOptions {
+  return {
+    servers,
+    subject: "shishi",
+    auth: { kind: "none" },
+    group: "eu",
+    id: "a",
+    control,
+    ledger: countCommands(),
+    clock,
+    log: remember(),
+    flushTimeoutMs: 1234,
+    ...more,
+  };
+}
+
+export interface Asker {
+  readonly connection: NatsConnection;
+  /** Publishes with a reply subject; the answers come one by one. */
+  ask(subject: string, payload?: string | Uint8Array): Answers;
+  close(): Promise<void>;
+}
+
+export interface Answers {
+  readonly all: Record<string, unknown>[];
+  /** The next one; fails after 5 s. */
+  next(): Promise<Record<string, unknown>>;
+}
+
+/** A client that has nothing to do with the code under test but the library. */
+export async function asker(url: string, auth: Record<string, unknown> = {}): Promise<Asker> {
+  const connection = await connect({ servers: url, ...auth });
+  return {
+    connection,
+    ask(subject, payload = "") {
+      const inbox = createInbox();
+      const all: Record<string, unknown>[] = [];
+      let taken = 0;
+      connection.subscribe(inbox, {
+        callback: (_, message) => {
+          const text = new TextDecoder().decode(message.data);
+          all.push(text === "" ? { noResponders: true } : JSON.parse(text));
+        },
+      });
+      connection.publish(subject, payload, { reply: inbox });
+      return {
+        all,
+        next: () =>
+          eventually(() => {
+            const answer = all[taken];
+            if (answer === undefined) throw new Error(`no answer on ${subject}`);
+            taken++;
+            return answer;
+          }, { withinMs: 5_000, everyMs: 5 }),
+      };
+    },
+    close: () => connection.close(),
+  };
+}
+
+/** Resolves once `remote` has its subscriptions on the server. */
+export function connected(remote: { server(): string | null }, withinMs = 20_000): Promise<void> {
+  return eventually(() => {
+    if (remote.server() === null) throw new Error("no connection to NATS");
+  }, { withinMs, everyMs: 10 });
+}
