@@ -48,12 +48,12 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
   const ledger = createLedger();
   const deliver = createDeliver(
     {
-      endpoints: settings.clickhouse.map((e) => ({ ...e, origin: e.url })),
+      endpoints: settings.clickhouse,
       eventsTable: settings.table,
       createTable: settings.createTable,
       insertTimeoutMs: settings.insertTimeoutMs,
     },
-    { fetch: createFetch({ pooled: false }), clock, log },
+    { fetch: createFetch({ pooled: false }), clock, log, ledger },
   );
   const pump = new Pump(
     {

@@ -11,15 +11,7 @@
 
 import { Buffer } from "node:buffer";
 import { FieldType, InfluxDB, type ISchemaOptions } from "influx";
-import type { Clock } from "../contracts.ts";
-
-/** Where to write. `url` is `http(s)://host:port`, a path in front of `/write` is kept. */
-export interface Endpoint {
-  readonly url: string;
-  readonly user?: string | undefined;
-  readonly password?: string | undefined;
-  readonly database: string;
-}
+import type { Clock, Endpoint } from "../contracts.ts";
 
 /** `tags` are values that the line protocol can carry (`tagValue`). */
 export interface Point {
@@ -54,6 +46,8 @@ export interface InfluxClient {
   write(points: readonly Point[]): Promise<Written>;
   /** Null when the database is there, else why it could not be made. */
   createDatabase(): Promise<string | null>;
+  /** Null when the server answers and lets us in, else what is wrong. Changes nothing. */
+  reach(): Promise<string | null>;
 }
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -98,7 +92,7 @@ export function createInflux(deps: InfluxDeps): InfluxClient {
     host: base.hostname,
     // An absent user is null: undefined means root to the library.
     username: (endpoint.user || null) as string,
-    password: endpoint.password ?? "",
+    password: endpoint.password,
     schema: deps.measurements.map((measurement) => schemaOf(measurement, database)),
   });
   const transport = {
@@ -130,6 +124,15 @@ export function createInflux(deps: InfluxDeps): InfluxClient {
     async createDatabase() {
       try {
         await influx.createDatabase(database);
+        return null;
+      } catch (problem) {
+        return messageOf(problem);
+      }
+    },
+
+    async reach() {
+      try {
+        await influx.getDatabaseNames();
         return null;
       } catch (problem) {
         return messageOf(problem);

@@ -14,8 +14,8 @@
  * same report again, after a backoff.
  */
 
-import type { Clock, Holdings, Ledger, Log } from "../contracts.ts";
-import { createInflux, type Endpoint, type Fetch } from "./influx.ts";
+import type { Clock, Endpoint, Holdings, Ledger, Log } from "../contracts.ts";
+import { createInflux, type Fetch } from "./influx.ts";
 import { createReporter, MEASUREMENTS, type ReportPoint } from "./report.ts";
 
 export interface Mirror {

@@ -5,12 +5,12 @@
  */
 
 import { hostname } from "node:os";
+import type { Endpoint } from "../contracts.ts";
 import { crossProblems, warningsAbout } from "./checks.ts";
 import type { ListenAddress } from "./kinds.ts";
 import { type Outside, readSettings, readText } from "./load.ts";
 import { quote, type SettingSpec, type ValuesOf } from "./spec.ts";
 import { type SettingName, TABLE } from "./table.ts";
-import type { Endpoint } from "./urls.ts";
 
 type Values = ValuesOf<typeof TABLE>;
 

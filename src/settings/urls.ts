@@ -4,18 +4,8 @@
  * apart with certainty nothing but its scheme is shown.
  */
 
+import type { Endpoint } from "../contracts.ts";
 import { type Kind, type Parsed, quote } from "./spec.ts";
-
-/** A server that is spoken to over HTTP. */
-export interface Endpoint {
-  /** Scheme, host and port: no credentials, no path, no trailing slash. */
-  readonly url: string;
-  readonly user: string;
-  readonly password: string;
-  readonly database: string;
-  /** `http://host:8123/database`: safe to log. */
-  readonly label: string;
-}
 
 export interface EndpointDefaults {
   readonly user: string;

@@ -1,0 +1,83 @@
+/**
+ * One attempt of one INSERT at one server, and the question which rows that server can parse.
+ * Never throws, never retries; a setting that the server does not know is dropped for it and
+ * remembered, since the INSERT was refused before it began.
+ */
+
+import type { Clock, Endpoint, Inserter, InsertRequest, Verdict } from "../contracts.ts";
+import { credentials } from "./endpoint.ts";
+import type { Post } from "./post.ts";
+import type { Query } from "./query.ts";
+import { createSieve } from "./sieve.ts";
+import { INSERT_SETTINGS, insertStatement, isIdentifier } from "./sql.ts";
+import { verdictOf } from "./verdict.ts";
+
+/** `insertTimeoutMs`: of one attempt, body and answer included. */
+export function createInserter(
+  tools: {
+    readonly endpoint: Endpoint;
+    readonly post: Post;
+    readonly query: Query;
+    readonly clock: Clock;
+    readonly insertTimeoutMs: number;
+  },
+): Inserter {
+  const { endpoint, post, query, clock, insertTimeoutMs } = tools;
+  const unknownSettings = new Set<string>();
+  const sieve = createSieve({ endpoint, post, query, timeoutMs: insertTimeoutMs, unknownSettings });
+
+  async function insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict> {
+    if (!isIdentifier(request.table)) {
+      return {
+        kind: "table",
+        code: 0,
+        message: `not a table name: ${request.table.slice(0, 100)}`,
+      };
+    }
+    const settings = { ...INSERT_SETTINGS, insert_deduplication_token: request.token };
+    while (true) {
+      const url = new URL(endpoint.url);
+      for (const [name, value] of Object.entries(settings)) {
+        if (!unknownSettings.has(name)) url.searchParams.set(name, value);
+      }
+      url.searchParams.set(
+        "query",
+        insertStatement(request.shape, endpoint.database, request.table),
+      );
+      const answer = await post({
+        method: "POST",
+        url: url.href,
+        headers: credentials(endpoint),
+        body: request.body,
+        timeoutMs: insertTimeoutMs,
+        gzip: true,
+        signal,
+      });
+      const verdict = verdictOf(answer, clock.nowMs());
+      if (verdict.kind === "unknown-setting") {
+        if (url.searchParams.has(verdict.setting)) {
+          unknownSettings.add(verdict.setting);
+          continue;
+        }
+        // Not one of ours: the user's profile on the server is broken.
+        return { kind: "table", code: verdict.code, message: verdict.message };
+      }
+      // 62, 46 and 50 on an INSERT of events: the server cannot read `input(…)`, a Map or a DateTime64.
+      if (
+        verdict.kind === "table" && request.shape === "event" && [46, 50, 62].includes(verdict.code)
+      ) return { ...verdict, message: await tooOld(query, request.table, signal) };
+      return verdict;
+    }
+  }
+
+  return { insert, sieve };
+}
+
+/** The sentence for a server that cannot hold events, with its version where it tells it. */
+export async function tooOld(query: Query, table: string, signal?: AbortSignal): Promise<string> {
+  const answer = await query.rows("SELECT version() AS version", signal);
+  const version = answer.kind === "ok" ? answer.value[0]?.["version"] : undefined;
+  return `${table} needs ClickHouse 21.8 or newer for Map columns; this server ${
+    typeof version === "string" ? `is ${version}` : "is older"
+  }; POST /events/TABLE works`;
+}

@@ -1,0 +1,98 @@
+/**
+ * The room put together: endpoints in, one `Sink` and one `Tables` out. Between them lie, from the
+ * outside in: isolation of bad rows, counting, failover, one attempt at one server.
+ */
+
+import type { Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
+import { createInserter } from "./clickhouse.ts";
+import { createFailover, type Node } from "./failover.ts";
+import { withMeter } from "./metered.ts";
+import { createPost, type Fetch } from "./post.ts";
+import { createQuery, type Query } from "./query.ts";
+import { createSink } from "./sink.ts";
+import { createTables, type Prepared } from "./tables.ts";
+
+export interface DeliverSettings {
+  /** At least one, in order of preference; all with the same database. */
+  readonly endpoints: readonly Endpoint[];
+  readonly eventsTable: string;
+  /** Create the table of events when an INSERT misses it. */
+  readonly createTable: boolean;
+  /** Of one attempt, body and answer included. */
+  readonly insertTimeoutMs: number;
+}
+
+export interface Deliver {
+  readonly sink: Sink;
+  readonly tables: Tables;
+  /** For questions of the program itself (`check`, reading events). */
+  readonly query: Query;
+  /** The raw INSERT, without isolation. */
+  readonly inserter: Inserter;
+  /** Creates the table of events where that is wanted; never rejects. */
+  prepare(): Promise<Prepared>;
+  /** Stops pings and look-ups; INSERTs under way are ended by their own signal. */
+  close(): Promise<void>;
+}
+
+/** Of DDL and look-ups. */
+const QUERY_TIMEOUT_MS = 5_000;
+/** Of a ping; also the bound of how long `check` waits for a dead host. */
+const PING_TIMEOUT_MS = 2_000;
+
+/** `fetch` must not pool connections where that means sending a POST twice. */
+export function createDeliver(
+  settings: DeliverSettings,
+  tools: {
+    readonly fetch: Fetch;
+    readonly clock: Clock;
+    readonly log: Log;
+    /** Told of every INSERT; an attempt at several servers counts as one. */
+    readonly ledger?: Pick<Ledger, "insert" | "insertError">;
+  },
+): Deliver {
+  const { clock, log } = tools;
+  const { insertTimeoutMs, eventsTable, createTable } = settings;
+  const post = createPost({ fetch: tools.fetch, clock });
+  const nodes = settings.endpoints.map((endpoint): Node => {
+    const query = createQuery({ endpoint, post, clock, timeoutMs: QUERY_TIMEOUT_MS });
+    const pinger = createQuery({ endpoint, post, clock, timeoutMs: PING_TIMEOUT_MS });
+    return {
+      label: endpoint.label,
+      query: { ...query, ping: pinger.ping },
+      inserter: createInserter({ endpoint, post, query, clock, insertTimeoutMs }),
+    };
+  });
+  const first = settings.endpoints[0];
+  if (first === undefined) throw new Error("no ClickHouse endpoint");
+  const { inserter, query, close: closeFailover } = createFailover({ nodes, clock, log });
+  const tables = createTables({ query, database: first.database, eventsTable, clock, log });
+
+  async function prepare(): Promise<Prepared> {
+    if (!createTable) return { kind: "ready" };
+    const prepared = await tables.prepare();
+    if (prepared.kind === "failed") {
+      log.warn(prepared.message, { table: eventsTable, code: prepared.code });
+    }
+    return prepared;
+  }
+
+  const sink = createSink({
+    inserter: tools.ledger ? withMeter(inserter, tools.ledger, clock) : inserter,
+    tables,
+    log,
+    createEventsTable: createTable ? async () => (await prepare()).kind === "ready" : null,
+  });
+
+  return {
+    sink,
+    tables,
+    query,
+    inserter,
+    prepare,
+    async close() {
+      closeFailover();
+      await tables.close();
+    },
+  };
+}

@@ -1,0 +1,164 @@
+/**
+ * Finds the rows of a batch that ClickHouse refuses, with few INSERTs. A pure plan: `step` says what to
+ * do, `after…` takes what happened and gives the next plan. Each row's fate is decided exactly once.
+ *
+ * 1. The whole batch. 2. Without the row that the server named: one bad row costs one more INSERT.
+ * 3. A second failure, or none named: the sieve, once; all good rows go in one INSERT. Some of the bad
+ * ones are sent alone, for their own message and as a check of the sieve; if one of those is stored
+ * after all, the sieve's word counts for nothing. 4. Without a sieve, or where it does not see what is
+ * wrong: runs (`run.ts`).
+ */
+
+import type { DeadRow } from "../contracts.ts";
+import type { Refusal, Run } from "./run.ts";
+import { currentPiece, refused, restOf, startRun, stored } from "./run.ts";
+
+/** A list that grows at the front, so that a plan shares it with the plan before it. */
+export type List<T> = { readonly head: T; readonly tail: List<T> } | null;
+
+export interface Plan {
+  /** What is left to insert; the first run is the one under way. */
+  readonly runs: readonly Run[];
+  readonly dead: List<DeadRow>;
+  /** `open`: not asked yet. `asking`: it is the next step. `closed`: asked, or not to be asked. */
+  readonly sieve: "open" | "asking" | "closed";
+  /** Row refusals so far. */
+  readonly failures: number;
+  /** Most rows of one INSERT; shrinks when the server says that there are too many at once. */
+  readonly cap: number;
+  /** Rows that are bad by the sieve's word alone, and what the last refused row was told. */
+  readonly word: { readonly rows: Uint32Array; readonly said: Refusal } | null;
+  /** The last refusal. */
+  readonly last: Refusal | null;
+}
+
+export type Step =
+  /** Rows are ascending 0-based places in the batch. */
+  | { readonly kind: "insert" | "sieve"; readonly rows: Uint32Array }
+  | { readonly kind: "done"; readonly dead: readonly DeadRow[] };
+
+/** As many bad rows are sent alone after a sieve. */
+export const EXPLAINED = 16;
+
+export function startPlan(rows: number): Plan {
+  return {
+    runs: rows === 0 ? [] : [startRun(Uint32Array.from({ length: rows }, (_, at) => at), rows)],
+    dead: null,
+    sieve: "open",
+    failures: 0,
+    cap: rows,
+    word: null,
+    last: null,
+  };
+}
+
+/** The same plan, which never asks the sieve: it would hide which rows have what problem. */
+export function withoutSieve(plan: Plan): Plan {
+  return plan.sieve === "asking" || plan.sieve === "open" ? { ...plan, sieve: "closed" } : plan;
+}
+
+export function step(plan: Plan): Step {
+  if (plan.sieve === "asking") return { kind: "sieve", rows: undecided(plan) };
+  const run = plan.runs[0];
+  if (run !== undefined) return { kind: "insert", rows: currentPiece(run, plan.cap) };
+  const dead: DeadRow[] = [];
+  for (let at = plan.dead; at !== null; at = at.tail) dead.push(at.head);
+  for (const index of plan.word?.rows ?? []) dead.push(byWord(index, (plan.word as Word).said));
+  dead.sort((a, b) => a.index - b.index);
+  return { kind: "done", dead };
+}
+
+/** The piece of the last `step` is in the table. */
+export function afterStored(plan: Plan): Plan {
+  const [run, ...later] = plan.runs as readonly [Run, ...Run[]];
+  const next = withRun(plan, stored(run, plan.cap), later);
+  if (!run.alone || plan.word === null) return next;
+  // The sieve called this row bad: its word is no good, so the rest is found out by INSERTs.
+  return { ...next, runs: [...next.runs, startRun(plan.word.rows, 8)], word: null };
+}
+
+/** The server refused the piece for a row; `row` is the 1-based one in the piece, or null. */
+export function afterRow(plan: Plan, row: number | null, said: Refusal): Plan {
+  const [run, ...later] = plan.runs as readonly [Run, ...Run[]];
+  const piece = currentPiece(run, plan.cap);
+  const named = row !== null && row >= 1 && row <= piece.length ? row : null;
+  const outcome = refused(run, plan.cap, named);
+  let dead = plan.dead;
+  if (outcome.dead !== null) {
+    dead = { head: { index: outcome.dead, code: said.code, message: said.message }, tail: dead };
+  }
+  const first = plan.failures === 0;
+  let next = withRun(
+    { ...plan, dead, failures: plan.failures + 1, last: said },
+    outcome.run,
+    later,
+  );
+  if (first && named !== null && piece.length === run.rows.length && later.length === 0) {
+    const rest = piece.filter((_, at) => at !== named - 1);
+    next = { ...next, runs: rest.length === 0 ? [] : [startRun(rest, rest.length)] };
+  } else if (plan.sieve === "open" && next.runs.length > 0) {
+    next = { ...next, sieve: "asking" };
+  }
+  return next;
+}
+
+/** The sieve answered: places in the asked rows that are good, or null when it cannot tell. */
+export function afterSieve(plan: Plan, good: readonly number[] | null): Plan {
+  const closed: Plan = { ...plan, sieve: "closed" };
+  const asked = undecided(plan);
+  // Nothing found means that the trouble is none of parsing; what the runs know stays useful.
+  if (good === null || good.length === asked.length) return closed;
+  const isGood = new Set(good);
+  const passed = asked.filter((_, at) => isGood.has(at));
+  const bad = asked.filter((_, at) => !isGood.has(at));
+  const alone = sample(bad, EXPLAINED);
+  const isAlone = new Set(alone);
+  const word = bad.filter((row) => !isAlone.has(row));
+  const runs = [startRun(alone, 1, true)];
+  if (passed.length > 0) runs.unshift(startRun(passed, passed.length));
+  return {
+    ...closed,
+    runs,
+    word: word.length > 0 ? { rows: word, said: plan.last as Refusal } : null,
+  };
+}
+
+/** The server takes fewer rows at once; null when the piece is one row already. */
+export function afterSplit(plan: Plan): Plan | null {
+  const length = currentPiece(plan.runs[0] as Run, plan.cap).length;
+  return length === 1 ? null : { ...plan, cap: Math.ceil(length / 2) };
+}
+
+type Word = NonNullable<Plan["word"]>;
+
+function byWord(index: number, said: Refusal): DeadRow {
+  const message = `this row cannot be parsed either; one of the batch was told: ${said.message}`;
+  return { index, code: said.code, message };
+}
+
+/** The plan with its first run advanced; a run that is through leaves its pool as a run of its own. */
+function withRun(plan: Plan, run: Run, later: readonly Run[]): Plan {
+  if (run.from < run.rows.length) return { ...plan, runs: [run, ...later] };
+  const pool = restOf(run);
+  return { ...plan, runs: pool.length === 0 ? later : [startRun(pool, pool.length), ...later] };
+}
+
+function undecided(plan: Plan): Uint32Array {
+  const parts = plan.runs.map(restOf);
+  const rows = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    rows.set(part, at);
+    at += part.length;
+  }
+  return rows.sort();
+}
+
+/** At most `count` of some rows, evenly spaced. */
+function sample(rows: Uint32Array, count: number): Uint32Array {
+  if (rows.length <= count) return rows;
+  return Uint32Array.from(
+    { length: count },
+    (_, at) => rows[Math.floor(at * rows.length / count)] as number,
+  );
+}

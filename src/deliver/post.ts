@@ -1,0 +1,155 @@
+/**
+ * One HTTP exchange with ClickHouse, as a plain value in and a plain value out. The one place that
+ * knows the traps of `fetch`:
+ * - the timeout covers the whole exchange; `fetch` alone may hang for ever in a body that stalls;
+ * - redirects are refused: a 302 would be followed as a GET, answer 200, and the rows would be gone;
+ * - the answer is read up to a bound and the rest is cancelled;
+ * - whatever `fetch` throws (its shape differs between runtimes) is one line: the network.
+ *
+ * INSERTs use this directly and not @clickhouse/client-web, which wants strings for rows, follows
+ * redirects, stops its timeout at the headers, ignores an aborted signal, does not compress, and drops
+ * status and exception code. DDL and SELECT go through client-web on top of this (`query.ts`).
+ */
+
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
+import type { Clock } from "../contracts.ts";
+
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+export interface Exchange {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array | string | null;
+  /** Of everything: connecting, sending, waiting, reading. Milliseconds. */
+  readonly timeoutMs: number;
+  /** Compress the body (large ones only). */
+  readonly gzip?: boolean;
+  /** How much of the answer is read; `ANSWER_BYTES` where not given. */
+  readonly maxAnswerBytes?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** An answer of somebody. Header names are lower case. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Uint8Array;
+  /** The answer was longer than what was read. */
+  readonly cut: boolean;
+}
+
+/** No complete answer came. `aborted`: because the caller's signal said so. */
+export interface NoAnswer {
+  readonly networkError: string;
+  readonly aborted: boolean;
+}
+
+/** Never rejects. */
+export type Post = (exchange: Exchange) => Promise<Answer | NoAnswer>;
+
+export const ANSWER_BYTES = 64 * 1024;
+
+/** Below this, compressing costs more than it saves. */
+const PLAIN_BYTES = 1024;
+
+const gzipAsync = promisify(gzip);
+
+export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock }): Post {
+  return async (exchange) => {
+    if (exchange.signal?.aborted) return { networkError: "given up by us", aborted: true };
+    const controller = new AbortController();
+    let stopped: NoAnswer | null = null;
+    let wake: (answer: NoAnswer) => void = () => {};
+    // Raced against the exchange: an abort alone is not enough where a body stalls.
+    const stop = new Promise<NoAnswer>((resolve) => wake = resolve);
+    const end = (answer: NoAnswer) => {
+      stopped ??= answer;
+      controller.abort();
+      wake(stopped);
+    };
+    const onAbort = () => end({ networkError: "given up by us", aborted: true });
+    const cancel = tools.clock.after(
+      exchange.timeoutMs,
+      () => end({ networkError: `no answer within ${exchange.timeoutMs} ms`, aborted: false }),
+    );
+    exchange.signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      const work = send(tools.fetch, exchange, controller.signal);
+      // When `stop` wins, the loser ends later and must not be an unhandled rejection.
+      work.catch(() => {});
+      return await Promise.race([work, stop]);
+    } catch (error) {
+      return stopped ?? { networkError: oneLine(error), aborted: false };
+    } finally {
+      cancel();
+      exchange.signal?.removeEventListener("abort", onAbort);
+    }
+  };
+}
+
+async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Promise<Answer> {
+  const headers: Record<string, string> = { ...exchange.headers };
+  let body: Uint8Array | string | null = exchange.body;
+  if (exchange.gzip && body !== null && body.length >= PLAIN_BYTES) {
+    body = await gzipAsync(body, { level: 1 });
+    headers["Content-Encoding"] = "gzip";
+  }
+  const response = await fetch(exchange.url, {
+    method: exchange.method,
+    headers,
+    body: body as BodyInit | null,
+    redirect: "manual",
+    // ClickHouse closes idle connections after 3 to 10 s; an INSERT that meets such a closing is an
+    // error without need, and a connection costs far less than a batch.
+    keepalive: false,
+    signal,
+  });
+  const { bytes, cut } = await readUpTo(response, exchange.maxAnswerBytes ?? ANSWER_BYTES);
+  const answered: Record<string, string> = {};
+  response.headers.forEach((value, name) => answered[name.toLowerCase()] = value);
+  return { status: response.status, headers: answered, body: bytes, cut };
+}
+
+async function readUpTo(
+  response: Response,
+  maxBytes: number,
+): Promise<{ bytes: Uint8Array; cut: boolean }> {
+  const reader = response.body?.getReader();
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  let cut = false;
+  while (reader) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    const room = maxBytes - length;
+    if (value.length > room) {
+      parts.push(value.subarray(0, room));
+      length = maxBytes;
+      cut = true;
+      reader.cancel().catch(() => {});
+      break;
+    }
+    parts.push(value);
+    length += value.length;
+  }
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return { bytes, cut };
+}
+
+/** One line that says what broke, from whatever was thrown; the useful part may be in `cause`. */
+function oneLine(error: unknown): string {
+  const parts: string[] = [];
+  for (let at = error, depth = 0; at instanceof Error && depth < 3; at = at.cause, depth++) {
+    const code = (at as { code?: unknown }).code;
+    parts.push(typeof code === "string" ? `${at.message} (${code})` : at.message);
+  }
+  const text = parts.length > 0 ? parts.join(": ") : String(error);
+  return text.replace(/\s+/g, " ").trim().slice(0, 300) || "the connection failed";
+}

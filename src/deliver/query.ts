@@ -1,0 +1,128 @@
+/**
+ * Questions to one server (SELECT, DDL, ping) through @clickhouse/client-web. Its `fetch` is ours, so
+ * that the timeout covers the body, redirects are refused and an error has a code (also on 18.16).
+ */
+
+import { createClient } from "@clickhouse/client-web";
+import type { Clock, Endpoint, Trouble } from "../contracts.ts";
+import { credentials } from "./endpoint.ts";
+import type { Post } from "./post.ts";
+import { exceptionOf, messageOf, verdictOf } from "./verdict.ts";
+
+export type Row = Readonly<Record<string, unknown>>;
+
+/** `code` 0: nobody who speaks for ClickHouse answered. */
+export type QueryResult<T> =
+  | { readonly kind: "ok"; readonly value: T }
+  | Trouble & { readonly kind: "failed" };
+
+/** Never rejects. */
+export interface Query {
+  /** The rows of a SELECT. */
+  rows(sql: string, signal?: AbortSignal): Promise<QueryResult<readonly Row[]>>;
+  /** A statement without an answer. */
+  command(sql: string, signal?: AbortSignal): Promise<QueryResult<null>>;
+  ping(signal?: AbortSignal): Promise<boolean>;
+}
+
+/** Of an answer; far more than the columns of the widest table. */
+const MAX_ROWS_BYTES = 16 * 1024 * 1024;
+
+class Refused extends Error {
+  readonly trouble: Trouble;
+  constructor(trouble: Trouble) {
+    super(trouble.message);
+    this.trouble = trouble;
+  }
+}
+
+export function createQuery(
+  tools: {
+    readonly endpoint: Endpoint;
+    readonly post: Post;
+    readonly clock: Clock;
+    readonly timeoutMs: number;
+  },
+): Query {
+  const { endpoint, post, clock, timeoutMs } = tools;
+
+  // client-web does not pass on a caller's signal reliably, so each question gets a client whose
+  // `fetch` holds it; a client is a plain object and keeps no connection of its own.
+  const client = (signal: AbortSignal | undefined) =>
+    createClient({
+      url: endpoint.url,
+      username: endpoint.user || "default",
+      password: endpoint.password,
+      request_timeout: timeoutMs + 1000,
+      fetch: async (input, init) => {
+        const headers: Record<string, string> = {};
+        new Headers(init?.headers).forEach((value, name) => {
+          if (name !== "authorization") headers[name] = value;
+        });
+        // Qualified names are used throughout; a `database` that does not exist yet would refuse
+        // the statement that could tell so.
+        const url = new URL(String(input instanceof Request ? input.url : input));
+        url.searchParams.delete("database");
+        const body = init?.body;
+        const answer = await post({
+          method: init?.method ?? "GET",
+          url: url.href,
+          headers: { ...headers, ...credentials(endpoint) },
+          body: typeof body === "string" ? body : null,
+          timeoutMs,
+          maxAnswerBytes: MAX_ROWS_BYTES,
+          signal,
+        });
+        if ("networkError" in answer) throw new Refused({ code: 0, message: answer.networkError });
+        const exception = exceptionOf(answer);
+        if (exception) {
+          throw new Refused({ code: exception.code, message: messageOf(exception.text) });
+        }
+        if (answer.status !== 200) {
+          const verdict = verdictOf(answer, clock.nowMs());
+          throw new Refused({ code: 0, message: "message" in verdict ? verdict.message : "" });
+        }
+        if (answer.cut) throw new Refused({ code: 0, message: "the answer is too long" });
+        const told = new Headers(answer.headers);
+        told.delete("content-encoding");
+        told.delete("content-length");
+        return new Response(answer.body as BodyInit, { status: 200, headers: told });
+      },
+    });
+
+  async function ask<T>(work: () => Promise<T>): Promise<QueryResult<T>> {
+    try {
+      return { kind: "ok", value: await work() };
+    } catch (error) {
+      for (let at: unknown = error; at instanceof Error; at = at.cause) {
+        if (at instanceof Refused) return { kind: "failed", ...at.trouble };
+      }
+      return { kind: "failed", code: 0, message: String(error).slice(0, 300) };
+    }
+  }
+
+  return {
+    rows: (query, signal) =>
+      ask(async () => {
+        const answer = await client(signal).query({ query, format: "JSONEachRow" });
+        return await answer.json<Row>();
+      }),
+    command: (query, signal) =>
+      ask(async () => {
+        await client(signal).command({ query });
+        return null;
+      }),
+    async ping(signal) {
+      const answer = await post({
+        method: "GET",
+        url: `${endpoint.url}/ping`,
+        headers: {},
+        body: null,
+        timeoutMs,
+        signal,
+      });
+      return !("networkError" in answer) && answer.status === 200 &&
+        new TextDecoder().decode(answer.body).trim() === "Ok.";
+    },
+  };
+}

@@ -1,0 +1,184 @@
+/**
+ * Takes one batch to ClickHouse and drives the plan that isolates its bad rows. Scheduling and
+ * retrying are the caller's: a `transient` or `table` answer in the middle is passed on, and the next
+ * `deliver` of the same batch goes on where this one stopped, with the same piece under the same token.
+ *
+ * A schema that changed since the batch was sealed is no fault of its rows: a field that has become
+ * unknown, or a batch of which nothing lands, is then held as trouble of the table instead of becoming
+ * dead letters.
+ */
+
+import type {
+  Batch,
+  DeadRow,
+  Delivery,
+  Inserter,
+  InsertRequest,
+  Log,
+  Sink,
+  Tables,
+  Trouble,
+  Verdict,
+} from "../contracts.ts";
+import {
+  afterRow,
+  afterSieve,
+  afterSplit,
+  afterStored,
+  type Plan,
+  startPlan,
+  step,
+  withoutSieve,
+} from "./isolate.ts";
+import { join, lineOffsets, pick, tokenOf } from "./pieces.ts";
+
+export interface SinkTools {
+  readonly inserter: Inserter;
+  readonly tables: Tables;
+  readonly log: Log;
+  /** Creates the table of events; null where that is not wanted. True: try the INSERT again. */
+  readonly createEventsTable: (() => Promise<boolean>) | null;
+}
+
+/** What is known of a batch under way; lives as long as the batch object does. */
+interface Progress {
+  plan: Plan;
+  inserts: number;
+  /** Whether the table's columns differ from those at the seal; null: not asked yet. */
+  schemaChanged: boolean | null;
+  offsets: Float64Array | null;
+}
+
+export function createSink(tools: SinkTools): Sink {
+  const { inserter, tables, log, createEventsTable } = tools;
+  const progressOf = new WeakMap<Batch, Progress>();
+
+  async function deliver(batch: Batch, signal: AbortSignal): Promise<Delivery> {
+    const progress = progressOf.get(batch) ??
+      { plan: startPlan(batch.rows), inserts: 0, schemaChanged: null, offsets: null };
+    progressOf.set(batch, progress);
+    const whole = join(batch.body);
+    let mayCreate = createEventsTable !== null && batch.shape === "event";
+
+    while (true) {
+      const next = step(progress.plan);
+      if (next.kind === "done") return finish(batch, progress, next.dead);
+      if (signal.aborted) return { kind: "transient", code: 0, message: "given up by us" };
+      const request = requestOf(batch, whole, progress, next.rows);
+      if (next.kind === "sieve") {
+        const good = await inserter.sieve(request, signal);
+        // An aborted question is no answer: the plan would forget for good that it may ask.
+        if (!signal.aborted) progress.plan = afterSieve(progress.plan, good);
+        continue;
+      }
+      progress.inserts++;
+      const verdict = await inserter.insert(request, signal);
+      if (verdict.kind === "table" && verdict.code === 60 && mayCreate) {
+        mayCreate = false;
+        if (await createEventsTable?.()) continue;
+      }
+      const held = await take(batch, progress, verdict);
+      if (held !== null) return held;
+    }
+  }
+
+  /** Brings the plan on by one verdict; an answer is what the caller is told instead. */
+  async function take(
+    batch: Batch,
+    progress: Progress,
+    verdict: Verdict,
+  ): Promise<Delivery | null> {
+    switch (verdict.kind) {
+      case "stored":
+        progress.plan = afterStored(progress.plan);
+        return null;
+      case "row": {
+        if (progress.schemaChanged === null && batch.fingerprint !== null) {
+          const columns = await tables.refresh(batch.table);
+          if (columns === "unknown") {
+            return {
+              kind: "transient",
+              code: 0,
+              message: `the columns of ${batch.table} cannot be asked`,
+            };
+          }
+          progress.schemaChanged = columns === "missing" ||
+            columns.fingerprint !== batch.fingerprint;
+        }
+        if (progress.schemaChanged) {
+          if (isUnknownField(verdict)) return hold(progress, verdict);
+          progress.plan = withoutSieve(progress.plan);
+        }
+        progress.plan = afterRow(progress.plan, verdict.row, verdict);
+        if (progress.schemaChanged) progress.plan = withoutSieve(progress.plan);
+        return null;
+      }
+      case "split": {
+        const plan = afterSplit(progress.plan);
+        if (plan === null) {
+          return { kind: "table", code: verdict.code, message: verdict.message };
+        }
+        progress.plan = plan;
+        return null;
+      }
+      case "unknown-setting":
+        return { kind: "table", code: verdict.code, message: verdict.message };
+      case "transient":
+      case "table":
+        return verdict;
+    }
+  }
+
+  function finish(batch: Batch, progress: Progress, dead: readonly DeadRow[]): Delivery {
+    const worst = dead[0];
+    if (progress.schemaChanged && worst !== undefined && dead.length === batch.rows) {
+      // Nothing of it is stored, so it may start over when the table is probed.
+      progressOf.delete(batch);
+      return {
+        kind: "table",
+        code: worst.code,
+        message: `the columns changed and no row fits them: ${worst.message}`,
+      };
+    }
+    progressOf.delete(batch);
+    if (dead.length > 0) {
+      log.debug("isolated bad rows", {
+        table: batch.table,
+        batch: batch.id,
+        rows: batch.rows,
+        dead: dead.length,
+        inserts: progress.inserts,
+      });
+    }
+    return { kind: "settled", dead, inserts: progress.inserts };
+  }
+
+  return { deliver };
+}
+
+/** The schema may change back: the next attempt asks for the columns again. */
+function hold(progress: Progress, trouble: Trouble): Delivery {
+  progress.schemaChanged = null;
+  return { kind: "table", code: trouble.code, message: trouble.message };
+}
+
+function isUnknownField(trouble: Trouble): boolean {
+  return trouble.code === 117 && /unknown field/i.test(trouble.message);
+}
+
+function requestOf(
+  batch: Batch,
+  whole: Uint8Array,
+  progress: Progress,
+  rows: Uint32Array,
+): InsertRequest {
+  const all = rows.length === batch.rows;
+  if (!all) progress.offsets ??= lineOffsets(batch.body, batch.rows);
+  return {
+    table: batch.table,
+    shape: batch.shape,
+    body: all ? whole : pick(whole, progress.offsets as Float64Array, rows),
+    rows: rows.length,
+    token: tokenOf(batch.id, batch.rows, rows),
+  };
+}

@@ -1,0 +1,103 @@
+/**
+ * The SQL that is sent, as pure functions. A table's name goes in only when it is a plain identifier, so
+ * no path of a request can become SQL; everything else is quoted.
+ */
+
+import type { Shape } from "../contracts.ts";
+
+const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]{0,126}$/;
+
+/** Whether a name may stand in SQL as a table. */
+export function isIdentifier(name: string): boolean {
+  return IDENTIFIER.test(name);
+}
+
+/** `db`.`table`, quoted. A table that is no identifier is a bug of the caller. */
+export function qualified(database: string, table: string): string {
+  if (!isIdentifier(table)) throw new Error(`not an identifier: ${JSON.stringify(table)}`);
+  return `${quoteName(database)}.\`${table}\``;
+}
+
+/** Any text as an SQL string literal; column names are free text, so they need it. */
+export function quoteString(text: string): string {
+  return `'${text.replace(/[\\']/g, "\\$&")}'`;
+}
+
+/** A column or a database in backticks: unlike our tables, they may be called anything. */
+export function quoteName(name: string): string {
+  return `\`${name.replace(/[\\`]/g, "\\$&")}\``;
+}
+
+/** The structure that an event's line is read with; its keys are the public names of the fields. */
+export const EVENT_STRUCTURE =
+  "id UUID, timestamp DateTime64(3, 'UTC'), eventType String, userId String, properties Map(String, String)";
+
+/**
+ * The INSERT of one shape. For events ClickHouse itself renames the fields and makes strings of the
+ * properties' values: every digit is kept and no row has to be rebuilt here.
+ */
+export function insertStatement(shape: Shape, database: string, table: string): string {
+  const target = qualified(database, table);
+  if (shape === "row") return `INSERT INTO ${target} FORMAT JSONEachRow`;
+  return `INSERT INTO ${target} (id, timestamp, event_type, user_id, properties)` +
+    ` SELECT id, timestamp, eventType, userId, properties FROM input(${
+      quoteString(EVENT_STRUCTURE)
+    }) FORMAT JSONEachRow`;
+}
+
+/**
+ * The table of events. The deduplication window makes a resent batch harmless: a plain MergeTree
+ * remembers no token unless told so. 1000 batches outlive any retry of one that is under way.
+ */
+export function createEventsTable(database: string, table: string): string {
+  return `CREATE TABLE IF NOT EXISTS ${qualified(database, table)} (
+  id UUID,
+  timestamp DateTime64(3, 'UTC'),
+  event_type LowCardinality(String),
+  user_id String,
+  properties Map(LowCardinality(String), String)
+) ENGINE = MergeTree
+PARTITION BY toYYYYMM(timestamp)
+ORDER BY (event_type, timestamp)
+SETTINGS non_replicated_deduplication_window = 1000`;
+}
+
+/** Columns of a table with types; empty where there is no such table (or no right to see it). */
+export function describeTable(database: string, table: string): string {
+  return `SELECT name, type, default_kind FROM system.columns WHERE database = ${
+    quoteString(database)
+  } AND table = ${quoteString(table)}`;
+}
+
+/** How rows are read. An INSERT and the sieve must agree on these, or the sieve would lie. */
+export const READ_SETTINGS: Readonly<Record<string, string>> = {
+  // ISO 8601 with zone and fraction, and epoch numbers, wherever a column is a time.
+  date_time_input_format: "best_effort",
+  // A key that is no column is an error of its row instead of data that vanishes.
+  input_format_skip_unknown_fields: "0",
+  // A value of another JSON type becomes the text of itself in a String column.
+  input_format_json_read_numbers_as_strings: "1",
+  input_format_json_read_bools_as_strings: "1",
+  input_format_json_read_objects_as_strings: "1",
+  input_format_json_read_arrays_as_strings: "1",
+  // null and an absent key mean the column's default.
+  input_format_null_as_default: "1",
+  input_format_defaults_for_omitted_fields: "1",
+};
+
+/** What every INSERT relies on, whatever the server's or the user's profile says. */
+export const INSERT_SETTINGS: Readonly<Record<string, string>> = {
+  ...READ_SETTINGS,
+  // On by default since 26.3; it would answer for a queue whose batches are merged with others'.
+  async_insert: "0",
+  // The status is sent after the work: an error cannot follow a 200.
+  wait_end_of_query: "1",
+  insert_deduplicate: "1",
+  // A bad row must cost an INSERT as a whole; isolation depends on it.
+  input_format_allow_errors_num: "0",
+  input_format_allow_errors_ratio: "0",
+  // One block an INSERT, so that it is stored as a whole or not at all, and "row N" counts from its
+  // first row. 0 bytes = rows alone decide.
+  min_insert_block_size_rows: "1000000000",
+  min_insert_block_size_bytes: "0",
+};

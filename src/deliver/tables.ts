@@ -1,0 +1,176 @@
+/**
+ * What is known of the tables' columns: asked rarely, remembered shortly, and answered from memory.
+ * A table that is missing is remembered more shortly than one that is there, so that a table created
+ * a moment ago is found; a server that cannot be asked is left alone for a second.
+ */
+
+import { createHash } from "node:crypto";
+import type { Clock, Columns, Log, Tables } from "../contracts.ts";
+import { tooOld } from "./clickhouse.ts";
+import type { Query } from "./query.ts";
+import { createEventsTable, describeTable, isIdentifier } from "./sql.ts";
+
+export type Known = Columns | "missing" | "unknown";
+
+/** What came of creating the table of events. */
+export type Prepared = { readonly kind: "ready" } | {
+  readonly kind: "failed";
+  readonly code: number;
+  readonly message: string;
+};
+
+export interface TableTools {
+  readonly query: Query;
+  readonly database: string;
+  readonly eventsTable: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** How long columns count as fresh, milliseconds; `TTL_MS` where not given. */
+  readonly ttlMs?: number;
+}
+
+export const TTL_MS = 30_000;
+const MISSING_TTL_MS = 2_000;
+const UNKNOWN_TTL_MS = 1_000;
+const MAX_TABLES = 1000;
+
+interface Entry {
+  known: Known;
+  /** When `known` was learned, on the monotonic clock. */
+  atMs: number;
+  /** The question under way. */
+  asking: Promise<Known> | null;
+}
+
+export function createTables(tools: TableTools): Tables & {
+  /** CREATE TABLE IF NOT EXISTS for the table of events. Never rejects. */
+  prepare(): Promise<Prepared>;
+  /** Ends questions under way. */
+  close(): Promise<void>;
+} {
+  const { query, database, eventsTable, clock, log, ttlMs = TTL_MS } = tools;
+  const entries = new Map<string, Entry>();
+  const closing = new AbortController();
+  const underWay = new Set<Promise<unknown>>();
+
+  function entryOf(table: string): Entry {
+    let entry = entries.get(table);
+    if (entry === undefined) {
+      entry = { known: "unknown", atMs: -Infinity, asking: null };
+    } else {
+      entries.delete(table);
+    }
+    // Again at the end: the map's order is that of use, and the least used is forgotten.
+    entries.set(table, entry);
+    for (const oldest of entries.keys()) {
+      if (entries.size <= MAX_TABLES) break;
+      entries.delete(oldest);
+    }
+    return entry;
+  }
+
+  function isFresh(entry: Entry): boolean {
+    const keepMs = entry.known === "missing"
+      ? MISSING_TTL_MS
+      : entry.known === "unknown"
+      ? UNKNOWN_TTL_MS
+      : ttlMs;
+    return clock.monotonicMs() - entry.atMs < keepMs;
+  }
+
+  /** One question at a time for a table; everybody who asks meanwhile gets its answer. */
+  function ask(table: string): Promise<Known> {
+    const entry = entryOf(table);
+    if (entry.asking !== null) return entry.asking;
+    const asking = askServer(table).then((known) => {
+      entry.asking = null;
+      entry.atMs = clock.monotonicMs();
+      // Old knowledge beats none: rows are judged by it until the server can be asked.
+      if (known !== "unknown" || typeof entry.known === "string") entry.known = known;
+      else entry.atMs -= Math.max(ttlMs - UNKNOWN_TTL_MS, 0);
+      underWay.delete(asking);
+      return known;
+    });
+    entry.asking = asking;
+    underWay.add(asking);
+    return asking;
+  }
+
+  async function askServer(table: string): Promise<Known> {
+    if (!isIdentifier(table)) return "missing";
+    const answer = await query.rows(describeTable(database, table), closing.signal);
+    if (answer.kind === "failed") {
+      if (!closing.signal.aborted) {
+        log.debug("columns cannot be asked", { table, code: answer.code, error: answer.message });
+      }
+      return "unknown";
+    }
+    return columnsOf(answer.value);
+  }
+
+  async function lookUp(table: string, waitMs: number): Promise<Known> {
+    const entry = entryOf(table);
+    if (isFresh(entry)) return entry.known;
+    const asking = ask(table);
+    if (typeof entry.known !== "string") return entry.known;
+    let cancel: () => void = () => {};
+    const late = new Promise<Known>((resolve) => {
+      cancel = clock.after(waitMs, () => resolve(entry.known));
+    });
+    const known = await Promise.race([asking, late]);
+    cancel();
+    return known;
+  }
+
+  async function refresh(table: string): Promise<Known> {
+    // A question that is under way may have been answered before the caller's reason to ask.
+    await entries.get(table)?.asking;
+    return await ask(table);
+  }
+
+  async function create(): Promise<Prepared> {
+    const made = await query.command(createEventsTable(database, eventsTable), closing.signal);
+    if (made.kind === "ok") {
+      await refresh(eventsTable);
+      return { kind: "ready" };
+    }
+    // 50 unknown type, 62 syntax, 46 unknown function: the server is older than Map or DateTime64.
+    const message = [46, 50, 62].includes(made.code)
+      ? await tooOld(query, eventsTable, closing.signal)
+      : `cannot create ${eventsTable}: ${made.message}`;
+    return { kind: "failed", code: made.code, message };
+  }
+
+  let preparing: Promise<Prepared> | null = null;
+
+  return {
+    columns(table) {
+      const entry = entryOf(table);
+      if (!isFresh(entry)) void ask(table);
+      return entry.known;
+    },
+    lookUp,
+    refresh,
+    prepare() {
+      preparing ??= create().finally(() => preparing = null);
+      return preparing;
+    },
+    async close() {
+      closing.abort();
+      await Promise.allSettled([...underWay, preparing]);
+    },
+  };
+}
+
+/** The columns that an INSERT may give; no rows at all: there is no such table for us. */
+export function columnsOf(rows: readonly Readonly<Record<string, unknown>>[]): Columns | "missing" {
+  if (rows.length === 0) return "missing";
+  const columns = rows
+    .filter((row) => row["default_kind"] !== "MATERIALIZED" && row["default_kind"] !== "ALIAS")
+    .map((row) => [String(row["name"]), String(row["type"])] as const)
+    .sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0);
+  return {
+    names: new Set(columns.map(([name]) => name)),
+    fingerprint: createHash("sha256").update(JSON.stringify(columns)).digest("hex").slice(0, 32),
+  };
+}

@@ -1,0 +1,164 @@
+/** Several servers as one: who is asked, who is passed over, and how one comes back. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Verdict } from "../../src/contracts.ts";
+import { createFailover, type Failover } from "../../src/deliver/failover.ts";
+import { type Misbehaviour, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
+import { freePort } from "../kit/free_port.ts";
+import { deliverTo, fakeClock, never, silent } from "./kit.ts";
+
+const request = {
+  table: "t",
+  shape: "row" as const,
+  body: new TextEncoder().encode('{"a":1}\n'),
+  rows: 1,
+  token: "tok",
+};
+
+const lost: Verdict = { kind: "transient", code: 0, message: "connection refused" };
+const stored: Verdict = { kind: "stored" };
+
+/** Two servers whose answers are set by the test. */
+function twoServers() {
+  const clock = fakeClock();
+  const answers: Record<string, Verdict> = { a: stored, b: stored };
+  const pongs: Record<string, boolean> = { a: true, b: true };
+  const asked: string[] = [];
+  const pinged: string[] = [];
+  const node = (label: string) => ({
+    label,
+    inserter: {
+      insert() {
+        asked.push(label);
+        return Promise.resolve(answers[label] as Verdict);
+      },
+      sieve: () => Promise.resolve(null),
+    },
+    query: {
+      rows: () => Promise.resolve({ kind: "ok" as const, value: [] }),
+      command: () => Promise.resolve({ kind: "ok" as const, value: null }),
+      ping() {
+        pinged.push(label);
+        return Promise.resolve(pongs[label] as boolean);
+      },
+    },
+  });
+  const failover: Failover = createFailover({ nodes: [node("a"), node("b")], clock, log: silent });
+  /** Asks once; the answer and who was asked for it. */
+  async function insert(signal = never): Promise<[string, string]> {
+    asked.length = 0;
+    const verdict = await failover.inserter.insert(request, signal);
+    return [verdict.kind, asked.join("")];
+  }
+  async function advance(ms: number): Promise<number> {
+    pinged.length = 0;
+    clock.advance(ms);
+    for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+    return pinged.length;
+  }
+  return { clock, answers, pongs, insert, advance, failover };
+}
+
+describe("failover", () => {
+  test("the first server is asked while it answers, whatever ClickHouse says", async () => {
+    const { answers, insert, clock, failover } = twoServers();
+    const kinds: Verdict[] = [
+      stored,
+      { kind: "transient", code: 252, message: "Too many parts" },
+      { kind: "transient", code: 241, message: "Memory limit" },
+      { kind: "table", code: 60, message: "no table" },
+      { kind: "row", code: 27, message: "bad", row: 1 },
+      { kind: "split", code: 252, message: "Too many partitions" },
+    ];
+    for (const verdict of kinds) {
+      answers["a"] = verdict;
+      assert.deepEqual(await insert(), [verdict.kind, "a"]);
+    }
+    assert.equal(clock.pending(), 0);
+    failover.close();
+  });
+
+  test("one that cannot be reached is passed over in the same call and until it answers a ping", async () => {
+    const { answers, pongs, insert, advance, failover } = twoServers();
+    answers["a"] = lost;
+    pongs["a"] = false;
+    assert.deepEqual(await insert(), ["stored", "ab"]);
+    assert.deepEqual(await insert(), ["stored", "b"]);
+    assert.equal(await advance(250), 1);
+    assert.deepEqual(await insert(), ["stored", "b"]);
+    pongs["a"] = true;
+    answers["a"] = stored;
+    assert.equal(await advance(499), 0);
+    assert.equal(await advance(1), 1);
+    assert.deepEqual(await insert(), ["stored", "a"]);
+    failover.close();
+  });
+
+  test("all unhealthy: all are tried, in order, and one that works is healthy again", async () => {
+    const { answers, pongs, insert, failover } = twoServers();
+    answers["a"] = answers["b"] = lost;
+    pongs["a"] = pongs["b"] = false;
+    assert.deepEqual(await insert(), ["transient", "ab"]);
+    assert.deepEqual(await insert(), ["transient", "ab"]);
+    answers["b"] = stored;
+    assert.deepEqual(await insert(), ["stored", "ab"]);
+    assert.deepEqual(await insert(), ["stored", "b"]);
+    failover.close();
+  });
+
+  test("pings get rarer up to 30 s, and end with close", async () => {
+    const { answers, pongs, insert, advance, clock, failover } = twoServers();
+    answers["a"] = lost;
+    pongs["a"] = false;
+    await insert();
+    for (const pauseMs of [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+      assert.equal(await advance(pauseMs - 1), 0);
+      assert.equal(await advance(1), 1);
+    }
+    failover.close();
+    assert.equal(clock.pending(), 0);
+  });
+
+  test("an attempt that we gave up says nothing about the server", async () => {
+    const { answers, insert, clock, failover } = twoServers();
+    answers["a"] = lost;
+    const abort = new AbortController();
+    abort.abort();
+    assert.deepEqual(await insert(abort.signal), ["transient", "a"]);
+    assert.equal(clock.pending(), 0);
+    failover.close();
+  });
+
+  const failures: [string, Misbehaviour][] = [
+    ["hangs", { kind: "hang" }],
+    ["breaks the connection", { kind: "reset" }],
+    ["gives half an answer", { kind: "half", then: "hang" }],
+    ["redirects", { kind: "answer", status: 302, headers: { Location: "http://example.com/" } }],
+    ["is a proxy without a server", { kind: "answer", status: 502, body: "<html>" }],
+    ["is something else", { kind: "answer", status: 200, body: "<html>It works</html>" }],
+  ];
+  for (const [name, misbehaviour] of failures) {
+    test(`over HTTP: the first ${name}, the second stores`, async () => {
+      const [first, second] = [await startFakeClickHouse(), await startFakeClickHouse()];
+      for (const server of [first, second]) server.createTable("t", { a: "UInt32" });
+      first.misbehave(misbehaviour);
+      const deliver = deliverTo([first.url, second.url], { insertTimeoutMs: 300 });
+      assert.deepEqual(await deliver.inserter.insert(request, never), stored);
+      assert.equal(second.rows("t").length, 1);
+      await deliver.close();
+      await first.close();
+      await second.close();
+    });
+  }
+
+  test("over HTTP: nobody listens at the first", async () => {
+    const second = await startFakeClickHouse();
+    second.createTable("t", { a: "UInt32" });
+    const deliver = deliverTo([`http://127.0.0.1:${await freePort()}`, second.url]);
+    assert.deepEqual(await deliver.inserter.insert(request, never), stored);
+    assert.ok(typeof await deliver.tables.refresh("t") === "object");
+    await deliver.close();
+    await second.close();
+  });
+});

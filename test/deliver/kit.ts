@@ -1,0 +1,101 @@
+/** What the tests of this room share: batches from lines, a silent log, the real clock. */
+
+import type { Batch, Clock, Endpoint, Ledger, Log, Shape } from "../../src/contracts.ts";
+import { createDeliver, type Deliver } from "../../src/deliver/deliver.ts";
+
+export const realClock: Clock = {
+  nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after(delayMs, task) {
+    const timer = setTimeout(task, delayMs);
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random(),
+};
+
+/** A clock that stands still until it is moved. */
+export function fakeClock(): Clock & { advance(ms: number): void; pending(): number } {
+  let now = 1_700_000_000_000;
+  const timers = new Map<number, { at: number; task: () => void }>();
+  let next = 0;
+  return {
+    nowMs: () => now,
+    monotonicMs: () => now - 1_700_000_000_000,
+    after(delayMs, task) {
+      const id = next++;
+      timers.set(id, { at: now + delayMs, task });
+      return () => void timers.delete(id);
+    },
+    random: () => 0.5,
+    advance(ms) {
+      now += ms;
+      for (const [id, timer] of [...timers]) {
+        if (timer.at > now) continue;
+        timers.delete(id);
+        timer.task();
+      }
+    },
+    pending: () => timers.size,
+  };
+}
+
+export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
+
+export const never = new AbortController().signal;
+
+let batches = 0;
+
+/** A batch of row lines (each without its newline). */
+export function batchOf(
+  lines: readonly string[],
+  options: { table?: string; shape?: Shape; fingerprint?: string | null; id?: string } = {},
+): Batch {
+  const body = new TextEncoder().encode(lines.map((line) => line + "\n").join(""));
+  return {
+    id: options.id ?? `0192f0c1-0000-7000-8000-${String(batches++).padStart(12, "0")}`,
+    table: options.table ?? "t",
+    shape: options.shape ?? "row",
+    rows: lines.length,
+    bytes: body.length,
+    types: new Map(),
+    oldestMs: 0,
+    body: [body],
+    fingerprint: options.fingerprint ?? null,
+  };
+}
+
+export function endpointOf(text: string): Endpoint {
+  const url = new URL(text);
+  return {
+    url: url.origin,
+    user: decodeURIComponent(url.username),
+    password: decodeURIComponent(url.password),
+    database: url.pathname.slice(1) || "default",
+    label: url.host,
+  };
+}
+
+/** The whole room at these URLs. */
+export function deliverTo(
+  urls: readonly string[],
+  options: {
+    insertTimeoutMs?: number;
+    createTable?: boolean;
+    ledger?: Pick<Ledger, "insert" | "insertError">;
+  } = {},
+): Deliver {
+  return createDeliver(
+    {
+      endpoints: urls.map(endpointOf),
+      eventsTable: "analytics_events",
+      createTable: options.createTable ?? true,
+      insertTimeoutMs: options.insertTimeoutMs ?? 10_000,
+    },
+    {
+      fetch: (url, init) => fetch(url, init),
+      clock: realClock,
+      log: silent,
+      ...(options.ledger && { ledger: options.ledger }),
+    },
+  );
+}

@@ -1,0 +1,160 @@
+/** What is remembered of tables, how long, and how often a server is asked. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Query, QueryResult, Row } from "../../src/deliver/query.ts";
+import { columnsOf, createTables } from "../../src/deliver/tables.ts";
+import { fakeClock, silent } from "./kit.ts";
+
+const row = (name: string, type = "String", kind = ""): Row => ({ name, type, default_kind: kind });
+const failed: QueryResult<never> = { kind: "failed", code: 0, message: "down" };
+
+/** A server whose answers the test sets and, where `held`, lets go by hand. */
+function room(answer: QueryResult<readonly Row[]> = { kind: "ok", value: [row("a")] }) {
+  const clock = fakeClock();
+  const state = { answer, held: false, asked: [] as string[], commands: [] as string[] };
+  const waiting: (() => void)[] = [];
+  const query: Query = {
+    rows(sql) {
+      state.asked.push(sql);
+      if (sql.includes("version()")) {
+        return Promise.resolve({ kind: "ok", value: [{ version: "18.16.1" }] });
+      }
+      if (!state.held) return Promise.resolve(state.answer);
+      return new Promise((resolve) => waiting.push(() => resolve(state.answer)));
+    },
+    command(sql) {
+      state.commands.push(sql);
+      return Promise.resolve(
+        state.answer.kind === "ok" ? { kind: "ok", value: null } : state.answer,
+      );
+    },
+    ping: () => Promise.resolve(true),
+  };
+  const tables = createTables({
+    query,
+    database: "db",
+    eventsTable: "analytics_events",
+    clock,
+    log: silent,
+  });
+  const settle = async () => {
+    for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  };
+  return { tables, state, clock, settle, letGo: () => waiting.splice(0).forEach((go) => go()) };
+}
+
+describe("tables", () => {
+  test("columns answers at once and asks in the background, once", async () => {
+    const { tables, state, settle } = room();
+    assert.equal(tables.columns("t"), "unknown");
+    assert.equal(tables.columns("t"), "unknown");
+    await settle();
+    const known = tables.columns("t");
+    assert.ok(typeof known === "object" && known.names.has("a"));
+    assert.equal(state.asked.length, 1);
+    assert.match(state.asked[0] ?? "", /database = 'db' AND table = 't'/);
+    await tables.close();
+  });
+
+  test("columns stay fresh for 30 s; after that they are used while they are asked again", async () => {
+    const { tables, state, clock } = room();
+    await tables.lookUp("t", 1000);
+    clock.advance(29_999);
+    await tables.lookUp("t", 1000);
+    assert.equal(state.asked.length, 1);
+    clock.advance(1);
+    state.held = true;
+    assert.ok(typeof await tables.lookUp("t", 1000) === "object");
+    assert.equal(state.asked.length, 2);
+    state.held = false;
+  });
+
+  test("a missing table is remembered for two seconds only", async () => {
+    const { tables, state, clock } = room({ kind: "ok", value: [] });
+    assert.equal(await tables.lookUp("t", 1000), "missing");
+    clock.advance(1999);
+    assert.equal(await tables.lookUp("t", 1000), "missing");
+    assert.equal(state.asked.length, 1);
+    state.answer = { kind: "ok", value: [row("a")] };
+    clock.advance(1);
+    assert.ok(typeof await tables.lookUp("t", 1000) === "object");
+    await tables.close();
+  });
+
+  test("a server that cannot be asked is left alone for a second, and old knowledge stays", async () => {
+    const { tables, state, clock } = room(failed);
+    assert.equal(await tables.lookUp("t", 1000), "unknown");
+    assert.equal(await tables.lookUp("t", 1000), "unknown");
+    assert.equal(state.asked.length, 1);
+    clock.advance(1000);
+    state.answer = { kind: "ok", value: [row("a")] };
+    assert.ok(typeof await tables.lookUp("t", 1000) === "object");
+    state.answer = failed;
+    clock.advance(30_000);
+    assert.equal(await tables.refresh("t"), "unknown");
+    assert.ok(typeof tables.columns("t") === "object");
+    await tables.close();
+  });
+
+  test("lookUp waits no longer than it was told; everybody shares one question", async () => {
+    const { tables, state, clock, letGo } = room();
+    state.held = true;
+    const waits = [tables.lookUp("t", 100), tables.lookUp("t", 100), tables.lookUp("t", 5000)];
+    clock.advance(100);
+    assert.deepEqual(await Promise.all(waits.slice(0, 2)), ["unknown", "unknown"]);
+    letGo();
+    assert.ok(typeof await waits[2] === "object");
+    assert.equal(state.asked.length, 1);
+    assert.equal(clock.pending(), 0);
+    await tables.close();
+  });
+
+  test("a name that is no identifier is missing, and nobody is asked", async () => {
+    const { tables, state } = room();
+    assert.equal(await tables.lookUp("t'; DROP TABLE x", 1000), "missing");
+    assert.equal(state.asked.length, 0);
+    await tables.close();
+  });
+
+  test("no more than a thousand tables are remembered", async () => {
+    const { tables, state } = room();
+    for (let at = 0; at < 1001; at++) await tables.lookUp(`t${at}`, 1000);
+    await tables.lookUp("t1000", 1000);
+    assert.equal(state.asked.length, 1001);
+    await tables.lookUp("t0", 1000);
+    assert.equal(state.asked.length, 1002);
+    await tables.close();
+  });
+
+  test("the fingerprint is equal exactly when names and types are", () => {
+    const print = (...rows: Row[]) => {
+      const known = columnsOf(rows);
+      return known === "missing" ? "" : known.fingerprint;
+    };
+    assert.equal(print(row("a"), row("b")), print(row("b"), row("a")));
+    assert.notEqual(print(row("a"), row("b")), print(row("a")));
+    assert.notEqual(print(row("a", "UInt8")), print(row("a", "UInt16")));
+    assert.notEqual(print(row("a"), row("b")), print(row('a","String"],["b')));
+    assert.equal(
+      print(row("a"), row("m", "UInt8", "MATERIALIZED"), row("x", "UInt8", "ALIAS")),
+      print(row("a")),
+    );
+    assert.notEqual(print(row("a"), row("d", "UInt8", "DEFAULT")), print(row("a")));
+    assert.equal(columnsOf([]), "missing");
+  });
+
+  test("the table of events is created; a server that is too old is told so in a sentence", async () => {
+    const { tables, state } = room();
+    assert.deepEqual(await tables.prepare(), { kind: "ready" });
+    assert.match(state.commands[0] ?? "", /CREATE TABLE IF NOT EXISTS `db`\.`analytics_events`/);
+    state.answer = { kind: "failed", code: 50, message: "Unknown data type family: Map" };
+    assert.deepEqual(await tables.prepare(), {
+      kind: "failed",
+      code: 50,
+      message:
+        "analytics_events needs ClickHouse 21.8 or newer for Map columns; this server is 18.16.1; POST /events/TABLE works",
+    });
+    await tables.close();
+  });
+});
