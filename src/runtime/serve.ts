@@ -45,6 +45,8 @@ function serveOnBun(options: ServeOptions): Listening {
     maxRequestBodySize: options.maxBodyBytes,
     idleTimeout: IDLE_TIMEOUT_S,
     development: false,
+    // Without this `development: false` shares the port: a second collector would start unnoticed.
+    reusePort: false,
     fetch: (request: Request) => options.handler(request),
     error: () => new Response('{"error":"internal error"}\n', { status: 500 }),
   }) as BunServer;

@@ -54,6 +54,7 @@ describe("a write", () => {
   test("carries the credentials it was given, and keeps a path in front", async () => {
     fake.behave("pass");
     const endpoint = {
+      label: fake.url,
       url: `${fake.url}/behind/proxy/`,
       user: "writer",
       password: "pä:ss",

@@ -21,7 +21,7 @@ export function setUp(url: string, database: string, more: Partial<MirrorDeps> =
   const ledger = createLedger();
   const log = memoryLog();
   const mirror = createMirror({
-    endpoint: { url, database },
+    endpoint: { url, user: "", password: "", database, label: url },
     intervalMs: 500,
     ledger,
     holdings: fixedHoldings(),

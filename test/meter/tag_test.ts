@@ -131,7 +131,7 @@ describe("the real InfluxDB gives back", () => {
     ledger.accepted(events(Object.fromEntries(types.map((type, at) => [type, at + 1]))));
     const log = memoryLog();
     const mirror = createMirror({
-      endpoint: { url: influx.url, database },
+      endpoint: { url: influx.url, user: "", password: "", database, label: influx.url },
       intervalMs: 1000,
       ledger,
       holdings: fixedHoldings(),
