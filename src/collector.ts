@@ -88,7 +88,17 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
     log,
     rssBytes,
   });
-  const control = createControl({ settings, pump, ledger, clock, log, query: deliver.query });
+  const control = createControl({
+    ...settings,
+    version: VERSION,
+    runtime: runtimeName,
+    clickhouse: settings.clickhouse.map(({ label }) => label).join(","),
+    pump,
+    ledger,
+    clock,
+    log,
+    ping: () => deliver.query.ping(),
+  });
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
@@ -106,6 +116,7 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
       ...(settings.tls === null ? {} : { tls: settings.tls }),
       maxBodyBytes: settings.maxBodyBytes + SERVER_BODY_SLACK_BYTES,
       handler: app.fetch,
+      onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
     control.close();

@@ -79,10 +79,7 @@ export interface Ticket {
 /** The mouth of the pipe: admit gives chunks to it. */
 export interface Intake {
   take(chunk: Chunk): Taken;
-  /**
-   * Room for a body that is about to be read, so that bodies under way are bounded too. False: answer
-   * 429. Every granted reservation is given back with `release`.
-   */
+  /** Room for a body that is about to be read, to be given back with `release`; false: answer 429. */
   reserve(bytes: number): boolean;
   release(bytes: number): void;
   /** Why writes are refused before their body is read, or null when they are taken. */
@@ -176,10 +173,7 @@ export type Verdict =
 /** One server, one attempt. Never throws. */
 export interface Inserter {
   insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict>;
-  /**
-   * Asks the server which rows it can parse, without inserting: the 0-based indexes of the good ones.
-   * `null` when this server cannot tell (old, no rights, any error).
-   */
+  /** Which rows the server can parse, 0-based, without inserting; `null` where it cannot tell. */
   sieve(request: InsertRequest, signal: AbortSignal): Promise<readonly number[] | null>;
 }
 

@@ -3,20 +3,35 @@
  * and the one path by which it stops.
  */
 
-import type { Pump } from "./batch/pump.ts";
-import type { Clock, Control, Ledger, Log, State, Status } from "./contracts.ts";
-import type { Query } from "./deliver/query.ts";
-import { runtimeName } from "./runtime/host.ts";
-import type { Settings } from "./settings/settings.ts";
-import { VERSION } from "./version.ts";
+import type { Clock, Control, Holdings, Intake, Ledger, Log, State, Status } from "./contracts.ts";
+
+/** What stopping and pausing need of the room where rows are held. */
+export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
+  pause(): void;
+  resume(): void;
+  flush(waitMs: number): Promise<boolean>;
+  close(): void;
+  drained(waitMs: number): Promise<boolean>;
+  abandon(): void;
+  /** What keeps rows from flowing, for people: of the server, and by table. */
+  troubles(): { readonly server: string | null; readonly tables: ReadonlyMap<string, string> };
+}
 
 export interface ControlDeps {
-  readonly settings: Settings;
-  readonly pump: Pump;
+  readonly group: string;
+  readonly id: string;
+  readonly version: string;
+  readonly runtime: string;
+  /** ClickHouse's addresses, safe to log. */
+  readonly clickhouse: string;
+  readonly flushIntervalMs: number;
+  readonly shutdownTimeoutMs: number;
+  readonly pump: HeldRows;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly log: Log;
-  readonly query: Pick<Query, "ping">;
+  /** Is ClickHouse there? Never rejects. */
+  readonly ping: () => Promise<boolean>;
 }
 
 export interface CollectorControl extends Control {
@@ -35,9 +50,9 @@ const LATE_FLUSHES = 10;
 const LATE_LEAST_MS = 60_000;
 
 export function createControl(deps: ControlDeps): CollectorControl {
-  const { settings, pump, ledger, clock, log } = deps;
+  const { pump, ledger, clock, log } = deps;
   const startedMs = clock.monotonicMs();
-  const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * settings.flushIntervalMs);
+  const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * deps.flushIntervalMs);
   let draining = false;
   let ended = false;
   let reachable = false;
@@ -48,11 +63,11 @@ export function createControl(deps: ControlDeps): CollectorControl {
   const stopped = new Promise<void>((resolve) => tellStopped = resolve);
 
   const ping = async () => {
-    const answered = await deps.query.ping();
+    const answered = await deps.ping();
     if (ended) return;
     if (answered !== reachable) {
-      if (answered) log.info("ClickHouse is there", { url: urls(settings) });
-      else log.warn("ClickHouse is away", { url: urls(settings) });
+      if (answered) log.info("ClickHouse is there", { url: deps.clickhouse });
+      else log.warn("ClickHouse is away", { url: deps.clickhouse });
     }
     reachable = answered;
     cancelPing = clock.after(PING_MS, () => void ping());
@@ -70,11 +85,11 @@ export function createControl(deps: ControlDeps): CollectorControl {
   function status(): Status {
     const troubles = pump.troubles().tables;
     return {
-      group: settings.group,
-      id: settings.id,
+      group: deps.group,
+      id: deps.id,
       state: state(),
-      version: VERSION,
-      runtime: runtimeName,
+      version: deps.version,
+      runtime: deps.runtime,
       uptime_s: Math.floor((clock.monotonicMs() - startedMs) / 1000),
       ledger: ledger.totals(),
       oldest_s: Math.round(pump.oldestMs()) / 1000,
@@ -113,10 +128,10 @@ export function createControl(deps: ControlDeps): CollectorControl {
     log.info("draining", { why, held: pump.rows() });
     cancelPing();
     pump.close();
-    if (!await pump.drained(settings.shutdownTimeoutMs)) {
+    if (!await pump.drained(deps.shutdownTimeoutMs)) {
       log.error("shutdown-timeout has passed; what is held is given up", {
         held: pump.rows(),
-        shutdown_timeout_ms: settings.shutdownTimeoutMs,
+        shutdown_timeout_ms: deps.shutdownTimeoutMs,
       });
       pump.abandon();
     }
@@ -153,8 +168,4 @@ export function createControl(deps: ControlDeps): CollectorControl {
       cancelPing();
     },
   };
-}
-
-function urls(settings: Settings): string {
-  return settings.clickhouse.map((endpoint) => endpoint.label).join(",");
 }

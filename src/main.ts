@@ -21,7 +21,7 @@ const overview = (): string =>
     "  shishi --version",
     "",
     "Without a command the collector runs. Try: shishi --clickhouse-url http://127.0.0.1:8123",
-    "then: curl -d '{\"eventType\":\"click\",\"userId\":\"u1\"}' localhost:8080/events",
+    'then: curl -d \'{"eventType":"click","userId":"u1"}\' localhost:8080/events',
   ].join("\n");
 
 /** @returns the exit code: 0 done, 1 failed, 2 unusable flags or settings. */
@@ -53,4 +53,5 @@ async function main(argv: readonly string[]): Promise<number> {
   return await command.run(args);
 }
 
-process.exit(await main(process.argv.slice(2)));
+// Not awaited at the top level: bytecode, which the binary is compiled to, knows no such thing.
+void main(process.argv.slice(2)).then((code) => process.exit(code));

@@ -9,6 +9,8 @@ import { count } from "./lines.ts";
 
 /** Pieces smaller than this are copied together: many small arrays cost more than the copy. */
 const SMALL_BYTES = 4 * 1024;
+/** A batch's slabs grow with it: one small row in each of a thousand tables must stay small. */
+const FIRST_SLAB_BYTES = 4 * 1024;
 const SLAB_BYTES = 64 * 1024;
 
 /** `null`: given up, its rows are lost. */
@@ -21,9 +23,13 @@ export class HeldBatch implements Batch {
   newestMs: number;
   readonly body: Uint8Array[] = [];
   readonly types = new Map<string, number>();
-  /** Attempts that failed because of this very batch, and when it may be tried again. */
+  /** Attempts that an answer, or others' answers, laid at its door; when it may be tried again. */
   failures = 0;
   retryAtMs = 0;
+  /** An attempt got no answer. */
+  unanswered = false;
+  /** Its table did not take it. */
+  refused = false;
   #slabUsed = 0;
   #slab: Uint8Array | null = null;
   #fate: Fate | undefined;
@@ -60,7 +66,7 @@ export class HeldBatch implements Batch {
     this.#closeSlab();
   }
 
-  /** Tells everyone who waits, once. */
+  /** Tells everyone who waits, once. Dead rows ascend by `index`. */
   settle(fate: Fate): void {
     if (this.#fate !== undefined) throw new Error(`the fate of batch ${this.id} was told before`);
     this.#fate = fate;
@@ -79,8 +85,10 @@ export class HeldBatch implements Batch {
       this.body.push(bytes);
       return;
     }
-    if (this.#slab !== null && this.#slabUsed + bytes.length > SLAB_BYTES) this.#closeSlab();
-    this.#slab ??= new Uint8Array(SLAB_BYTES);
+    if (this.#slab !== null && this.#slabUsed + bytes.length > this.#slab.length) {
+      this.#closeSlab();
+    }
+    this.#slab ??= new Uint8Array(Math.min(SLAB_BYTES, Math.max(FIRST_SLAB_BYTES, this.bytes)));
     this.#slab.set(bytes, this.#slabUsed);
     this.#slabUsed += bytes.length;
   }
@@ -90,7 +98,7 @@ export class HeldBatch implements Batch {
     if (this.#slab === null) return;
     const used = this.#slabUsed;
     this.body.push(
-      used * 2 < SLAB_BYTES ? this.#slab.slice(0, used) : this.#slab.subarray(0, used),
+      used * 2 < this.#slab.length ? this.#slab.slice(0, used) : this.#slab.subarray(0, used),
     );
     this.#slab = null;
     this.#slabUsed = 0;

@@ -2,11 +2,12 @@
  * One table's queue: at most one open batch and the sealed ones before it. Pure: time comes in.
  *
  * A batch is sealed when it is full; age and idleness make it *due*, and a due batch is sealed when
- * there is room to send it. So while ClickHouse is slow or away batches grow to full size instead of
+ * it is its turn to be sent. So while ClickHouse is slow or away batches grow to full size instead of
  * piling up as many small ones, which it would answer with "too many parts".
  */
 
 import type { Chunk } from "../contracts.ts";
+import { Circle } from "./circle.ts";
 import { HeldBatch } from "./held.ts";
 import { cut, rowsWithin } from "./lines.ts";
 import type { Portion } from "./ticket.ts";
@@ -24,10 +25,11 @@ export class Lane {
   /** Sealed, waiting to be sent, oldest first. */
   readonly waiting: HeldBatch[] = [];
   readonly inFlight = new Set<HeldBatch>();
-  /** Attempts in a row that failed for this table; while there are any one probe goes out at a time. */
-  failures = 0;
-  retryAtMs = 0;
-  /** What is wrong with the table, for people. */
+  /** Attempts that failed because of this table. */
+  readonly circle = new Circle();
+  /** An attempt got no answer, and none was settled since. */
+  unanswered = false;
+  /** What is wrong with the table, for people; null once no batch of it is refused. */
   trouble: string | null = null;
   /** Oldest and newest take turns, so that fresh rows do not wait behind a backlog. */
   #newestNext = false;
@@ -35,14 +37,16 @@ export class Lane {
   constructor(readonly table: string, readonly limits: FillLimits, readonly mintId: () => string) {}
 
   /**
-   * Adds a chunk, sealing what becomes full on the way. A chunk that does not fit is cut at a row's
-   * edge; a row larger than `maxBytes` gets a batch of its own.
+   * Adds a chunk, sealing what becomes full on the way and what it may not share a batch with. A chunk
+   * that does not fit is cut at a row's edge; a row larger than `maxBytes` gets a batch of its own.
    * @returns where the chunk's rows are.
    */
   add(chunk: Chunk, nowMs: number): Portion[] {
     const portions: Portion[] = [];
-    let rest: Chunk | null = chunk;
-    if (this.open !== null && this.open.fingerprint !== chunk.fingerprint) this.seal();
+    let rest: Chunk | null = chunk.rows > 0 ? chunk : null;
+    if (this.open?.fingerprint !== chunk.fingerprint || this.open.shape !== chunk.shape) {
+      this.seal();
+    }
     while (rest !== null) {
       const batch: HeldBatch = this.open ??= new HeldBatch(chunk, nowMs);
       const rows = this.#fitting(rest, batch);
@@ -69,7 +73,7 @@ export class Lane {
     const roomBytes = this.limits.maxBytes - batch.bytes;
     const rows = Math.min(chunk.rows, roomRows);
     if (chunk.body.length <= roomBytes) return rows;
-    return Math.max(Math.min(rows, rowsWithin(chunk.body, roomBytes)), batch.rows === 0 ? 1 : 0);
+    return Math.max(rowsWithin(chunk.body, roomBytes, rows), batch.rows === 0 ? 1 : 0);
   }
 
   /** Closes the open batch, if there is one, and puts it last in the queue. */
@@ -92,21 +96,33 @@ export class Lane {
   readyAtMs(): number {
     let earliestMs = this.dueAtMs();
     for (const batch of this.waiting) earliestMs = Math.min(earliestMs, batch.retryAtMs);
-    return Math.max(earliestMs, this.retryAtMs);
+    return Math.max(earliestMs, this.circle.retryAtMs());
   }
 
-  /** Takes out the batch to send next, or null. A due open batch is sealed for it. */
+  /**
+   * Takes out the batch to send next, or null. A due open batch is sealed when it is that batch, not
+   * for another one's sake: a queue must get shorter by each that leaves.
+   */
   next(nowMs: number): HeldBatch | null {
     if (this.readyAtMs() > nowMs) return null;
-    if (this.dueAtMs() <= nowMs) this.seal();
     const allowed = (batch: HeldBatch) => batch.retryAtMs <= nowMs;
-    const at = this.#newestNext
-      ? this.waiting.findLastIndex(allowed)
-      : this.waiting.findIndex(allowed);
+    const newest = this.#newestNext || !this.waiting.some(allowed);
+    if (newest && this.dueAtMs() <= nowMs) this.seal();
+    const at = newest ? this.waiting.findLastIndex(allowed) : this.waiting.findIndex(allowed);
     this.#newestNext = !this.#newestNext;
-    const batch = at < 0 ? null : this.waiting.splice(at, 1)[0]!;
-    if (batch !== null) this.inFlight.add(batch);
+    const batch = this.waiting.splice(at, 1)[0]!;
+    this.inFlight.add(batch);
     return batch;
+  }
+
+  /** A batch's rows have left. */
+  settled(batch: HeldBatch): void {
+    this.inFlight.delete(batch);
+    this.circle.succeeded();
+    this.unanswered = false;
+    if (this.trouble === null) return;
+    const refused = (other: HeldBatch) => other.refused;
+    if (![...this.inFlight].some(refused) && !this.waiting.some(refused)) this.trouble = null;
   }
 
   /** Back into the queue, where its age belongs. */
@@ -114,6 +130,10 @@ export class Lane {
     this.inFlight.delete(batch);
     const at = this.waiting.findIndex((other) => other.oldestMs > batch.oldestMs);
     this.waiting.splice(at < 0 ? this.waiting.length : at, 0, batch);
+  }
+
+  get empty(): boolean {
+    return this.open === null && this.waiting.length === 0 && this.inFlight.size === 0;
   }
 
   /** Everything that is held here, in no particular order. */

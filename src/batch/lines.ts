@@ -17,15 +17,15 @@ export function offsetAfter(body: Uint8Array, rows: number): number {
   return end;
 }
 
-/** How many whole rows fit into `maxBytes`. */
-export function rowsWithin(body: Uint8Array, maxBytes: number): number {
+/** How many whole rows fit into `maxBytes`; looks no further than `maxRows`. */
+export function rowsWithin(body: Uint8Array, maxBytes: number, maxRows = Infinity): number {
   let rows = 0;
-  for (let end = 0;;) {
+  for (let end = 0; rows < maxRows; rows++) {
     const at = body.indexOf(NEWLINE, end);
-    if (at < 0 || at + 1 > maxBytes) return rows;
+    if (at < 0 || at + 1 > maxBytes) break;
     end = at + 1;
-    rows++;
   }
+  return rows;
 }
 
 /**

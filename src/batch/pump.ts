@@ -2,6 +2,9 @@
  * The one loop: takes chunks, sends batches, tells what became of them. Every decision is made in
  * `Schedule`, `Lane` and `Budget`; here are only the effects, in the order that keeps the books
  * balanced: a row is held before it is acknowledged and let go only when its fate is known.
+ *
+ * Its time is the wall clock's at the start and goes on as the monotonic clock does: somebody who
+ * sets the clock must neither hold up a batch nor hurry a retry.
  */
 
 import type {
@@ -18,9 +21,10 @@ import type {
   Taken,
 } from "../contracts.ts";
 import { Budget, type BudgetLimits } from "./budget.ts";
-import type { HeldBatch } from "./held.ts";
+import type { Fate, HeldBatch } from "./held.ts";
 import type { FillLimits } from "./lane.ts";
 import { count, eventTypeOf, rowsAt } from "./lines.ts";
+import { report } from "./report.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
 import { RequestTicket } from "./ticket.ts";
 import { uuid7 } from "./uuid7.ts";
@@ -42,13 +46,12 @@ export interface PumpDeps {
   readonly bury: (batch: HeldBatch, dead: readonly DeadRow[], rows: readonly string[]) => void;
 }
 
-/** Troubles are retried for ever; after this many in a row each further one is logged at `debug`. */
-const LOUD_FAILURES = 3;
-
 export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
   readonly #budget: Budget;
   readonly #abort = new AbortController();
+  /** By how much the wall clock was ahead of the monotonic one at the start. */
+  readonly #wallAheadMs: number;
   #closed: "stopping" | "paused" | null = null;
   #cancelWake: () => void = () => {};
   #wakeAtMs = Infinity;
@@ -57,6 +60,7 @@ export class Pump implements Intake, Holdings {
   #ended = false;
 
   constructor(readonly options: PumpOptions, readonly deps: PumpDeps) {
+    this.#wallAheadMs = deps.clock.nowMs() - deps.clock.monotonicMs();
     this.#budget = new Budget(options.budget);
     this.#schedule = new Schedule({
       ...options.fill,
@@ -88,21 +92,21 @@ export class Pump implements Intake, Holdings {
     if (refusal !== null) {
       return { kind: "refused", why: "full", reason: refusal, retryAfterS: this.#retryAfterS() };
     }
-    const nowMs = this.deps.clock.nowMs();
+    const nowMs = this.#nowMs();
     const lane = this.#schedule.lane(chunk.table);
     const sealedBefore = lane.waiting.length;
     this.#budget.hold(chunk.rows, chunk.body.length);
     this.deps.ledger.accepted(chunk);
     const portions = lane.add(chunk, nowMs);
     if (lane.waiting.length !== sealedBefore) this.#turn();
-    else this.#wakeBy(Math.max(lane.dueAtMs(), lane.retryAtMs), nowMs);
+    else this.#wakeBy(this.#schedule.openWakeAtMs(lane), nowMs);
     const ticket = new RequestTicket(this.options.reached, portions, this.deps.clock);
     return { kind: "taken", ticket };
   }
 
   /** A client that comes back sooner than the next probe would only be refused again. */
   #retryAfterS(): number {
-    const waitMs = this.#schedule.wakeAtMs() - this.deps.clock.nowMs();
+    const waitMs = this.#schedule.wakeAtMs() - this.#nowMs();
     return Math.min(30, Math.max(1, Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1));
   }
 
@@ -123,7 +127,7 @@ export class Pump implements Intake, Holdings {
   oldestMs(): number {
     let oldestMs = Infinity;
     for (const batch of this.#schedule.held()) oldestMs = Math.min(oldestMs, batch.oldestMs);
-    return oldestMs === Infinity ? 0 : Math.max(0, this.deps.clock.nowMs() - oldestMs);
+    return oldestMs === Infinity ? 0 : Math.max(0, this.#nowMs() - oldestMs);
   }
 
   byTable(): ReadonlyMap<string, number> {
@@ -196,23 +200,27 @@ export class Pump implements Intake, Holdings {
     return this.rows() === 0;
   }
 
-  /** Cuts off what is under way and gives up what is held. The rows are counted as lost. */
+  /** Cuts off what is under way and gives up what is held. The rows are counted as lost, once. */
   abandon(): void {
     this.#ended = true;
+    this.#closed = "stopping";
     this.#cancelWake();
-    for (const batch of [...this.#schedule.held()]) {
+    for (const batch of this.#schedule.giveUp()) {
       this.deps.ledger.lost(batch);
-      this.#budget.free(batch.rows, batch.bytes);
-      batch.settle(null);
+      this.#release(batch, null);
     }
     this.#abort.abort();
   }
 
   // ------------------------------------------------------------ the loop
 
+  #nowMs(): number {
+    return Math.floor(this.#wallAheadMs + this.deps.clock.monotonicMs());
+  }
+
   #turn(): void {
     if (this.#ended) return;
-    const nowMs = this.deps.clock.nowMs();
+    const nowMs = this.#nowMs();
     for (let next = this.#schedule.next(nowMs); next !== null; next = this.#schedule.next(nowMs)) {
       void this.#send(next);
     }
@@ -233,10 +241,12 @@ export class Pump implements Intake, Holdings {
   async #send(dispatch: Dispatch): Promise<void> {
     const delivery = await this.#deliver(dispatch.batch);
     if (this.#ended) return;
-    const recovered = this.#schedule.trouble ?? dispatch.lane.trouble;
+    const inTrouble = () => (this.#schedule.trouble ?? dispatch.lane.trouble) !== null;
+    const before = inTrouble();
     if (delivery.kind === "settled") this.#settle(dispatch.batch, delivery.dead);
-    this.#schedule.told(dispatch, delivery, this.deps.clock.nowMs());
-    this.#report(dispatch, delivery, recovered);
+    this.#schedule.told(dispatch, delivery, this.#nowMs());
+    const failures = Math.max(dispatch.lane.circle.failures, this.#schedule.server.failures);
+    report(this.deps.log, dispatch, delivery, failures, before && !inTrouble());
     this.#turn();
   }
 
@@ -253,8 +263,8 @@ export class Pump implements Intake, Holdings {
 
   #settle(batch: HeldBatch, dead: readonly DeadRow[]): void {
     const deadTypes = new Map<string, number>();
+    const ascending = [...dead].sort((a, b) => a.index - b.index);
     if (dead.length > 0) {
-      const ascending = [...dead].sort((a, b) => a.index - b.index);
       const rows = rowsAt(batch.body, ascending.map((row) => row.index));
       if (batch.shape === "event") {
         for (const row of rows) count(deadTypes, eventTypeOf(row), 1);
@@ -262,29 +272,12 @@ export class Pump implements Intake, Holdings {
       this.deps.bury(batch, ascending, rows);
     }
     this.deps.ledger.settled(batch, dead.length, deadTypes);
-    this.#budget.free(batch.rows, batch.bytes);
-    batch.settle(dead);
-    if (this.#budget.rows === 0) { for (const waiter of this.#emptyWaiters.splice(0)) waiter(); }
+    this.#release(batch, ascending);
   }
 
-  #report(dispatch: Dispatch, delivery: Delivery, before: string | null): void {
-    const { lane, batch } = dispatch;
-    const fields = { table: batch.table, batch: batch.id, rows: batch.rows };
-    if (delivery.kind === "settled") {
-      this.deps.log.debug("batch stored", { ...fields, dead: delivery.dead.length });
-      if (before !== null) this.deps.log.info("delivery goes on", fields);
-      return;
-    }
-    const failures = Math.max(lane.failures, this.#schedule.failures);
-    const level = failures <= LOUD_FAILURES ? "warn" : "debug";
-    const what = delivery.kind === "table"
-      ? "table in trouble; its batches wait"
-      : "insert failed; will retry";
-    this.deps.log[level](what, {
-      ...fields,
-      code: delivery.code,
-      error: delivery.message,
-      attempt: failures,
-    });
+  #release(batch: HeldBatch, fate: Fate): void {
+    this.#budget.free(batch.rows, batch.bytes);
+    batch.settle(fate);
+    if (this.#budget.rows === 0) { for (const waiter of this.#emptyWaiters.splice(0)) waiter(); }
   }
 }

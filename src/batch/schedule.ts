@@ -3,12 +3,17 @@
  *
  * Two circles of trouble. *Server*: no answer, or none from ClickHouse itself. Then one probe goes
  * out, for all tables together, each time another table's. *Lane*: ClickHouse answered, but will not
- * take this table's rows. Then one probe for that table; the others flow. A batch that its table
- * refuses also waits on its own, so that fresh rows that fit pass it by.
+ * take this table's rows. Then one probe for that table; the others flow. A batch that fails in its
+ * lane also waits on its own, so that fresh rows pass it by.
+ *
+ * Silence can also be one table's fault, or one batch's: an INSERT that always runs into the timeout,
+ * rows that a proxy will not let through. When others were answered between two silences of the same
+ * table or batch, the second one is laid at its door, and the server stays up for the others.
  */
 
 import type { Delivery } from "../contracts.ts";
 import { backoffMs, HURRY, RETRY } from "./backoff.ts";
+import { Circle } from "./circle.ts";
 import type { HeldBatch } from "./held.ts";
 import { type FillLimits, Lane } from "./lane.ts";
 
@@ -23,17 +28,22 @@ export interface ScheduleOptions extends FillLimits {
 export interface Dispatch {
   readonly lane: Lane;
   readonly batch: HeldBatch;
-  readonly startedMs: number;
+  /** Failures that were counted when it left, of the server and of the lane. */
+  readonly serverSeen: number;
+  readonly laneSeen: number;
 }
+
+/** Empty lanes are remembered up to this many tables in all. */
+const MAX_REMEMBERED = 256;
 
 export class Schedule {
   readonly lanes = new Map<string, Lane>();
-  /** Attempts in a row that no server answered. */
-  failures = 0;
+  /** Attempts that no server answered. */
+  readonly server = new Circle();
   /** Why, for people; null while the server answers. */
   trouble: string | null = null;
-  #retryAtMs = 0;
-  #failedAtMs = 0;
+  /** Somebody was answered since the last silence. */
+  #answeredSince = false;
   #inFlight = 0;
   #hurry = false;
 
@@ -42,6 +52,7 @@ export class Schedule {
   lane(table: string): Lane {
     const known = this.lanes.get(table);
     if (known !== undefined) return known;
+    if (this.lanes.size >= MAX_REMEMBERED) this.#forgetEmpty();
     const lane = new Lane(table, this.options, this.options.mintId);
     this.lanes.set(table, lane);
     return lane;
@@ -49,14 +60,14 @@ export class Schedule {
 
   /** The next batch to send, or null when nothing may go now. */
   next(nowMs: number): Dispatch | null {
-    if (this.#inFlight >= this.#room() || this.#retryAtMs > nowMs) return null;
+    if (this.#inFlight >= this.#room() || this.server.retryAtMs() > nowMs) return null;
     for (const lane of this.lanes.values()) {
       if (lane.inFlight.size >= this.#laneRoom(lane)) continue;
       const batch = lane.next(nowMs);
       if (batch === null) continue;
       this.#toTheBack(lane);
       this.#inFlight++;
-      return { lane, batch, startedMs: nowMs };
+      return { lane, batch, serverSeen: this.server.counted, laneSeen: lane.circle.counted };
     }
     return null;
   }
@@ -70,46 +81,56 @@ export class Schedule {
         earliestMs = Math.min(earliestMs, lane.readyAtMs());
       }
     }
-    return Math.max(earliestMs, this.#retryAtMs);
+    return Math.max(earliestMs, this.server.retryAtMs());
+  }
+
+  /** When this lane's open batch may be sent; Infinity = not before something else happens. */
+  openWakeAtMs(lane: Lane): number {
+    const full = this.#inFlight >= this.#room() || lane.inFlight.size >= this.#laneRoom(lane);
+    if (full) return Infinity;
+    return Math.max(lane.dueAtMs(), lane.circle.retryAtMs(), this.server.retryAtMs());
   }
 
   /** What came of a dispatch. A batch that is not settled is back in its queue afterwards. */
   told(dispatch: Dispatch, delivery: Delivery, nowMs: number): void {
     const { lane, batch } = dispatch;
+    const { random } = this.options;
+    const limits = this.#hurry ? HURRY : RETRY;
     this.#inFlight--;
     if (delivery.kind === "settled") {
-      lane.inFlight.delete(batch);
-      lane.failures = 0;
-      lane.retryAtMs = 0;
-      lane.trouble = null;
+      lane.settled(batch);
       this.#answered();
       return;
     }
     lane.putBack(batch);
-    lane.failures++;
+    const askedMs = (delivery.kind === "transient" && delivery.retryAfterMs) || 0;
+    const retryAfterMs = this.#hurry ? 0 : askedMs;
     if (delivery.kind === "transient" && delivery.code === 0) {
-      this.#unanswered(dispatch.startedMs, nowMs, delivery.retryAfterMs ?? 0, delivery.message);
-      return;
-    }
-    this.#answered();
-    const limits = this.#hurry ? HURRY : RETRY;
-    const waitMs = backoffMs(lane.failures, this.options.random(), limits);
-    if (delivery.kind === "transient") {
-      lane.retryAtMs = nowMs + Math.max(waitMs, delivery.retryAfterMs ?? 0);
-      return;
-    }
-    lane.retryAtMs = nowMs + waitMs;
-    lane.trouble = delivery.message;
+      const known = lane.unanswered || batch.unanswered;
+      const itsOwnFault = known && this.#answeredSince && askedMs === 0;
+      lane.unanswered = true;
+      batch.unanswered = true;
+      this.#answeredSince = false;
+      if (!itsOwnFault) {
+        this.trouble = delivery.message;
+        this.server.failed(dispatch.serverSeen, nowMs, retryAfterMs, limits, random);
+        return;
+      }
+    } else this.#answered();
+    lane.circle.failed(dispatch.laneSeen, nowMs, retryAfterMs, limits, random);
     batch.failures++;
-    batch.retryAtMs = nowMs + backoffMs(batch.failures, this.options.random(), limits);
+    batch.retryAtMs = nowMs + backoffMs(batch.failures, random(), limits);
+    if (delivery.kind !== "table") return;
+    lane.trouble = delivery.message;
+    batch.refused = true;
   }
 
   /** Stopping: nothing waits out a backoff, and a new one is short. */
   hurry(): void {
     this.#hurry = true;
-    this.#retryAtMs = 0;
+    this.server.hurry();
     for (const lane of this.lanes.values()) {
-      lane.retryAtMs = 0;
+      lane.circle.hurry();
       for (const batch of lane.waiting) batch.retryAtMs = 0;
     }
   }
@@ -123,13 +144,20 @@ export class Schedule {
     for (const lane of this.lanes.values()) yield* lane.held();
   }
 
+  /** Everything that was held; nothing is afterwards. */
+  giveUp(): HeldBatch[] {
+    const held = [...this.held()];
+    this.lanes.clear();
+    return held;
+  }
+
   #room(): number {
-    return this.failures > 0 ? 1 : this.options.concurrency;
+    return this.server.failures > 0 ? 1 : this.options.concurrency;
   }
 
   /** A table in trouble probes with one; none may take the last place while there are others. */
   #laneRoom(lane: Lane): number {
-    if (lane.failures > 0) return 1;
+    if (lane.circle.failures > 0 || lane.unanswered) return 1;
     const { concurrency } = this.options;
     return this.lanes.size > 1 ? Math.max(1, concurrency - 1) : concurrency;
   }
@@ -142,19 +170,14 @@ export class Schedule {
   }
 
   #answered(): void {
-    this.failures = 0;
+    this.server.succeeded();
     this.trouble = null;
-    this.#retryAtMs = 0;
+    this.#answeredSince = true;
   }
 
-  /** Attempts that were under way together when the server went count as one failure. */
-  #unanswered(startedMs: number, nowMs: number, retryAfterMs: number, message: string): void {
-    this.trouble = message;
-    if (this.failures > 0 && startedMs < this.#failedAtMs) return;
-    this.failures++;
-    this.#failedAtMs = nowMs;
-    const limits = this.#hurry ? HURRY : RETRY;
-    const waitMs = backoffMs(this.failures, this.options.random(), limits);
-    this.#retryAtMs = nowMs + (this.#hurry ? waitMs : Math.max(waitMs, retryAfterMs));
+  #forgetEmpty(): void {
+    for (const lane of this.lanes.values()) {
+      if (lane.empty) this.lanes.delete(lane.table);
+    }
   }
 }

@@ -66,7 +66,7 @@ function say({ ok, text }: Finding): void {
 async function lookAtClickHouse(endpoint: Endpoint, settings: Settings): Promise<Finding[]> {
   const clock = systemClock;
   const post = createPost({ fetch: createFetch({ pooled: false }), clock });
-  const query = createQuery({ endpoint: { ...endpoint, origin: endpoint.url }, post, clock, timeoutMs: TIMEOUT_MS });
+  const query = createQuery({ endpoint, post, clock, timeoutMs: TIMEOUT_MS });
   const version = await query.rows("SELECT version() AS version");
   if (version.kind === "failed") {
     return [{ ok: false, text: `clickhouse ${endpoint.label}: ${version.message}` }];

@@ -13,6 +13,8 @@ export interface ServeOptions {
   /** Largest body the server itself lets through; the app answers politely below it. */
   readonly maxBodyBytes: number;
   readonly handler: (request: Request) => Response | Promise<Response>;
+  /** Told of what the handler threw; the client gets a bare 500. */
+  readonly onError: (error: unknown) => void;
 }
 
 export interface Listening {
@@ -48,7 +50,7 @@ function serveOnBun(options: ServeOptions): Listening {
     // Without this `development: false` shares the port: a second collector would start unnoticed.
     reusePort: false,
     fetch: (request: Request) => options.handler(request),
-    error: () => new Response('{"error":"internal error"}\n', { status: 500 }),
+    error: (error: unknown) => failed(options, error),
   }) as BunServer;
   return {
     port: server.port,
@@ -71,7 +73,7 @@ function serveOnDeno(options: ServeOptions): Listening {
     ...(options.tls ?? {}),
     signal: abort.signal,
     onListen: () => {},
-    onError: () => new Response('{"error":"internal error"}\n', { status: 500 }),
+    onError: (error: unknown) => failed(options, error),
   }, (request: Request) => options.handler(request)) as DenoServer;
   return {
     port: server.addr.port,
@@ -81,4 +83,9 @@ function serveOnDeno(options: ServeOptions): Listening {
       return server.finished;
     },
   };
+}
+
+function failed(options: ServeOptions, error: unknown): Response {
+  options.onError(error);
+  return Response.json({ error: "internal error" }, { status: 500 });
 }

@@ -31,6 +31,7 @@ export async function startClickHouse(): Promise<ClickHouse> {
     dir,
     url,
     port,
+    env: { TZ: "UTC" },
     probe: () => ping(url),
   });
   return withQuery(server);
@@ -38,12 +39,14 @@ export async function startClickHouse(): Promise<ClickHouse> {
 
 /** Where libchdb.so lies for this platform; throws a sentence when there is none. */
 export function libraryPath(): string {
-  const platform = process.platform === "linux" ? "linux" : process.platform;
-  const suffix = platform === "linux" ? "-gnu" : "";
-  const name = `@chdb/lib-${platform}-${process.arch}${suffix}`;
+  const suffix = process.platform === "linux" ? "-gnu" : "";
+  const name = `@chdb/lib-${process.platform}-${process.arch}${suffix}`;
   const path = join(ROOT, "node_modules", name, "libchdb.so");
   if (existsSync(path)) return path;
-  throw new Error(`the embedded ClickHouse needs the npm package ${name}, which is not installed`);
+  throw new Error(
+    `the embedded ClickHouse needs the npm package ${name}, which is not installed ` +
+      "(there are packages for Linux with glibc and macOS, each x64 and arm64)",
+  );
 }
 
 /** Throws until the server answers `/ping`. */

@@ -13,7 +13,10 @@ export interface Nats extends Server {
   readonly natsPort: number;
 }
 
-/** Starts a server, e.g. with `config` = `authorization { token: "t" }`. */
+/**
+ * Starts a server, e.g. with `config` = `authorization { token: "t" }`. Without JetStream, which in
+ * operator mode needs a system account; `config` may open it.
+ */
 export async function startNats(config = ""): Promise<Nats> {
   const command = programAt(["/usr/sbin/nats-server", "/usr/bin/nats-server"], "nats-server");
   const dir = tempDir("nats");
@@ -24,7 +27,6 @@ export async function startNats(config = ""): Promise<Nats> {
     file,
     `listen: "127.0.0.1:${natsPort}"
 websocket { listen: "127.0.0.1:${port}", no_tls: true }
-jetstream { store_dir: "${dir}/jetstream" }
 ${config}
 `,
   );

@@ -32,6 +32,7 @@ export async function startOldClickHouse(): Promise<ClickHouse> {
     dir,
     url,
     port,
+    env: { TZ: "UTC" },
     probe: () => ping(url),
   });
   return withQuery(server);

@@ -47,7 +47,7 @@ const GUARD = 'cat >/dev/null; kill -9 "$1" 2>/dev/null; sleep 0.2; rm -rf "$2"'
 export async function startServer(launch: Launch): Promise<Server> {
   const logPath = join(launch.dir, "output.log");
   let child: ChildProcess | null = null;
-  let guard: ChildProcess | null = null;
+  let guard: Guard | null = null;
   let gone: Promise<void> = Promise.resolve();
 
   const start = async () => {
@@ -76,10 +76,7 @@ export async function startServer(launch: Launch): Promise<Server> {
       throw new Error(`${launch.name} could not be started: ${problem}`);
     }
     child = born;
-    guard = spawn("/bin/sh", ["-c", GUARD, "guard", String(born.pid), launch.dir], {
-      stdio: ["pipe", "ignore", "ignore"],
-      detached: true,
-    });
+    guard = startGuard(born.pid, launch.dir);
     try {
       await eventually(async () => {
         if (problem === null) await launch.probe();
@@ -97,13 +94,18 @@ export async function startServer(launch: Launch): Promise<Server> {
     const dying = child;
     if (dying === null) return;
     child = null;
-    await end(guard);
+    await guard?.end();
     guard = null;
     dying.kill("SIGKILL");
     await gone;
   };
 
-  await start();
+  try {
+    await start();
+  } catch (problem) {
+    removeDir(launch.dir);
+    throw problem;
+  }
   return {
     url: launch.url,
     port: launch.port,
@@ -128,13 +130,26 @@ export function programAt(paths: readonly string[], debianPackage: string): stri
   return found;
 }
 
-/** Kills the guard first: one that saw its pipe end would delete the data. */
-async function end(guard: ChildProcess | null): Promise<void> {
-  if (guard === null || guard.exitCode !== null) return;
+export interface Guard {
+  /** Ends the guard and nothing else; to be awaited before the guarded process is ended. */
+  end(): Promise<void>;
+}
+
+/** Kills process `pid` and deletes `dir` as soon as the calling process is gone. */
+export function startGuard(pid: number, dir: string): Guard {
+  const guard = spawn("/bin/sh", ["-c", GUARD, "guard", String(pid), dir], {
+    stdio: ["pipe", "ignore", "ignore"],
+    detached: true,
+  });
   const gone = new Promise<void>((resolve) => guard.once("exit", () => resolve()));
-  guard.kill("SIGKILL");
-  await gone;
-  guard.stdin?.destroy();
+  return {
+    end: async () => {
+      // SIGKILL, not the end of the pipe: at that one the guard does its work.
+      guard.kill("SIGKILL");
+      await gone;
+      guard.stdin?.destroy();
+    },
+  };
 }
 
 function tail(path: string): string {

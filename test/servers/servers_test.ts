@@ -1,9 +1,10 @@
 /** The servers that the other tests stand on: they start, answer, keep their data, and go. */
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import {
@@ -123,16 +124,20 @@ test("a crash of the tests leaves neither server nor folder behind", async () =>
   }, { withinMs: 10_000 });
 });
 
-/** Zombies of a container without an init process count as gone. */
+/** A zombie, as a container without an init process keeps them, counts as gone. */
 function isAlive(pid: number): boolean {
-  const state = spawnSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "utf8" }).stdout;
-  return state.trim() !== "" && !state.trim().startsWith("Z");
+  try {
+    process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+  const stat = `/proc/${pid}/stat`;
+  return !existsSync(stat) ||
+    readFileSync(stat, "utf8").split(") ").at(-1)?.startsWith("Z") !== true;
 }
 
 function folders(): string[] {
-  return readdirSync(tmpdir()).filter((name) =>
-    /^shishi-test-(clickhouse|nats|influx)/.test(name)
-  );
+  return readdirSync(tmpdir()).filter((name) => /^shishi-test-(clickhouse|nats|influx)/.test(name));
 }
 
 function firstFrame(url: string): Promise<string> {

@@ -1,0 +1,127 @@
+/**
+ * The HTTP interface as one Hono app: which path does what, who may, and which tables may be written.
+ * No middleware stands before a write unless a setting asks for one: each costs every request.
+ */
+
+import { type Context, Hono } from "hono";
+import { cors } from "hono/cors";
+import type { Clock, Control, Intake, Ledger, Log, Tables } from "../contracts.ts";
+import { createAuth } from "./auth.ts";
+import { compileGlobs } from "./globs.ts";
+import * as reply from "./reply.ts";
+import { shown } from "./scan.ts";
+import { Writer, type WriteSettings } from "./write.ts";
+
+export interface AdmitSettings extends WriteSettings {
+  /** The table behind `POST /events`. */
+  readonly table: string;
+  /** Names or globs of the other tables that may be written. */
+  readonly tables: readonly string[];
+  /** None = everybody may. */
+  readonly authTokens: readonly string[];
+  /** None = no CORS headers at all. `*` = every origin. */
+  readonly corsOrigins: readonly string[];
+}
+
+export interface AdmitDeps {
+  readonly intake: Intake;
+  readonly tables: Tables;
+  readonly ledger: Ledger;
+  readonly control: Control;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Prometheus' text format 0.0.4. */
+  readonly metrics: () => string | Promise<string>;
+  readonly settings: AdmitSettings;
+}
+
+const READ_METHODS = "GET, HEAD";
+const WRITE_METHODS = "POST";
+const CLOSED = {
+  stopping: "the collector is stopping; nothing was taken",
+  paused: "the collector is paused; nothing was taken",
+} as const;
+
+/** Preflight answers may be kept this long by a browser. */
+const CORS_MAX_AGE_S = 600;
+
+/** The answer is ready for `serve`: its `fetch` never rejects. */
+export function createApp(deps: AdmitDeps): Hono {
+  const { intake, ledger, control, settings } = deps;
+  const app = new Hono();
+  const writer = new Writer(deps);
+  const authorized = createAuth(settings.authTokens);
+  const allowed = compileGlobs(settings.tables);
+
+  const counted = (response: Response): Response => {
+    ledger.http(response.status);
+    return response;
+  };
+  /** The answer that a request gets without being looked at further, or null. */
+  const turnedAway = (request: Request): Response | null =>
+    authorized === null || authorized(request.headers.get("authorization"))
+      ? null
+      : reply.unauthorized();
+  const write = async (request: Request, work: () => Promise<Response>): Promise<Response> => {
+    const closed = intake.closed();
+    if (closed !== null) return counted(reply.closed(CLOSED[closed]));
+    return counted(turnedAway(request) ?? await work());
+  };
+
+  if (settings.corsOrigins.length > 0) addCors(app, settings.corsOrigins, ledger);
+
+  app.post("/events", (c) => write(c.req.raw, () => writer.events(c.req.raw, settings.table)));
+  app.post("/events/:table", (c) => {
+    const table = c.req.param("table");
+    return write(c.req.raw, async () => {
+      if (table === settings.table) {
+        return reply.notFound(`${table} takes analytics events: use POST /events`);
+      }
+      if (!allowed(table)) {
+        return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
+      }
+      return await writer.rows(c.req.raw, table);
+    });
+  });
+  app.get("/healthz", () => counted(reply.alive()));
+  app.get("/readyz", () => counted(reply.readiness(control.unready())));
+  app.get(
+    "/metrics",
+    async (c) => counted(turnedAway(c.req.raw) ?? reply.metricsText(await deps.metrics())),
+  );
+  app.get("/api/status", (c) => counted(turnedAway(c.req.raw) ?? reply.value(control.status())));
+
+  app.notFound((c) => counted(unknown(c)));
+  app.onError((error, c) => {
+    deps.log.error("a request failed", { path: c.req.path, error: String(error) });
+    return counted(reply.internalError());
+  });
+  return app;
+}
+
+/** A known path with a method that it does not take, or nothing at all. */
+function unknown(c: Context): Response {
+  const { path, method } = c.req;
+  if (/^\/events(\/[^/]+)?$/.test(path)) {
+    return reply.wrongMethod(method, shown(path), WRITE_METHODS);
+  }
+  if (["/healthz", "/readyz", "/metrics", "/api/status"].includes(path)) {
+    return reply.wrongMethod(method, path, READ_METHODS);
+  }
+  return reply.notFound(`${shown(path)} does not exist; events go to POST /events`);
+}
+
+function addCors(app: Hono, origins: readonly string[], ledger: Ledger): void {
+  app.use(async (c, next) => {
+    await next();
+    // `cors` answers these itself.
+    if (c.req.method === "OPTIONS" && c.res.status === 204) ledger.http(c.res.status);
+  });
+  app.use(cors({
+    origin: origins.includes("*") ? "*" : [...origins],
+    allowMethods: ["GET", "HEAD", "POST"],
+    allowHeaders: ["authorization", "content-type", "content-encoding", "prefer"],
+    exposeHeaders: ["preference-applied", "retry-after"],
+    maxAge: CORS_MAX_AGE_S,
+  }));
+}

@@ -1,0 +1,154 @@
+/**
+ * Reads a request's body within limits: of bytes as sent and unpacked, of time, and of what the
+ * intake grants, so that bodies under way are bounded too. Nothing is left behind by a client that
+ * goes away or sends a byte a second.
+ */
+
+import type { Clock, Intake } from "../contracts.ts";
+import { type Encoding, inflate } from "./inflate.ts";
+
+export interface BodyLimits {
+  /** As sent, and again unpacked. */
+  readonly maxBodyBytes: number;
+  /** From the first to the last byte. */
+  readonly bodyTimeoutMs: number;
+}
+
+export type ReadBody =
+  | { readonly kind: "read"; readonly bytes: Uint8Array }
+  /** `large` as sent, `bomb` unpacked, `full`: the intake grants no room, `late`: the time is over. */
+  | { readonly kind: "large" | "bomb" | "full" | "late" | "broken" | "corrupt" };
+
+/** Grants are asked for in steps of this, while nobody knows how long a body will be. */
+const STEP_BYTES = 64 * 1024;
+/** What packed JSON usually unpacks to, at most. */
+const USUAL_RATIO = 16;
+
+/** What one request has been granted. `free` must be called in the end, once is enough. */
+export class Grant {
+  readonly #intake: Intake;
+  #bytes = 0;
+  #freed = false;
+
+  constructor(intake: Intake) {
+    this.#intake = intake;
+  }
+
+  /** Asks for `bytes` more. Never granted after `free`: a late chunk must not take what none gives back. */
+  take(bytes: number): boolean {
+    if (this.#freed) return false;
+    if (bytes > 0 && !this.#intake.reserve(bytes)) return false;
+    this.#bytes += bytes;
+    return true;
+  }
+
+  free(): void {
+    this.#freed = true;
+    if (this.#bytes > 0) this.#intake.release(this.#bytes);
+    this.#bytes = 0;
+  }
+}
+
+/** @param grant what the body takes room for; the caller frees it when the rows are taken. */
+export async function readBody(
+  request: Request,
+  encoding: Encoding | null,
+  limits: BodyLimits,
+  grant: Grant,
+  clock: Clock,
+): Promise<ReadBody> {
+  const sent = await readSent(request, limits, grant, clock);
+  if (sent.kind !== "read" || encoding === null || sent.bytes.length === 0) return sent;
+  return await unpack(sent.bytes, encoding, limits.maxBodyBytes, grant);
+}
+
+async function readSent(
+  request: Request,
+  limits: BodyLimits,
+  grant: Grant,
+  clock: Clock,
+): Promise<ReadBody> {
+  const { maxBodyBytes, bodyTimeoutMs } = limits;
+  const header = request.headers.get("content-length");
+  if (header !== null && /^\d+$/.test(header)) {
+    const length = Number(header);
+    if (length > maxBodyBytes) return { kind: "large" };
+    if (!grant.take(length)) return { kind: "full" };
+    const buffer = await within(request.arrayBuffer(), bodyTimeoutMs, clock);
+    if (!(buffer instanceof ArrayBuffer)) return { kind: buffer };
+    // Only a test or a broken server can come with more than was said.
+    return buffer.byteLength > maxBodyBytes
+      ? { kind: "large" }
+      : { kind: "read", bytes: new Uint8Array(buffer) };
+  }
+  if (request.body === null) return { kind: "read", bytes: new Uint8Array(0) };
+  const reader = request.body.getReader();
+  const read = await within(collect(reader, maxBodyBytes, grant), bodyTimeoutMs, clock);
+  if (typeof read === "object" && read.kind === "read") return read;
+  // Not awaited: a client that sends nothing more would hold this up.
+  reader.cancel().catch(() => {});
+  return typeof read === "object" ? read : { kind: read };
+}
+
+async function collect(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  limit: number,
+  grant: Grant,
+): Promise<ReadBody> {
+  // One array, however small the chunks are: a million of one byte must not become a million arrays.
+  let bytes = new Uint8Array(0);
+  let total = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return { kind: "read", bytes: bytes.subarray(0, total) };
+    const needed = total + value.length;
+    if (needed > limit) return { kind: "large" };
+    if (needed > bytes.length) {
+      const room = Math.max(needed, Math.min(limit, bytes.length * 2), Math.min(limit, STEP_BYTES));
+      if (!grant.take(room - bytes.length)) return { kind: "full" };
+      const larger = new Uint8Array(room);
+      larger.set(bytes);
+      bytes = larger;
+    }
+    bytes.set(value, total);
+    total = needed;
+  }
+}
+
+/** What `work` resolves to; `late` when it takes too long, `broken` when it fails. */
+function within<T>(
+  work: Promise<T>,
+  timeoutMs: number,
+  clock: Clock,
+): Promise<T | "late" | "broken"> {
+  return new Promise((resolve) => {
+    const cancel = clock.after(timeoutMs, () => resolve("late"));
+    work.then((value) => {
+      cancel();
+      resolve(value);
+    }, () => {
+      cancel();
+      resolve("broken");
+    });
+  });
+}
+
+/** Tries with room for a usual body first, so that not every small one needs room for the largest. */
+async function unpack(
+  sent: Uint8Array,
+  encoding: Encoding,
+  maxBytes: number,
+  grant: Grant,
+): Promise<ReadBody> {
+  const usual = Math.min(maxBytes, sent.length * USUAL_RATIO + STEP_BYTES);
+  if (!grant.take(usual)) return { kind: "full" };
+  let inflated = await inflate(sent, encoding, usual);
+  if (inflated.kind === "large" && usual < maxBytes) {
+    if (!grant.take(maxBytes - usual)) return { kind: "full" };
+    inflated = await inflate(sent, encoding, maxBytes);
+  }
+  if (inflated.kind === "large") return { kind: "bomb" };
+  return inflated.kind === "corrupt"
+    ? { kind: "corrupt" }
+    : { kind: "read", bytes: inflated.bytes };
+}

@@ -1,0 +1,246 @@
+/**
+ * Steps over JSON in the client's own bytes. Every function takes the place where something begins
+ * and returns the place after it, or -1 for "look closer": never a wrong yes, sometimes a needless
+ * no. What it passes is valid JSON that ClickHouse reads as it stands; what it does not pass goes the
+ * slow way through `JSON.parse`.
+ *
+ * Why not `JSON.parse` for all: a row that needs no change needs no objects either. Stepping over the
+ * bytes is 1.5 to 3 times as fast as parsing, and the row is then forwarded without a copy of its own.
+ * Nothing here looks at whether bytes above 0x7f are UTF-8; the caller has checked the whole body.
+ */
+
+export const NEWLINE = 10;
+export const RETURN = 13;
+export const QUOTE = 34;
+export const COMMA = 44;
+export const MINUS = 45;
+export const COLON = 58;
+export const BRACKET_OPEN = 91;
+export const BACKSLASH = 92;
+export const BRACKET_CLOSE = 93;
+export const BRACE_OPEN = 123;
+export const BRACE_CLOSE = 125;
+
+const TAB = 9;
+const SPACE = 32;
+const POINT = 46;
+const SLASH = 47;
+const ZERO = 48;
+const NINE = 57;
+
+/** Deeper values go the slow way, so that recursion stays shallow. */
+const PLAIN_DEPTH = 32;
+
+/** After blanks that may stand inside one line. */
+export function skipBlanks(bytes: Uint8Array, at: number, end: number): number {
+  while (at < end && (bytes[at] === SPACE || bytes[at] === TAB)) at++;
+  return at;
+}
+
+/** After every JSON whitespace, line ends included. */
+export function skipSpace(bytes: Uint8Array, at: number, end: number): number {
+  while (at < end) {
+    const byte = bytes[at]!;
+    if (byte !== SPACE && byte !== NEWLINE && byte !== RETURN && byte !== TAB) break;
+    at++;
+  }
+  return at;
+}
+
+/** 1 for the bytes that end a run of plain ones in a string: quote, backslash, control characters. */
+const STOPS = new Uint8Array(256).fill(1, 0, SPACE);
+STOPS[QUOTE] = 1;
+STOPS[BACKSLASH] = 1;
+
+/** The next byte of a string that needs a look, or `end`. Most bytes are stepped over here, by fours. */
+function skipRun(bytes: Uint8Array, at: number, end: number): number {
+  const lastFour = end - 4;
+  while (
+    at <= lastFour &&
+    (STOPS[bytes[at]!]! | STOPS[bytes[at + 1]!]! | STOPS[bytes[at + 2]!]! |
+        STOPS[bytes[at + 3]!]!) === 0
+  ) at += 4;
+  while (at < end && STOPS[bytes[at]!] === 0) at++;
+  return at;
+}
+
+/** @param at after the opening quote. Lone surrogate escapes, which ClickHouse refuses, do not pass. */
+export function skipString(bytes: Uint8Array, at: number, end: number): number {
+  at = skipRun(bytes, at, end);
+  while (at < end && bytes[at] === BACKSLASH) {
+    at = skipEscape(bytes, at + 1, end);
+    if (at < 0) return -1;
+    at = skipRun(bytes, at, end);
+  }
+  return at < end && bytes[at] === QUOTE ? at + 1 : -1;
+}
+
+/** As `skipString`, for strings without any escape: their bytes are their text. */
+export function skipLiteral(bytes: Uint8Array, at: number, end: number): number {
+  at = skipRun(bytes, at, end);
+  return at < end && bytes[at] === QUOTE ? at + 1 : -1;
+}
+
+/** @param at after the backslash. */
+function skipEscape(bytes: Uint8Array, at: number, end: number): number {
+  if (at >= end) return -1;
+  switch (bytes[at]) {
+    case QUOTE:
+    case SLASH:
+    case BACKSLASH:
+    case 98: // b
+    case 102: // f
+    case 110: // n
+    case 114: // r
+    case 116: // t
+      return at + 1;
+    case 117: { // u
+      const unit = hex4(bytes, at + 1, end);
+      if (unit < 0) return -1;
+      if (unit < 0xd800 || unit > 0xdfff) return at + 5;
+      if (unit > 0xdbff || at + 6 >= end || bytes[at + 5] !== BACKSLASH || bytes[at + 6] !== 117) {
+        return -1;
+      }
+      const low = hex4(bytes, at + 7, end);
+      return low >= 0xdc00 && low <= 0xdfff ? at + 11 : -1;
+    }
+    default:
+      return -1;
+  }
+}
+
+function hex4(bytes: Uint8Array, at: number, end: number): number {
+  if (at + 4 > end) return -1;
+  let value = 0;
+  for (let i = at; i < at + 4; i++) {
+    const digit = hexDigit(bytes[i]!);
+    if (digit < 0) return -1;
+    value = value * 16 + digit;
+  }
+  return value;
+}
+
+/** 0 to 15, or -1. */
+export function hexDigit(byte: number): number {
+  if (byte >= ZERO && byte <= NINE) return byte - ZERO;
+  const letter = byte | 32;
+  return letter >= 97 && letter <= 102 ? letter - 87 : -1;
+}
+
+function skipDigits(bytes: Uint8Array, at: number, end: number): number {
+  while (at < end && bytes[at]! >= ZERO && bytes[at]! <= NINE) at++;
+  return at;
+}
+
+/** By JSON's grammar: no leading zeros, no `+`, a digit on both sides of the point. */
+export function skipNumber(bytes: Uint8Array, at: number, end: number): number {
+  if (at < end && bytes[at] === MINUS) at++;
+  let stop = skipDigits(bytes, at, end);
+  if (stop === at || (bytes[at] === ZERO && stop > at + 1)) return -1;
+  at = stop;
+  if (at < end && bytes[at] === POINT) {
+    stop = skipDigits(bytes, at + 1, end);
+    if (stop === at + 1) return -1;
+    at = stop;
+  }
+  if (at < end && (bytes[at]! | 32) === 101) { // e
+    at++;
+    if (at < end && (bytes[at] === MINUS || bytes[at] === 43)) at++;
+    stop = skipDigits(bytes, at, end);
+    if (stop === at) return -1;
+    at = stop;
+  }
+  return at;
+}
+
+function skipWord(bytes: Uint8Array, at: number, end: number, word: string): number {
+  if (at + word.length > end) return -1;
+  for (let i = 0; i < word.length; i++) if (bytes[at + i] !== word.charCodeAt(i)) return -1;
+  return at + word.length;
+}
+
+/** Any value that stands on one line. */
+export function skipValue(bytes: Uint8Array, at: number, end: number, depth = 0): number {
+  if (at >= end) return -1;
+  switch (bytes[at]) {
+    case QUOTE:
+      return skipString(bytes, at + 1, end);
+    case BRACE_OPEN:
+      return skipObject(bytes, at + 1, end, depth + 1);
+    case BRACKET_OPEN:
+      return skipArray(bytes, at + 1, end, depth + 1);
+    case 116:
+      return skipWord(bytes, at, end, "true");
+    case 102:
+      return skipWord(bytes, at, end, "false");
+    case 110:
+      return skipWord(bytes, at, end, "null");
+    default:
+      return skipNumber(bytes, at, end);
+  }
+}
+
+/** @param at after the opening brace. */
+export function skipObject(bytes: Uint8Array, at: number, end: number, depth: number): number {
+  if (depth > PLAIN_DEPTH) return -1;
+  at = skipBlanks(bytes, at, end);
+  if (at < end && bytes[at] === BRACE_CLOSE) return at + 1;
+  while (at < end && bytes[at] === QUOTE) {
+    at = skipString(bytes, at + 1, end);
+    if (at < 0) return -1;
+    at = skipBlanks(bytes, at, end);
+    if (at >= end || bytes[at] !== COLON) return -1;
+    at = skipValue(bytes, skipBlanks(bytes, at + 1, end), end, depth);
+    if (at < 0) return -1;
+    at = skipBlanks(bytes, at, end);
+    if (at >= end) return -1;
+    if (bytes[at] === BRACE_CLOSE) return at + 1;
+    if (bytes[at] !== COMMA) return -1;
+    at = skipBlanks(bytes, at + 1, end);
+  }
+  return -1;
+}
+
+/** @param at after the opening bracket. */
+function skipArray(bytes: Uint8Array, at: number, end: number, depth: number): number {
+  if (depth > PLAIN_DEPTH) return -1;
+  at = skipBlanks(bytes, at, end);
+  if (at < end && bytes[at] === BRACKET_CLOSE) return at + 1;
+  while (at < end) {
+    at = skipValue(bytes, at, end, depth);
+    if (at < 0) return -1;
+    at = skipBlanks(bytes, at, end);
+    if (at >= end) return -1;
+    if (bytes[at] === BRACKET_CLOSE) return at + 1;
+    if (bytes[at] !== COMMA) return -1;
+    at = skipBlanks(bytes, at + 1, end);
+  }
+  return -1;
+}
+
+/**
+ * The end of a value of which only the brackets are counted: where a broken or odd value probably
+ * ends. Stops before a `,` or a closing bracket that belongs to the list around it.
+ */
+export function skipLoosely(bytes: Uint8Array, at: number, end: number): number {
+  let depth = 0;
+  for (; at < end; at++) {
+    switch (bytes[at]) {
+      case QUOTE:
+        for (at++; at < end && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++;
+        break;
+      case BRACE_OPEN:
+      case BRACKET_OPEN:
+        depth++;
+        break;
+      case BRACE_CLOSE:
+      case BRACKET_CLOSE:
+        if (depth === 0) return at;
+        depth--;
+        break;
+      case COMMA:
+        if (depth === 0) return at;
+    }
+  }
+  return end;
+}

@@ -1,0 +1,160 @@
+/**
+ * Every answer of the HTTP interface, and the only place that knows their statuses. Bodies are JSON
+ * that ends in a newline, so that `curl` leaves the terminal tidy. No stack and no path of the host
+ * is ever in one.
+ */
+
+import type { Ack } from "../contracts.ts";
+import type { ReadBody } from "./body.ts";
+import type { RowError } from "./decode.ts";
+import { ENCODINGS } from "./inflate.ts";
+
+const JSON_HEADERS: Readonly<Record<string, string>> = {
+  "content-type": "application/json",
+  "x-content-type-options": "nosniff",
+};
+const ACCEPTED: ResponseInit = { status: 202, headers: JSON_HEADERS };
+const STORED: ResponseInit = { status: 200, headers: JSON_HEADERS };
+
+/** Until a stopping or paused collector is worth another try. */
+const CLOSED_RETRY_S = 5;
+/** Bodies under way are soon read. */
+const NO_ROOM_RETRY_S = 1;
+
+/** What became of the rows of one request. */
+export interface Tally {
+  readonly accepted: number;
+  readonly rejected: number;
+  readonly errors: readonly RowError[];
+}
+
+/** @param dead rows that ClickHouse refused, known only with `clickhouse`. @param applied preferences. */
+export function taken(tally: Tally, ack: Ack, dead: number, applied: string): Response {
+  const { accepted, rejected, errors } = tally;
+  const init = ack === "clickhouse" ? STORED : ACCEPTED;
+  const told = errors.length === 0 ? "[]" : JSON.stringify(errors);
+  const deadPart = dead > 0 ? `,"dead":${dead}` : "";
+  return new Response(
+    `{"accepted":${accepted},"rejected":${rejected},"ack":"${ack}"${deadPart},"errors":${told}}\n`,
+    applied === "" ? init : { ...init, headers: withApplied(applied) },
+  );
+}
+
+/** Rows were told apart, and none was taken. */
+export function noneTaken(
+  rejected: number,
+  errors: readonly RowError[],
+  applied: string,
+): Response {
+  return json(400, { accepted: 0, rejected, errors }, applied === "" ? {} : withApplied(applied));
+}
+
+export function badRequest(error: string): Response {
+  return json(400, { error });
+}
+
+export function unauthorized(): Response {
+  return json(401, { error: "a bearer token is needed: Authorization: Bearer TOKEN" }, {
+    "www-authenticate": "Bearer",
+  });
+}
+
+export function notFound(error: string): Response {
+  return json(404, { error });
+}
+
+/** @param allowed for `Allow`, e.g. `GET, HEAD`. */
+export function wrongMethod(method: string, path: string, allowed: string): Response {
+  return json(405, { error: `${path} takes ${allowed}, not ${method}` }, { allow: allowed });
+}
+
+export function unknownEncoding(header: string): Response {
+  return json(415, { error: `Content-Encoding: expected one of ${ENCODINGS}, got ${header}` }, {
+    "accept-encoding": ENCODINGS,
+  });
+}
+
+/** The body could not be read. Where its rest is still to come, the connection ends with the answer. */
+export function unread(
+  kind: Exclude<ReadBody["kind"], "read">,
+  maxBodyBytes: number,
+  encoding: string | null,
+): Response {
+  switch (kind) {
+    case "large":
+      return json(413, { error: `the body is larger than ${maxBodyBytes} bytes` }, CLOSE);
+    case "bomb":
+      return json(413, { error: `the body unpacks to more than ${maxBodyBytes} bytes` });
+    case "full":
+      return noRoom();
+    case "late":
+      return json(408, { error: "the body did not arrive in time" }, CLOSE);
+    case "broken":
+      return json(400, { error: "the body ended too early" }, CLOSE);
+    case "corrupt":
+      return json(400, { error: `the body is not valid ${encoding}, or cut short` });
+  }
+}
+
+const CLOSE: Readonly<Record<string, string>> = { connection: "close" };
+
+function noRoom(): Response {
+  return full("too many bodies are being read at the moment", NO_ROOM_RETRY_S);
+}
+
+/** Nothing of the request was taken: the backlog is full. */
+export function full(reason: string, retryAfterS: number): Response {
+  return json(429, { error: reason }, { "retry-after": seconds(retryAfterS) });
+}
+
+/** Nothing of the request was taken: stopping, or paused. */
+export function closed(reason: string, retryAfterS = CLOSED_RETRY_S): Response {
+  return json(503, { error: reason }, { "retry-after": seconds(retryAfterS) });
+}
+
+export function alive(): Response {
+  return json(200, { alive: true });
+}
+
+/** @param reasons empty = ready. */
+export function readiness(reasons: readonly string[]): Response {
+  return json(reasons.length === 0 ? 200 : 503, { ready: reasons.length === 0, reasons });
+}
+
+export function value(body: unknown): Response {
+  return json(200, body);
+}
+
+/** Prometheus' text format. */
+export function metricsText(text: string): Response {
+  return new Response(text, {
+    headers: {
+      "content-type": "text/plain; version=0.0.4; charset=utf-8",
+      "x-content-type-options": "nosniff",
+    },
+  });
+}
+
+export function internalError(): Response {
+  return json(500, { error: "internal error" });
+}
+
+function json(
+  status: number,
+  body: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
+  return new Response(JSON.stringify(body) + "\n", {
+    status,
+    headers: { ...JSON_HEADERS, ...headers },
+  });
+}
+
+function withApplied(applied: string): Record<string, string> {
+  return { ...JSON_HEADERS, "preference-applied": applied };
+}
+
+/** `Retry-After` knows whole seconds only. */
+function seconds(s: number): string {
+  return String(Math.max(1, Math.ceil(s)));
+}

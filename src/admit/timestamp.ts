@@ -1,0 +1,120 @@
+/**
+ * Timestamps of events. ClickHouse takes ISO 8601 and whole epoch milliseconds as they come, but puts
+ * years outside 1900 to 2299 somewhere else without a word, and clamps days that do not exist; so both
+ * are checked here, on the bytes of the row.
+ */
+
+import { MINUS } from "./json.ts";
+
+/** What DateTime64 can hold. */
+export const EARLIEST_MS = Date.UTC(1900, 0, 1);
+export const LATEST_MS = Date.UTC(2299, 11, 31, 23, 59, 59, 999);
+
+/** For error messages. */
+export const TIMESTAMP_WANTED = "ISO 8601 or epoch milliseconds between 1900-01-01 and 2299-12-31";
+
+const MONTH_DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+const DAY_MS = 86_400_000;
+const NO = -1;
+
+const POINT = 46;
+const ZERO = 48;
+const COLON = 58;
+
+/** Whether DateTime64 can hold it. */
+export function inRange(ms: number): boolean {
+  return ms >= EARLIEST_MS && ms <= LATEST_MS;
+}
+
+/**
+ * Epoch milliseconds of `YYYY-MM-DD` or `YYYY-MM-DDTHH:MM[:SS[.f…]][Z|±HH[[:]MM]]` (a blank may stand
+ * for the `T`; without a zone it is UTC), fractions beyond milliseconds cut off. NaN for anything
+ * else, also for days that do not exist and leap seconds. The range is not checked.
+ */
+export function isoMs(bytes: Uint8Array, from: number, to: number): number {
+  if (to - from < 10 || bytes[from + 4] !== MINUS || bytes[from + 7] !== MINUS) return NaN;
+  const century = two(bytes, from), rest = two(bytes, from + 2);
+  const month = two(bytes, from + 5), day = two(bytes, from + 8);
+  if (century < 0 || rest < 0 || month < 1 || month > 12 || day < 1) return NaN;
+  const year = century * 100 + rest;
+  if (day > daysIn(year, month)) return NaN;
+  const midnightMs = daysSinceEpoch(year, month, day) * DAY_MS;
+  return to - from === 10 ? midnightMs : midnightMs + timeMs(bytes, from + 10, to);
+}
+
+/** `T` or a blank, the time and the zone, as milliseconds to add to UTC midnight. */
+function timeMs(bytes: Uint8Array, at: number, to: number): number {
+  if (to - at < 6 || (bytes[at] !== 84 && bytes[at] !== 32) || bytes[at + 3] !== COLON) return NaN;
+  const hour = two(bytes, at + 1), minute = two(bytes, at + 4);
+  if (hour < 0 || hour > 23 || minute < 0 || minute > 59) return NaN;
+  at += 6;
+  let ms = (hour * 60 + minute) * 60_000;
+  if (at < to && bytes[at] === COLON) {
+    const second = to - at < 3 ? NO : two(bytes, at + 1);
+    if (second < 0 || second > 59) return NaN;
+    ms += second * 1000;
+    at += 3;
+    if (at < to && bytes[at] === POINT) {
+      const first = ++at;
+      for (let scale = 100; at < to && isDigit(bytes[at]!); at++, scale /= 10) {
+        if (scale >= 1) ms += (bytes[at]! - ZERO) * scale;
+      }
+      if (at === first) return NaN;
+    }
+  }
+  return ms - zoneMs(bytes, at, to);
+}
+
+function zoneMs(bytes: Uint8Array, at: number, to: number): number {
+  const length = to - at;
+  if (length === 0) return 0;
+  if (length === 1) return bytes[at] === 90 ? 0 : NaN; // Z
+  if (bytes[at] !== MINUS && bytes[at] !== 43) return NaN;
+  if (length !== 3 && length !== 5 && length !== 6) return NaN;
+  if (length === 6 && bytes[at + 3] !== COLON) return NaN;
+  const hours = two(bytes, at + 1);
+  const minutes = length === 3 ? 0 : two(bytes, to - 2);
+  if (hours < 0 || hours > 14 || minutes < 0 || minutes > 59) return NaN;
+  const ms = (hours * 60 + minutes) * 60_000;
+  return bytes[at] === MINUS ? -ms : ms;
+}
+
+/**
+ * A whole number of milliseconds, written plainly (`-?[0-9]+`), in [from, to); NaN for anything else,
+ * also where it is too long to be in range.
+ */
+export function plainMs(bytes: Uint8Array, from: number, to: number): number {
+  const negative = bytes[from] === MINUS;
+  const first = negative ? from + 1 : from;
+  if (first === to || to - first > 14 || (bytes[first] === ZERO && to - from > 1)) return NaN;
+  let ms = 0;
+  for (let at = first; at < to; at++) {
+    if (!isDigit(bytes[at]!)) return NaN;
+    ms = ms * 10 + (bytes[at]! - ZERO);
+  }
+  return negative ? -ms : ms;
+}
+
+/** Two digits as a number, or -1. */
+function two(bytes: Uint8Array, at: number): number {
+  const tens = bytes[at]! - ZERO, ones = bytes[at + 1]! - ZERO;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? tens * 10 + ones : NO;
+}
+
+function isDigit(byte: number): boolean {
+  return byte >= ZERO && byte <= 57;
+}
+
+function daysIn(year: number, month: number): number {
+  const leap = year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0);
+  return month === 2 && leap ? 29 : MONTH_DAYS[month - 1]!;
+}
+
+/** Days from 1970-01-01 in the Gregorian calendar; years begin in March here, so leap days come last. */
+function daysSinceEpoch(year: number, month: number, day: number): number {
+  const marchYear = month < 3 ? year - 1 : year;
+  const marchMonth = (month + 9) % 12;
+  const leaps = Math.floor(marchYear / 4) - Math.floor(marchYear / 100) +
+    Math.floor(marchYear / 400);
+  return marchYear * 365 + leaps + Math.floor((153 * marchMonth + 2) / 5) + day - 719_469;
+}

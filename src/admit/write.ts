@@ -1,0 +1,167 @@
+/**
+ * One write request, from its headers to its acknowledgement. Promises: nothing is taken in part;
+ * rows count only when they were really decided (a 429 or 503 leaves no trace in the books); what was
+ * reserved for the body is given back on every way out.
+ */
+
+import type { Ack, Chunk, Clock, Intake, Ledger, Tables, Ticket } from "../contracts.ts";
+import { Grant, readBody } from "./body.ts";
+import { decode, type Decoded } from "./decode.ts";
+import { EventReader } from "./event.ts";
+import { Ids } from "./ids.ts";
+import { parseEncoding } from "./inflate.ts";
+import { Lines } from "./lines.ts";
+import { Names } from "./names.ts";
+import { parsePrefer, type Preferences } from "./prefer.ts";
+import type { RowReader } from "./reader.ts";
+import * as reply from "./reply.ts";
+import { TableRowReader } from "./row.ts";
+
+export interface WriteSettings {
+  /** What an answer waits for. */
+  readonly ack: Ack;
+  readonly maxBodyBytes: number;
+  readonly bodyTimeoutMs: number;
+  /** With `ack: "clickhouse"`, how long an answer waits for the insert. */
+  readonly insertTimeoutMs: number;
+}
+
+export interface WriterDeps {
+  readonly intake: Intake;
+  readonly tables: Tables;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly settings: WriteSettings;
+}
+
+/** Where the rows of one request go. */
+type Target = Pick<Chunk, "table" | "shape" | "fingerprint">;
+
+/** A first POST waits so long for what ClickHouse says of its table. */
+const LOOK_UP_MS = 2000;
+
+export class Writer {
+  readonly #deps: WriterDeps;
+  // Decoding never awaits, so all requests share these.
+  readonly #lines = new Lines();
+  readonly #names = new Names();
+  readonly #ids = new Ids();
+  readonly #events = new EventReader(this.#lines, this.#names, this.#ids);
+
+  constructor(deps: WriterDeps) {
+    this.#deps = deps;
+  }
+
+  /** Analytics events. */
+  async events(request: Request, table: string): Promise<Response> {
+    const columns = this.#deps.tables.columns(table);
+    const fingerprint = typeof columns === "string" ? null : columns.fingerprint;
+    return await this.#write(request, { table, shape: "event", fingerprint }, this.#events);
+  }
+
+  /** Rows of any other table; `table` is a valid name. */
+  async rows(request: Request, table: string): Promise<Response> {
+    let columns = this.#deps.tables.columns(table);
+    if (typeof columns === "string") {
+      columns = await this.#deps.tables.lookUp(table, LOOK_UP_MS);
+    }
+    if (columns === "missing") return reply.notFound(`there is no table ${table}`);
+    const known = columns === "unknown" ? null : columns;
+    const reader = new TableRowReader(this.#lines, this.#names, table, known);
+    const target = { table, shape: "row", fingerprint: known?.fingerprint ?? null } as const;
+    return await this.#write(request, target, reader);
+  }
+
+  async #write(request: Request, target: Target, reader: RowReader): Promise<Response> {
+    const startedMs = this.#deps.clock.monotonicMs();
+    const grant = new Grant(this.#deps.intake);
+    try {
+      const decoded = await this.#read(request, reader, grant);
+      if (decoded instanceof Response) return decoded;
+      if (decoded.kind === "refused") return reply.badRequest(decoded.error);
+      return await this.#take(decoded, request, target, startedMs, grant);
+    } finally {
+      grant.free();
+    }
+  }
+
+  async #read(request: Request, reader: RowReader, grant: Grant): Promise<Decoded | Response> {
+    const { clock, settings } = this.#deps;
+    const header = request.headers.get("content-encoding");
+    const encoding = parseEncoding(header);
+    if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
+    const body = await readBody(request, encoding, settings, grant, clock);
+    if (body.kind !== "read") return reply.unread(body.kind, settings.maxBodyBytes, encoding);
+    return decode(body.bytes, reader, this.#lines, clock.nowMs());
+  }
+
+  async #take(
+    decoded: Decoded & { kind: "rows" },
+    request: Request,
+    target: Target,
+    startedMs: number,
+    grant: Grant,
+  ): Promise<Response> {
+    const { intake, ledger, clock } = this.#deps;
+    const { rows, rejected, errors, body, types } = decoded;
+    const prefer = parsePrefer(request.headers.get("prefer"));
+    const strict = prefer.strict || asksStrict(request.url);
+    const applied = prefer.strict ? "handling=strict" : "";
+    if (rows === 0 || (strict && rejected > 0)) {
+      if (rejected > 0) ledger.rejected(target.table, "invalid", rejected);
+      if (rows > 0) ledger.rejected(target.table, "strict", rows);
+      return reply.noneTaken(rejected + rows, errors, applied);
+    }
+    const answer = intake.take({ ...target, rows, body, types });
+    // The rows are the intake's own now; waiting for their fate must not hold the body's room.
+    grant.free();
+    if (answer.kind === "refused") {
+      return answer.why === "full"
+        ? reply.full(answer.reason, answer.retryAfterS)
+        : reply.closed(answer.reason, answer.retryAfterS);
+    }
+    if (rejected > 0) ledger.rejected(target.table, "invalid", rejected);
+    const tally = { accepted: rows, rejected, errors };
+    const waitMs = this.#waitMs(prefer);
+    if (waitMs === null) {
+      ledger.acknowledged(clock.monotonicMs() - startedMs);
+      return reply.taken(tally, answer.ticket.reached, 0, applied);
+    }
+    return await this.#settle(answer.ticket, waitMs, tally, startedMs, withWait(applied, prefer));
+  }
+
+  async #settle(
+    ticket: Ticket,
+    waitMs: number,
+    tally: reply.Tally,
+    startedMs: number,
+    applied: string,
+  ): Promise<Response> {
+    const { ledger, clock } = this.#deps;
+    const settled = await ticket.settled(waitMs);
+    ledger.acknowledged(clock.monotonicMs() - startedMs);
+    return settled === null
+      ? reply.taken(tally, ticket.reached, 0, applied)
+      : reply.taken(tally, "clickhouse", settled.dead, applied);
+  }
+
+  /** How long the answer waits for the insert; null: not at all. */
+  #waitMs({ waitS }: Preferences): number | null {
+    if (waitS !== null) return waitS * 1000;
+    const { ack, insertTimeoutMs } = this.#deps.settings;
+    return ack === "clickhouse" ? insertTimeoutMs : null;
+  }
+}
+
+function withWait(applied: string, { waitS }: Preferences): string {
+  if (waitS === null) return applied;
+  return applied === "" ? `wait=${waitS}` : `${applied}, wait=${waitS}`;
+}
+
+/** `?strict`, `?strict=1` or `?strict=true`. */
+function asksStrict(url: string): boolean {
+  const query = url.indexOf("?");
+  if (query < 0) return false;
+  const wish = new URLSearchParams(url.slice(query + 1)).get("strict");
+  return wish === "" || wish === "1" || wish === "true";
+}

@@ -1,0 +1,36 @@
+/** What the log says of a delivery. Troubles are retried for ever, so they must not fill it. */
+
+import type { Delivery, Log } from "../contracts.ts";
+import type { Dispatch } from "./schedule.ts";
+
+/** After this many failures in a row each further one is logged at `debug`. */
+const LOUD_FAILURES = 3;
+
+/**
+ * @param failures in a row, this one included.
+ * @param recovered a trouble has ended with this delivery.
+ */
+export function report(
+  log: Log,
+  { batch }: Dispatch,
+  delivery: Delivery,
+  failures: number,
+  recovered: boolean,
+): void {
+  const fields = { table: batch.table, batch: batch.id, rows: batch.rows };
+  if (delivery.kind === "settled") {
+    log.debug("batch stored", { ...fields, dead: delivery.dead.length });
+    if (recovered) log.info("delivery goes on", fields);
+    return;
+  }
+  const level = failures <= LOUD_FAILURES ? "warn" : "debug";
+  const what = delivery.kind === "table"
+    ? "table in trouble; its batches wait"
+    : "insert failed; will retry";
+  log[level](what, {
+    ...fields,
+    code: delivery.code,
+    error: delivery.message,
+    attempt: failures,
+  });
+}

@@ -1,0 +1,356 @@
+/** Bytes → events: what is taken, as what, and what is said about the rest. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { bytesOf, decodeEvents, errorsOf, linesOf, NOW_MS, UUID } from "./kit.ts";
+
+const FULL = `{"id":"${UUID}","timestamp":"2024-01-01T00:00:00Z","eventType":"a","userId":"u",` +
+  `"properties":{"n":18446744073709551615,"f":1.10,"b":true,"x":null,"o":{"a":[1]}}}`;
+const UUID_V7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+test("a complete event is forwarded as it came", () => {
+  assert.deepEqual(linesOf(decodeEvents(FULL)), [FULL]);
+});
+
+test("id and timestamp are put in front where they are missing", () => {
+  const [line] = linesOf(decodeEvents('{"eventType":"click","userId":"u1"}'));
+  const { id, timestamp, ...rest } = JSON.parse(line!);
+  assert.match(id, UUID_V7);
+  assert.equal(parseInt(id.replace("-", "").slice(0, 12), 16), NOW_MS);
+  assert.equal(timestamp, NOW_MS);
+  assert.deepEqual(rest, { eventType: "click", userId: "u1" });
+
+  const [timed] = linesOf(decodeEvents('{"eventType":"a","timestamp":5}'));
+  assert.match(timed!, /^\{"id":"[^"]{36}","eventType":"a","timestamp":5\}$/);
+  const [named] = linesOf(decodeEvents(`{"eventType":"a","id":"${UUID}"}`));
+  assert.equal(named, `{"timestamp":${NOW_MS},"eventType":"a","id":"${UUID}"}`);
+});
+
+test("new ids differ, also across refills of the pool", () => {
+  const ids = linesOf(decodeEvents('{"eventType":"a"}\n'.repeat(3000))).map((line) =>
+    JSON.parse(line).id
+  );
+  assert.equal(new Set(ids).size, 3000);
+});
+
+const row = (n: number) => `{"eventType":"e","timestamp":${n},"id":"${UUID}"}`;
+const FORMS: readonly (readonly [string, string | Uint8Array])[] = [
+  ["NDJSON", `${row(1)}\n${row(2)}\n`],
+  ["NDJSON without a last line end", `${row(1)}\n${row(2)}`],
+  ["NDJSON with CRLF", `${row(1)}\r\n${row(2)}\r\n`],
+  ["NDJSON with blank lines", `\n\r\n  \n${row(1)}\n\n\t\n${row(2)}\n\n`],
+  ["NDJSON with blanks around rows", `  ${row(1)}  \n\t${row(2)} \t`],
+  ["NDJSON with a byte order mark", `\ufeff${row(1)}\n${row(2)}`],
+  ["an array", `[${row(1)},${row(2)}]`],
+  ["an array over several lines", ` [\n  ${row(1)},\r\n  ${row(2)}\n]\n`],
+  ["an array with a byte order mark", `\ufeff[${row(1)},${row(2)}]`],
+  [
+    "an array, each row over several lines",
+    JSON.stringify([row(1), row(2)].map((r) => JSON.parse(r)), null, 2),
+  ],
+];
+for (const [name, body] of FORMS) {
+  test(`${name} gives the same rows`, () => {
+    const decoded = decodeEvents(body);
+    assert.deepEqual(errorsOf(decoded), []);
+    assert.deepEqual(
+      linesOf(decoded).map((line) => JSON.parse(line)),
+      [row(1), row(2)].map((line) => JSON.parse(line)),
+    );
+  });
+}
+
+test("one object may stand on several lines", () => {
+  for (const indent of [2, "\t"]) {
+    const text = JSON.stringify(JSON.parse(row(1)), null, indent);
+    for (const body of [text, text.replaceAll("\n", "\r\n"), `\n\n${text}\n`]) {
+      assert.deepEqual(linesOf(decodeEvents(body)).map((line) => JSON.parse(line)), [
+        JSON.parse(row(1)),
+      ]);
+    }
+  }
+});
+
+const MENDED: readonly (readonly [string, string, object])[] = [
+  ["a repeated key: the last wins", '"eventType":"b","eventType":"a"', { eventType: "a" }],
+  ["a lone surrogate", '"userId":"x\\ud800y"', { userId: "x\ufffdy" }],
+  ["a surrogate pair", '"userId":"\\ud83d\\ude00"', { userId: "😀" }],
+  ["an escaped backslash before u", '"userId":"\\\\ud800"', { userId: "\\ud800" }],
+  ["an escaped key", '"user\\u0049d":"u"', { userId: "u" }],
+  ["an escaped time", '"timestamp":"2024-01-01\\u005400:00Z"', { timestamp: "2024-01-01T00:00Z" }],
+  ["a time as 1.5e12", '"timestamp":1.5e12', { timestamp: 1.5e12 }],
+  ["a time as 1500000000000.0", '"timestamp":1500000000000.0', { timestamp: 1.5e12 }],
+  ["a time as -0", '"timestamp":-0', { timestamp: 0 }],
+];
+for (const [name, member, wanted] of MENDED) {
+  test(`taken: ${name}`, () => {
+    const [line] = linesOf(decodeEvents(`{"eventType":"a",${member}}`));
+    assert.deepEqual({ ...JSON.parse(line!), ...wanted }, JSON.parse(line!));
+    const keys = Object.keys(JSON.parse(line!));
+    for (const key of keys) assert.equal(line!.split(`"${key}":`).length, 2, "each key once");
+    assert.match(line!, /^(?!.*"timestamp":[^,}]*[.e]\d)/);
+  });
+}
+
+test("digits survive in an event that is put together anew", () => {
+  const body =
+    '{"eventType":"a","userId":"\\ud800","properties":{"n":18446744073709551615,"f":1.10}}';
+  assert.match(
+    linesOf(decodeEvents(body))[0]!,
+    /"properties":\{"n":18446744073709551615,"f":1.10\}/,
+  );
+});
+
+const ERRORS: readonly (readonly [string, string])[] = [
+  ['{"eventType":5}', "eventType: expected a string, got 5"],
+  ['{"eventType":null}', "eventType: expected a string, got null"],
+  ['{"eventType":""}', 'eventType: expected a non-empty string, got ""'],
+  ["{}", "eventType: missing; expected a string"],
+  ['{"userId":"u"}', "eventType: missing; expected a string"],
+  ['{"eventType":"a","userId":7}', "userId: expected a string, got 7"],
+  [
+    '{"eventType":"a","zip":1}',
+    "zip: unknown key; an event has eventType, userId, timestamp, id, properties",
+  ],
+  [
+    '{"eventType":"a","__proto__":{}}',
+    "__proto__: unknown key; an event has eventType, userId, timestamp, id, properties",
+  ],
+  ['{"eventType":"a","properties":[1]}', "properties: expected an object, got [1]"],
+  ['{"eventType":"a","properties":null}', "properties: expected an object, got null"],
+  ['{"eventType":"a","id":"zz"}', 'id: expected a UUID, got "zz"'],
+  ['{"eventType":"a","id":null}', "id: expected a UUID, got null"],
+  [
+    `{"eventType":"a","id":"${UUID.replaceAll("-", "")}"}`,
+    `id: expected a UUID, got "${UUID.replaceAll("-", "")}"`,
+  ],
+  ...[
+    '"2300-01-01T00:00:00Z"',
+    '"1899-12-31"',
+    '"2024-02-30"',
+    '"yesterday"',
+    '""',
+    "null",
+    "true",
+    "1517966773840.5",
+    "1e300",
+    "10413792000000",
+    "-2208988800001",
+    "[1]",
+  ].map((value) =>
+    [
+      `{"eventType":"a","timestamp":${value}}`,
+      `timestamp: expected ISO 8601 or epoch milliseconds between 1900-01-01 and 2299-12-31, got ${value}`,
+    ] as const
+  ),
+  ['{"eventType":NaN}', 'not JSON: {"eventType":NaN}'],
+  ['{"eventType":"a"', 'not JSON: {"eventType":"a"'],
+  ['{"eventType":"a"}}', 'not JSON: {"eventType":"a"}}'],
+  ['{"eventType":"a"}{"eventType":"b"}', 'not JSON: {"eventType":"a"}{"eventType":"b"}'],
+  ["{'eventType':'a'}", "not JSON: {'eventType':'a'}"],
+  ['{"eventType":"a\u0000"}', 'not JSON: {"eventType":"a\u0000"}'],
+  ["\u0000", "not JSON: \u0000"],
+  ["hello", "not JSON: hello"],
+  ["5", "expected a JSON object, got 5"],
+  ["null", "expected a JSON object, got null"],
+  ['"text"', 'expected a JSON object, got "text"'],
+  ["[]", "expected a JSON object, got []"],
+  [
+    `{"eventType":"a","properties":{"a":${"[".repeat(10_000)}${"]".repeat(10_000)}}}`,
+    "nested deeper than 1000 levels",
+  ],
+  [
+    `{"eventType":${JSON.stringify(["x".repeat(1_000_000)])}}`,
+    `eventType: expected a string, got ["${"x".repeat(62)}…`,
+  ],
+];
+for (const [line, error] of ERRORS) {
+  test(`the row alone is refused: ${JSON.stringify(line.slice(0, 60))}`, () => {
+    const decoded = decodeEvents(`${row(1)}\n${line}\n${row(2)}\n`);
+    assert.deepEqual(errorsOf(decoded), [`1: ${error}`]);
+    assert.deepEqual(linesOf(decoded), [row(1), row(2)]);
+  });
+}
+
+test("a bad element costs itself alone in an array too", () => {
+  const decoded = decodeEvents(`[${row(1)},5,{"eventType":6},\n${row(2)},null]`);
+  assert.deepEqual(errorsOf(decoded), [
+    "1: expected a JSON object, got 5",
+    "2: eventType: expected a string, got 6",
+    "4: expected a JSON object, got null",
+  ]);
+  assert.deepEqual(linesOf(decoded), [row(1), row(2)]);
+});
+
+const REFUSED: readonly (readonly [string, string | Uint8Array, RegExp])[] = [
+  ["an empty body", "", /empty/],
+  ["blanks", " \r\n\t", /empty/],
+  ["a byte order mark alone", "\ufeff", /empty/],
+  ["a number", "5", /^expected one JSON object.*got 5$/],
+  ["a string", '"x"\n', /got "x"$/],
+  ["true", "true", /got true$/],
+  ["null", " null ", /got null$/],
+  ["an empty array", "[ ]", /empty/],
+  ["an array that does not end", `[${row(1)}`, /not end/],
+  ["an array that ends in a comma", `[${row(1)},`, /not/],
+  ["an array with a comma too many", `[${row(1)},]`, /not JSON/],
+  ["an array without commas", `[${row(1)} ${row(2)}]`, /not JSON/],
+  ["an array closed by a brace", `[${row(1)}}`, /not JSON/],
+  ["an array with NaN", `[${row(1)},NaN]`, /not JSON/],
+  ["two arrays", `[${row(1)}][${row(2)}]`, /follows/],
+  ["10,000 brackets", "[".repeat(10_000), /./],
+  ["invalid UTF-8 in an array", bytesOf(`[{"eventType":"?"}]`).with(15, 0xff), /UTF-8/],
+  ["a broken object over several lines", '{\n  "eventType": "a",\n  "userId": oops\n}', /not JSON/],
+  ["an object over several lines, cut", '{\n  "eventType": "a",\n', /not JSON/],
+];
+for (const [name, body, error] of REFUSED) {
+  test(`refused as a whole: ${name}`, () => {
+    const decoded = decodeEvents(body);
+    assert.equal(decoded.kind, "refused");
+    assert.match((decoded as { error: string }).error, error);
+    assert.deepEqual(linesOf(decodeEvents(row(1))), [row(1)], "leaves no trace");
+  });
+}
+
+test("a brace alone is one bad row", () => {
+  assert.deepEqual(errorsOf(decodeEvents("{")), ["0: not JSON: {"]);
+});
+
+test("the first line broken does not cost the others", () => {
+  for (const broken of ['{"eventType":"a"', "{", "hello", "5"]) {
+    const decoded = decodeEvents(`${broken}\n${row(1)}\n`);
+    assert.equal(errorsOf(decoded).length, 1, broken);
+    assert.deepEqual(linesOf(decoded), [row(1)]);
+  }
+});
+
+test("invalid UTF-8 costs its own line", () => {
+  const bad = bytesOf('{"eventType":"?"}\n').with(14, 0xc3);
+  const body = new Uint8Array([...bytesOf(row(1) + "\n"), ...bad, ...bytesOf('{"eventType":"é"}')]);
+  const decoded = decodeEvents(body);
+  assert.deepEqual(errorsOf(decoded), ["1: not UTF-8"]);
+  assert.equal(JSON.parse(linesOf(decoded)[1]!).eventType, "é");
+});
+
+test("100 errors are told, all are counted", () => {
+  const decoded = decodeEvents("{}\n".repeat(250) + row(1) + "\n" + '{"userId":"long enough"}\n');
+  assert.ok(decoded.kind === "rows");
+  assert.deepEqual([decoded.rows, decoded.rejected, decoded.errors.length], [1, 251, 100]);
+});
+
+test("rows are counted by type, long types as other", () => {
+  const long = "x".repeat(300);
+  const body = ["a", "b", "a", "é", long].map((t) => JSON.stringify({ eventType: t })).join("\n") +
+    '\n{"eventType":"\\u0061"}\n{"eventType":5}\n';
+  const decoded = decodeEvents(body);
+  assert.ok(decoded.kind === "rows");
+  assert.deepEqual([...decoded.types], [["a", 3], ["b", 1], ["é", 1], ["other", 1]]);
+  assert.equal(JSON.parse(linesOf(decoded)[4]!).eventType, long);
+});
+
+test("what was taken does not change with the next request", () => {
+  const first = decodeEvents('{"eventType":"first"}\n');
+  const before = linesOf(first);
+  decodeEvents('{"eventType":"second, and longer than the first"}\n'.repeat(10));
+  assert.deepEqual(linesOf(first), before);
+});
+
+test("the memory of the rows is hardly more than their length", () => {
+  const bodies = [FULL, '{"eventType":"a"}', `{}\n${FULL}`, `${"x".repeat(5000)}\n${FULL}`];
+  for (const body of bodies) {
+    const decoded = decodeEvents(body);
+    assert.ok(decoded.kind === "rows");
+    assert.ok(decoded.body.buffer.byteLength <= decoded.body.byteLength * 1.2);
+  }
+});
+
+const types = fc.string({ minLength: 1, unit: "binary" });
+const properties = fc.dictionary(fc.string({ unit: "binary" }), fc.jsonValue());
+const times = fc.oneof(
+  fc.integer({ min: -2_208_988_800_000, max: 10_413_791_999_999 }),
+  fc.date({ min: new Date(0), max: new Date(4e12), noInvalidDate: true }).map((d) =>
+    d.toISOString()
+  ),
+);
+const anyEvent = fc.record(
+  { eventType: types, userId: fc.string(), timestamp: times, id: fc.uuid(), properties },
+  { requiredKeys: ["eventType"] },
+);
+
+test("any events come through any form with the same values", () => {
+  const batches = fc.array(anyEvent, { minLength: 1, maxLength: 8 });
+  fc.assert(fc.property(batches, (batch) => {
+    const wanted = batch.map((event) => JSON.parse(JSON.stringify(event).toWellFormed()));
+    const forms = [
+      batch.map((event) => JSON.stringify(event)).join("\n"),
+      batch.map((event) => JSON.stringify(event)).join("\r\n") + "\r\n",
+      JSON.stringify(batch),
+      JSON.stringify(batch, null, 2),
+      ...(batch.length === 1 ? [JSON.stringify(batch[0], null, 2)] : []),
+    ];
+    for (const form of forms) {
+      const decoded = decodeEvents(form);
+      assert.deepEqual(errorsOf(decoded), []);
+      const found = linesOf(decoded).map((line, i) => {
+        const { id, timestamp, ...rest } = JSON.parse(line);
+        const given = wanted[i];
+        assert.match(id, /^[0-9a-f-]{36}$/);
+        if (!("timestamp" in given)) assert.equal(timestamp, NOW_MS);
+        return {
+          ...rest,
+          ...("id" in given ? { id } : {}),
+          ...("timestamp" in given ? { timestamp } : {}),
+        };
+      });
+      assert.deepEqual(found, wanted.map(wellFormed));
+    }
+  }));
+});
+
+/** Every string in `value` without lone surrogates, keys included. */
+function wellFormed(value: unknown): unknown {
+  if (typeof value === "string") return value.toWellFormed();
+  if (Array.isArray(value)) return value.map(wellFormed);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [key.toWellFormed(), wellFormed(inner)]),
+  );
+}
+
+test("numbers keep every digit", () => {
+  const digits = fc.stringMatching(/^-?[1-9][0-9]{0,40}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?$/);
+  fc.assert(fc.property(digits, fc.boolean(), (number, odd) => {
+    const user = odd ? '"userId":"\\udfff",' : "";
+    const body = `{${user}"eventType":"a","properties":{"n":${number}}}`;
+    assert.ok(linesOf(decodeEvents(body))[0]!.includes(`{"n":${number}}`));
+  }));
+});
+
+test("any bytes get an answer, and never more rows than lines", () => {
+  const pieces = fc.constantFrom(
+    row(1),
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "\n",
+    "\r",
+    '"',
+    "\\",
+    "5",
+    "\0",
+    "é",
+  );
+  const soup = fc.array(pieces, { maxLength: 12 }).map((parts) => parts.join(""));
+  fc.assert(
+    fc.property(soup, (text) => {
+      const decoded = decodeEvents(text);
+      if (decoded.kind === "refused") return;
+      for (const line of linesOf(decoded)) assert.equal(JSON.parse(line).eventType, "e");
+      assert.ok(decoded.rows <= text.split('"eventType"').length - 1);
+    }),
+    { numRuns: 3000 },
+  );
+});

@@ -1,0 +1,187 @@
+/** What the tests of this room share: decoding without HTTP, and an app on a scripted intake. */
+
+import type {
+  Chunk,
+  Columns,
+  Control,
+  Intake,
+  Ledger,
+  Log,
+  Status,
+  Tables,
+  Taken,
+  Ticket,
+} from "../../src/contracts.ts";
+import { type AdmitSettings, createApp } from "../../src/admit/app.ts";
+import { decode, type Decoded } from "../../src/admit/decode.ts";
+import { EventReader } from "../../src/admit/event.ts";
+import { Ids } from "../../src/admit/ids.ts";
+import { Lines } from "../../src/admit/lines.ts";
+import { Names } from "../../src/admit/names.ts";
+import { TableRowReader } from "../../src/admit/row.ts";
+import { ManualClock } from "../kit/manual_clock.ts";
+
+export const NOW_MS = Date.UTC(2024, 0, 1);
+export const UUID = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+export function bytesOf(input: string | Uint8Array): Uint8Array<ArrayBuffer> {
+  return typeof input === "string" ? encoder.encode(input) : new Uint8Array(input);
+}
+
+const lines = new Lines();
+const names = new Names();
+const events = new EventReader(lines, names, new Ids());
+
+/** Decodes as one request of events would; the same reader serves all, as in the app. */
+export function decodeEvents(input: string | Uint8Array): Decoded {
+  return decode(bytesOf(input), events, lines, NOW_MS);
+}
+
+/** Decodes as rows of a table with these columns; null: not known. */
+export function decodeRows(input: string | Uint8Array, columns: readonly string[] | null): Decoded {
+  const known = columns && { names: new Set(columns), fingerprint: columns.join() };
+  return decode(bytesOf(input), new TableRowReader(lines, names, "flights", known), lines, NOW_MS);
+}
+
+/** The rows that were taken, one line each; throws when the request was refused as a whole. */
+export function linesOf(decoded: Decoded): string[] {
+  if (decoded.kind === "refused") throw new Error(decoded.error);
+  const text = decoder.decode(decoded.body);
+  if (text !== "" && !text.endsWith("\n")) throw new Error("the last row has no line end");
+  const found = text.split("\n").slice(0, -1);
+  if (found.length !== decoded.rows) throw new Error(`${decoded.rows} rows, ${found.length} lines`);
+  return found;
+}
+
+/** `index: error` of each row that was not taken. */
+export function errorsOf(decoded: Decoded): string[] {
+  if (decoded.kind === "refused") return [`refused: ${decoded.error}`];
+  return decoded.errors.map(({ index, error }) => `${index}: ${error}`);
+}
+
+/** What the intake and the ledger were told, and what the intake is to answer. */
+export class Script {
+  readonly chunks: Chunk[] = [];
+  readonly rejected: string[] = [];
+  readonly statuses: number[] = [];
+  readonly logged: string[] = [];
+  acknowledged = 0;
+  /** Bytes that are reserved at the moment, and at most. */
+  reserved = 0;
+  mostReserved = 0;
+  room = Infinity;
+  closed: "stopping" | "paused" | null = null;
+  refuse: (Taken & { kind: "refused" }) | null = null;
+  reached: Ticket["reached"] = "memory";
+  settled: (waitMs: number) => Promise<{ dead: number } | null> = () =>
+    Promise.resolve({ dead: 0 });
+  columns: Columns | "missing" | "unknown" = "unknown";
+  unready: string[] = [];
+  readonly clock = new ManualClock();
+}
+
+const STATUS: Status = {
+  group: "default",
+  id: "a",
+  state: "running",
+  version: "0",
+  runtime: "test",
+  uptime_s: 1,
+  ledger: { received: 0, recovered: 0, rejected: 0, stored: 0, dead: 0, held: 0, lost: 0 },
+  oldest_s: 0,
+  memory_bytes: 0,
+  spool_bytes: 0,
+  tables: {},
+};
+
+/** The app, and a way to ask it; `settings` on top of the defaults. */
+export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
+  const intake: Intake = {
+    take(chunk) {
+      if (script.refuse) return script.refuse;
+      script.chunks.push(chunk);
+      const ticket = { reached: script.reached, settled: (ms: number) => script.settled(ms) };
+      return { kind: "taken", ticket };
+    },
+    reserve(bytes) {
+      if (script.reserved + bytes > script.room) return false;
+      script.reserved += bytes;
+      script.mostReserved = Math.max(script.mostReserved, script.reserved);
+      return true;
+    },
+    release(bytes) {
+      script.reserved -= bytes;
+    },
+    closed: () => script.closed,
+  };
+  const tables: Tables = {
+    columns: () => script.columns,
+    lookUp: () => Promise.resolve(script.columns),
+    refresh: () => Promise.resolve(script.columns),
+  };
+  const ledger = {
+    rejected: (table: string, reason: string, rows: number) =>
+      void script.rejected.push(`${table} ${reason} ${rows}`),
+    acknowledged: () => void script.acknowledged++,
+    http: (status: number) => void script.statuses.push(status),
+  } as unknown as Ledger;
+  const control = { status: () => STATUS, unready: () => script.unready } as unknown as Control;
+  const quiet = (message: string) => void script.logged.push(message);
+  const log: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+  return createApp({
+    intake,
+    tables,
+    ledger,
+    control,
+    clock: script.clock,
+    log,
+    metrics: () => "shishi_up 1\n",
+    settings: {
+      table: "analytics_events",
+      tables: ["flights", "log_*"],
+      ack: "memory",
+      maxBodyBytes: 1024 * 1024,
+      bodyTimeoutMs: 30_000,
+      insertTimeoutMs: 30_000,
+      authTokens: [],
+      corsOrigins: [],
+      ...settings,
+    },
+  });
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  // deno-lint-ignore no-explicit-any
+  readonly body: any;
+}
+
+/** A POST as a server would hand it on: with its length, unless it is a stream. */
+export async function post(
+  app: ReturnType<typeof createApp>,
+  path: string,
+  body: string | Uint8Array | ReadableStream<Uint8Array>,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const streamed = body instanceof ReadableStream;
+  const bytes = streamed ? body : bytesOf(body);
+  const length: Record<string, string> = streamed
+    ? {}
+    : { "content-length": String((bytes as Uint8Array).length) };
+  const init = { method: "POST", body: bytes, headers: { ...length, ...headers }, duplex: "half" };
+  return await answerOf(await app.request(path, init as RequestInit));
+}
+
+export async function answerOf(response: Response): Promise<Answer> {
+  const text = await response.text();
+  const isJson = response.headers.get("content-type") === "application/json";
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: isJson ? JSON.parse(text) : text,
+  };
+}

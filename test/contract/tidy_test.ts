@@ -1,0 +1,150 @@
+/** The rules of the house, checked on every file of src: who may import whom, and how files look. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, normalize, sep } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const MOST_LINES = 300;
+const TOP_LEVEL =
+  /^(\..+|src|test|deno\.json|package\.json|package-lock\.json|Dockerfile|README\.md|LICENSE|CHANGELOG\.md)$/;
+/** They know all rooms: the wiring, the entry, and the commands that run it. */
+const WIRING = /^(main\.ts|collector\.ts|commands\/.*)$/;
+
+interface Source {
+  /** Below src, with `/`. */
+  readonly path: string;
+  readonly text: string;
+}
+
+const sources: Source[] = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })
+  .filter((path) => /\.tsx?$/.test(path))
+  .map((path) => ({
+    path: path.split(sep).join("/"),
+    text: readFileSync(join(ROOT, "src", path), "utf8"),
+  }));
+
+const packages = Object.keys(
+  JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).dependencies,
+);
+
+/** What breaks a rule, one line each; the test fails with the list. */
+function assertNone(broken: string[]): void {
+  assert.deepEqual(broken, []);
+}
+
+function imports(text: string): string[] {
+  const pattern = /(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
+  return [...withoutComments(text).matchAll(pattern)].map((match) => match[1]!);
+}
+
+function withoutComments(text: string): string {
+  return text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/^\s*\/\/.*$/gm, "");
+}
+
+/** The room of a path below src; "" for the files beside the rooms. */
+function room(path: string): string {
+  return path.includes("/") ? path.slice(0, path.indexOf("/")) : "";
+}
+
+/** Whether the file at `path` may import `specifier`. */
+function mayImport(path: string, specifier: string): boolean {
+  if (specifier.startsWith("node:")) return path !== "contracts.ts";
+  if (!specifier.startsWith(".")) {
+    const [scope = "", name = ""] = specifier.split("/");
+    const dependency = scope.startsWith("@") ? `${scope}/${name}` : scope;
+    return path !== "contracts.ts" && packages.includes(dependency);
+  }
+  const target = normalize(join(dirname(path), specifier)).split(sep).join("/");
+  if (target === "../package.json") return true;
+  if (target.startsWith("..")) return false;
+  if (WIRING.test(path)) return true;
+  return target === "contracts.ts" && path !== "contracts.ts" ||
+    room(path) !== "" && room(target) === room(path);
+}
+
+test("there is something to check", () => {
+  assert.ok(sources.some(({ path }) => path === "contracts.ts"));
+  assert.ok(sources.some(({ path }) => path.startsWith("runtime/")));
+});
+
+test("only src/runtime knows the runtimes by name", () => {
+  assertNone(
+    sources.filter(({ path }) => room(path) !== "runtime").flatMap(({ path, text }) =>
+      text.split("\n").flatMap((line, at) =>
+        /\b(Bun|Deno)\b/.test(line) ? [`src/${path}:${at + 1}: ${line.trim()}`] : []
+      )
+    ),
+  );
+});
+
+test("a room imports the contracts, itself, node: modules and dependencies, no other room", () => {
+  assertNone(
+    sources.flatMap(({ path, text }) =>
+      imports(text).filter((specifier) => !mayImport(path, specifier))
+        .map((specifier) => `src/${path} imports ${specifier}`)
+    ),
+  );
+});
+
+const importCases: [path: string, specifier: string, may: boolean][] = [
+  ["batch/pump.ts", "../contracts.ts", true],
+  ["batch/pump.ts", "./batcher.ts", true],
+  ["batch/deep/x.ts", "../batcher.ts", true],
+  ["batch/pump.ts", "node:fs", true],
+  ["batch/pump.ts", "hono/cors", true],
+  ["batch/pump.ts", "@clickhouse/client-web", true],
+  ["batch/pump.ts", "../deliver/sink.ts", false],
+  ["batch/pump.ts", "../collector.ts", false],
+  ["batch/pump.ts", "../../test/kit/wait.ts", false],
+  ["batch/pump.ts", "fast-check", false],
+  ["contracts.ts", "./batch/pump.ts", false],
+  ["contracts.ts", "node:fs", false],
+  ["collector.ts", "./batch/pump.ts", true],
+  ["commands/serve.ts", "../batch/pump.ts", true],
+];
+for (const [path, specifier, may] of importCases) {
+  test(`the rule itself: src/${path} ${may ? "may" : "may not"} import ${specifier}`, () => {
+    assert.equal(mayImport(path, specifier), may);
+  });
+}
+
+test("the rule itself finds imports of every form, and none in comments", () => {
+  const text = `import a from "a";\nimport { b,\n c } from 'b';\nimport "c";\nexport * from "d";
+const e = await import("e");\nimport type { F } from "f";\n// from "g"\n/** import "h" */`;
+  assert.deepEqual(imports(text), ["a", "b", "c", "d", "e", "f"]);
+});
+
+test(`no file of src has more than ${MOST_LINES} lines`, () => {
+  assertNone(
+    sources.map(({ path, text }) => ({ path, lines: text.trimEnd().split("\n").length }))
+      .filter(({ lines }) => lines > MOST_LINES)
+      .map(({ path, lines }) => `src/${path} has ${lines} lines`),
+  );
+});
+
+test("every file of src opens with what it is", () => {
+  assertNone(
+    sources.filter(({ text }) => !/^(#!.*\n)?\/\*\*/.test(text)).map(({ path }) => `src/${path}`),
+  );
+});
+
+test("nothing is exported as default", () => {
+  assertNone(
+    sources.filter(({ text }) => /^export default\b|\bas default\b/m.test(withoutComments(text)))
+      .map(({ path }) => `src/${path}`),
+  );
+});
+
+test("the top level holds what the plan names", () => {
+  const listed = spawnSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
+  assert.equal(listed.status, 0, listed.stderr);
+  const names = new Set(listed.stdout.trim().split("\n").map((path) => path.split("/")[0]!));
+  assert.ok(names.has("src"));
+  assertNone([...names].filter((name) => !TOP_LEVEL.test(name)));
+});

@@ -1,0 +1,113 @@
+/**
+ * `node test/kit/prepare.mjs [--servers]`: makes a fresh clone able to run. Installs the npm packages
+ * when they are missing or older than the lockfile; with `--servers` also the real servers that the
+ * tests talk to. Plain JavaScript for Node alone: nothing is installed yet when it runs.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, statSync, utimesSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
+const LOCK = join(ROOT, "package-lock.json");
+/** npm writes it at the end of an installation, so an interrupted one does not count. */
+const INSTALLED = join(ROOT, "node_modules/.package-lock.json");
+
+/** Debian package → where its program may lie; not all of these folders are on a user's PATH. */
+const SERVERS = {
+  "clickhouse-server": ["/usr/sbin/clickhouse-server", "/usr/bin/clickhouse-server"],
+  "nats-server": ["/usr/sbin/nats-server", "/usr/bin/nats-server"],
+  "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
+};
+
+await npmPackages();
+if (process.argv.includes("--servers")) await servers();
+
+async function npmPackages() {
+  if (writtenMs(INSTALLED) >= writtenMs(LOCK) && isComplete()) return;
+  // Not `npm ci`: it refuses a lockfile that does not name the packages of every other platform.
+  // `--no-save`: a test run changes nothing that git sees.
+  let code = await npmInstall([]);
+  // A lockfile written elsewhere may not know this platform's packages, and npm then skips them.
+  if (code === 0 && !isComplete()) code = await npmInstall(["--no-package-lock"]);
+  if (code !== 0) fail("npm install failed; its reason stands above");
+  const time = new Date();
+  if (existsSync(INSTALLED)) utimesSync(INSTALLED, time, time);
+}
+
+function npmInstall(more) {
+  const args = ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error", ...more];
+  return run("npm packages (about 1 GB, once: ClickHouse, Bun, Deno)", "npm", args);
+}
+
+/** Whether the programs that come as packages of this platform are there. */
+function isComplete() {
+  return ["bun", "deno"].every((name) =>
+    spawnSync(join(ROOT, "node_modules/.bin", name), ["--version"], { stdio: "ignore" }).status ===
+      0
+  );
+}
+
+async function servers() {
+  const missing = Object.entries(SERVERS)
+    .filter(([, paths]) => !paths.some((path) => existsSync(path)))
+    .map(([name]) => name);
+  if (missing.length === 0) return;
+  const install = `sudo apt-get install --no-install-recommends ${missing.join(" ")}`;
+  const ask = `the tests need ${missing.join(", ")}: ${install}`;
+  if (process.getuid?.() !== 0) fail(ask);
+  if (spawnSync("apt-get", ["--version"], { stdio: "ignore" }).status !== 0) fail(ask);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  // A package list that cannot be refreshed may still do.
+  await run("the list of Debian packages", "apt-get", ["-qq", "update"], env);
+  const code = await run(
+    missing.join(", "),
+    "apt-get",
+    ["-qq", "install", "-y", "--no-install-recommends", ...missing],
+    env,
+  );
+  if (code !== 0) fail(`apt-get could not install them; ${ask}`);
+}
+
+/** Runs quietly beside one line that shows the time; on failure shows what the program printed. */
+function run(what, command, args, env = process.env) {
+  const began = Date.now();
+  const line = () => `installing ${what} … ${Math.round((Date.now() - began) / 1000)} s`;
+  const terminal = process.stderr.isTTY === true;
+  process.stderr.write(terminal ? line() : `installing ${what} …\n`);
+  const ticker = setInterval(
+    () => process.stderr.write(terminal ? `\r${line()}` : `${line()}\n`),
+    terminal ? 1000 : 15_000,
+  );
+  return new Promise((resolve) => {
+    const child = spawn(command, args, { cwd: ROOT, env, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    const keep = (data) => output = (output + data).slice(-20_000);
+    child.stdout.on("data", keep);
+    child.stderr.on("data", keep);
+    const done = (code) => {
+      clearInterval(ticker);
+      process.stderr.write(
+        terminal ? `\r${line()}\n` : `${line()}: ${code === 0 ? "done" : "failed"}\n`,
+      );
+      if (code !== 0) process.stderr.write(output);
+      resolve(code);
+    };
+    child.once("error", (error) => {
+      output += `${command}: ${error.message}\n`;
+      done(-1);
+    });
+    child.once("close", (code) => done(code));
+  });
+}
+
+/** When the file was written, epoch milliseconds; 0 when there is none. */
+function writtenMs(path) {
+  return existsSync(path) ? statSync(path).mtimeMs : 0;
+}
+
+function fail(sentence) {
+  process.stderr.write(`${sentence}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,203 @@
+/**
+ * The collector as users run it: a process of its own, from source with the runtime that runs the
+ * test, or the compiled binary. Its current folder is an empty temporary one.
+ */
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { startGuard } from "../servers/process.ts";
+import { removeDir, tempDir } from "./temp.ts";
+import { eventually } from "./wait.ts";
+
+export interface Start {
+  /** Flags of `serve`; `--listen 127.0.0.1:0` is added unless they say where to listen. */
+  readonly args?: readonly string[];
+  /** Added to an environment without any `SHISHI_…`. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** `dist/shishi` instead of the source. */
+  readonly binary?: boolean;
+}
+
+/** An answer whose body has been read. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The body parsed; null where it is no JSON. */
+  // deno-lint-ignore no-explicit-any
+  readonly json: any;
+}
+
+export interface PostInit {
+  /** `/events` unless given. */
+  readonly path?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export interface Shishi {
+  /** `http://127.0.0.1:PORT`. */
+  readonly url: string;
+  readonly pid: number;
+  /** POSTs text and bytes as they are, anything else as JSON. */
+  post(body: unknown, init?: PostInit): Promise<Answer>;
+  get(path: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+  /** The body of `GET /api/status`. */
+  status(): Promise<Answer["json"]>;
+  /** All that was written to stderr so far. */
+  stderr(): string;
+  /** The log lines so far, parsed; lines that are no JSON are left out. */
+  lines(): Record<string, unknown>[];
+  signal(name: NodeJS.Signals): void;
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void>;
+  /** Resolves when the process is gone and its stderr has been read to the end. */
+  readonly exited: Promise<Exit>;
+  /** `kill`, and deletes its folder. */
+  close(): Promise<void>;
+}
+
+/** What a command that ends by itself left behind. */
+export interface Finished extends Exit {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const START_WITHIN_MS = 10_000;
+
+/** Starts `shishi` and returns when it says that it listens; throws its stderr when it does not. */
+export async function startShishi(start: Start): Promise<Shishi> {
+  const args = [...(start.args ?? [])];
+  if (!args.some((arg) => /^--listen(=|$)/.test(arg)) && start.env?.SHISHI_LISTEN === undefined) {
+    args.push("--listen", "127.0.0.1:0");
+  }
+  const dir = tempDir("shishi");
+  const child = launch(args, start, dir);
+  const guard = startGuard(child.pid, dir);
+  const kill = async () => {
+    await guard.end();
+    child.process.kill("SIGKILL");
+    await child.exited;
+  };
+  let ended: Exit | null = null;
+  const exited = child.exited.then(async (exit) => {
+    ended = exit;
+    await guard.end();
+    return exit;
+  });
+
+  let url: string;
+  try {
+    url = await eventually(() => {
+      const line = parseLines(child.stderr()).find((line) => line.message === "listening");
+      if (line === undefined && ended === null) throw new Error("it does not say that it listens");
+      return typeof line?.url === "string" ? line.url : "";
+    }, { withinMs: START_WITHIN_MS, everyMs: 5 });
+    if (url === "") throw new Error("it ended, or said no url");
+  } catch (problem) {
+    await kill();
+    removeDir(dir);
+    throw new Error(`shishi did not start: ${(problem as Error).message}\n${child.stderr()}`);
+  }
+
+  const get = (path: string, headers: Readonly<Record<string, string>> = {}) =>
+    fetch(url + path, { headers }).then(read);
+  return {
+    url,
+    pid: child.pid,
+    get,
+    post: (body, { path = "/events", ...init } = {}) =>
+      fetch(url + path, { ...init, method: "POST", body: encode(body) }).then(read),
+    status: async () => (await get("/api/status")).json,
+    stderr: child.stderr,
+    lines: () => parseLines(child.stderr()),
+    signal: (name) => {
+      // Not child.kill(): after that one Deno tells the signal as the end, whatever the process did.
+      if (ended === null) process.kill(child.pid, name);
+    },
+    kill,
+    exited,
+    close: async () => {
+      await kill();
+      removeDir(dir);
+    },
+  };
+}
+
+/** Runs a command that ends by itself, e.g. `["check"]`; killed after `withinMs`. */
+export async function runShishi(
+  args: readonly string[],
+  { env, binary, withinMs = 30_000 }: Omit<Start, "args"> & { readonly withinMs?: number } = {},
+): Promise<Finished> {
+  const dir = tempDir("shishi");
+  const child = launch(args, { ...(env && { env }), ...(binary && { binary }) }, dir);
+  const guard = startGuard(child.pid, dir);
+  const limit = setTimeout(() => child.process.kill("SIGKILL"), withinMs);
+  const exit = await child.exited;
+  clearTimeout(limit);
+  await guard.end();
+  removeDir(dir);
+  return { ...exit, stdout: child.stdout(), stderr: child.stderr() };
+}
+
+function launch(args: readonly string[], { env = {}, binary = false }: Start, dir: string) {
+  const [command, ...before] = binary ? [join(ROOT, "dist/shishi")] : fromSource();
+  const clean = Object.entries(process.env).filter(([name]) => !name.startsWith("SHISHI_"));
+  const child = spawn(command!, [...before, ...args], {
+    cwd: dir,
+    env: { ...Object.fromEntries(clean), ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+    // Ctrl-C in a terminal reaches only who started it, who then decides.
+    detached: true,
+  });
+  if (child.pid === undefined) throw new Error(`${command} cannot be run (npm run build?)`);
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text);
+  child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text);
+  const exited = new Promise<Exit>((resolve) => {
+    child.once("close", (code, signal) => resolve({ code, signal }));
+  });
+  return { process: child, pid: child.pid, exited, stdout: () => stdout, stderr: () => stderr };
+}
+
+function fromSource(): string[] {
+  const main = join(ROOT, "src/main.ts");
+  return process.versions.deno === undefined
+    ? [process.execPath, main]
+    : [process.execPath, "run", "-A", "-q", "--config", join(ROOT, "deno.json"), main];
+}
+
+function encode(body: unknown): BodyInit {
+  return typeof body === "string" || body instanceof Uint8Array
+    ? body as BodyInit
+    : JSON.stringify(body);
+}
+
+async function read(response: Response): Promise<Answer> {
+  const text = await response.text();
+  const [json] = parse(text);
+  return { status: response.status, headers: response.headers, text, json: json ?? null };
+}
+
+function parseLines(text: string): Record<string, unknown>[] {
+  return text.split("\n").flatMap((line) => parse(line)) as Record<string, unknown>[];
+}
+
+/** The value in an array, or an empty array where `text` is no JSON object or array. */
+function parse(text: string): unknown[] {
+  if (!/^\s*[[{]/.test(text)) return [];
+  try {
+    return [JSON.parse(text)];
+  } catch {
+    return [];
+  }
+}
