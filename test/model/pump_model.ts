@@ -1,0 +1,331 @@
+/**
+ * A model of the pump that knows nothing of lanes and schedules, only of promises: it obeys commands,
+ * and keeps its own books of every row. What must be true is in `pump_promises.ts`.
+ */
+
+import assert from "node:assert/strict";
+import type { Delivery, Ticket } from "../../src/contracts.ts";
+import { Pump } from "../../src/batch/pump.ts";
+import { createLedger } from "../../src/meter/ledger.ts";
+import { chunkOf, memoryLog } from "../kit/chunks.ts";
+import { ManualClock, settle } from "../kit/manual_clock.ts";
+import {
+  type Attempt,
+  busy,
+  deadRows,
+  ScriptedSink,
+  stored,
+  tableTrouble,
+  unanswered,
+} from "../kit/scripted_sink.ts";
+import type { Answer, Command, Config } from "./pump_commands.ts";
+import { checkAttempt, checkStep } from "./pump_promises.ts";
+
+/** Longest `Retry-After` that the sink asks for, and the longest backoff there is. */
+const ASKED_MS = 60_000;
+const BACKOFF_MS = 30_000;
+
+export interface Row {
+  readonly n: number;
+  readonly bytes: number;
+  readonly table: string;
+  readonly kind: string;
+  readonly takenMs: number;
+  readonly request: number;
+  fate: "held" | "stored" | "dead" | "lost";
+}
+
+/** A batch as it was when it was handed over first. */
+export interface Known {
+  readonly text: string;
+  readonly rows: number[];
+  /** Not to be tried before, because it failed itself. */
+  notBeforeMs: number;
+  silent: boolean;
+}
+
+export class Run {
+  readonly clock: ManualClock;
+  readonly sink: ScriptedSink;
+  readonly ledger = createLedger();
+  readonly pump: Pump;
+  readonly rows: Row[] = [];
+  readonly batches = new Map<string, Known>();
+  readonly wakes: (() => void)[] = [];
+  problem: unknown = null;
+  paused = false;
+  closed = false;
+  abandoned = false;
+  calm = true;
+  /** In a row, of all tables together. */
+  silences = 0;
+  /** The last silence may have been its own batch's or table's fault, as others were answered. */
+  excused = false;
+  serverNotBeforeMs = 0;
+  readonly tableNotBeforeMs = new Map<string, number>();
+  readonly silentTables = new Set<string>();
+  readonly buried: string[] = [];
+  requests = 0;
+  waiting = 0;
+
+  constructor(readonly config: Config) {
+    this.clock = new ManualClock(config.chance);
+    this.sink = new ScriptedSink(
+      (attempt) => this.#handed(attempt),
+      () => this.clock.monotonicMs(),
+    );
+    this.pump = new Pump({
+      fill: config,
+      budget: { maxRows: config.backlog, maxBytes: config.backlogBytes },
+      concurrency: config.concurrency,
+      reached: "memory",
+    }, {
+      sink: this.sink,
+      ledger: this.ledger,
+      clock: this.clock,
+      log: memoryLog(),
+      bury: (_batch, dead, rows) => {
+        assert.equal(dead.length, rows.length);
+        this.buried.push(...rows);
+      },
+    });
+  }
+
+  get heldRows(): Row[] {
+    return this.rows.filter((row) => row.fate === "held");
+  }
+
+  async obey(command: Command): Promise<void> {
+    switch (command.do) {
+      case "take":
+        this.#take(command);
+        break;
+      case "advance":
+        await this.clock.advance(command.ms);
+        break;
+      case "answer": {
+        const under = this.sink.inFlight;
+        if (under.length > 0) {
+          this.#answer(under[command.which % under.length]!, command.with, command.more);
+        }
+        break;
+      }
+      case "answerAll":
+        for (const attempt of this.sink.inFlight) {
+          this.#answer(attempt, command.with, command.more);
+          await settle();
+        }
+        break;
+      case "flush":
+        this.#flush(command.waitMs);
+        break;
+      case "setWall":
+        this.clock.setWall(command.byMs);
+        break;
+      case "pause":
+        this.pump.pause();
+        this.paused = true;
+        break;
+      case "resume":
+        this.pump.resume();
+        this.paused = false;
+        break;
+      case "close":
+        this.closed = true;
+        this.serverNotBeforeMs = 0;
+        this.tableNotBeforeMs.clear();
+        for (const known of this.batches.values()) known.notBeforeMs = 0;
+        this.pump.close();
+        break;
+      case "abandon":
+        this.pump.abandon();
+        this.abandoned = true;
+        for (const row of this.heldRows) row.fate = "lost";
+        break;
+    }
+    await settle();
+    checkStep(this);
+  }
+
+  // -------------------------------------------------------------- commands
+
+  #take({ table: number, pads, fingerprint, asRows, waitMs }: Command & { do: "take" }): void {
+    const table = `t${number}`;
+    const shape = number === 0 ? "event" : number === 1 || asRows ? "row" : "event";
+    const columns = fingerprint === 0 ? null : `f${fingerprint}`;
+    const kind = `${table} ${shape} ${columns}`;
+    const first = this.rows.length;
+    const lines = pads.map((pad, i) => ({
+      eventType: shape === "row" ? undefined : `type${pad % 3}`,
+      n: first + i,
+      kind,
+      pad: "ü".repeat(pad),
+    }));
+    const chunk = chunkOf(lines, { table, shape, fingerprint: columns });
+    const heldRows = this.heldRows;
+    const heldBytes = heldRows.reduce((sum, row) => sum + row.bytes, 0);
+    const fits = heldRows.length + chunk.rows <= this.config.backlog &&
+      heldBytes + chunk.body.length <= this.config.backlogBytes;
+    const request = this.requests++;
+    // Known beforehand: a batch that is full goes out before `take` returns.
+    for (const line of lines) {
+      this.rows.push({
+        n: line.n,
+        bytes: new TextEncoder().encode(JSON.stringify(line) + "\n").length,
+        table,
+        kind,
+        takenMs: this.clock.monotonicMs(),
+        request,
+        fate: "held",
+      });
+    }
+    const taken = this.pump.take(chunk);
+    if (taken.kind === "refused") this.rows.length = first;
+    if (this.closed || this.paused || this.abandoned) {
+      assert.equal(taken.kind === "refused" && taken.why, "closed");
+      return;
+    }
+    if (taken.kind === "refused") {
+      assert.equal(taken.why, "full");
+      assert.equal(fits, false, `refused although there is room: ${taken.reason}`);
+      assert.ok(taken.retryAfterS >= 1 && taken.retryAfterS <= 30);
+      return;
+    }
+    assert.equal(fits, true, "taken although there is no room");
+    if (waitMs !== null) this.#follow(taken.ticket, request, waitMs);
+  }
+
+  #follow(ticket: Ticket, request: number, waitMs: number): void {
+    const untilMs = this.clock.monotonicMs() + waitMs;
+    this.waiting++;
+    ticket.settled(waitMs).then((settled) => {
+      this.waiting--;
+      const mine = this.rows.filter((row) => row.request === request);
+      if (settled === null) {
+        const lost = mine.some((row) => row.fate === "lost");
+        assert.ok(lost || this.clock.monotonicMs() >= untilMs, "null before the time was over");
+        return;
+      }
+      assert.ok(mine.every((row) => row.fate === "stored" || row.fate === "dead"));
+      assert.equal(settled.dead, mine.filter((row) => row.fate === "dead").length);
+    }).catch((problem) => this.problem ??= problem);
+  }
+
+  #flush(waitMs: number): void {
+    const mine = this.heldRows;
+    const untilMs = this.clock.monotonicMs() + waitMs;
+    this.waiting++;
+    this.pump.flush(waitMs).then((flushed) => {
+      this.waiting--;
+      const open = mine.filter((row) => row.fate === "held" || row.fate === "lost").length;
+      if (flushed) assert.equal(open, 0, "flushed, but rows are still held");
+      else assert.ok(open > 0 && (this.abandoned || this.clock.monotonicMs() >= untilMs));
+    }).catch((problem) => this.problem ??= problem);
+  }
+
+  #answer(attempt: Attempt, kind: Answer, more: number): void {
+    const { batch } = attempt;
+    const known = this.batches.get(batch.id)!;
+    const nowMs = this.clock.monotonicMs();
+    const askedMs = more % ASKED_MS;
+    const leastMs = this.closed ? 100 : 250;
+    if (kind !== "stored" && kind !== "dead") this.calm = false;
+    let delivery: Delivery;
+    switch (kind) {
+      case "stored":
+      case "dead": {
+        // Some rows, in no order; the bits of `more` choose.
+        const indexes = known.rows.map((_, at) => at)
+          .filter((at) => kind === "dead" && (more >> (at % 16)) & 1);
+        delivery = kind === "dead" ? deadRows(...indexes.reverse()) : stored;
+        if (!this.abandoned) {
+          for (const n of known.rows) this.rows[n]!.fate = "stored";
+          for (const at of indexes) this.rows[known.rows[at]!]!.fate = "dead";
+        }
+        this.#answered();
+        this.silentTables.delete(batch.table);
+        break;
+      }
+      case "silent":
+      case "silentAsk":
+      case "crash": {
+        const suspected = known.silent || this.silentTables.has(batch.table);
+        this.excused = suspected && this.silences === 0 && kind !== "silentAsk";
+        this.silences++;
+        known.silent = true;
+        this.silentTables.add(batch.table);
+        delivery = unanswered(kind === "silentAsk" ? askedMs : undefined);
+        if (kind === "silentAsk" && !this.closed) {
+          this.serverNotBeforeMs = Math.max(this.serverNotBeforeMs, nowMs + askedMs);
+        }
+        break;
+      }
+      case "busy":
+      case "busyAsk": {
+        delivery = busy(252, kind === "busyAsk" ? askedMs : undefined);
+        if (kind === "busyAsk" && !this.closed) {
+          const before = this.tableNotBeforeMs.get(batch.table) ?? 0;
+          this.tableNotBeforeMs.set(batch.table, Math.max(before, nowMs + askedMs));
+        }
+        known.notBeforeMs = nowMs + leastMs;
+        this.#answered();
+        break;
+      }
+      case "table":
+        delivery = tableTrouble;
+        known.notBeforeMs = nowMs + leastMs;
+        this.#answered();
+        break;
+    }
+    if (kind === "crash") attempt.crash(new Error("a bug in the sink"));
+    else attempt.answer(delivery);
+  }
+
+  #answered(): void {
+    this.silences = 0;
+    this.excused = false;
+  }
+
+  // -------------------------------------------------------------- promises
+
+  /** What must be true of every attempt at the moment it goes out. */
+  #handed(attempt: Attempt): "hold" {
+    try {
+      checkAttempt(this, attempt);
+    } catch (problem) {
+      this.problem ??= problem;
+    }
+    return "hold";
+  }
+
+  /** The sink stores whatever comes from here on: everything must go, in bounded time, and the timers. */
+  async finish(): Promise<void> {
+    await this.obey({ do: "answerAll", with: "stored", more: 0 });
+    for (const attempt of this.sink.inFlight) {
+      queueMicrotask(() => this.#answer(attempt, "stored", 0));
+    }
+    this.sink.script = (attempt) => {
+      this.#handed(attempt);
+      queueMicrotask(() => this.#answer(attempt, "stored", 0));
+      return "hold";
+    };
+    const boundMs = (this.closed ? 0 : ASKED_MS) + BACKOFF_MS + this.config.flushIntervalMs + 1000;
+    const drained = this.pump.drained(boundMs);
+    await this.clock.advance(boundMs);
+    checkStep(this);
+    assert.equal(
+      this.pump.rows(),
+      0,
+      `rows are held after ${boundMs} ms with a sink that stores all`,
+    );
+    assert.equal(await drained, true);
+    assert.equal(this.rows.filter((row) => row.fate === "held").length, 0);
+    const dead = this.rows.filter((row) => row.fate === "dead").map((row) => row.n);
+    const buried = this.buried.map((row) => JSON.parse(row).n as number);
+    assert.deepEqual(buried.sort((a, b) => a - b), dead, "each dead row is buried once");
+    await this.clock.advance(400_000);
+    assert.equal(this.waiting, 0, "somebody waits for ever");
+    assert.equal(this.clock.pending, 0, "a timer was left behind");
+    if (this.problem !== null) throw this.problem;
+  }
+}
