@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import type { Delivery, Ticket } from "../../src/contracts.ts";
+import type { Delivery } from "../../src/contracts.ts";
 import { Pump } from "../../src/batch/pump.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { chunkOf, memoryLog } from "../kit/chunks.ts";
@@ -20,10 +20,10 @@ import {
 } from "../kit/scripted_sink.ts";
 import type { Answer, Command, Config } from "./pump_commands.ts";
 import { checkAttempt, checkStep } from "./pump_promises.ts";
+import { followFlush, followTicket } from "./pump_waits.ts";
 
-/** Longest `Retry-After` that the sink asks for, and the longest backoff there is. */
-const ASKED_MS = 60_000;
-const BACKOFF_MS = 30_000;
+/** Longest `Retry-After` that the sink asks for. */
+export const ASKED_MS = 60_000;
 
 export interface Row {
   readonly n: number;
@@ -71,7 +71,7 @@ export class Run {
   constructor(readonly config: Config) {
     this.clock = new ManualClock(config.chance);
     this.sink = new ScriptedSink(
-      (attempt) => this.#handed(attempt),
+      (attempt) => this.handed(attempt),
       () => this.clock.monotonicMs(),
     );
     this.pump = new Pump({
@@ -106,18 +106,18 @@ export class Run {
       case "answer": {
         const under = this.sink.inFlight;
         if (under.length > 0) {
-          this.#answer(under[command.which % under.length]!, command.with, command.more);
+          this.answer(under[command.which % under.length]!, command.with, command.more);
         }
         break;
       }
       case "answerAll":
         for (const attempt of this.sink.inFlight) {
-          this.#answer(attempt, command.with, command.more);
+          this.answer(attempt, command.with, command.more);
           await settle();
         }
         break;
       case "flush":
-        this.#flush(command.waitMs);
+        followFlush(this, command.waitMs);
         break;
       case "setWall":
         this.clock.setWall(command.byMs);
@@ -192,38 +192,10 @@ export class Run {
       return;
     }
     assert.equal(fits, true, "taken although there is no room");
-    if (waitMs !== null) this.#follow(taken.ticket, request, waitMs);
+    if (waitMs !== null) followTicket(this, taken.ticket, request, waitMs);
   }
 
-  #follow(ticket: Ticket, request: number, waitMs: number): void {
-    const untilMs = this.clock.monotonicMs() + waitMs;
-    this.waiting++;
-    ticket.settled(waitMs).then((settled) => {
-      this.waiting--;
-      const mine = this.rows.filter((row) => row.request === request);
-      if (settled === null) {
-        const lost = mine.some((row) => row.fate === "lost");
-        assert.ok(lost || this.clock.monotonicMs() >= untilMs, "null before the time was over");
-        return;
-      }
-      assert.ok(mine.every((row) => row.fate === "stored" || row.fate === "dead"));
-      assert.equal(settled.dead, mine.filter((row) => row.fate === "dead").length);
-    }).catch((problem) => this.problem ??= problem);
-  }
-
-  #flush(waitMs: number): void {
-    const mine = this.heldRows;
-    const untilMs = this.clock.monotonicMs() + waitMs;
-    this.waiting++;
-    this.pump.flush(waitMs).then((flushed) => {
-      this.waiting--;
-      const open = mine.filter((row) => row.fate === "held" || row.fate === "lost").length;
-      if (flushed) assert.equal(open, 0, "flushed, but rows are still held");
-      else assert.ok(open > 0 && (this.abandoned || this.clock.monotonicMs() >= untilMs));
-    }).catch((problem) => this.problem ??= problem);
-  }
-
-  #answer(attempt: Attempt, kind: Answer, more: number): void {
+  answer(attempt: Attempt, kind: Answer, more: number): void {
     const { batch } = attempt;
     const known = this.batches.get(batch.id)!;
     const nowMs = this.clock.monotonicMs();
@@ -289,43 +261,12 @@ export class Run {
   // -------------------------------------------------------------- promises
 
   /** What must be true of every attempt at the moment it goes out. */
-  #handed(attempt: Attempt): "hold" {
+  handed(attempt: Attempt): "hold" {
     try {
       checkAttempt(this, attempt);
     } catch (problem) {
       this.problem ??= problem;
     }
     return "hold";
-  }
-
-  /** The sink stores whatever comes from here on: everything must go, in bounded time, and the timers. */
-  async finish(): Promise<void> {
-    await this.obey({ do: "answerAll", with: "stored", more: 0 });
-    for (const attempt of this.sink.inFlight) {
-      queueMicrotask(() => this.#answer(attempt, "stored", 0));
-    }
-    this.sink.script = (attempt) => {
-      this.#handed(attempt);
-      queueMicrotask(() => this.#answer(attempt, "stored", 0));
-      return "hold";
-    };
-    const boundMs = (this.closed ? 0 : ASKED_MS) + BACKOFF_MS + this.config.flushIntervalMs + 1000;
-    const drained = this.pump.drained(boundMs);
-    await this.clock.advance(boundMs);
-    checkStep(this);
-    assert.equal(
-      this.pump.rows(),
-      0,
-      `rows are held after ${boundMs} ms with a sink that stores all`,
-    );
-    assert.equal(await drained, true);
-    assert.equal(this.rows.filter((row) => row.fate === "held").length, 0);
-    const dead = this.rows.filter((row) => row.fate === "dead").map((row) => row.n);
-    const buried = this.buried.map((row) => JSON.parse(row).n as number);
-    assert.deepEqual(buried.sort((a, b) => a - b), dead, "each dead row is buried once");
-    await this.clock.advance(400_000);
-    assert.equal(this.waiting, 0, "somebody waits for ever");
-    assert.equal(this.clock.pending, 0, "a timer was left behind");
-    if (this.problem !== null) throw this.problem;
   }
 }

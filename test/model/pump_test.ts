@@ -9,6 +9,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { command, config, ending } from "./pump_commands.ts";
 import { Run } from "./pump_model.ts";
+import { finish } from "./pump_waits.ts";
 
 const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
@@ -32,7 +33,7 @@ test("whatever happens, the pump keeps its promises", { timeout: 120_000 }, asyn
         await run.obey({ do: "abandon" });
       }
       attempts += run.sink.attempts.length;
-      await run.finish();
+      await finish(run);
       taken += run.rows.length;
     },
   );

@@ -1,0 +1,314 @@
+/**
+ * Stopping: one path for SIGTERM, SIGINT and NATS. What can be delivered is delivered at once, what
+ * cannot is said, and nobody (ClickHouse, InfluxDB, NATS, a client) can hold it up.
+ */
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { connect } from "nats.ws";
+import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
+import { freePort } from "../kit/free_port.ts";
+import {
+  type ClickHouse,
+  type Nats,
+  startClickHouse,
+  startInflux,
+  startNats,
+} from "../kit/servers.ts";
+import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { startTcpProxy } from "../kit/tcp_proxy.ts";
+import { eventually } from "../kit/wait.ts";
+import { holds, ledgerAtEnd, rawClient, ready, says, stopBy } from "./around.ts";
+
+/** Beyond a limit: starting timers, ending a process, two busy cores. */
+const SLACK_MS = 1_000;
+
+const events = (count: number) =>
+  Array.from({ length: count }, (_, n) => ({ eventType: "click", userId: `u${n}` }));
+
+describe("stopping", () => {
+  let clickhouse: ClickHouse;
+  let nats: Nats;
+  before(async () => {
+    [clickhouse, nats] = await Promise.all([startClickHouse(), startNats()]);
+  });
+  after(async () => {
+    await Promise.all([clickhouse.close(), nats.close()]);
+  });
+
+  const rowsIn = (table: string) => clickhouse.query(`SELECT count() FROM ${table}`);
+
+  async function publishStop(): Promise<void> {
+    const connection = await connect({ servers: nats.url });
+    connection.publish("shishi.stop", "Exit");
+    await connection.flush();
+    await connection.close();
+  }
+
+  const ways: [string, (shishi: Shishi) => void | Promise<void>][] = [
+    ["SIGTERM", (shishi) => shishi.signal("SIGTERM")],
+    ["SIGINT", (shishi) => shishi.signal("SIGINT")],
+    ["NATS", publishStop],
+  ];
+  for (const [name, stop] of ways) {
+    test(`${name}: drains, refuses what is new, answers what is under way`, async () => {
+      const table = `drain_${name.toLowerCase()}`;
+      const proxy = await startTcpProxy(clickhouse.port);
+      const shishi = await startShishi({
+        args: ["--flush-interval", "1h", "--shutdown-timeout", "20s", "--log-level", "debug"],
+        env: {
+          SHISHI_CLICKHOUSE_URL: proxy.url,
+          SHISHI_TABLE: table,
+          SHISHI_NATS_URL: nats.url,
+        },
+      });
+      const half = await rawClient(shishi.url);
+      try {
+        await ready(shishi);
+        await says(shishi, "nats: connected");
+        assert.equal((await shishi.post(events(10))).status, 202);
+        const waiting = shishi.post(events(1), { headers: { Prefer: "wait=30" } });
+        half.send(
+          "POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 21\r\nConnection: close\r\n\r\n{",
+        );
+        await holds(shishi, 11);
+        proxy.hang();
+
+        await stop(shishi);
+        await eventually(async () => {
+          const answer = await shishi.get("/readyz");
+          assert.equal(answer.status, 503);
+          assert.ok(answer.json.reasons.includes("draining"), answer.text);
+        }, { withinMs: 5_000 });
+        const late = await shishi.post(events(1));
+        assert.equal(late.status, 503, late.text);
+        assert.match(late.headers.get("retry-after") ?? "", /^[1-9]\d*$/);
+        assert.match(late.json.error, /stopping/);
+        assert.equal((await shishi.get("/healthz")).status, 200);
+        assert.equal((await shishi.status()).state, "draining");
+        half.send('"eventType":"click"}');
+        await half.closed;
+        assert.match(half.received(), /^HTTP\/1.1 503 [\s\S]*retry-after: \d/i);
+
+        proxy.resume();
+        const answered = await waiting;
+        assert.equal(answered.status, 200, answered.text);
+        assert.equal(answered.json.ack, "clickhouse");
+        assert.deepEqual(await shishi.exited, { code: 0, signal: null });
+        const { stored, held, lost } = ledgerAtEnd(shishi);
+        assert.deepEqual([stored, held, lost], [11, 0, 0]);
+        assert.equal(await rowsIn(table), "11");
+      } finally {
+        await half.close();
+        await shishi.close();
+        await proxy.close();
+      }
+    });
+  }
+
+  test("open batches of every table are sent at once, whatever the flush interval", async () => {
+    await clickhouse.query("CREATE TABLE one (n UInt32) ENGINE = MergeTree ORDER BY n");
+    await clickhouse.query("CREATE TABLE two (n UInt32) ENGINE = MergeTree ORDER BY n");
+    const shishi = await startShishi({
+      args: ["--clickhouse-url", clickhouse.url, "--flush-interval", "1h", "--tables", "*"],
+      env: { SHISHI_TABLE: "at_once" },
+    });
+    try {
+      await ready(shishi);
+      await shishi.post(events(1000));
+      await shishi.post({ n: 1 }, { path: "/events/one" });
+      await shishi.post([{ n: 1 }, { n: 2 }], { path: "/events/two" });
+      await holds(shishi, 1003);
+      const { code, tookMs } = await stopBy(shishi);
+      assert.equal(code, 0, shishi.stderr());
+      assert.ok(tookMs < 2_000, `took ${tookMs} ms`);
+      assert.equal(await rowsIn("at_once"), "1000");
+      assert.equal(await rowsIn("one"), "1");
+      assert.equal(await rowsIn("two"), "2");
+    } finally {
+      await shishi.close();
+    }
+  });
+
+  for (const binary of [false, true]) {
+    test(`ClickHouse hangs: it ends in time and tells the loss${binary ? " (binary)" : ""}`, async () => {
+      const proxy = await startTcpProxy(clickhouse.port);
+      const shishi = await startShishi({
+        binary,
+        args: ["--flush-interval", "1h", "--shutdown-timeout", "1s"],
+        env: { SHISHI_CLICKHOUSE_URL: proxy.url, SHISHI_TABLE: "hanging" },
+      });
+      try {
+        await ready(shishi);
+        await shishi.post(events(70));
+        const waiting = shishi.post(events(7), { headers: { Prefer: "wait=60" } });
+        await holds(shishi, 77);
+        proxy.hang();
+        const { code, tookMs } = await stopBy(shishi);
+        assert.equal(code, 1);
+        assert.ok(tookMs >= 900 && tookMs < 1_000 + SLACK_MS, `took ${tookMs} ms`);
+        const last = ledgerAtEnd(shishi);
+        assert.deepEqual([last["lost"], last["level"]], [77, "error"]);
+        assert.match(String(last["message"]), /77 rows were lost/);
+        // Whoever still waited is not told that the rows are in ClickHouse.
+        assert.notEqual((await waiting).status, 200);
+      } finally {
+        await shishi.close();
+        await proxy.close();
+      }
+    });
+  }
+
+  test("ClickHouse is down: the same", async () => {
+    const shishi = await startShishi({
+      args: ["--flush-interval", "50ms", "--shutdown-timeout", "700ms"],
+      env: { SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}` },
+    });
+    try {
+      assert.equal((await shishi.post(events(5))).status, 202);
+      await says(shishi, "insert failed; will retry");
+      const { code, tookMs } = await stopBy(shishi, "SIGINT");
+      assert.equal(code, 1);
+      assert.ok(tookMs < 700 + SLACK_MS, `took ${tookMs} ms`);
+      const { lost, held, stored } = ledgerAtEnd(shishi);
+      assert.deepEqual([lost, held, stored], [5, 0, 0]);
+    } finally {
+      await shishi.close();
+    }
+  });
+
+  test("shutdown-timeout 0: it ends at once", async () => {
+    const shishi = await startShishi({
+      args: ["--flush-interval", "1h", "--shutdown-timeout", "0s"],
+      env: { SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}` },
+    });
+    try {
+      await shishi.post(events(5));
+      const { code, tookMs } = await stopBy(shishi);
+      assert.equal(code, 1);
+      assert.ok(tookMs < SLACK_MS, `took ${tookMs} ms`);
+      assert.equal(ledgerAtEnd(shishi)["lost"], 5);
+    } finally {
+      await shishi.close();
+    }
+  });
+
+  test("a backoff is not waited out, not even one that was asked for", async () => {
+    const fake = await startFakeClickHouse();
+    fake.createTable("t", { n: "UInt32" });
+    fake.misbehave({ kind: "answer", status: 503, headers: { "Retry-After": "3600" } });
+    const shishi = await startShishi({
+      args: ["--flush-interval", "20ms", "--clickhouse-url", fake.url, "--tables", "t"],
+    });
+    try {
+      await shishi.post({ n: 1 }, { path: "/events/t" });
+      await says(shishi, "insert failed; will retry");
+      const { code, tookMs } = await stopBy(shishi);
+      assert.equal(code, 0, shishi.stderr());
+      assert.ok(tookMs < 2_000, `took ${tookMs} ms`);
+      assert.deepEqual(fake.rows("t"), [{ n: 1 }]);
+    } finally {
+      await shishi.close();
+      await fake.close();
+    }
+  });
+
+  test("ClickHouse comes back during the drain: the rows land", async () => {
+    const own = await startClickHouse();
+    const shishi = await startShishi({
+      args: ["--flush-interval", "100ms", "--clickhouse-url", own.url],
+    });
+    try {
+      await ready(shishi);
+      await own.kill();
+      for (let n = 0; n < 10; n++) assert.equal((await shishi.post(events(10))).status, 202);
+      await says(shishi, "insert failed; will retry");
+      shishi.signal("SIGTERM");
+      await says(shishi, "draining");
+      await own.start();
+      assert.deepEqual(await shishi.exited, { code: 0, signal: null }, shishi.stderr());
+      assert.equal(await own.query("SELECT count() FROM analytics_events"), "100");
+      assert.equal(ledgerAtEnd(shishi)["lost"], 0);
+    } finally {
+      await shishi.close();
+      await own.close();
+    }
+  });
+
+  for (const [first, second] of [["SIGTERM", "SIGTERM"], ["SIGINT", "SIGTERM"]] as const) {
+    test(`${second} after ${first} ends at once`, async () => {
+      const shishi = await startShishi({
+        args: ["--flush-interval", "1h", "--shutdown-timeout", "1h"],
+        env: { SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}` },
+      });
+      try {
+        await shishi.post(events(3));
+        shishi.signal(first);
+        await says(shishi, "draining");
+        const { code, tookMs } = await stopBy(shishi, second);
+        assert.equal(code, 1);
+        assert.ok(tookMs < SLACK_MS, `took ${tookMs} ms`);
+        const { lost, held } = ledgerAtEnd(shishi);
+        assert.deepEqual([lost, held], [3, 0]);
+      } finally {
+        await shishi.close();
+      }
+    });
+  }
+
+  test("a slow client and an idle connection do not hold it up", async () => {
+    const shishi = await startShishi({
+      args: ["--flush-interval", "1h", "--shutdown-timeout", "30s"],
+      env: { SHISHI_CLICKHOUSE_URL: clickhouse.url, SHISHI_TABLE: "slow_client" },
+    });
+    const slow = await rawClient(shishi.url);
+    const idle = await rawClient(shishi.url);
+    const drip = setInterval(() => slow.send("x"), 1_000);
+    try {
+      await ready(shishi);
+      await shishi.post(events(4));
+      slow.send("POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{");
+      idle.send("GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+      await eventually(() => assert.match(idle.received(), /200 OK/), { withinMs: 5_000 });
+      const { code, tookMs } = await stopBy(shishi);
+      assert.equal(code, 0, shishi.stderr());
+      assert.ok(tookMs < 2_000 + SLACK_MS, `took ${tookMs} ms`);
+      assert.equal(await rowsIn("slow_client"), "4");
+    } finally {
+      clearInterval(drip);
+      await slow.close();
+      await idle.close();
+      await shishi.close();
+    }
+  });
+
+  test("InfluxDB and NATS that hang do not hold it up", async () => {
+    const influx = await startInflux();
+    const toInflux = await startTcpProxy(influx.port);
+    const toNats = await startTcpProxy(nats.port);
+    const shishi = await startShishi({
+      args: ["--flush-interval", "1h", "--influx-interval", "100ms", "--id", "hung"],
+      env: {
+        SHISHI_CLICKHOUSE_URL: clickhouse.url,
+        SHISHI_TABLE: "all_hang",
+        SHISHI_INFLUX_URL: toInflux.url,
+        SHISHI_NATS_URL: `ws://127.0.0.1:${toNats.port}`,
+      },
+    });
+    try {
+      await ready(shishi);
+      await says(shishi, "nats: connected");
+      await shishi.post(events(4));
+      toInflux.hang();
+      toNats.hang();
+      const { code, tookMs } = await stopBy(shishi);
+      assert.equal(code, 0, shishi.stderr());
+      // The last write to InfluxDB has 2 s, NATS has as many.
+      assert.ok(tookMs < 4_000 + SLACK_MS, `took ${tookMs} ms`);
+      assert.equal(await rowsIn("all_hang"), "4");
+    } finally {
+      await shishi.close();
+      await Promise.all([toInflux.close(), toNats.close(), influx.close()]);
+    }
+  });
+});
