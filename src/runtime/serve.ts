@@ -1,6 +1,7 @@
 /**
  * One HTTP server for both runtimes. Promises: `stop()` takes no new connection and resolves when the
- * requests under way are answered; `kill()` cuts them off.
+ * requests under way are answered; `kill()` waits for them no longer, and cuts them off where the
+ * runtime can still do that. The end of the process does it in any case.
  */
 
 import { bun, deno } from "./host.ts";
@@ -67,6 +68,7 @@ interface DenoServer {
 
 function serveOnDeno(options: ServeOptions): Listening {
   const abort = new AbortController();
+  let stopping = false;
   const server = deno!.serve({
     hostname: options.hostname,
     port: options.port,
@@ -77,8 +79,14 @@ function serveOnDeno(options: ServeOptions): Listening {
   }, (request: Request) => options.handler(request)) as DenoServer;
   return {
     port: server.addr.port,
-    stop: () => server.shutdown(),
+    stop: () => {
+      stopping = true;
+      return server.shutdown();
+    },
     kill: () => {
+      // A server that is stopping knows no other end, and to abort it all the same ends the process
+      // with an error that nobody can catch.
+      if (stopping) return Promise.resolve();
       abort.abort();
       return server.finished;
     },
