@@ -5,7 +5,8 @@
 
 import process from "node:process";
 import { createApp } from "./admit/app.ts";
-import { logDead } from "./batch/dead.ts";
+import { openDisk } from "./batch/disk.ts";
+import type { Files } from "./batch/files.ts";
 import { Pump } from "./batch/pump.ts";
 import type { Control, LedgerTotals, Log } from "./contracts.ts";
 import { createControl } from "./control.ts";
@@ -16,6 +17,7 @@ import { createPrometheus } from "./meter/prometheus.ts";
 import { startRemote } from "./remote/service.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
+import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { type Listening, serve } from "./runtime/serve.ts";
 import type { Settings } from "./settings/settings.ts";
@@ -41,11 +43,28 @@ const FLUSH_TIMEOUT_MS = 60_000;
 const LAST_WRITE_MS = 2_000;
 const LAST_ANSWERS_MS = 1_000;
 
-/** Throws when the address cannot be listened on. */
-export async function startCollector(settings: Settings, log: Log): Promise<Collector> {
+/** Throws when the address cannot be listened on or the data folder not be used. */
+export async function startCollector(
+  settings: Settings,
+  log: Log,
+  files: Files = nodeFiles,
+): Promise<Collector> {
   const clock = systemClock;
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
+  const disk = await openDisk({
+    place: { files, dataDir: settings.dataDir, log },
+    clock,
+    maxDeadBytes: settings.deadMaxBytes,
+    onLost() {
+      log.error("another collector has taken the data folder; ending", {
+        folder: settings.dataDir,
+      });
+      process.exit(1);
+    },
+  });
+  if ("problem" in disk) throw new Error(disk.problem);
+  const { spool, letters, close: closeDisk } = disk;
   const deliver = createDeliver(
     {
       endpoints: settings.clickhouse,
@@ -65,9 +84,20 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
       },
       budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
       concurrency: settings.concurrency,
-      reached: "memory",
+      reached: settings.ack === "memory" ? "memory" : "disk",
+      maxSpoolBytes: settings.spoolMaxBytes,
     },
-    { sink: deliver.sink, ledger, clock, log, bury: logDead(log) },
+    {
+      sink: deliver.sink,
+      ledger,
+      clock,
+      log,
+      spool,
+      async bury(batch, dead, rows) {
+        const buried = await letters.bury(batch, dead, rows);
+        return buried === "kept" ? null : buried.problem;
+      },
+    },
   );
   const prometheus = createPrometheus({
     ledger,
@@ -88,6 +118,7 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
     log,
     rssBytes,
   });
+  let recovering = true;
   const control = createControl({
     ...settings,
     version: VERSION,
@@ -97,6 +128,7 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
     ledger,
     clock,
     log,
+    recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
   const app = createApp({
@@ -121,6 +153,7 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
   } catch (error) {
     control.close();
     await deliver.close();
+    await closeDisk();
     throw error;
   }
   const { hostname } = settings.listen;
@@ -128,6 +161,7 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
   const url = `${settings.tls === null ? "http" : "https"}://${host}:${listening.port}`;
   log.info("listening", { url, group: settings.group, id: settings.id, version: VERSION });
 
+  void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
   mirror?.start();
   const remote = settings.nats === null ? null : startRemote({
@@ -150,6 +184,7 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
     await remote?.close();
     control.close();
     await deliver.close();
+    await closeDisk();
     return ledger.totals();
   }
 

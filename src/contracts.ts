@@ -55,23 +55,28 @@ export interface Chunk {
 }
 
 /** What the intake says at once. `refused`: nothing of the chunk was taken. */
-export type Taken =
-  | { readonly kind: "taken"; readonly ticket: Ticket }
-  | {
-    readonly kind: "refused";
-    /** `full`: 429. `closed`: 503, stopping or paused. */
-    readonly why: "full" | "closed";
-    readonly reason: string;
-    readonly retryAfterS: number;
-  };
+export type Taken = { readonly kind: "taken"; readonly ticket: Ticket } | Refused;
+
+export interface Refused {
+  readonly kind: "refused";
+  /** `full`: 429. `closed`: 503, stopping or paused. */
+  readonly why: "full" | "closed";
+  readonly reason: string;
+  readonly retryAfterS: number;
+}
 
 /** Follows a taken chunk. One per request, never one per row. */
 export interface Ticket {
-  /** What is true already. */
+  /** What is true once `kept` has said so. */
   readonly reached: Ack;
   /**
+   * Null: it is true already. Else it resolves when the disk has the rows, with null, or with why it
+   * would not take them: then the chunk is refused after all. One promise serves many requests.
+   */
+  readonly kept: Promise<Refused | null> | null;
+  /**
    * Resolves once every row's fate is known, with how many ended as dead letters; `null` when
-   * `waitMs` passed first.
+   * `waitMs` passed first, or the rows were given up.
    */
   settled(waitMs: number): Promise<{ readonly dead: number } | null>;
 }
@@ -223,6 +228,8 @@ export interface TypeTotals {
 export interface Ledger {
   /** Good rows that the intake took: received, held. */
   accepted(chunk: Chunk): void;
+  /** Rows that were found on disk at the start; they are held. */
+  recovered(table: string, rows: number): void;
   /** Rows that were received and refused for their content. `reason` from a small fixed set. */
   rejected(table: string, reason: string, rows: number): void;
   /** A batch's rows left: some stored, some dead. `deadTypes` counts the dead ones by event type. */
@@ -279,6 +286,8 @@ export interface Status {
   readonly oldest_s: number;
   readonly memory_bytes: number;
   readonly spool_bytes: number;
+  /** What an earlier process left in the spool is still being read; `held` goes on growing. */
+  readonly recovering: boolean;
   readonly tables: Readonly<
     Record<string, LedgerTotals & { readonly state: "ok" | "trouble"; readonly trouble?: string }>
   >;

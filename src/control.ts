@@ -12,9 +12,14 @@ export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
   flush(waitMs: number): Promise<boolean>;
   close(): void;
   drained(waitMs: number): Promise<boolean>;
+  spill(): Promise<void>;
   abandon(): void;
-  /** What keeps rows from flowing, for people: of the server, and by table. */
-  troubles(): { readonly server: string | null; readonly tables: ReadonlyMap<string, string> };
+  /** What keeps rows from flowing, for people: of the server, of the disk, and by table. */
+  troubles(): {
+    readonly server: string | null;
+    readonly disk: string | null;
+    readonly tables: ReadonlyMap<string, string>;
+  };
 }
 
 export interface ControlDeps {
@@ -30,6 +35,7 @@ export interface ControlDeps {
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly log: Log;
+  readonly recovering: () => boolean;
   /** Is ClickHouse there? Never rejects. */
   readonly ping: () => Promise<boolean>;
 }
@@ -48,6 +54,8 @@ const PING_MS = 2_000;
 /** A row that waits longer than this many flush intervals, and this long, is told by `/readyz`. */
 const LATE_FLUSHES = 10;
 const LATE_LEAST_MS = 60_000;
+/** A disk that hangs at the end must not hold up the end. */
+const SPILL_MS = 5_000;
 
 export function createControl(deps: ControlDeps): CollectorControl {
   const { pump, ledger, clock, log } = deps;
@@ -78,8 +86,8 @@ export function createControl(deps: ControlDeps): CollectorControl {
     if (ended) return "stopped";
     if (draining) return "draining";
     if (pump.closed() === "paused") return "paused";
-    const { server, tables } = pump.troubles();
-    return server !== null || tables.size > 0 ? "degraded" : "running";
+    const { server, disk, tables } = pump.troubles();
+    return server !== null || disk !== null || tables.size > 0 ? "degraded" : "running";
   }
 
   function status(): Status {
@@ -95,6 +103,7 @@ export function createControl(deps: ControlDeps): CollectorControl {
       oldest_s: Math.round(pump.oldestMs()) / 1000,
       memory_bytes: pump.memoryBytes(),
       spool_bytes: pump.spoolBytes(),
+      recovering: deps.recovering(),
       tables: Object.fromEntries(
         [...ledger.tableTotals()].map(([table, totals]) => {
           const trouble = troubles.get(table);
@@ -110,13 +119,14 @@ export function createControl(deps: ControlDeps): CollectorControl {
   }
 
   function unready(): string[] {
-    const { server, tables } = pump.troubles();
+    const { server, disk, tables } = pump.troubles();
     const reasons: string[] = [];
     if (draining) reasons.push("draining");
     if (pump.closed() === "paused") reasons.push("paused");
     if (server !== null || !reachable) {
       reasons.push(`clickhouse: ${server ?? "does not answer"}`);
     }
+    if (disk !== null) reasons.push(`spool: ${disk}`);
     for (const [table, trouble] of tables) reasons.push(`table ${table}: ${trouble}`);
     if (pump.oldestMs() > lateMs) {
       reasons.push(`oldest undelivered row older than ${lateMs / 1000} s`);
@@ -124,17 +134,24 @@ export function createControl(deps: ControlDeps): CollectorControl {
     return reasons;
   }
 
+  /** The time is up: what can be kept goes to disk, the rest is lost. */
+  async function giveUp(): Promise<void> {
+    const fields = { shutdown_timeout_ms: deps.shutdownTimeoutMs };
+    let cancel = () => {};
+    const late = new Promise<void>((resolve) => cancel = clock.after(SPILL_MS, resolve));
+    await Promise.race([pump.spill(), late]);
+    cancel();
+    pump.abandon();
+    const { held, lost } = ledger.totals();
+    if (held > 0) log.warn(`${held} rows wait on disk for the next start`, fields);
+    if (lost > 0) log.error(`${lost} rows could not be stored in time`, fields);
+  }
+
   async function drain(why: string): Promise<void> {
     log.info("draining", { why, held: pump.rows() });
     cancelPing();
     pump.close();
-    if (!await pump.drained(deps.shutdownTimeoutMs)) {
-      log.error("shutdown-timeout has passed; what is held is given up", {
-        held: pump.rows(),
-        shutdown_timeout_ms: deps.shutdownTimeoutMs,
-      });
-      pump.abandon();
-    }
+    if (!await pump.drained(deps.shutdownTimeoutMs)) await giveUp();
     tellDrained();
     await stopped;
   }

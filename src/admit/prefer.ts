@@ -11,7 +11,7 @@ export interface Preferences {
 }
 
 /** A longer wait is cut to this. */
-export const LONGEST_WAIT_S = 600;
+export const LONGEST_WAIT_S = 240;
 
 export const NO_PREFERENCES: Preferences = { strict: false, waitS: null };
 

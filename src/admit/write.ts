@@ -4,7 +4,7 @@
  * reserved for the body is given back on every way out.
  */
 
-import type { Ack, Chunk, Clock, Intake, Ledger, Tables, Ticket } from "../contracts.ts";
+import type { Ack, Chunk, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
 import { Grant, readBody } from "./body.ts";
 import { decode, type Decoded } from "./decode.ts";
 import { EventReader } from "./event.ts";
@@ -115,10 +115,11 @@ export class Writer {
     const answer = intake.take({ ...target, rows, body, types });
     // The rows are the intake's own now; waiting for their fate must not hold the body's room.
     grant.free();
-    if (answer.kind === "refused") {
-      return answer.why === "full"
-        ? reply.full(answer.reason, answer.retryAfterS)
-        : reply.closed(answer.reason, answer.retryAfterS);
+    if (answer.kind === "refused") return refused(answer);
+    const { kept } = answer.ticket;
+    if (kept !== null) {
+      const unkept = await kept;
+      if (unkept !== null) return refused(unkept);
     }
     if (rejected > 0) ledger.rejected(target.table, "invalid", rejected);
     const tally = { accepted: rows, rejected, errors };
@@ -151,6 +152,10 @@ export class Writer {
     const { ack, insertTimeoutMs } = this.#deps.settings;
     return ack === "clickhouse" ? insertTimeoutMs : null;
   }
+}
+
+function refused({ why, reason, retryAfterS }: Refused): Response {
+  return why === "full" ? reply.full(reason, retryAfterS) : reply.closed(reason, retryAfterS);
 }
 
 function withWait(applied: string, { waitS }: Preferences): string {

@@ -1,11 +1,13 @@
 /**
- * A batch from its first row to its fate. It is open while chunks gather in it, sealed from then on,
- * and settled when every row's fate is known; the same object throughout, so that a request can hold
+ * A batch from its first row to its fate. Chunks are first given a place in it, then appended (at
+ * once, or when the disk has them); it is sealed when it takes no further places and all are filled,
+ * and settled when every row's fate is known. The same object throughout, so that a request can hold
  * on to the rows it brought without the batch knowing every request.
  */
 
 import type { Batch, Chunk, DeadRow, Shape } from "../contracts.ts";
 import { count } from "./lines.ts";
+import type { Segment } from "./spool.ts";
 
 /** Pieces smaller than this are copied together: many small arrays cost more than the copy. */
 const SMALL_BYTES = 4 * 1024;
@@ -13,15 +15,38 @@ const SMALL_BYTES = 4 * 1024;
 const FIRST_SLAB_BYTES = 4 * 1024;
 const SLAB_BYTES = 64 * 1024;
 
-/** `null`: given up, its rows are lost. */
+/** `null`: given up; its rows are lost, or on disk for the next start. */
 export type Fate = readonly DeadRow[] | null;
 
+/** Rows of a batch that came with one request. */
+export interface Place {
+  readonly batch: HeldBatch;
+  readonly chunk: Chunk;
+  /** Rows `from` (included) to `to` (excluded), once they are appended. */
+  from: number;
+  to: number;
+}
+
+/** What a batch is made of besides its rows. */
+export type Kind = Pick<Chunk, "table" | "shape" | "fingerprint">;
+
 export class HeldBatch implements Batch {
-  id = "";
+  /** Of the rows that are appended. */
   rows = 0;
   bytes = 0;
   newestMs: number;
-  readonly body: Uint8Array[] = [];
+  /** Empty while the rows are on disk only, see `inMemory`. */
+  body: Uint8Array[] = [];
+  inMemory = true;
+  /** Where its rows are on disk; null while they are in memory only. */
+  segment: Segment | null = null;
+  /** Being written to disk whole; not to be sent meanwhile. */
+  spilling = false;
+  /** Takes no further places. */
+  closed = false;
+  /** Places that are not filled yet. */
+  placedRows = 0;
+  placedBytes = 0;
   readonly types = new Map<string, number>();
   /** Attempts that an answer, or others' answers, laid at its door; when it may be tried again. */
   failures = 0;
@@ -39,31 +64,73 @@ export class HeldBatch implements Batch {
   readonly shape: Shape;
   readonly fingerprint: string | null;
 
-  /** An open batch for `first` and what follows it; the chunk itself is not appended yet. */
-  constructor(first: Chunk, readonly oldestMs: number) {
-    this.table = first.table;
-    this.shape = first.shape;
-    this.fingerprint = first.fingerprint;
+  /**
+   * @param id UUIDv7: the `insert_deduplication_token` and, on disk, the file's name.
+   * @param oldestMs when its first row was taken, epoch milliseconds.
+   */
+  constructor(readonly id: string, kind: Kind, readonly oldestMs: number) {
+    this.table = kind.table;
+    this.shape = kind.shape;
+    this.fingerprint = kind.fingerprint;
     this.newestMs = oldestMs;
   }
 
+  /** It never changes again. */
   get sealed(): boolean {
-    return this.id !== "";
+    return this.closed && this.placedRows === 0;
   }
 
-  /** Appends a whole chunk; the caller has seen to it that it fits. */
-  append(chunk: Chunk, nowMs: number): void {
-    if (this.sealed) throw new Error("a sealed batch never changes");
-    this.#keep(chunk.body);
-    this.rows += chunk.rows;
-    this.bytes += chunk.body.length;
+  /** All of its rows are on disk. */
+  get onDisk(): boolean {
+    return this.segment !== null && this.segment.bytes > 0 && !this.spilling;
+  }
+
+  get settled(): boolean {
+    return this.#fate !== undefined;
+  }
+
+  /** Keeps room for a chunk; the caller has seen to it that it fits. */
+  place(chunk: Chunk, nowMs: number): Place {
+    if (this.closed) throw new Error("a closed batch takes no further rows");
+    this.placedRows += chunk.rows;
+    this.placedBytes += chunk.body.length;
     this.newestMs = nowMs;
-    for (const [type, rows] of chunk.types) count(this.types, type, rows);
+    return { batch: this, chunk, from: 0, to: 0 };
   }
 
-  seal(id: string): void {
-    this.id = id;
-    this.#closeSlab();
+  /** Fills a place. */
+  append(place: Place): void {
+    const { chunk } = place;
+    this.forgo(place);
+    place.from = this.rows;
+    place.to = this.rows += chunk.rows;
+    this.bytes += chunk.body.length;
+    this.#keep(chunk.body);
+    for (const [type, rows] of chunk.types) count(this.types, type, rows);
+    if (this.sealed) this.#closeSlab();
+  }
+
+  /** Gives a place back unfilled. */
+  forgo({ chunk }: Place): void {
+    this.placedRows -= chunk.rows;
+    this.placedBytes -= chunk.body.length;
+    if (this.sealed) this.#closeSlab();
+  }
+
+  close(): void {
+    this.closed = true;
+    if (this.sealed) this.#closeSlab();
+  }
+
+  /** Its rows stay on disk only. */
+  leaveMemory(): void {
+    this.body = [];
+    this.inMemory = false;
+  }
+
+  returnToMemory(body: Uint8Array[]): void {
+    this.body = body;
+    this.inMemory = true;
   }
 
   /** Tells everyone who waits, once. Dead rows ascend by `index`. */

@@ -1,16 +1,15 @@
 /**
  * One table's queue: at most one open batch and the sealed ones before it. Pure: time comes in.
  *
- * A batch is sealed when it is full; age and idleness make it *due*, and a due batch is sealed when
+ * A batch is closed when it is full; age and idleness make it *due*, and a due batch is closed when
  * it is its turn to be sent. So while ClickHouse is slow or away batches grow to full size instead of
  * piling up as many small ones, which it would answer with "too many parts".
  */
 
 import type { Chunk } from "../contracts.ts";
 import { Circle } from "./circle.ts";
-import { HeldBatch } from "./held.ts";
+import { HeldBatch, type Place } from "./held.ts";
 import { cut, rowsWithin } from "./lines.ts";
-import type { Portion } from "./ticket.ts";
 
 export interface FillLimits {
   readonly maxRows: number;
@@ -22,7 +21,7 @@ export interface FillLimits {
 
 export class Lane {
   open: HeldBatch | null = null;
-  /** Sealed, waiting to be sent, oldest first. */
+  /** Closed, waiting to be sent, oldest first. */
   readonly waiting: HeldBatch[] = [];
   readonly inFlight = new Set<HeldBatch>();
   /** Attempts that failed because of this table. */
@@ -37,49 +36,50 @@ export class Lane {
   constructor(readonly table: string, readonly limits: FillLimits, readonly mintId: () => string) {}
 
   /**
-   * Adds a chunk, sealing what becomes full on the way and what it may not share a batch with. A chunk
-   * that does not fit is cut at a row's edge; a row larger than `maxBytes` gets a batch of its own.
-   * @returns where the chunk's rows are.
+   * Finds places for a chunk's rows, closing what becomes full on the way and what it may not share a
+   * batch with. A chunk that does not fit is cut at a row's edge; a row larger than `maxBytes` gets a
+   * batch of its own. The places are still to be filled.
    */
-  add(chunk: Chunk, nowMs: number): Portion[] {
-    const portions: Portion[] = [];
+  place(chunk: Chunk, nowMs: number): Place[] {
+    const places: Place[] = [];
     let rest: Chunk | null = chunk.rows > 0 ? chunk : null;
     if (this.open?.fingerprint !== chunk.fingerprint || this.open.shape !== chunk.shape) {
-      this.seal();
+      this.close();
     }
     while (rest !== null) {
-      const batch: HeldBatch = this.open ??= new HeldBatch(chunk, nowMs);
+      const batch: HeldBatch = this.open ??= new HeldBatch(this.mintId(), chunk, nowMs);
       const rows = this.#fitting(rest, batch);
       if (rows === 0) {
-        this.seal();
+        this.close();
         continue;
       }
       const [head, tail]: [Chunk, Chunk | null] = rows === rest.rows
         ? [rest, null]
         : cut(rest, rows);
-      portions.push({ batch, from: batch.rows, to: batch.rows + head.rows });
-      batch.append(head, nowMs);
-      if (batch.rows >= this.limits.maxRows || batch.bytes >= this.limits.maxBytes) {
-        this.seal();
+      places.push(batch.place(head, nowMs));
+      const { maxRows, maxBytes } = this.limits;
+      if (batch.rows + batch.placedRows >= maxRows || batch.bytes + batch.placedBytes >= maxBytes) {
+        this.close();
       }
       rest = tail;
     }
-    return portions;
+    return places;
   }
 
   /** How many of the chunk's rows the open batch can take; at least 1 when it is empty. */
   #fitting(chunk: Chunk, batch: HeldBatch): number {
-    const roomRows = this.limits.maxRows - batch.rows;
-    const roomBytes = this.limits.maxBytes - batch.bytes;
+    const taken = batch.rows + batch.placedRows;
+    const roomRows = this.limits.maxRows - taken;
+    const roomBytes = this.limits.maxBytes - batch.bytes - batch.placedBytes;
     const rows = Math.min(chunk.rows, roomRows);
     if (chunk.body.length <= roomBytes) return rows;
-    return Math.max(rowsWithin(chunk.body, roomBytes, rows), batch.rows === 0 ? 1 : 0);
+    return Math.max(rowsWithin(chunk.body, roomBytes, rows), taken === 0 ? 1 : 0);
   }
 
   /** Closes the open batch, if there is one, and puts it last in the queue. */
-  seal(): void {
+  close(): void {
     if (this.open === null) return;
-    this.open.seal(this.mintId());
+    this.open.close();
     this.waiting.push(this.open);
     this.open = null;
   }
@@ -95,20 +95,25 @@ export class Lane {
   /** When something of this lane may be sent, were there room; Infinity for nothing. */
   readyAtMs(): number {
     let earliestMs = this.dueAtMs();
-    for (const batch of this.waiting) earliestMs = Math.min(earliestMs, batch.retryAtMs);
+    for (const batch of this.waiting) {
+      if (batch.sealed && !batch.spilling) earliestMs = Math.min(earliestMs, batch.retryAtMs);
+    }
     return Math.max(earliestMs, this.circle.retryAtMs());
   }
 
   /**
-   * Takes out the batch to send next, or null. A due open batch is sealed when it is that batch, not
+   * Takes out the batch to send next, or null. A due open batch is closed when it is that batch, not
    * for another one's sake: a queue must get shorter by each that leaves.
    */
   next(nowMs: number): HeldBatch | null {
     if (this.readyAtMs() > nowMs) return null;
-    const allowed = (batch: HeldBatch) => batch.retryAtMs <= nowMs;
+    const allowed = (batch: HeldBatch) =>
+      batch.sealed && !batch.spilling && batch.retryAtMs <= nowMs;
     const newest = this.#newestNext || !this.waiting.some(allowed);
-    if (newest && this.dueAtMs() <= nowMs) this.seal();
+    if (newest && this.dueAtMs() <= nowMs) this.close();
     const at = newest ? this.waiting.findLastIndex(allowed) : this.waiting.findIndex(allowed);
+    // The batch that was due waits for the disk.
+    if (at < 0) return null;
     this.#newestNext = !this.#newestNext;
     const batch = this.waiting.splice(at, 1)[0]!;
     this.inFlight.add(batch);
@@ -125,7 +130,15 @@ export class Lane {
     if (![...this.inFlight].some(refused) && !this.waiting.some(refused)) this.trouble = null;
   }
 
-  /** Back into the queue, where its age belongs. */
+  /** Takes a batch out, wherever it is. */
+  forget(batch: HeldBatch): void {
+    if (this.open === batch) this.open = null;
+    this.inFlight.delete(batch);
+    const at = this.waiting.indexOf(batch);
+    if (at >= 0) this.waiting.splice(at, 1);
+  }
+
+  /** Into the queue, where its age belongs; also one that was recovered from disk. */
   putBack(batch: HeldBatch): void {
     this.inFlight.delete(batch);
     const at = this.waiting.findIndex((other) => other.oldestMs > batch.oldestMs);

@@ -17,24 +17,30 @@ import type {
   Intake,
   Ledger,
   Log,
+  Refused,
   Sink,
   Taken,
 } from "../contracts.ts";
 import { Budget, type BudgetLimits } from "./budget.ts";
 import type { Fate, HeldBatch } from "./held.ts";
-import type { FillLimits } from "./lane.ts";
+import { Keeper } from "./keeper.ts";
+import type { FillLimits, Lane } from "./lane.ts";
 import { count, eventTypeOf, rowsAt } from "./lines.ts";
+import { oldestTakenMs, rowsByTable, type Troubles, troublesOf } from "./holdings.ts";
 import { report } from "./report.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
-import { RequestTicket } from "./ticket.ts";
+import type { Group, Spool } from "./spool.ts";
+import { allSettled, RequestTicket } from "./ticket.ts";
 import { uuid7 } from "./uuid7.ts";
 
 export interface PumpOptions {
   readonly fill: FillLimits;
   readonly budget: BudgetLimits;
   readonly concurrency: number;
-  /** What a taken chunk has reached when `take` returns. */
-  readonly reached: Ack;
+  /** What a taken chunk has reached once its ticket's `kept` says so; `disk` needs a spool. */
+  readonly reached: Exclude<Ack, "clickhouse">;
+  /** On disk at most; Infinity without a spool. */
+  readonly maxSpoolBytes: number;
 }
 
 export interface PumpDeps {
@@ -42,13 +48,20 @@ export interface PumpDeps {
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly log: Log;
-  /** Keeps a row that ClickHouse refuses for good. */
-  readonly bury: (batch: HeldBatch, dead: readonly DeadRow[], rows: readonly string[]) => void;
+  /** Makes the spool, or null where there is no disk to use. */
+  readonly spool: ((onSynced: (group: Group, problem: string | null) => void) => Spool) | null;
+  /** Keeps rows that ClickHouse refuses for good. Null = kept, else why not: the batch then waits. */
+  readonly bury: (
+    batch: HeldBatch,
+    dead: readonly DeadRow[],
+    rows: readonly string[],
+  ) => Promise<string | null>;
 }
 
 export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
   readonly #budget: Budget;
+  readonly #keeper: Keeper;
   readonly #abort = new AbortController();
   /** By how much the wall clock was ahead of the monotonic one at the start. */
   readonly #wallAheadMs: number;
@@ -67,6 +80,16 @@ export class Pump implements Intake, Holdings {
       concurrency: options.concurrency,
       random: () => deps.clock.random(),
       mintId: () => uuid7(deps.clock.nowMs()),
+    });
+    this.#keeper = new Keeper({
+      schedule: this.#schedule,
+      budget: this.#budget,
+      ledger: deps.ledger,
+      spool: deps.spool,
+      diskFirst: options.reached === "disk",
+      maxSpoolBytes: options.maxSpoolBytes,
+      onChange: (lane, ready) => this.#changed(lane, ready),
+      refuse: (reason) => this.#full(reason),
     });
   }
 
@@ -88,20 +111,29 @@ export class Pump implements Intake, Holdings {
     if (this.#closed !== null) {
       return { kind: "refused", why: "closed", reason: this.#closed, retryAfterS: 5 };
     }
-    const refusal = this.#budget.refusal(chunk.rows, chunk.body.length);
-    if (refusal !== null) {
-      return { kind: "refused", why: "full", reason: refusal, retryAfterS: this.#retryAfterS() };
-    }
     const nowMs = this.#nowMs();
+    const refusal = this.#budget.refusal(chunk.rows, chunk.body.length) ??
+      this.#keeper.refusal(chunk.body.length, nowMs);
+    if (refusal !== null) return this.#full(refusal);
     const lane = this.#schedule.lane(chunk.table);
-    const sealedBefore = lane.waiting.length;
     this.#budget.hold(chunk.rows, chunk.body.length);
-    this.deps.ledger.accepted(chunk);
-    const portions = lane.add(chunk, nowMs);
-    if (lane.waiting.length !== sealedBefore) this.#turn();
-    else this.#wakeBy(this.#schedule.openWakeAtMs(lane), nowMs);
-    const ticket = new RequestTicket(this.options.reached, portions, this.deps.clock);
+    const places = lane.place(chunk, nowMs);
+    const kept = this.#keeper.keep(lane, chunk, places);
+    const ticket = new RequestTicket(this.options.reached, kept, places, this.deps.clock);
     return { kind: "taken", ticket };
+  }
+
+  /** A batch found on disk at the start. */
+  restore(batch: HeldBatch): void {
+    this.#budget.hold(batch.rows, 0);
+    this.#keeper.spool?.adopt(batch);
+    this.deps.ledger.recovered(batch.table, batch.rows);
+    this.#schedule.lane(batch.table).putBack(batch);
+    this.#turn();
+  }
+
+  #full(reason: string): Refused {
+    return { kind: "refused", why: "full", reason, retryAfterS: this.#retryAfterS() };
   }
 
   /** A client that comes back sooner than the next probe would only be refused again. */
@@ -113,7 +145,7 @@ export class Pump implements Intake, Holdings {
   // ------------------------------------------------------------ Holdings
 
   rows(): number {
-    return this.#budget.rows;
+    return this.#budget.rows - this.#keeper.placedRows;
   }
 
   memoryBytes(): number {
@@ -121,30 +153,20 @@ export class Pump implements Intake, Holdings {
   }
 
   spoolBytes(): number {
-    return 0;
+    return this.#keeper.spool?.bytes ?? 0;
   }
 
   oldestMs(): number {
-    let oldestMs = Infinity;
-    for (const batch of this.#schedule.held()) oldestMs = Math.min(oldestMs, batch.oldestMs);
-    return oldestMs === Infinity ? 0 : Math.max(0, this.#nowMs() - oldestMs);
+    return Math.max(0, this.#nowMs() - oldestTakenMs(this.#schedule, this.#nowMs()));
   }
 
   byTable(): ReadonlyMap<string, number> {
-    const rows = new Map<string, number>();
-    for (const batch of this.#schedule.held()) {
-      rows.set(batch.table, (rows.get(batch.table) ?? 0) + batch.rows);
-    }
-    return rows;
+    return rowsByTable(this.#schedule);
   }
 
-  /** What keeps rows from flowing, for people: of the server, and by table. */
-  troubles(): { readonly server: string | null; readonly tables: ReadonlyMap<string, string> } {
-    const tables = new Map<string, string>();
-    for (const lane of this.#schedule.lanes.values()) {
-      if (lane.trouble !== null) tables.set(lane.table, lane.trouble);
-    }
-    return { server: this.#schedule.trouble, tables };
+  /** What keeps rows from flowing, for people: of the server, of the disk, and by table. */
+  troubles(): Troubles {
+    return troublesOf(this.#schedule, this.#keeper.spool?.trouble ?? null);
   }
 
   // ------------------------------------------------------------ control
@@ -159,36 +181,23 @@ export class Pump implements Intake, Holdings {
 
   /** Seals what is open; true once all that was held at the call is settled, false at `waitMs`. */
   flush(waitMs: number): Promise<boolean> {
-    this.#schedule.sealAll();
+    this.#schedule.closeAll();
     const held = [...this.#schedule.held()];
     this.#turn();
-    return new Promise((resolve) => {
-      let open = held.length;
-      if (open === 0) return resolve(true);
-      const cancel = this.deps.clock.after(waitMs, () => resolve(false));
-      let kept = true;
-      for (const batch of held) {
-        batch.whenSettled((fate) => {
-          kept &&= fate !== null;
-          if (--open > 0) return;
-          cancel();
-          resolve(kept);
-        });
-      }
-    });
+    return allSettled(held, waitMs, this.deps.clock);
   }
 
   /** Refuses new rows from now on; what is held is sent at once, without waiting out a backoff. */
   close(): void {
     this.#closed = "stopping";
     this.#schedule.hurry();
-    this.#schedule.sealAll();
+    this.#schedule.closeAll();
     this.#turn();
   }
 
   /** Resolves when nothing is held, or at `waitMs`. True when nothing is held. */
   async drained(waitMs: number): Promise<boolean> {
-    if (this.rows() > 0) {
+    if (this.#budget.rows > 0) {
       await new Promise<void>((resolve) => {
         const cancel = this.deps.clock.after(waitMs, resolve);
         this.#emptyWaiters.push(() => {
@@ -197,17 +206,29 @@ export class Pump implements Intake, Holdings {
         });
       });
     }
-    return this.rows() === 0;
+    return this.#budget.rows === 0;
   }
 
-  /** Cuts off what is under way and gives up what is held. The rows are counted as lost, once. */
+  /** Writes what is in memory only to the spool, as far as the disk takes it. */
+  spill(): Promise<void> {
+    return this.#keeper.spillAll();
+  }
+
+  /**
+   * Cuts off what is under way and gives up what is held. Rows that are on disk stay held, for the
+   * next start; those in memory only are counted as lost, once.
+   */
   abandon(): void {
     this.#ended = true;
     this.#closed = "stopping";
     this.#cancelWake();
-    for (const batch of this.#schedule.giveUp()) {
-      this.deps.ledger.lost(batch);
-      this.#release(batch, null);
+    for (const batch of [...this.#schedule.held()]) {
+      if (batch.settled) continue;
+      if (!batch.onDisk && batch.rows > 0) {
+        this.deps.ledger.lost(batch);
+        this.#schedule.lane(batch.table).forget(batch);
+        this.#release(batch, null);
+      } else batch.settle(null);
     }
     this.#abort.abort();
   }
@@ -216,6 +237,12 @@ export class Pump implements Intake, Holdings {
 
   #nowMs(): number {
     return Math.floor(this.#wallAheadMs + this.deps.clock.monotonicMs());
+  }
+
+  #changed(lane: Lane, ready: boolean): void {
+    if (ready) this.#turn();
+    else this.#wakeBy(this.#schedule.openWakeAtMs(lane), this.#nowMs());
+    this.#tellIfEmpty();
   }
 
   #turn(): void {
@@ -239,45 +266,66 @@ export class Pump implements Intake, Holdings {
   }
 
   async #send(dispatch: Dispatch): Promise<void> {
-    const delivery = await this.#deliver(dispatch.batch);
+    const { batch } = dispatch;
+    let delivery = await this.#attempt(batch);
+    if (!this.#ended && delivery.kind === "settled" && delivery.dead.length > 0) {
+      const problem = await this.#bury(batch, delivery.dead);
+      if (problem !== null) delivery = { kind: "table", code: 0, message: problem };
+    }
     if (this.#ended) return;
     const inTrouble = () => (this.#schedule.trouble ?? dispatch.lane.trouble) !== null;
     const before = inTrouble();
-    if (delivery.kind === "settled") this.#settle(dispatch.batch, delivery.dead);
+    if (delivery.kind === "settled") this.#settle(batch, delivery.dead);
     this.#schedule.told(dispatch, delivery, this.#nowMs());
     const failures = Math.max(dispatch.lane.circle.failures, this.#schedule.server.failures);
     report(this.deps.log, dispatch, delivery, failures, before && !inTrouble());
     this.#turn();
   }
 
-  /** A sink never throws; if it does all the same, the batch is not lost to the bug. */
-  async #deliver(batch: HeldBatch): Promise<Delivery> {
+  /** A batch whose rows are on disk only is read for the attempt. */
+  async #attempt(batch: HeldBatch): Promise<Delivery> {
+    if (!batch.inMemory && !await this.#keeper.bringBack(batch)) {
+      return { kind: "table", code: 0, message: `segment of batch ${batch.id} cannot be read` };
+    }
     try {
       return await this.deps.sink.deliver(batch, this.#abort.signal);
     } catch (error) {
+      // A sink never throws; if it does all the same, the batch is not lost to the bug.
       const message = error instanceof Error ? error.message : String(error);
       this.deps.log.error("sink failed", { table: batch.table, batch: batch.id, error: message });
       return { kind: "transient", code: 0, message: `internal error: ${message}` };
     }
   }
 
+  /** Dead rows are kept before the batch is let go. @returns null, or why they could not be kept. */
+  async #bury(batch: HeldBatch, dead: readonly DeadRow[]): Promise<string | null> {
+    const ascending = byIndex(dead);
+    const rows = rowsAt(batch.body, ascending.map(({ index }) => index));
+    return await this.deps.bury(batch, ascending, rows);
+  }
+
   #settle(batch: HeldBatch, dead: readonly DeadRow[]): void {
+    const ascending = byIndex(dead);
     const deadTypes = new Map<string, number>();
-    const ascending = [...dead].sort((a, b) => a.index - b.index);
-    if (dead.length > 0) {
-      const rows = rowsAt(batch.body, ascending.map((row) => row.index));
-      if (batch.shape === "event") {
-        for (const row of rows) count(deadTypes, eventTypeOf(row), 1);
-      }
-      this.deps.bury(batch, ascending, rows);
+    if (dead.length > 0 && batch.shape === "event") {
+      const rows = rowsAt(batch.body, ascending.map(({ index }) => index));
+      for (const row of rows) count(deadTypes, eventTypeOf(row), 1);
     }
     this.deps.ledger.settled(batch, dead.length, deadTypes);
     this.#release(batch, ascending);
   }
 
   #release(batch: HeldBatch, fate: Fate): void {
-    this.#budget.free(batch.rows, batch.bytes);
+    this.#keeper.letGo(batch);
     batch.settle(fate);
+    this.#tellIfEmpty();
+  }
+
+  #tellIfEmpty(): void {
     if (this.#budget.rows === 0) { for (const waiter of this.#emptyWaiters.splice(0)) waiter(); }
   }
+}
+
+function byIndex(dead: readonly DeadRow[]): readonly DeadRow[] {
+  return [...dead].sort((a, b) => a.index - b.index);
 }

@@ -135,20 +135,13 @@ export class Schedule {
     }
   }
 
-  /** Seals every open batch. */
-  sealAll(): void {
-    for (const lane of this.lanes.values()) lane.seal();
+  /** Closes every open batch. */
+  closeAll(): void {
+    for (const lane of this.lanes.values()) lane.close();
   }
 
   *held(): Iterable<HeldBatch> {
     for (const lane of this.lanes.values()) yield* lane.held();
-  }
-
-  /** Everything that was held; nothing is afterwards. */
-  giveUp(): HeldBatch[] {
-    const held = [...this.held()];
-    this.lanes.clear();
-    return held;
   }
 
   #room(): number {

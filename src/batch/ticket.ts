@@ -1,32 +1,26 @@
 /** Follows the rows of one request through the batches that hold them. */
 
 import type { Ack, Clock, DeadRow, Ticket } from "../contracts.ts";
-import type { Fate, HeldBatch } from "./held.ts";
-
-/** Rows `from` (included) to `to` (excluded) of a batch. */
-export interface Portion {
-  readonly batch: HeldBatch;
-  readonly from: number;
-  readonly to: number;
-}
+import type { Fate, HeldBatch, Place } from "./held.ts";
 
 /** Costs nothing until somebody waits: batches know only those who do. */
 export class RequestTicket implements Ticket {
   constructor(
     readonly reached: Ack,
-    readonly portions: readonly Portion[],
+    readonly kept: Ticket["kept"],
+    readonly places: readonly Place[],
     readonly clock: Clock,
   ) {}
 
   settled(waitMs: number): Promise<{ readonly dead: number } | null> {
     return new Promise((resolve) => {
-      let open = this.portions.length;
+      let open = this.places.length;
       if (open === 0) return resolve({ dead: 0 });
       const cancel = this.clock.after(waitMs, () => resolve(null));
       let dead = 0;
-      for (const portion of this.portions) {
-        portion.batch.whenSettled((fate) => {
-          dead += deadWithin(portion, fate);
+      for (const place of this.places) {
+        place.batch.whenSettled((fate) => {
+          dead += deadWithin(place, fate);
           if (--open > 0) return;
           cancel();
           resolve(Number.isNaN(dead) ? null : { dead });
@@ -37,9 +31,9 @@ export class RequestTicket implements Ticket {
 }
 
 /** NaN for a batch that was given up: its rows reached nothing beyond what was acknowledged. */
-function deadWithin(portion: Portion, fate: Fate): number {
+function deadWithin(place: Place, fate: Fate): number {
   if (fate === null) return NaN;
-  return placeOf(fate, portion.to) - placeOf(fate, portion.from);
+  return placeOf(fate, place.to) - placeOf(fate, place.from);
 }
 
 /**
@@ -55,4 +49,26 @@ function placeOf(dead: readonly DeadRow[], index: number): number {
     else high = middle;
   }
   return low;
+}
+
+/** True once every batch is settled, false when one was given up or `waitMs` passed first. */
+export function allSettled(
+  batches: readonly HeldBatch[],
+  waitMs: number,
+  clock: Clock,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    let open = batches.length;
+    if (open === 0) return resolve(true);
+    const cancel = clock.after(waitMs, () => resolve(false));
+    let kept = true;
+    for (const batch of batches) {
+      batch.whenSettled((fate) => {
+        kept &&= fate !== null;
+        if (--open > 0) return;
+        cancel();
+        resolve(kept);
+      });
+    }
+  });
 }

@@ -73,6 +73,12 @@ export function createLedger(
       types.forEach((count, type) => books.type(table, shape, type).accepted += count);
     },
 
+    recovered(name, rows) {
+      const table = books.table(name);
+      table.recovered += rows;
+      table.held += rows;
+    },
+
     rejected(name, reason, rows) {
       const table = books.table(name);
       table.received += rows;

@@ -25,8 +25,8 @@ export interface Listening {
   kill(): Promise<void>;
 }
 
-/** An idle connection is closed after this; below it a client with keep-alive stays connected. */
-const IDLE_TIMEOUT_S = 120;
+/** An idle connection is closed after this, also one that waits for its answer (`Prefer: wait=N`). */
+const IDLE_TIMEOUT_S = 255;
 
 /** Throws what the system says when the address cannot be bound. */
 export function serve(options: ServeOptions): Listening {

@@ -94,6 +94,7 @@ const STATUS: Status = {
   oldest_s: 0,
   memory_bytes: 0,
   spool_bytes: 0,
+  recovering: false,
   tables: {},
 };
 
@@ -103,7 +104,11 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
     take(chunk) {
       if (script.refuse) return script.refuse;
       script.chunks.push(chunk);
-      const ticket = { reached: script.reached, settled: (ms: number) => script.settled(ms) };
+      const ticket = {
+        reached: script.reached,
+        kept: null,
+        settled: (ms: number) => script.settled(ms),
+      };
       return { kind: "taken", ticket };
     },
     reserve(bytes) {

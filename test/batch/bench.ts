@@ -50,13 +50,18 @@ export function bench(o: BenchOptions = {}): Bench {
     budget: { maxRows: o.backlog ?? 1000, maxBytes: o.backlogBytes ?? 1_000_000 },
     concurrency: o.concurrency ?? 4,
     reached: "memory",
+    maxSpoolBytes: Infinity,
   };
   const pump = new Pump(options, {
     sink,
     ledger,
     clock,
     log,
-    bury: (batch, dead, rows) => void buried.push({ table: batch.table, dead, rows }),
+    bury: (batch, dead, rows) => {
+      buried.push({ table: batch.table, dead, rows });
+      return Promise.resolve(null);
+    },
+    spool: null,
   });
   const take = (chunk: Chunk) => {
     const taken = pump.take(chunk);

@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { Chunk } from "../../src/contracts.ts";
 import { type FillLimits, Lane } from "../../src/batch/lane.ts";
-import { events, rowOfBytes } from "../kit/chunks.ts";
+import { events, fill, rowOfBytes } from "../kit/chunks.ts";
 import { textOf } from "../kit/scripted_sink.ts";
 
 function laneOf(limits: Partial<FillLimits> = {}): Lane {
@@ -23,9 +23,9 @@ const sizes = (lane: Lane) => [...lane.waiting.map((b) => b.rows), lane.open?.ro
 describe("a batch is sealed by rows", () => {
   test("at exactly max rows, not before", () => {
     const lane = laneOf();
-    lane.add(events(9), 0);
+    fill(lane, events(9), 0);
     assert.deepEqual(sizes(lane), [9]);
-    lane.add(events(1), 0);
+    fill(lane, events(1), 0);
     assert.deepEqual(sizes(lane), [10, 0]);
   });
 
@@ -33,12 +33,12 @@ describe("a batch is sealed by rows", () => {
     const lane = laneOf();
     const first = events(7);
     const second = events(25);
-    lane.add(first, 0);
-    const portions = lane.add(second, 0);
+    fill(lane, first, 0);
+    const places = fill(lane, second, 0);
     assert.deepEqual(sizes(lane), [10, 10, 10, 2]);
-    lane.seal();
+    lane.close();
     assert.equal(lane.waiting.map(textOf).join(""), text(first) + text(second));
-    assert.deepEqual(portions.map(({ from, to }) => [from, to]), [[7, 10], [0, 10], [0, 10], [
+    assert.deepEqual(places.map(({ from, to }) => [from, to]), [[7, 10], [0, 10], [0, 10], [
       0,
       2,
     ]]);
@@ -48,27 +48,27 @@ describe("a batch is sealed by rows", () => {
 describe("a batch is sealed by bytes", () => {
   test("exactly max bytes fit", () => {
     const lane = laneOf({ maxBytes: 100 });
-    lane.add(rowOfBytes(50), 0);
-    lane.add(rowOfBytes(50), 0);
-    lane.add(rowOfBytes(50), 0);
+    fill(lane, rowOfBytes(50), 0);
+    fill(lane, rowOfBytes(50), 0);
+    fill(lane, rowOfBytes(50), 0);
     assert.deepEqual(lane.waiting.map((b) => b.bytes), [100]);
     assert.equal(lane.open?.bytes, 50);
   });
 
   test("one byte more begins another batch", () => {
     const lane = laneOf({ maxBytes: 100 });
-    lane.add(rowOfBytes(50), 0);
-    lane.add(rowOfBytes(51), 0);
+    fill(lane, rowOfBytes(50), 0);
+    fill(lane, rowOfBytes(51), 0);
     assert.deepEqual(lane.waiting.map((b) => b.bytes), [50]);
     assert.equal(lane.open?.bytes, 51);
   });
 
   test("a row larger than max bytes travels alone", () => {
     const lane = laneOf({ maxBytes: 100 });
-    lane.add(rowOfBytes(40), 0);
-    lane.add(rowOfBytes(500), 0);
-    lane.add(rowOfBytes(40), 0);
-    lane.seal();
+    fill(lane, rowOfBytes(40), 0);
+    fill(lane, rowOfBytes(500), 0);
+    fill(lane, rowOfBytes(40), 0);
+    lane.close();
     assert.deepEqual(lane.waiting.map((b) => [b.rows, b.bytes]), [[1, 40], [1, 500], [1, 40]]);
   });
 });
@@ -93,10 +93,10 @@ test("whatever comes, no batch is larger than allowed and no byte is lost or mov
           body: new TextEncoder().encode(rows.map(text).join("")),
         };
         sent += text(chunk);
-        const portions = lane.add(chunk, 0);
-        assert.equal(portions.reduce((sum, { from, to }) => sum + to - from, 0), chunk.rows);
+        const places = fill(lane, chunk, 0);
+        assert.equal(places.reduce((sum, { from, to }) => sum + to - from, 0), chunk.rows);
       }
-      lane.seal();
+      lane.close();
       assert.equal(lane.waiting.map(textOf).join(""), sent);
       for (const batch of lane.waiting) {
         assert.ok(batch.rows >= 1 && batch.rows <= maxRows);
@@ -117,8 +117,8 @@ test("small and large chunks keep their order and every byte", () => {
     fc.property(chunks, (sizesOfRows) => {
       const lane = laneOf({ maxRows: 1000, maxBytes: 100_000_000 });
       const rows = sizesOfRows.map((bytes) => rowOfBytes(bytes));
-      for (const row of rows) lane.add(row, 0);
-      lane.seal();
+      for (const row of rows) fill(lane, row, 0);
+      lane.close();
       assert.equal(lane.waiting.map(textOf).join(""), rows.map(text).join(""));
     }),
     { numRuns: 40 },
@@ -129,9 +129,9 @@ describe("what may not share a batch", () => {
   test("rows that were checked against other columns", () => {
     const lane = laneOf();
     for (const fingerprint of [null, null, "a", "a", "b", null]) {
-      lane.add(events(1, { fingerprint }), 0);
+      fill(lane, events(1, { fingerprint }), 0);
     }
-    lane.seal();
+    lane.close();
     assert.deepEqual(lane.waiting.map((b) => [b.fingerprint, b.rows]), [
       [null, 2],
       ["a", 2],
@@ -142,10 +142,10 @@ describe("what may not share a batch", () => {
 
   test("rows of another shape: their INSERT is another one", () => {
     const lane = laneOf();
-    lane.add(events(2), 0);
-    lane.add(events(3, { shape: "row" }), 0);
-    lane.add(events(1), 0);
-    lane.seal();
+    fill(lane, events(2), 0);
+    fill(lane, events(3, { shape: "row" }), 0);
+    fill(lane, events(1), 0);
+    lane.close();
     assert.deepEqual(lane.waiting.map((b) => [b.shape, b.rows]), [
       ["event", 2],
       ["row", 3],
@@ -157,42 +157,42 @@ describe("what may not share a batch", () => {
 describe("age and idleness", () => {
   test("a batch is due at its oldest row's age, however many follow", () => {
     const lane = laneOf();
-    lane.add(events(1), 100);
-    lane.add(events(1), 1050);
+    fill(lane, events(1), 100);
+    fill(lane, events(1), 1050);
     assert.equal(lane.next(1099), null);
     assert.equal(lane.next(1100)?.rows, 2);
   });
 
   test("idle: due as soon as nothing has come for so long, age still counts", () => {
     const lane = laneOf({ maxRows: 100, idleIntervalMs: 50 });
-    lane.add(events(1), 0);
-    lane.add(events(1), 40);
+    fill(lane, events(1), 0);
+    fill(lane, events(1), 40);
     assert.equal(lane.next(89), null);
     assert.equal(lane.next(90)?.rows, 2);
-    for (let at = 1000; at < 2000; at += 40) lane.add(events(1), at);
+    for (let at = 1000; at < 2000; at += 40) fill(lane, events(1), at);
     assert.equal(lane.next(1999), null);
     assert.equal(lane.next(2000)?.rows, 25);
   });
 
   test("idle is off unless asked for", () => {
     const lane = laneOf();
-    lane.add(events(1), 0);
+    fill(lane, events(1), 0);
     assert.equal(lane.next(999), null);
   });
 
   test("a due batch that cannot be sent goes on gathering", () => {
     const lane = laneOf();
-    lane.add(events(1), 0);
-    lane.add(events(1), 5000);
+    fill(lane, events(1), 0);
+    fill(lane, events(1), 5000);
     assert.equal(lane.waiting.length, 0);
     assert.equal(lane.next(9000)?.rows, 2);
   });
 
   test("a due batch is not sealed for the sake of another one that is sent", () => {
     const lane = laneOf();
-    lane.add(events(30), 0);
+    fill(lane, events(30), 0);
     for (let now = 2000; lane.waiting.length > 0; now += 2000) {
-      lane.add(events(1), now - 1500);
+      fill(lane, events(1), now - 1500);
       lane.next(now);
       assert.ok(now < 20_000, "the queue never gets shorter: each dispatch adds a batch");
     }
@@ -202,31 +202,31 @@ describe("age and idleness", () => {
 describe("the queue", () => {
   test("newest and oldest take turns", () => {
     const lane = laneOf({ maxRows: 1 });
-    for (let i = 0; i < 6; i++) lane.add(events(1), i);
+    for (let i = 0; i < 6; i++) fill(lane, events(1), i);
     const order = Array.from({ length: 6 }, () => lane.next(10)!.oldestMs);
     assert.deepEqual(order, [0, 5, 1, 4, 2, 3]);
   });
 
   test("a batch that comes back stands where its age belongs", () => {
     const lane = laneOf({ maxRows: 1 });
-    for (let i = 0; i < 4; i++) lane.add(events(1), i);
+    for (let i = 0; i < 4; i++) fill(lane, events(1), i);
     const batch = lane.next(10)!;
-    lane.add(events(1), 4);
+    fill(lane, events(1), 4);
     lane.putBack(batch);
     assert.deepEqual(lane.waiting.map((b) => b.oldestMs), [0, 1, 2, 3, 4]);
   });
 
   test("sealed means never changed", () => {
     const lane = laneOf();
-    lane.add(events(2), 0);
-    lane.seal();
-    assert.throws(() => lane.waiting[0]!.append(events(1), 0), /never changes/);
+    fill(lane, events(2), 0);
+    lane.close();
+    assert.throws(() => lane.waiting[0]!.place(events(1), 0), /takes no further rows/);
   });
 
   test("a chunk without rows holds up nothing and makes no batch", () => {
     const lane = laneOf();
     const none = { ...events(1), rows: 0, body: new Uint8Array(), types: new Map() };
-    assert.deepEqual(lane.add(none, 0), []);
+    assert.deepEqual(fill(lane, none, 0), []);
     assert.deepEqual([lane.waiting.length, lane.open], [0, null]);
   });
 });

@@ -1,7 +1,7 @@
 /** A schedule whose times are exact, and ways to fill and empty it. */
 
 import { type Dispatch, Schedule, type ScheduleOptions } from "../../src/batch/schedule.ts";
-import { events } from "../kit/chunks.ts";
+import { events, fill as fillLane } from "../kit/chunks.ts";
 
 const ALMOST_1 = 1 - 2 ** -53;
 
@@ -22,7 +22,9 @@ export function scheduleOf(options: Partial<ScheduleOptions> = {}): Schedule {
 
 /** `batches` sealed batches of a table, a millisecond apart. */
 export function fill(schedule: Schedule, table: string, batches: number, fromMs = 0): void {
-  for (let i = 0; i < batches; i++) schedule.lane(table).add(events(1, { table }), fromMs + i);
+  for (let i = 0; i < batches; i++) {
+    fillLane(schedule.lane(table), events(1, { table }), fromMs + i);
+  }
 }
 
 /** Everything that may go now. */

@@ -45,6 +45,8 @@ test("every metric is named, and no other", async () => {
     process: { rssBytes: () => 1 },
   }).text();
   const exported = [...scrape.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name!).sort();
-  const named = [...text.matchAll(/`((?:analytics|shishi|process)_\w+)`/g)].map(([, name]) => name!);
+  const named = [...text.matchAll(/`((?:analytics|shishi|process)_\w+)`/g)].map(([, name]) =>
+    name!
+  );
   assert.deepEqual([...new Set(named)].sort(), exported);
 });

@@ -17,6 +17,8 @@ export interface Start {
   readonly env?: Readonly<Record<string, string>>;
   /** `dist/shishi` instead of the source. */
   readonly binary?: boolean;
+  /** Another entry of the source than `src/main.ts`, e.g. `test/crash/main.ts`. */
+  readonly entry?: string;
 }
 
 /** An answer whose body has been read. */
@@ -148,8 +150,9 @@ export async function runShishi(
   return { ...exit, stdout: child.stdout(), stderr: child.stderr() };
 }
 
-function launch(args: readonly string[], { env = {}, binary = false }: Start, dir: string) {
-  const [command, ...before] = binary ? [join(ROOT, "dist/shishi")] : fromSource();
+function launch(args: readonly string[], start: Start, dir: string) {
+  const { env = {}, binary = false, entry = "src/main.ts" } = start;
+  const [command, ...before] = binary ? [join(ROOT, "dist/shishi")] : fromSource(entry);
   const clean = Object.entries(process.env).filter(([name]) => !name.startsWith("SHISHI_"));
   const child = spawn(command!, [...before, ...args], {
     cwd: dir,
@@ -169,8 +172,8 @@ function launch(args: readonly string[], { env = {}, binary = false }: Start, di
   return { process: child, pid: child.pid, exited, stdout: () => stdout, stderr: () => stderr };
 }
 
-function fromSource(): string[] {
-  const main = join(ROOT, "src/main.ts");
+function fromSource(entry: string): string[] {
+  const main = join(ROOT, entry);
   return process.versions.deno === undefined
     ? [process.execPath, main]
     : [process.execPath, "run", "-A", "-q", "--config", join(ROOT, "deno.json"), main];

@@ -79,6 +79,7 @@ export class Run {
       budget: { maxRows: config.backlog, maxBytes: config.backlogBytes },
       concurrency: config.concurrency,
       reached: "memory",
+      maxSpoolBytes: Infinity,
     }, {
       sink: this.sink,
       ledger: this.ledger,
@@ -87,7 +88,9 @@ export class Run {
       bury: (_batch, dead, rows) => {
         assert.equal(dead.length, rows.length);
         this.buried.push(...rows);
+        return Promise.resolve(null);
       },
+      spool: null,
     });
   }
 

@@ -83,6 +83,7 @@ export function fakeControl(group: string, id: string): FakeControl {
       oldest_s: 3,
       memory_bytes: 10,
       spool_bytes: 0,
+      recovering: false,
       tables: { analytics_events: { ...TOTALS, state: "ok" } },
     }),
     unready: () => [],

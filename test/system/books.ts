@@ -116,7 +116,12 @@ export function watch(shishi: Shishi): { end(): Promise<Watched> } {
     end: async () => {
       running = false;
       await looking;
-      return { scrapes, rssMiB: { first: Math.round(first), most: Math.round(most) }, mostHeld, states };
+      return {
+        scrapes,
+        rssMiB: { first: Math.round(first), most: Math.round(most) },
+        mostHeld,
+        states,
+      };
     },
   };
 }

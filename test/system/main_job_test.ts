@@ -62,7 +62,10 @@ for (const binary of [true, false]) {
       const [click, buy] = rows;
       assert.equal(click.event_type, "click");
       assert.equal(click.user_id, "u1");
-      assert.match(click.id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+      assert.match(
+        click.id,
+        /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
+      );
       assert.ok(Number(click.ms) >= before && Number(click.ms) <= Date.now(), `${click.ms}`);
       assert.deepEqual(buy.properties, { price: "9.90", items: '["a","b"]' });
       await clickhouse.query("TRUNCATE TABLE analytics_events");
@@ -110,7 +113,9 @@ describe("what is posted is what is stored", () => {
         assert.equal(answer.status, 200, answer.text);
         assert.equal(answer.json.accepted, rows);
         const users = (await stored(type)).map((row) => row.user_id);
-        const wanted = name === "unicode" ? ["a→ääé😀".replace("ää", "ä")] : ["a", "b", "c"].slice(0, rows);
+        const wanted = name === "unicode"
+          ? ["a→ääé😀".replace("ää", "ä")]
+          : ["a", "b", "c"].slice(0, rows);
         assert.deepEqual(users, wanted);
       });
     }
@@ -201,7 +206,10 @@ test("create-table=false: the rows wait until somebody creates the table", async
     assert.equal(await clickhouse.query("EXISTS TABLE by_hand.analytics_events"), "0");
     await clickhouse.query("CREATE TABLE by_hand.analytics_events AS forms.analytics_events");
     await eventually(() => assertDelivered(shishi), { withinMs: 10_000 });
-    assert.equal(await clickhouse.query("SELECT event_type FROM by_hand.analytics_events"), "early");
+    assert.equal(
+      await clickhouse.query("SELECT event_type FROM by_hand.analytics_events"),
+      "early",
+    );
     assert.equal((await shishi.get("/readyz")).status, 200);
   } finally {
     await shishi.close();
@@ -215,7 +223,10 @@ test("the table of events is created again when it is dropped", async () => {
     await clickhouse.query("DROP TABLE dropped.analytics_events SYNC");
     const answer = await shishi.post({ eventType: "after" }, WAIT);
     assert.equal(answer.status, 200, answer.text);
-    assert.equal(await clickhouse.query("SELECT event_type FROM dropped.analytics_events"), "after");
+    assert.equal(
+      await clickhouse.query("SELECT event_type FROM dropped.analytics_events"),
+      "after",
+    );
     assert.equal((await shishi.status()).state, "running");
   } finally {
     await shishi.close();

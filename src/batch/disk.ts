@@ -1,0 +1,66 @@
+/**
+ * The data folder, opened: locked against a second collector, its version judged, what an earlier
+ * process left listed. What is made here is all that the collector knows of the disk.
+ */
+
+import type { Clock } from "../contracts.ts";
+import type { Place } from "./layout.ts";
+import { openSpool } from "./layout.ts";
+import { createLetters, type Letters } from "./letters.ts";
+import { takeLock } from "./lock.ts";
+import type { Pump, PumpDeps } from "./pump.ts";
+import { listSegments, recover } from "./recovery.ts";
+import { restoreAll } from "./restore.ts";
+import { Spool } from "./spool.ts";
+
+export interface DiskOptions {
+  readonly place: Place;
+  readonly clock: Clock;
+  /** Of dead letters, all tables together. */
+  readonly maxDeadBytes: number;
+  /** Somebody else has taken the folder: it must not be touched any more. */
+  readonly onLost: () => void;
+}
+
+export interface Disk {
+  readonly spool: NonNullable<PumpDeps["spool"]>;
+  readonly letters: Letters;
+  /** Gives the pump what an earlier process left. Never rejects. */
+  recoverInto(pump: Pump): Promise<void>;
+  /** Lets another collector have the folder. */
+  close(): Promise<void>;
+}
+
+/** @returns the disk, or a sentence that says why it cannot be used. */
+export async function openDisk(options: DiskOptions): Promise<Disk | { readonly problem: string }> {
+  const { place } = options;
+  try {
+    await place.files.makeFolder(place.dataDir);
+  } catch (error) {
+    return { problem: `cannot use the data folder ${place.dataDir}: ${String(error)}` };
+  }
+  const { clock, onLost } = options;
+  const lock = await takeLock(place.dataDir, { clock, onLost });
+  if ("problem" in lock) return lock;
+  const opened = await openSpool(place);
+  if (opened.problem !== null) {
+    await lock.release();
+    return { problem: opened.problem };
+  }
+  // Before the first new segment: what is written from now on is not recovered.
+  const found = await listSegments(place);
+  const letters = createLetters({
+    files: place.files,
+    dataDir: place.dataDir,
+    maxBytes: options.maxDeadBytes,
+    log: place.log,
+    clock,
+  });
+  await letters.open();
+  return {
+    spool: (onSynced) => new Spool({ place, onSynced }),
+    letters,
+    recoverInto: (pump) => restoreAll(recover(place, found), pump, place.log),
+    close: () => lock.release(),
+  };
+}

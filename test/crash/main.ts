@@ -1,0 +1,57 @@
+/**
+ * The collector with a disk that kills the process: before, or right after, the n-th operation of a
+ * kind. `KILL_AT=sync:3:after` in the environment; everything else as in `shishi serve`.
+ */
+import process from "node:process";
+import type { Files, OpenFile } from "../../src/batch/files.ts";
+import { startCollector } from "../../src/collector.ts";
+import { settingsOrExitCode } from "../../src/commands/load.ts";
+import { nodeFiles } from "../../src/runtime/files.ts";
+import { createLog } from "../../src/runtime/log.ts";
+
+const [operation = "", times = "1", when = "before"] = (process.env.KILL_AT ?? "").split(":");
+let left = Number(times);
+
+/** Runs `work`; the process may not see its end. */
+async function killing<T>(name: string, work: () => Promise<T>): Promise<T> {
+  const due = name === operation && --left === 0;
+  if (due && when === "before") process.kill(process.pid, "SIGKILL");
+  const result = await work();
+  if (due) process.kill(process.pid, "SIGKILL");
+  return result;
+}
+
+function deadly(file: OpenFile): OpenFile {
+  return {
+    get bytes() {
+      return file.bytes;
+    },
+    write: (data) => {
+      if (operation === "write" && when === "half" && --left === 0) {
+        return file.write(data.subarray(0, data.length >> 1))
+          .then(() => void process.kill(process.pid, "SIGKILL"));
+      }
+      return killing("write", () => file.write(data));
+    },
+    sync: () => killing("sync", () => file.sync()),
+    truncate: (bytes) => killing("truncate", () => file.truncate(bytes)),
+    close: () => killing("close", () => file.close()),
+  };
+}
+
+const files: Files = {
+  ...nodeFiles,
+  create: (path) => killing("create", async () => deadly(await nodeFiles.create(path))),
+  append: (path) => killing("append", async () => deadly(await nodeFiles.append(path))),
+  read: (path) => killing("read", () => nodeFiles.read(path)),
+  rename: (from, to) => killing("rename", () => nodeFiles.rename(from, to)),
+  remove: (path) => killing("remove", () => nodeFiles.remove(path)),
+  syncFolder: (path) => killing("syncFolder", () => nodeFiles.syncFolder(path)),
+};
+
+const loaded = settingsOrExitCode(process.argv.slice(2));
+if (typeof loaded === "number") process.exit(loaded);
+const collector = await startCollector(loaded.settings, createLog("info", "json"), files);
+process.once("SIGTERM", () => void collector.control.stop("SIGTERM"));
+await collector.finished;
+process.exit(0);
