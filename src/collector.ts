@@ -87,6 +87,7 @@ export async function startCollector(settings: Settings, log: Log): Promise<Coll
     clock,
     log,
     rssBytes,
+    fetch: createFetch({ pooled: true }),
   });
   const control = createControl({
     ...settings,

@@ -1,5 +1,6 @@
 /**
  * What is known of the tables' columns: asked rarely, remembered shortly, and answered from memory.
+ * So long may a row be refused for a column that was added a moment ago, hence the short times.
  * A table that is missing is remembered more shortly than one that is there, so that a table created
  * a moment ago is found; a server that cannot be asked is left alone for a second.
  */
@@ -29,7 +30,7 @@ export interface TableTools {
   readonly ttlMs?: number;
 }
 
-export const TTL_MS = 30_000;
+export const TTL_MS = 5_000;
 const MISSING_TTL_MS = 2_000;
 const UNKNOWN_TTL_MS = 1_000;
 const MAX_TABLES = 1000;

@@ -30,7 +30,8 @@ export function readEnvironment(
       const label = `${found.name} (environment ${variable})`;
       givens.push({ spec, source: "environment", label, text, file });
     } else if (!known.has(variable) && !isFromKubernetes(variable, text)) {
-      const suggestion = hint(variable, known, (name) => name);
+      const bare = (name: string) => name.slice(ENV_PREFIX.length);
+      const suggestion = hint(bare(variable), [...known].map(bare), (name) => ENV_PREFIX + name);
       problems.push(`${printable(variable)}: unknown environment variable${suggestion}`);
     }
   }

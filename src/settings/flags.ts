@@ -23,7 +23,8 @@ export function readFlags(argv: readonly string[], names: Names, others: Names):
     const word = argv[i] ?? "";
     if (!/^-./.test(word) || word === "--") {
       const found = hush ? "***" : quote(word);
-      problems.push(`argument ${i + 1}: expected a flag such as --listen, got ${found}`);
+      const [example = ""] = names.keys();
+      problems.push(`argument ${i + 1}: expected a flag such as --${example}, got ${found}`);
       continue;
     }
     const { name, inline } = split(word);

@@ -45,7 +45,7 @@ export function readSettings(
 ): Read {
   const names = namesOf(used);
   const known = namesOf([...all, ...used]);
-  const flags = readFlags(outside.argv, namesOf([...used, ...extra]), known);
+  const flags = readFlags(outside.argv, namesOf([...extra, ...used]), known);
   const environment = readEnvironment(outside.env, names, known);
   const givens = [...flags.givens, ...environment.givens];
   const problems = [...flags.problems, ...environment.problems];

@@ -58,6 +58,11 @@ export interface Settings {
   readonly backlog: number;
   readonly backlogBytes: number;
   readonly shutdownTimeoutMs: number;
+  /** As given: may be relative to the current folder. */
+  readonly dataDir: string;
+  readonly spoolMaxBytes: number;
+  /** Of all tables together. */
+  readonly deadMaxBytes: number;
   /** `null` = no mirror. An empty user = no authentication. */
   readonly influx: Endpoint | null;
   readonly influxIntervalMs: number;
@@ -182,6 +187,9 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     backlog: values.backlog,
     backlogBytes: values["backlog-bytes"],
     shutdownTimeoutMs: values["shutdown-timeout"],
+    dataDir: values["data-dir"],
+    spoolMaxBytes: values["spool-max-bytes"],
+    deadMaxBytes: values["dead-max-bytes"],
     influx: values["influx-url"],
     influxIntervalMs: values["influx-interval"],
     nats: servers && {

@@ -32,7 +32,7 @@ const SECOND_MS = 1000;
 const HOUR_MS = 3600 * SECOND_MS;
 
 /** What `ack` may be, weakest first. */
-const ACKS = ["memory", "clickhouse"] as const;
+const ACKS = ["memory", "disk", "clickhouse"] as const;
 
 const file = text("FILE", "the path of a file");
 
@@ -150,7 +150,8 @@ export const TABLE = [
       name: "ack",
       kind: oneOf(ACKS),
       default: "memory",
-      meaning: "when a write is answered: memory = buffered, clickhouse = inserted",
+      meaning: "when a write is answered: memory = buffered, disk = synced to the spool, " +
+        "clickhouse = inserted",
     }),
     setting({
       name: "backlog",
@@ -169,6 +170,30 @@ export const TABLE = [
       kind: duration({ min: 0, max: HOUR_MS }),
       default: "10s",
       meaning: "how long a stopping collector tries to deliver what it holds",
+    }),
+  ]),
+  ...section("Disk", [
+    setting({
+      name: "data-dir",
+      kind: text("FOLDER", "the path of a folder"),
+      default: {
+        shown: "$STATE_DIRECTORY, else ./shishi-data",
+        // systemd names several folders with colons between them.
+        from: ({ env }) => env["STATE_DIRECTORY"]?.split(":")[0] || "./shishi-data",
+      },
+      meaning: "spool, dead letters and lock; of one collector alone",
+    }),
+    setting({
+      name: "spool-max-bytes",
+      kind: size({ min: 64 * KIB, max: 1024 * GIB }),
+      default: "1GiB",
+      meaning: "bytes of the spool on disk before writes are refused with 429",
+    }),
+    setting({
+      name: "dead-max-bytes",
+      kind: size({ min: 64 * KIB, max: 1024 * GIB }),
+      default: "256MiB",
+      meaning: "bytes of dead letters on disk before batches with bad rows wait in the spool",
     }),
   ]),
   ...section("InfluxDB", [

@@ -64,7 +64,7 @@ describe("a command with flags of its own", () => {
       "--table: not a flag of this command",
       "--no-create-table: not a flag of this command",
       "--timeot: unknown flag; did you mean --timeout?",
-      "SHISHI_TARGET: unknown environment variable; did you mean SHISHI_TABLE?",
+      "SHISHI_TARGET: unknown environment variable",
       '--target: expected all, GROUP or GROUP.ID, got "a.b.c"',
     ]);
   });

@@ -25,8 +25,8 @@ const LINES: [string, Around, string[]][] = [
     '--insert-timeout: expected a duration such as 500ms, 1s or 5m, got "off"',
     '--idle-interval: expected a duration such as 500ms, 1s or 5m, or off, got "no"',
   ]],
-  ["words", { argv: ["--ack=disk", "--log-level=loud"] }, [
-    '--ack: expected memory or clickhouse, got "disk"',
+  ["words", { argv: ["--ack=tape", "--log-level=loud"] }, [
+    '--ack: expected memory, disk or clickhouse, got "tape"',
     '--log-level: expected debug, info, warn or error, got "loud"',
   ]],
   ["listen", { argv: ["--listen=8080"] }, [
@@ -79,7 +79,7 @@ const LINES: [string, Around, string[]][] = [
     "table (file c): expected a table name: letters, digits and _, not beginning with a digit, " +
     "127 at most, got 5",
     "listen (file c): expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got an array",
-    "ack (file c): expected memory or clickhouse, got a date or time",
+    "ack (file c): expected memory, disk or clickhouse, got a date or time",
     "log-level (file c): expected debug, info, warn or error, got true",
   ]],
   ["TOML fraction", { argv: ["--config=c"], files: { c: "concurrency = 1.5" } }, [
@@ -111,7 +111,7 @@ const LINES: [string, Around, string[]][] = [
   ["no value", { argv: ["--table", "--ack"] }, [
     "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
     "127 at most, got nothing",
-    "--ack: expected memory or clickhouse, got nothing",
+    "--ack: expected memory, disk or clickhouse, got nothing",
   ]],
   ["twice", { argv: ["--table=a", "--table=b"] }, ["--table: expected once, got it 2 times"]],
   ["under both names", { argv: ["--clickhouse-dsn=http://a", "--clickhouse-url=http://b"] }, [

@@ -70,6 +70,14 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "backlog": { text: "20000", other: "30000", read: (s) => s.backlog, want: 20000 },
   "backlog-bytes": { text: "16MiB", other: "1GiB", read: (s) => s.backlogBytes, want: 2 ** 24 },
   "shutdown-timeout": { text: "1m", other: "2m", read: (s) => s.shutdownTimeoutMs, want: 60_000 },
+  "data-dir": { text: "/a b/c", other: "/x", read: (s) => s.dataDir, want: "/a b/c" },
+  "spool-max-bytes": {
+    text: "2GiB",
+    other: "3GiB",
+    read: (s) => s.spoolMaxBytes,
+    want: 2 ** 31,
+  },
+  "dead-max-bytes": { text: "1MiB", other: "3GiB", read: (s) => s.deadMaxBytes, want: 2 ** 20 },
   "influx-url": {
     text: "http://i:8086",
     other: "http://other",

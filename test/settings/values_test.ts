@@ -28,6 +28,9 @@ describe("defaults", () => {
       backlog: 1_000_000,
       backlogBytes: 64 * 2 ** 20,
       shutdownTimeoutMs: 10_000,
+      dataDir: "./shishi-data",
+      spoolMaxBytes: 2 ** 30,
+      deadMaxBytes: 256 * 2 ** 20,
       influx: null,
       influxIntervalMs: 10_000,
       nats: null,
@@ -109,6 +112,16 @@ describe("ways to write", () => {
         files: {
           c: 'concurrency = 7\nmax-body-bytes = 4_096\ncreate-table = false\ntables = ["a", "b_*"]',
         },
+      }],
+      ["ack=disk", { ack: "disk" }, { argv: ["--ack=disk"] }],
+      ["systemd's folder for state", { dataDir: "/var/lib/shishi" }, {
+        env: { STATE_DIRECTORY: "/var/lib/shishi" },
+      }],
+      ["the first of several", { dataDir: "/var/lib/a" }, {
+        env: { STATE_DIRECTORY: "/var/lib/a:/var/lib/b" },
+      }],
+      ["a folder that is named beats systemd's", { dataDir: "/data" }, {
+        env: { STATE_DIRECTORY: "/var/lib/shishi", SHISHI_DATA_DIR: "/data" },
       }],
       ["a secret that begins with dashes", { authTokens: ["--0123456789abcdef"] }, {
         argv: ["--auth-tokens", "--0123456789abcdef"],

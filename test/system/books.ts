@@ -116,12 +116,17 @@ export function watch(shishi: Shishi): { end(): Promise<Watched> } {
     end: async () => {
       running = false;
       await looking;
-      return { scrapes, rssMiB: { first: Math.round(first), most: Math.round(most) }, mostHeld, states };
+      return {
+        scrapes,
+        rssMiB: { first: Math.round(first), most: Math.round(most) },
+        mostHeld,
+        states,
+      };
     },
   };
 }
 
-/** Waits-for-free: throws unless nothing is held and the books balance, for `eventually`. */
+/** For `eventually`: throws unless nothing is held or lost, and the books balance. */
 export async function assertDelivered(shishi: Shishi): Promise<Totals> {
   const { ledger } = await shishi.status();
   assertBalance(ledger, "/api/status");

@@ -1,0 +1,122 @@
+/**
+ * Where things lie in the data folder, and of which version they are.
+ *
+ * `lock` · `version` · `spool/TABLE/SEGMENT` · `quarantine/` · `dead/`. The version is written before the
+ * spool is begun, so rows never lie there without it. A spool of another version is set aside whole,
+ * untouched, and a fresh one begun: rows that cannot be read for certain must not be guessed at.
+ */
+
+import { dirname, join } from "node:path";
+import type { Log } from "../contracts.ts";
+import type { Files } from "./files.ts";
+
+/** A data folder and the means to work in it. */
+export interface Place {
+  readonly files: Files;
+  readonly dataDir: string;
+  readonly log: Log;
+}
+
+/** What `version` says. */
+export const VERSION_TEXT = "shishi spool 1\n";
+
+export const spoolFolder = (dataDir: string): string => join(dataDir, "spool");
+export const tableFolder = (dataDir: string, table: string): string =>
+  join(dataDir, "spool", table);
+export const quarantineFolder = (dataDir: string): string => join(dataDir, "quarantine");
+export const deadFolder = (dataDir: string): string => join(dataDir, "dead");
+
+/** Whether a folder of this name can be a table's. */
+export function isTableName(name: string): boolean {
+  return /^[A-Za-z_][A-Za-z0-9_]{0,126}$/.test(name);
+}
+
+/**
+ * Makes the folders, judges the version. To be called before anything is listed or written, and again
+ * when the folder was gone. Never rejects; `problem` is a sentence, null when the spool can be used.
+ */
+export async function openSpool(place: Place): Promise<{ readonly problem: string | null }> {
+  const { files, dataDir } = place;
+  try {
+    await files.makeFolder(dataDir);
+    await settleVersion(place);
+    for (const folder of [spoolFolder, quarantineFolder, deadFolder]) {
+      await files.makeFolder(folder(dataDir));
+    }
+    await files.syncFolder(dataDir);
+    // The folder above may be closed to us; then it was there before us, and it is not ours to sync.
+    await files.syncFolder(dirname(dataDir)).catch(() => {});
+    return { problem: null };
+  } catch (error) {
+    return { problem: `cannot use the data folder ${dataDir}: ${reasonOf(error)}` };
+  }
+}
+
+async function settleVersion(place: Place): Promise<void> {
+  const { files, dataDir, log } = place;
+  const path = join(dataDir, "version");
+  const found = await readText(files, path);
+  if (found === VERSION_TEXT) return;
+  if (found !== null && isDamaged(found)) {
+    log.warn("the spool's version file is damaged; it is written anew", { file: path });
+  } else if (found !== null) await setAside(place, found);
+  const fresh = await files.append(`${path}.new`);
+  try {
+    await fresh.truncate(0);
+    await fresh.write(new TextEncoder().encode(VERSION_TEXT));
+    await fresh.sync();
+  } finally {
+    await fresh.close();
+  }
+  await files.rename(`${path}.new`, path);
+  await files.syncFolder(dataDir);
+}
+
+/**
+ * Cut short, or one byte wrong: what a disk does to our text, not what another version would say. The
+ * segments carry checksums of their own. Another number in good order counts as another version.
+ */
+function isDamaged(text: string): boolean {
+  if (VERSION_TEXT.startsWith(text)) return true;
+  if (text.length !== VERSION_TEXT.length || /^shishi spool \d\n$/.test(text)) return false;
+  return [...VERSION_TEXT].filter((char, at) => char !== text[at]).length === 1;
+}
+
+async function setAside({ files, dataDir, log }: Place, version: string): Promise<void> {
+  const names = new Set((await files.list(dataDir)).map((name) => name.replace(/\/$/, "")));
+  if (!names.has("spool")) return;
+  const label = version.replace(/^shishi spool /, "").trim().replace(/[^A-Za-z0-9.-]+/g, "-");
+  const base = `spool.${label.slice(0, 40) || "unknown"}.kept`;
+  let name = base;
+  for (let number = 2; names.has(name); number++) name = `${base}.${number}`;
+  await files.rename(spoolFolder(dataDir), join(dataDir, name));
+  await files.syncFolder(dataDir);
+  log.error("the spool is of another version; it is kept as it is and a fresh one begun", {
+    found: version.trim().slice(0, 80),
+    wanted: VERSION_TEXT.trim(),
+    kept: join(dataDir, name),
+  });
+}
+
+/** Null when it is not there. */
+async function readText(files: Files, path: string): Promise<string | null> {
+  try {
+    return new TextDecoder().decode(await files.read(path));
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return null;
+    throw error;
+  }
+}
+
+/** The system's code (`ENOSPC`, …), `""` where there is none. */
+export function codeOf(error: unknown): string {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === "string" ? code : "";
+}
+
+/** One line for people. */
+export function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const code = codeOf(error);
+  return (code === "" || text.includes(code) ? text : `${code}: ${text}`).replace(/\s+/g, " ");
+}

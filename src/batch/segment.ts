@@ -1,0 +1,188 @@
+/**
+ * What a spool file looks like inside, and how a damaged one is read. Pure.
+ *
+ * A segment holds one batch: NDJSON, the very rows of the INSERT, written in groups that were synced
+ * together. Behind the rows of each group stands its seal: a line of 32 blanks (0) and tabs (1) that
+ * spell the CRC-32 of the group's row bytes, highest bit first. JSON allows blanks between values, so
+ * `cat` shows rows, ClickHouse takes the file as it is and counts rows and not lines in `at row N`,
+ * and rows and checksum are safe with one sync; a file beside it would need two.
+ *
+ * A bit that is flipped, wherever it is, costs the group that it is in and no other: a blank and a tab
+ * differ in three bits, so a damaged seal is no other seal, and the group behind the damage is found
+ * by its own seal, wherever it begins.
+ *
+ * A file's name says what its batch is: `<id>.<shape>.<columns fingerprint or ->.ndjson`.
+ */
+
+import { crc32 } from "node:zlib";
+import type { Shape } from "../contracts.ts";
+
+const NEWLINE = 0x0a;
+const BLANK = 0x20;
+const TAB = 0x09;
+const SEAL_CHARS = 32;
+/** A seal with its newline. */
+export const SEAL_BYTES = SEAL_CHARS + 1;
+/** A line of a seal's length with this many blanks and tabs was one. */
+const DAMAGED_SEAL_BLANKS = 24;
+/** Every row is a JSON object, so every group begins with it. */
+const BRACE = 0x7b;
+/** Of CRC-32, lowest power first. */
+const POLYNOMIAL = 0xedb88320 | 0;
+
+/** Bytes `start` (included) to `end` (excluded). */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface SegmentContent {
+  /** The rows of each group whose seal agrees with them, without the seal; in order. */
+  readonly good: readonly Range[];
+  /** Everything else but the seals of good groups; in order. */
+  readonly bad: readonly Range[];
+  /** Rows in `good`. */
+  readonly rows: number;
+}
+
+export interface SegmentName {
+  /** The batch's id, a UUIDv7 in small letters. */
+  readonly id: string;
+  readonly shape: Shape;
+  /** `Columns.fingerprint`: letters and digits. */
+  readonly fingerprint: string | null;
+}
+
+const NAME =
+  /^([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\.(event|row)\.(-|[0-9A-Za-z]{1,64})\.ndjson$/;
+
+/** The name of a segment's file within its table's folder. */
+export function segmentName({ id, shape, fingerprint }: SegmentName): string {
+  const name = `${id}.${shape}.${fingerprint ?? "-"}.ndjson`;
+  if (!NAME.test(name)) throw new Error(`not a segment's name: ${JSON.stringify(name)}`);
+  return name;
+}
+
+/** Null for a name that no segment has. */
+export function parseSegmentName(text: string): SegmentName | null {
+  const match = NAME.exec(text);
+  if (match === null) return null;
+  const [, id = "", shape, fingerprint = "-"] = match;
+  return {
+    id,
+    shape: shape === "event" ? "event" : "row",
+    fingerprint: fingerprint === "-" ? null : fingerprint,
+  };
+}
+
+/** When a UUIDv7 was minted, epoch milliseconds. */
+export function mintedMs(id: string): number {
+  return parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
+}
+
+/**
+ * The line that seals a group.
+ * @param rows the group's bytes, or their CRC-32 where it is known already.
+ */
+export function sealLine(rows: Uint8Array | number): Uint8Array {
+  const crc = typeof rows === "number" ? rows : crc32(rows);
+  const line = new Uint8Array(SEAL_BYTES);
+  for (let bit = 0; bit < SEAL_CHARS; bit++) line[bit] = (crc << bit) < 0 ? TAB : BLANK;
+  line[SEAL_CHARS] = NEWLINE;
+  return line;
+}
+
+/** Whatever the bytes are: what of them can be trusted. Takes time linear in their length. */
+export function readSegment(bytes: Uint8Array): SegmentContent {
+  const good: Range[] = [];
+  const bad: Range[] = [];
+  let rows = 0;
+  /** Everything before it is judged. */
+  let judged = 0;
+  /** Behind the last whole seal, its group good or bad: no group begins before it. */
+  let from = 0;
+  for (let at = 0, end; at < bytes.length; at = end) {
+    end = lineEnd(bytes, at);
+    if (!isSeal(bytes, at, end)) continue;
+    const start = groupStart(bytes, from, at, sealed(bytes, at));
+    from = end;
+    if (start === null) continue;
+    if (start > judged) bad.push({ start: judged, end: start });
+    good.push({ start, end: at });
+    rows += countLines(bytes, start, at);
+    judged = end;
+  }
+  if (judged < bytes.length) bad.push({ start: judged, end: bytes.length });
+  return { good, bad, rows };
+}
+
+/** Lines in a range that are no seals, damaged ones included: about so many rows were there. */
+export function roughRows(bytes: Uint8Array, { start, end }: Range): number {
+  let rows = 0;
+  for (let at = start, next; at < end; at = next) {
+    next = Math.min(lineEnd(bytes, at), end);
+    const length = bytes[next - 1] === NEWLINE ? next - 1 - at : next - at;
+    const blanks = countBlanks(bytes, at, at + length);
+    const seal = length === SEAL_CHARS && blanks >= DAMAGED_SEAL_BLANKS;
+    if (blanks < length && !seal) rows++;
+  }
+  return rows;
+}
+
+/**
+ * Where the group begins that ends at `end` and has this CRC, not before `from`; null: nowhere. Most
+ * often it is `from`. If not, every byte that can begin a row is tried: going backwards, the CRC of
+ * what lies between there and `end` grows by a byte at a time, so each byte is looked at once.
+ */
+function groupStart(bytes: Uint8Array, from: number, end: number, crc: number): number | null {
+  if (from < end && crc32(bytes.subarray(from, end)) === crc) return from;
+  // CRC-32 is linear: a set bit adds a term that depends on its distance from the end alone, and so
+  // do the 32 ones that the register begins with. A step away from the end is a division by 2.
+  let sum = 0;
+  let term = POLYNOMIAL;
+  let ones = -1;
+  for (let at = end - 1; at >= from; at--) {
+    const byte = bytes[at]!;
+    for (let bit = 7; bit >= 0; bit--) {
+      if ((byte >> bit & 1) === 1) sum ^= term;
+      term = (term >>> 1) ^ (-(term & 1) & POLYNOMIAL);
+      ones = (ones >>> 1) ^ (-(ones & 1) & POLYNOMIAL);
+    }
+    if (byte === BRACE && ~(sum ^ ones) === (crc | 0)) return at;
+  }
+  return null;
+}
+
+/** Behind the newline of the line that begins at `at`, or the end of the bytes. */
+function lineEnd(bytes: Uint8Array, at: number): number {
+  const newline = bytes.indexOf(NEWLINE, at);
+  return newline < 0 ? bytes.length : newline + 1;
+}
+
+/** Whether the line [at, end) is a whole seal. */
+function isSeal(bytes: Uint8Array, at: number, end: number): boolean {
+  return end - at === SEAL_BYTES && bytes[end - 1] === NEWLINE &&
+    countBlanks(bytes, at, end - 1) === SEAL_CHARS;
+}
+
+function sealed(bytes: Uint8Array, at: number): number {
+  let crc = 0;
+  for (let bit = 0; bit < SEAL_CHARS; bit++) crc = (crc << 1) | (bytes[at + bit] === TAB ? 1 : 0);
+  return crc >>> 0;
+}
+
+function isBlank(byte: number | undefined): boolean {
+  return byte === BLANK || byte === TAB;
+}
+
+function countBlanks(bytes: Uint8Array, from: number, to: number): number {
+  let blanks = 0;
+  for (let at = from; at < to; at++) if (isBlank(bytes[at])) blanks++;
+  return blanks;
+}
+
+function countLines(bytes: Uint8Array, start: number, end: number): number {
+  let lines = 0;
+  for (let at = start; at < end; at = lineEnd(bytes, at)) lines++;
+  return lines;
+}
