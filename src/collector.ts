@@ -117,6 +117,7 @@ export async function startCollector(
     clock,
     log,
     rssBytes,
+    fetch: createFetch({ pooled: true }),
   });
   let recovering = true;
   const control = createControl({

@@ -7,13 +7,14 @@
 import process from "node:process";
 import { commands, findCommand } from "./commands/all.ts";
 import { runtimeName } from "./runtime/host.ts";
+import { hint } from "./settings/names.ts";
 import { VERSION } from "./version.ts";
 
 const overview = (): string =>
   [
     "shishi — an edge collector for ClickHouse",
     "",
-    "usage: shishi [COMMAND] [--SETTING VALUE …]",
+    "Usage: shishi [COMMAND] [--SETTING VALUE ...]",
     "",
     ...commands.map((command) => `  ${command.name.padEnd(8)} ${command.summary}`),
     "",
@@ -31,26 +32,32 @@ async function main(argv: readonly string[]): Promise<number> {
     console.log(`shishi ${VERSION} (${runtimeName})`);
     return 0;
   }
-  if (first === "--help" || first === "-h" || first === "help") {
-    const named = first === "help" ? findCommand(rest[0] ?? "") : undefined;
-    console.log(named === undefined ? overview() : named.help());
+  const aboutAll = first === "--help" || first === "-h" || (first === "help" && rest.length === 0);
+  if (aboutAll) {
+    console.log(overview());
     return 0;
   }
   const isFlag = first === "" || first.startsWith("-");
-  const command = findCommand(isFlag ? "serve" : first);
-  if (command === undefined) {
-    console.error(
-      `shishi: unknown command ${JSON.stringify(first)}; one of: ` +
-        `${commands.map(({ name }) => name).join(", ")} (shishi --help tells more)`,
-    );
-    return 2;
-  }
-  const args = isFlag ? argv : rest;
+  const [name = "", ...args] = first === "help"
+    ? [...rest, "--help"]
+    : isFlag
+    ? ["serve", ...argv]
+    : argv;
+  const command = findCommand(name);
+  if (command === undefined) return unknownCommand(name);
   if (args.includes("--help") || args.includes("-h")) {
     console.log(command.help());
     return 0;
   }
   return await command.run(args);
+}
+
+function unknownCommand(name: string): number {
+  const names = commands.map((command) => command.name);
+  const suggestion = hint(name, names, (known) => known) || `; one of: ${names.join(", ")}`;
+  console.error(`shishi: unknown command ${JSON.stringify(name.slice(0, 64))}${suggestion}`);
+  console.error("shishi: see shishi --help");
+  return 2;
 }
 
 // Not awaited at the top level: bytecode, which the binary is compiled to, knows no such thing.

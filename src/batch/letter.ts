@@ -25,18 +25,10 @@ export interface Letter {
   readonly row: string;
 }
 
-/** Below the data-dir. */
-export const LETTERS_FOLDER = "dead";
 /** A file of this prefix stands in the folder while somebody appends letters. */
 export const BURYING = ".burying-";
 
 const LETTERS_FILE = /^([A-Za-z_][A-Za-z0-9_]{0,126})(?:\.[0-9a-f-]{36})?\.ndjson$/;
-const TABLE = /^[A-Za-z_][A-Za-z0-9_]{0,126}$/;
-
-/** Whether letters of a table of this name can be kept: it becomes the name of a file. */
-export function isTable(name: string): boolean {
-  return TABLE.test(name);
-}
 
 /** The file that the collector appends to. */
 export function freshName(table: string): string {

@@ -10,12 +10,12 @@ import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import type { Clock } from "../contracts.ts";
 import type { Files } from "./files.ts";
+import { codeOf, deadFolder } from "./layout.ts";
 import {
   asideName,
   BURYING,
   freshName,
   type Letter,
-  LETTERS_FOLDER,
   LetterSet,
   readLetter,
   tableOfFile,
@@ -56,8 +56,15 @@ export interface Letterbox {
   take(table: string): Promise<readonly string[] | { readonly problem: string }>;
   /** A taken file. */
   read(name: string): Promise<LetterFile>;
-  /** Leaves only the lines for which `keep` says so; without any the file goes. Its journal goes too. */
-  reduce(file: LetterFile, keep: (line: LetterLine) => boolean): Promise<void>;
+  /**
+   * Leaves only the lines for which `keep` says so; without any the file goes.
+   * @param replayed whether its journal stays: needed while it speaks of letters that stay.
+   */
+  reduce(
+    file: LetterFile,
+    keep: (line: LetterLine) => boolean,
+    replayed?: "journal stays",
+  ): Promise<void>;
 }
 
 /** Appending some thousand letters takes a fraction of this. */
@@ -69,7 +76,7 @@ export function createLetterbox(
   tools: { readonly files: Files; readonly dataDir: string; readonly clock: Clock },
 ): Letterbox {
   const { files, clock } = tools;
-  const folder = join(tools.dataDir, LETTERS_FOLDER);
+  const folder = deadFolder(tools.dataDir);
 
   async function names(): Promise<readonly string[]> {
     return await files.list(folder).catch((error) => nothingThere(error, []));
@@ -102,9 +109,11 @@ export function createLetterbox(
       // A file that is gone by now was replayed or purged, or has another name.
       const file = await read(name).catch((error) => nothingThere(error, null));
       bytes += file?.bytes ?? 0;
-      for (const { letter } of file?.lines ?? []) {
-        if (letter === null) damaged++;
-        else if (!file!.replayed.done.has(letter) && seen.add(letter)) each(letter);
+      for (const { letter, bytes } of file?.lines ?? []) {
+        if (letter === null) {
+          // The end of the fresh file may be a letter that is being written.
+          if (name !== freshName(table) || bytes.at(-1) === NEWLINE) damaged++;
+        } else if (!file!.replayed.done.has(letter) && seen.add(letter)) each(letter);
       }
     }
     return { bytes, damaged };
@@ -146,7 +155,11 @@ export function createLetterbox(
     return null;
   }
 
-  async function reduce(file: LetterFile, keep: (line: LetterLine) => boolean): Promise<void> {
+  async function reduce(
+    file: LetterFile,
+    keep: (line: LetterLine) => boolean,
+    replayed?: "journal stays",
+  ): Promise<void> {
     const path = join(folder, file.name);
     const kept = file.lines.filter(keep);
     if (kept.length === 0) {
@@ -155,6 +168,7 @@ export function createLetterbox(
       await replace(path, kept);
     }
     await files.syncFolder(folder);
+    if (replayed === "journal stays" && kept.length > 0) return;
     // Last: without it the letters that it calls done would be back.
     await files.remove(join(folder, journalName(file.name)))
       .catch((error) => nothingThere(error, null));
@@ -219,6 +233,6 @@ function* joined(lines: readonly LetterLine[]): Generator<Uint8Array> {
 
 /** A file or folder that is not there is no error, only nothing. */
 function nothingThere<T>(error: unknown, nothing: T): T {
-  if (error instanceof Error && "code" in error && error.code === "ENOENT") return nothing;
+  if (codeOf(error) === "ENOENT") return nothing;
   throw error;
 }

@@ -10,19 +10,13 @@
  * side waits until every mark that it met after the rename is gone.
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Batch, Clock, DeadRow, Log } from "../contracts.ts";
 import { warnOfDead } from "./dead.ts";
 import type { Files, OpenFile } from "./files.ts";
-import {
-  asideName,
-  BURYING,
-  freshName,
-  isTable,
-  LETTERS_FOLDER,
-  tableOfFile,
-  writeLetter,
-} from "./letter.ts";
+import { codeOf, deadFolder, isTableName, reasonOf } from "./layout.ts";
+import { asideName, BURYING, freshName, tableOfFile, writeLetter } from "./letter.ts";
+import { copyToQuarantine } from "./quarantine.ts";
 import { uuid7 } from "./uuid7.ts";
 
 export interface LettersOptions {
@@ -66,8 +60,7 @@ const NEWLINE = 0x0a;
 
 export function createLetters(options: LettersOptions): Letters {
   const { files, maxBytes, log, clock } = options;
-  const folder = join(options.dataDir, LETTERS_FOLDER);
-  const quarantine = join(options.dataDir, "quarantine");
+  const folder = deadFolder(options.dataDir);
   const encoder = new TextEncoder();
   /** Tables whose file is known to end with a whole line. */
   const whole = new Set<string>();
@@ -87,7 +80,7 @@ export function createLetters(options: LettersOptions): Letters {
   async function makeFolder(): Promise<void> {
     if (folderReady) return;
     await files.makeFolder(folder);
-    await files.syncFolder(options.dataDir);
+    await files.syncFolder(dirname(folder));
     folderReady = true;
   }
 
@@ -115,12 +108,12 @@ export function createLetters(options: LettersOptions): Letters {
       }
       await measure();
     } catch (error) {
-      log.warn("dead letters cannot be looked at", { error: text(error) });
+      log.warn("dead letters cannot be looked at", { error: reasonOf(error) });
     }
   }
 
   async function bury(...[batch, dead, rows]: Parameters<Letters["bury"]>): Promise<Buried> {
-    if (!isTable(batch.table)) {
+    if (!isTableName(batch.table)) {
       return { problem: `no dead letter can be kept for a table named ${batch.table}` };
     }
     try {
@@ -138,7 +131,7 @@ export function createLetters(options: LettersOptions): Letters {
       }
     } catch (error) {
       folderReady = false;
-      return { problem: `dead letters cannot be written: ${text(error)}` };
+      return { problem: `dead letters cannot be written: ${reasonOf(error)}` };
     }
     warnOfDead(log, batch, dead, rows);
     return "kept";
@@ -149,7 +142,7 @@ export function createLetters(options: LettersOptions): Letters {
     try {
       await files.remove(mark);
     } catch (error) {
-      log.warn("a mark beside the dead letters stays", { file: mark, error: text(error) });
+      log.warn("a mark beside the dead letters stays", { file: mark, error: reasonOf(error) });
     }
   }
 
@@ -194,19 +187,12 @@ export function createLetters(options: LettersOptions): Letters {
     });
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     if (end < bytes.length) {
-      await files.makeFolder(quarantine);
-      const torn = join(quarantine, `dead-${asideName(table, uuid7(clock.nowMs()))}`);
-      const copy = await files.create(torn);
-      try {
-        await copy.write(bytes.subarray(end));
-        await copy.sync();
-      } finally {
-        await copy.close();
-      }
-      await files.syncFolder(quarantine);
+      const name = `dead-${asideName(table, uuid7(clock.nowMs()))}`;
+      const torn = await copyToQuarantine(options, name, bytes.subarray(end));
       const file = await files.append(path);
       try {
-        await file.truncate(end);
+        // Otherwise it was taken away meanwhile, and this is another file.
+        if (file.bytes === bytes.length) await file.truncate(end);
         await file.sync();
       } finally {
         await file.close();
@@ -224,7 +210,7 @@ export function createLetters(options: LettersOptions): Letters {
     try {
       await files.rename(path, join(folder, asideName(table, uuid7(clock.nowMs()))));
     } catch (error) {
-      log.warn("a full file of dead letters stays in use", { table, error: text(error) });
+      log.warn("a full file of dead letters stays in use", { table, error: reasonOf(error) });
     }
   }
 
@@ -256,12 +242,4 @@ export function createLetters(options: LettersOptions): Letters {
 function full(usedBytes: number, maxBytes: number): string {
   return `dead letters are full: ${usedBytes} bytes, dead-max-bytes is ${maxBytes}; ` +
     "shishi dead replay, or shishi dead purge, makes room";
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && "code" in error ? error.code : undefined;
-}
-
-function text(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -7,7 +7,8 @@
 
 import { join } from "node:path";
 import type { Files } from "./files.ts";
-import { type Letter, LETTERS_FOLDER, LetterSet } from "./letter.ts";
+import { deadFolder } from "./layout.ts";
+import { type Letter, LetterSet } from "./letter.ts";
 
 type Place = readonly [batch: string, index: number];
 
@@ -38,7 +39,7 @@ export function journalName(file: string): string {
 }
 
 export async function openJournal(files: Files, dataDir: string, name: string): Promise<Journal> {
-  const folder = join(dataDir, LETTERS_FOLDER);
+  const folder = deadFolder(dataDir);
   const file = await files.append(join(folder, journalName(name)));
   const encoder = new TextEncoder();
   // A crash may have torn the last line; a line of its own keeps the next one whole.

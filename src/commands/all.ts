@@ -3,6 +3,7 @@
 import { check } from "./check.ts";
 import type { CliCommand } from "./command.ts";
 import { controlCommand } from "./control.ts";
+import { dead } from "./dead.ts";
 import { health } from "./health.ts";
 import { serve } from "./serve.ts";
 
@@ -10,6 +11,7 @@ export const commands: readonly CliCommand[] = [
   serve,
   ...(["status", "flush", "pause", "resume", "stop"] as const).map(controlCommand),
   check,
+  dead,
   health,
 ];
 

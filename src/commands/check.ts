@@ -7,6 +7,7 @@ import process from "node:process";
 import { styleText } from "node:util";
 import { createPost } from "../deliver/post.ts";
 import { createQuery, type Query } from "../deliver/query.ts";
+import { quoteString } from "../deliver/sql.ts";
 import { createTables } from "../deliver/tables.ts";
 import type { Log } from "../contracts.ts";
 import { createInflux } from "../meter/influx.ts";
@@ -34,7 +35,7 @@ export const check: CliCommand = {
   summary: "validate the settings and reach every configured server",
   help: () => helpText("check", { about: ABOUT }),
   async run(argv) {
-    const loaded = settingsOrExitCode(argv);
+    const loaded = settingsOrExitCode(argv, { command: "check" });
     if (typeof loaded === "number") return loaded;
     const { settings, warnings } = loaded;
     say({ ok: true, text: "settings are usable" });
@@ -67,13 +68,23 @@ async function lookAtClickHouse(endpoint: Endpoint, settings: Settings): Promise
   const clock = systemClock;
   const post = createPost({ fetch: createFetch({ pooled: false }), clock });
   const query = createQuery({ endpoint, post, clock, timeoutMs: TIMEOUT_MS });
-  const version = await query.rows("SELECT version() AS version");
-  if (version.kind === "failed") {
-    return [{ ok: false, text: `clickhouse ${endpoint.label}: ${version.message}` }];
+  const { label, database } = endpoint;
+  const about = await query.rows(
+    "SELECT version() AS version, (SELECT count() FROM system.databases WHERE name = " +
+      `${quoteString(database)}) AS databases, ` +
+      "(SELECT count() FROM system.data_type_families WHERE name = 'Map') AS maps",
+  );
+  if (about.kind === "failed") {
+    return [{ ok: false, text: `clickhouse ${label}: ${about.message}` }];
+  }
+  const { version, databases, maps } = about.value[0] ?? {};
+  const server: Finding = { ok: true, text: `clickhouse ${label}: ${version}` };
+  if (Number(databases) === 0) {
+    return [server, { ok: false, text: `database ${database} on ${label}: not there; create it` }];
   }
   return [
-    { ok: true, text: `clickhouse ${endpoint.label}: ${version.value[0]?.["version"]}` },
-    await lookAtEventsTable(query, endpoint, settings),
+    server,
+    await lookAtEventsTable(query, endpoint, settings, Number(maps) > 0),
   ];
 }
 
@@ -81,6 +92,7 @@ async function lookAtEventsTable(
   query: Query,
   { label, database }: Endpoint,
   { table, createTable }: Settings,
+  knowsMaps: boolean,
 ): Promise<Finding> {
   const tables = createTables({
     query,
@@ -94,6 +106,10 @@ async function lookAtEventsTable(
   const subject = `table ${table} on ${label}`;
   if (known === "unknown") return { ok: false, text: `${subject}: could not be looked up` };
   if (known === "missing") {
+    if (!knowsMaps) {
+      const text = `${subject}: not there, and this server is too old for it (needs 21.8 or newer)`;
+      return { ok: false, text };
+    }
     return createTable
       ? { ok: true, text: `${subject}: not there; will be created` }
       : { ok: false, text: `${subject}: not there; create it, or set create-table` };

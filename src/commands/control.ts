@@ -12,15 +12,15 @@ import { settingsOrExitCode } from "./load.ts";
 import { runRemote, WAITING_HELP } from "./remote.ts";
 
 const SUMMARY: Readonly<Record<Command, string>> = {
-  status: "state and counts of running collectors, over NATS",
-  flush: "send at once what running collectors hold",
-  pause: "let running collectors refuse new events (503); what they hold is still delivered",
-  resume: "let paused collectors take events again",
+  status: "show state and counts of running collectors",
+  flush: "make running collectors send at once what they hold",
+  pause: "make running collectors refuse new events (503); what they hold is still delivered",
+  resume: "make paused collectors take events again",
   stop: "stop running collectors: each delivers what it holds, then ends",
 };
 
 const EXIT_CODES = "Exit code 0 when at least one collector answered and all that answered have " +
-  "obeyed to the end, 1 otherwise.";
+  "obeyed to the end, 1 otherwise, 2 when the settings are unusable.";
 
 const ONLY: readonly SettingName[] = [
   "nats-url",
@@ -56,13 +56,14 @@ const EXTRA = section("Command", [
 /** The five commands; `command` is also the last word of the subject that it is sent on. */
 export function controlCommand(command: Command): CliCommand {
   const usage = `shishi ${command} [--target all|GROUP|GROUP.ID] [--timeout DURATION] ...`;
-  const about = `${SUMMARY[command]}.\n${WAITING_HELP}\n${EXIT_CODES}`;
+  const [first = "", ...rest] = SUMMARY[command];
+  const about = `${first.toUpperCase()}${rest.join("")}.\n${WAITING_HELP}\n${EXIT_CODES}`;
   return {
     name: command,
     summary: SUMMARY[command],
     help: () => helpText(command, { usage, about, only: ONLY, extra: EXTRA }),
     async run(argv) {
-      const loaded = settingsOrExitCode(argv, { only: ONLY, extra: EXTRA });
+      const loaded = settingsOrExitCode(argv, { command, only: ONLY, extra: EXTRA });
       if (typeof loaded === "number") return loaded;
       const { settings, extra } = loaded;
       if (settings.nats === null) {

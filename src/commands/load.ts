@@ -8,13 +8,21 @@ import {
   type SettingName,
   type SettingSpec,
 } from "../settings/settings.ts";
+import { tlsProblem } from "./tls.ts";
 
 type Usable<E extends readonly SettingSpec[]> = Extract<Loaded<E>, { ok: true }>;
 
-/** Reads the settings; says every problem on stderr and answers exit code 2 where there are any. */
+/**
+ * Reads the settings; says every problem on stderr and answers exit code 2 where there are any.
+ * `command` is the one whose `--help` tells more.
+ */
 export function settingsOrExitCode<const E extends readonly SettingSpec[] = readonly []>(
   argv: readonly string[],
-  limits: { readonly only?: readonly SettingName[]; readonly extra?: E } = {},
+  { command = "", ...limits }: {
+    readonly command?: string;
+    readonly only?: readonly SettingName[];
+    readonly extra?: E;
+  } = {},
 ): Usable<E> | 2 {
   const loaded = loadSettings<E>({
     argv,
@@ -22,8 +30,9 @@ export function settingsOrExitCode<const E extends readonly SettingSpec[] = read
     readFile: (path) => readFileSync(path, "utf8"),
     ...limits,
   });
-  if (loaded.ok) return loaded;
-  for (const problem of loaded.problems) console.error(`shishi: ${problem}`);
-  console.error("shishi: see shishi --help");
+  const tls = loaded.ok ? tlsProblem(loaded.settings) : null;
+  if (loaded.ok && tls === null) return loaded;
+  for (const problem of loaded.ok ? [tls] : loaded.problems) console.error(`shishi: ${problem}`);
+  console.error(`shishi: see ${["shishi", command, "--help"].filter(Boolean).join(" ")}`);
   return 2;
 }

@@ -13,7 +13,7 @@ import type { NatsAuth, OpenSocket, Wire } from "../remote/wire.ts";
 
 /** What `--help` of each of these commands says about waiting. */
 export const WAITING_HELP =
-  "Waits for answers until 2 s have passed without a further collector answering (one named as " +
+  "The command travels over NATS; without --target every collector obeys. Waits for answers until 2 s have passed without a further collector answering (one named as " +
   "GROUP.ID: 250 ms), and for those that took a stop or flush until they are done, but never longer " +
   "than --timeout.";
 
@@ -136,6 +136,11 @@ function conclude(
         seconds(io.timeoutMs)
       } (${state}, ${ledger.held} rows held when it began)`,
     );
+  }
+  if (command === "stop") {
+    for (const { group, id, ledger } of answers) {
+      if (ledger.lost > 0) io.err(`${group}.${id} lost ${ledger.lost} rows: see its log`);
+    }
   }
   if (!io.json && command !== "status") io.out(`${done} of ${answers.length} ${PAST[command]}`);
   return refused === 0 && done === answers.length ? 0 : 1;

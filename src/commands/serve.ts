@@ -12,12 +12,20 @@ import { helpText } from "../settings/help.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
 
+const ABOUT =
+  "Takes JSON events over HTTP, gathers them into batches and writes these to ClickHouse, until it " +
+  "is stopped by SIGTERM, SIGINT or shishi stop. Then it refuses new events (503) and delivers what " +
+  "it holds, for at most shutdown-timeout; a second signal ends it at once. The last line on stderr " +
+  "is the ledger.\n" +
+  "Exit code 0 when nothing that was acknowledged is lost, 1 when rows were lost or it could not " +
+  "start, 2 when the settings are unusable: each problem has a line.";
+
 export const serve: CliCommand = {
   name: "serve",
   summary: "run the collector (the default command)",
-  help: () => helpText("serve"),
+  help: () => helpText("serve", { about: ABOUT }),
   async run(argv) {
-    const loaded = settingsOrExitCode(argv);
+    const loaded = settingsOrExitCode(argv, { command: "serve" });
     if (typeof loaded === "number") return loaded;
     const { settings, warnings } = loaded;
     const log = createLog(settings.logLevel, settings.logFormat);

@@ -4,10 +4,10 @@
  * process ends must not be lost.
  */
 
-import { writeSync } from "node:fs";
 import process from "node:process";
 import { styleText } from "node:util";
 import type { Log, LogFields } from "../contracts.ts";
+import { writeStderr } from "./stderr.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFormat = "auto" | "text" | "json";
@@ -57,12 +57,4 @@ function plain(value: unknown): string {
 /** A message may carry a server's text: nothing in it may start a line of its own or move the cursor. */
 function oneLine(message: string): string {
   return message.replace(/\p{Cc}/gu, " ");
-}
-
-function writeStderr(line: string): void {
-  try {
-    writeSync(2, line);
-  } catch {
-    // A closed or full stderr must not stop a collector.
-  }
 }

@@ -28,11 +28,31 @@ export interface Listening {
 /** An idle connection is closed after this, also one that waits for its answer (`Prefer: wait=N`). */
 const IDLE_TIMEOUT_S = 255;
 
-/** Throws what the system says when the address cannot be bound. */
+/** Throws a sentence that names the address when it cannot be listened on. */
 export function serve(options: ServeOptions): Listening {
-  if (bun) return serveOnBun(options);
-  if (deno) return serveOnDeno(options);
-  throw new Error("this runtime has no HTTP server that Shishi knows");
+  const start = bun ? serveOnBun : deno ? serveOnDeno : null;
+  if (start === null) throw new Error("this runtime has no HTTP server that Shishi knows");
+  try {
+    return start(options);
+  } catch (error) {
+    const { hostname, port } = options;
+    const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+    throw new Error(`cannot listen on ${address}: ${reasonOf(error)}`);
+  }
+}
+
+/** The runtimes agree on neither class, code nor words. */
+function reasonOf(error: unknown): string {
+  const { name, code, message } = error as { name?: string; code?: string; message?: string };
+  const text = `${name} ${code} ${message}`;
+  if (/AddrInUse|EADDRINUSE|in use/i.test(text)) return "another program listens there already";
+  if (/EADDRNOTAVAIL|EINVAL|assign requested address|failed to lookup/i.test(text)) {
+    return "this host has no such address";
+  }
+  if (/EACCES|PermissionDenied|permission denied/i.test(text)) {
+    return "permission denied (ports below 1024 need a privilege)";
+  }
+  return message ?? String(error);
 }
 
 interface BunServer {
@@ -72,7 +92,7 @@ function serveOnDeno(options: ServeOptions): Listening {
   const server = deno!.serve({
     hostname: options.hostname,
     port: options.port,
-    ...(options.tls ?? {}),
+    ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
     signal: abort.signal,
     onListen: () => {},
     onError: (error: unknown) => failed(options, error),

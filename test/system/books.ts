@@ -126,7 +126,7 @@ export function watch(shishi: Shishi): { end(): Promise<Watched> } {
   };
 }
 
-/** Waits-for-free: throws unless nothing is held and the books balance, for `eventually`. */
+/** For `eventually`: throws unless nothing is held or lost, and the books balance. */
 export async function assertDelivered(shishi: Shishi): Promise<Totals> {
   const { ledger } = await shishi.status();
   assertBalance(ledger, "/api/status");

@@ -1,0 +1,101 @@
+/** Small spools to be damaged, and what came of recovering them. */
+
+import { Buffer } from "node:buffer";
+import { openSpool, type Place } from "../../src/batch/layout.ts";
+import {
+  listSegments,
+  type Quarantined,
+  recover,
+  type RecoveredSegment,
+} from "../../src/batch/recovery.ts";
+import { SEAL_BYTES, sealLine, segmentName } from "../../src/batch/segment.ts";
+import type { Shape } from "../../src/contracts.ts";
+import { type LogLine, memoryLog } from "../kit/chunks.ts";
+import { FaultyFiles } from "../kit/faulty_files.ts";
+
+export const DATA = "/data";
+
+/** The id of a batch minted at `ms`. */
+export function idAt(ms: number, last = 1): string {
+  const time = ms.toString(16).padStart(12, "0");
+  return `${time.slice(0, 8)}-${time.slice(8)}-7000-8000-${last.toString(16).padStart(12, "0")}`;
+}
+
+export interface Spooled {
+  readonly table: string;
+  readonly name: string;
+  readonly path: string;
+  readonly bytes: Uint8Array;
+  /** Each group's rows, and where they end up with their seal. */
+  readonly groups: readonly {
+    readonly text: string;
+    readonly start: number;
+    readonly end: number;
+  }[];
+}
+
+export function spooled(
+  table: string,
+  ms: number,
+  groups: readonly (readonly object[])[],
+  options: { shape?: Shape; fingerprint?: string | null } = {},
+): Spooled {
+  const { shape = "event", fingerprint = null } = options;
+  const name = segmentName({ id: idAt(ms), shape, fingerprint });
+  const pieces: Uint8Array[] = [];
+  let at = 0;
+  const placed = groups.map((rows) => {
+    const text = rows.map((row) => JSON.stringify(row) + "\n").join("");
+    const bytes = Buffer.from(text);
+    pieces.push(bytes, sealLine(bytes));
+    const start = at;
+    at += bytes.length + SEAL_BYTES;
+    return { text, start, end: at };
+  });
+  return {
+    table,
+    name,
+    path: `${DATA}/spool/${table}/${name}`,
+    bytes: new Uint8Array(Buffer.concat(pieces)),
+    groups: placed,
+  };
+}
+
+export interface Recovery {
+  readonly segments: RecoveredSegment[];
+  readonly quarantined: Quarantined[];
+  readonly log: readonly LogLine[];
+  /** Good rows by path. */
+  readonly texts: ReadonlyMap<string, string>;
+  /** File name in quarantine to content. */
+  readonly quarantine: ReadonlyMap<string, Uint8Array>;
+}
+
+export function placeOf(
+  files: FaultyFiles,
+): Place & { readonly log: ReturnType<typeof memoryLog> } {
+  return { files, dataDir: DATA, log: memoryLog() };
+}
+
+export async function recoverAll(files: FaultyFiles): Promise<Recovery> {
+  const place = placeOf(files);
+  const segments: RecoveredSegment[] = [];
+  const quarantined: Quarantined[] = [];
+  const texts = new Map<string, string>();
+  await openSpool(place);
+  for await (const found of recover(place, await listSegments(place))) {
+    if (found.kind === "quarantined") quarantined.push(found);
+    else {
+      segments.push(found);
+      const bytes = files.get(found.path)!;
+      const rows = found.ranges.map(({ start, end }) => bytes.subarray(start, end));
+      texts.set(found.path, Buffer.concat(rows).toString());
+    }
+  }
+  const quarantine = new Map<string, Uint8Array>();
+  for (const path of files.paths()) {
+    const [, name] = path.split(`${DATA}/quarantine/`);
+    if (name !== undefined) quarantine.set(name, files.get(path)!);
+  }
+  return { segments, quarantined, log: place.log.lines, texts, quarantine };
+}
