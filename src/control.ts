@@ -14,6 +14,7 @@ export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
   drained(waitMs: number): Promise<boolean>;
   spill(): Promise<void>;
   abandon(): void;
+  serverIsBack(): void;
   /** What keeps rows from flowing, for people: of the server, of the disk, and by table. */
   troubles(): {
     readonly server: string | null;
@@ -74,8 +75,10 @@ export function createControl(deps: ControlDeps): CollectorControl {
     const answered = await deps.ping();
     if (ended) return;
     if (answered !== reachable) {
-      if (answered) log.info("ClickHouse is there", { url: deps.clickhouse });
-      else log.warn("ClickHouse is away", { url: deps.clickhouse });
+      if (answered) {
+        log.info("ClickHouse is there", { url: deps.clickhouse });
+        pump.serverIsBack();
+      } else log.warn("ClickHouse is away", { url: deps.clickhouse });
     }
     reachable = answered;
     cancelPing = clock.after(PING_MS, () => void ping());

@@ -42,6 +42,11 @@ export class Circle {
     this.#backoffUntilMs = 0;
   }
 
+  /** The backoff is over, though not what was asked for; the failures are not forgotten. */
+  cutShort(): void {
+    this.#backoffUntilMs = 0;
+  }
+
   /** Nothing is waited out: neither a backoff nor what was asked for. */
   hurry(): void {
     this.#backoffUntilMs = 0;

@@ -3,7 +3,7 @@
  * so a row's edge is a byte to search for.
  */
 
-import type { Chunk, TypeCounts } from "../contracts.ts";
+import type { Batch, Chunk, DeadRow, TypeCounts } from "../contracts.ts";
 
 const NEWLINE = 0x0a;
 
@@ -59,6 +59,23 @@ export function rowsAt(pieces: readonly Uint8Array[], indexes: readonly number[]
     }
   }
   return found;
+}
+
+/** The dead rows of a batch, with what is told of them. */
+export interface DeadOf {
+  /** Ascending by index. */
+  readonly letters: readonly DeadRow[];
+  /** The rows themselves, in the same order. */
+  readonly rows: readonly string[];
+  readonly types: TypeCounts;
+}
+
+export function deadOf(batch: Pick<Batch, "shape" | "body">, dead: readonly DeadRow[]): DeadOf {
+  const letters = [...dead].sort((a, b) => a.index - b.index);
+  const rows = letters.length === 0 ? [] : rowsAt(batch.body, letters.map(({ index }) => index));
+  const types = new Map<string, number>();
+  if (batch.shape === "event") { for (const row of rows) count(types, eventTypeOf(row), 1); }
+  return { letters, rows, types };
 }
 
 /** The event type of one row of shape `event`; `""` for a row that cannot be read. */

@@ -21,11 +21,12 @@ import type {
   Sink,
   Taken,
 } from "../contracts.ts";
+import { Alarm } from "./alarm.ts";
 import { Budget, type BudgetLimits } from "./budget.ts";
 import type { Fate, HeldBatch } from "./held.ts";
 import { Keeper } from "./keeper.ts";
 import type { FillLimits, Lane } from "./lane.ts";
-import { count, eventTypeOf, rowsAt } from "./lines.ts";
+import { deadOf } from "./lines.ts";
 import { oldestTakenMs, rowsByTable, type Troubles, troublesOf } from "./holdings.ts";
 import { report } from "./report.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
@@ -66,8 +67,7 @@ export class Pump implements Intake, Holdings {
   /** By how much the wall clock was ahead of the monotonic one at the start. */
   readonly #wallAheadMs: number;
   #closed: "stopping" | "paused" | null = null;
-  #cancelWake: () => void = () => {};
-  #wakeAtMs = Infinity;
+  readonly #alarm: Alarm;
   #emptyWaiters: (() => void)[] = [];
   /** Nothing is sent any more: what is held now is given up. */
   #ended = false;
@@ -81,6 +81,7 @@ export class Pump implements Intake, Holdings {
       random: () => deps.clock.random(),
       mintId: () => uuid7(deps.clock.nowMs()),
     });
+    this.#alarm = new Alarm(deps.clock, () => this.#turn());
     this.#keeper = new Keeper({
       schedule: this.#schedule,
       budget: this.#budget,
@@ -92,8 +93,6 @@ export class Pump implements Intake, Holdings {
       refuse: (reason) => this.#full(reason),
     });
   }
-
-  // ------------------------------------------------------------ Intake
 
   closed(): "stopping" | "paused" | null {
     return this.#closed;
@@ -142,8 +141,6 @@ export class Pump implements Intake, Holdings {
     return Math.min(30, Math.max(1, Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1));
   }
 
-  // ------------------------------------------------------------ Holdings
-
   rows(): number {
     return this.#budget.rows - this.#keeper.placedRows;
   }
@@ -169,8 +166,6 @@ export class Pump implements Intake, Holdings {
     return troublesOf(this.#schedule, this.#keeper.spool?.trouble ?? null);
   }
 
-  // ------------------------------------------------------------ control
-
   pause(): void {
     this.#closed ??= "paused";
   }
@@ -187,6 +182,12 @@ export class Pump implements Intake, Holdings {
     return allSettled(held, waitMs, this.deps.clock);
   }
 
+  /** ClickHouse was asked and answered: its next probe need not wait out the backoff. */
+  serverIsBack(): void {
+    this.#schedule.server.cutShort();
+    this.#turn();
+  }
+
   /** Refuses new rows from now on; what is held is sent at once, without waiting out a backoff. */
   close(): void {
     this.#closed = "stopping";
@@ -197,15 +198,14 @@ export class Pump implements Intake, Holdings {
 
   /** Resolves when nothing is held, or at `waitMs`. True when nothing is held. */
   async drained(waitMs: number): Promise<boolean> {
-    if (this.#budget.rows > 0) {
-      await new Promise<void>((resolve) => {
-        const cancel = this.deps.clock.after(waitMs, resolve);
-        this.#emptyWaiters.push(() => {
-          cancel();
-          resolve();
-        });
+    if (this.#budget.rows === 0) return true;
+    await new Promise<void>((resolve) => {
+      const cancel = this.deps.clock.after(waitMs, resolve);
+      this.#emptyWaiters.push(() => {
+        cancel();
+        resolve();
       });
-    }
+    });
     return this.#budget.rows === 0;
   }
 
@@ -221,7 +221,7 @@ export class Pump implements Intake, Holdings {
   abandon(): void {
     this.#ended = true;
     this.#closed = "stopping";
-    this.#cancelWake();
+    this.#alarm.cancel();
     for (const batch of [...this.#schedule.held()]) {
       if (batch.settled) continue;
       if (!batch.onDisk && batch.rows > 0) {
@@ -233,15 +233,13 @@ export class Pump implements Intake, Holdings {
     this.#abort.abort();
   }
 
-  // ------------------------------------------------------------ the loop
-
   #nowMs(): number {
     return Math.floor(this.#wallAheadMs + this.deps.clock.monotonicMs());
   }
 
   #changed(lane: Lane, ready: boolean): void {
     if (ready) this.#turn();
-    else this.#wakeBy(this.#schedule.openWakeAtMs(lane), this.#nowMs());
+    else this.#alarm.setFor(this.#schedule.openWakeAtMs(lane), this.#nowMs());
     this.#tellIfEmpty();
   }
 
@@ -251,31 +249,25 @@ export class Pump implements Intake, Holdings {
     for (let next = this.#schedule.next(nowMs); next !== null; next = this.#schedule.next(nowMs)) {
       void this.#send(next);
     }
-    this.#wakeBy(this.#schedule.wakeAtMs(), nowMs);
-  }
-
-  /** Makes sure that there is a turn at `atMs` at the latest. */
-  #wakeBy(atMs: number, nowMs: number): void {
-    if (atMs >= this.#wakeAtMs) return;
-    this.#cancelWake();
-    this.#wakeAtMs = atMs;
-    this.#cancelWake = this.deps.clock.after(Math.max(1, atMs - nowMs), () => {
-      this.#wakeAtMs = Infinity;
-      this.#turn();
-    });
+    this.#alarm.setFor(this.#schedule.wakeAtMs(), nowMs);
   }
 
   async #send(dispatch: Dispatch): Promise<void> {
     const { batch } = dispatch;
     let delivery = await this.#attempt(batch);
-    if (!this.#ended && delivery.kind === "settled" && delivery.dead.length > 0) {
-      const problem = await this.#bury(batch, delivery.dead);
+    const dead = deadOf(batch, delivery.kind === "settled" ? delivery.dead : []);
+    if (!this.#ended && dead.letters.length > 0) {
+      // Kept before the batch is let go.
+      const problem = await this.deps.bury(batch, dead.letters, dead.rows);
       if (problem !== null) delivery = { kind: "table", code: 0, message: problem };
     }
     if (this.#ended) return;
     const inTrouble = () => (this.#schedule.trouble ?? dispatch.lane.trouble) !== null;
     const before = inTrouble();
-    if (delivery.kind === "settled") this.#settle(batch, delivery.dead);
+    if (delivery.kind === "settled") {
+      this.deps.ledger.settled(batch, dead.rows.length, dead.types);
+      this.#release(batch, dead.letters);
+    }
     this.#schedule.told(dispatch, delivery, this.#nowMs());
     const failures = Math.max(dispatch.lane.circle.failures, this.#schedule.server.failures);
     report(this.deps.log, dispatch, delivery, failures, before && !inTrouble());
@@ -297,24 +289,6 @@ export class Pump implements Intake, Holdings {
     }
   }
 
-  /** Dead rows are kept before the batch is let go. @returns null, or why they could not be kept. */
-  async #bury(batch: HeldBatch, dead: readonly DeadRow[]): Promise<string | null> {
-    const ascending = byIndex(dead);
-    const rows = rowsAt(batch.body, ascending.map(({ index }) => index));
-    return await this.deps.bury(batch, ascending, rows);
-  }
-
-  #settle(batch: HeldBatch, dead: readonly DeadRow[]): void {
-    const ascending = byIndex(dead);
-    const deadTypes = new Map<string, number>();
-    if (dead.length > 0 && batch.shape === "event") {
-      const rows = rowsAt(batch.body, ascending.map(({ index }) => index));
-      for (const row of rows) count(deadTypes, eventTypeOf(row), 1);
-    }
-    this.deps.ledger.settled(batch, dead.length, deadTypes);
-    this.#release(batch, ascending);
-  }
-
   #release(batch: HeldBatch, fate: Fate): void {
     this.#keeper.letGo(batch);
     batch.settle(fate);
@@ -322,10 +296,7 @@ export class Pump implements Intake, Holdings {
   }
 
   #tellIfEmpty(): void {
-    if (this.#budget.rows === 0) { for (const waiter of this.#emptyWaiters.splice(0)) waiter(); }
+    if (this.#budget.rows > 0) return;
+    for (const waiter of this.#emptyWaiters.splice(0)) waiter();
   }
-}
-
-function byIndex(dead: readonly DeadRow[]): readonly DeadRow[] {
-  return [...dead].sort((a, b) => a.index - b.index);
 }

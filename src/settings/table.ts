@@ -25,9 +25,7 @@ import {
 import { section, setting } from "./spec.ts";
 import { endpoint, endpoints, websockets } from "./urls.ts";
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
-const GIB = 1024 * MIB;
+const [KIB, MIB, GIB] = [1024, 1024 ** 2, 1024 ** 3];
 const SECOND_MS = 1000;
 const HOUR_MS = 3600 * SECOND_MS;
 
@@ -149,27 +147,27 @@ export const TABLE = [
     setting({
       name: "ack",
       kind: oneOf(ACKS),
-      default: "memory",
+      default: "disk",
       meaning: "when a write is answered: memory = buffered, disk = synced to the spool, " +
-        "clickhouse = inserted",
+        "clickhouse = inserted (spooled first; not inserted within insert-timeout: 202)",
     }),
     setting({
       name: "backlog",
       kind: count({ min: 1, max: 1_000_000_000 }),
       default: "1000000",
-      meaning: "rows held before writes are refused with 429",
+      meaning: "rows held, in memory and on disk, before writes are refused with 429",
     }),
     setting({
       name: "backlog-bytes",
       kind: size({ min: 64 * KIB, max: 1024 * GIB }),
       default: "64MiB",
-      meaning: "bytes of rows held in memory before writes are refused with 429",
+      meaning: "bytes of rows in memory; what is more waits on disk only",
     }),
     setting({
       name: "shutdown-timeout",
       kind: duration({ min: 0, max: HOUR_MS }),
       default: "10s",
-      meaning: "how long a stopping collector tries to deliver what it holds",
+      meaning: "how long a stopping collector tries to deliver; the rest waits in the spool",
     }),
   ]),
   ...section("Disk", [
@@ -178,7 +176,6 @@ export const TABLE = [
       kind: text("FOLDER", "the path of a folder"),
       default: {
         shown: "$STATE_DIRECTORY, else ./shishi-data",
-        // systemd names several folders with colons between them.
         from: ({ env }) => env["STATE_DIRECTORY"]?.split(":")[0] || "./shishi-data",
       },
       meaning: "spool, dead letters and lock; of one collector alone",

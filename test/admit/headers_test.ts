@@ -18,7 +18,7 @@ const PREFERENCES: readonly (readonly [string | null, boolean, number | null])[]
   ["wait=5", false, 5],
   ['wait="5"', false, 5],
   ["wait=0", false, 0],
-  ["wait=100000", false, 600],
+  ["wait=100000", false, 240],
   ["wait=-1", false, null],
   ["wait=1.5", false, null],
   ["wait", false, null],

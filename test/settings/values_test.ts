@@ -24,7 +24,7 @@ describe("defaults", () => {
       maxBlockBytes: 8 * 2 ** 20,
       flushIntervalMs: 1000,
       idleIntervalMs: null,
-      ack: "memory",
+      ack: "disk",
       backlog: 1_000_000,
       backlogBytes: 64 * 2 ** 20,
       shutdownTimeoutMs: 10_000,

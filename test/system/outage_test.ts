@@ -245,7 +245,7 @@ describe("a bad network in front of ClickHouse", () => {
     const rows = Array.from({ length: 100 }, () => ({ eventType: "hung" }));
     const answer = await shishi.post(rows, { headers: { prefer: "wait=1" } });
     assert.equal(answer.status, 202, answer.text);
-    assert.equal(answer.json.ack, "memory");
+    assert.equal(answer.json.ack, "disk");
     await eventually(async () => assert.equal((await shishi.get("/readyz")).status, 503), {
       withinMs: 6_000,
     });
