@@ -44,21 +44,22 @@ export const dead: CliCommand = {
   name: "dead",
   summary: "look at dead letters, send them again, delete them (ls, show, replay, purge)",
   help: () => helpText("dead", { usage: USAGE, about: ABOUT, only: RUNNING, extra: EVERY_FLAG }),
-  async run([verb = "", ...argv]) {
+  async run(argv) {
+    const { operand: verb, rest } = operandOf(argv, EVERY_FLAG);
     const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number>>> = {
       ls,
       show,
       replay,
       purge,
     };
-    const command = Object.hasOwn(commands, verb) ? commands[verb] : undefined;
+    const command = verb !== null && Object.hasOwn(commands, verb) ? commands[verb] : undefined;
     if (command === undefined) {
-      const found = verb === "" ? "nothing" : JSON.stringify(verb);
-      err(`dead: expected ls, show, replay or purge, got ${found}`);
+      const found = verb === null ? "nothing" : JSON.stringify(verb.slice(0, 64));
+      err(`dead: expected ls, show, replay or purge, got ${found}; see shishi dead --help`);
       return 2;
     }
     try {
-      return await command(argv);
+      return await command(rest);
     } catch (error) {
       err(`dead letters: ${error instanceof Error ? error.message : error}`);
       return 1;
@@ -145,7 +146,7 @@ async function replay(argv: readonly string[]): Promise<number> {
       dataDir: settings.dataDir,
       letterbox,
       code: extra.code,
-      give: (options) => (letters, id) =>
+      give: (options) => (letters, id, again) =>
         giveLetters(
           {
             ...options,
@@ -157,6 +158,7 @@ async function replay(argv: readonly string[]): Promise<number> {
           },
           letters,
           id,
+          again,
         ),
       clock: systemClock,
       terminal: process.stderr.isTTY === true,

@@ -22,6 +22,7 @@ export type Given =
   | {
     readonly kind: "refused";
     readonly errors: readonly { readonly index: number; readonly error: string }[];
+    readonly problem: string;
   }
   /** None was taken: too many bytes for one request. */
   | { readonly kind: "large"; readonly problem: string }
@@ -59,11 +60,16 @@ const LONGEST_PAUSE_S = 30;
 const MAX_ANSWER_LENGTH = 4 * 1024 * 1024;
 const BUSY = [408, 429, 500, 502, 503, 504];
 
-/** @param letters of one table and one shape. @param id from `replayId`. Never rejects. */
+/**
+ * Never rejects.
+ * @param letters of one table and one shape. @param id from `replayId`.
+ * @param again an earlier call may have been taken.
+ */
 export async function giveLetters(
   options: PostOptions,
   letters: readonly Letter[],
   id: string,
+  again: boolean,
 ): Promise<Given> {
   const { clock, timeoutMs, waiting } = options;
   const { table, shape } = letters[0]!;
@@ -99,9 +105,9 @@ export async function giveLetters(
       pauseMs = 1000 * Math.min(LONGEST_PAUSE_S, Number.isFinite(asked) ? asked : 1);
     } else {
       const refused = refusal(answer, options.url);
-      return perhaps && refused.kind === "unsent"
-        ? { kind: "unknown", problem: refused.problem }
-        : refused;
+      // Somebody between us, or one who has not looked up the id, cannot know what was taken before.
+      const knows = answer.headers["shishi-replay"] === replay;
+      return (perhaps || again) && !knows ? { kind: "unknown", problem: refused.problem } : refused;
     }
     if (clock.monotonicMs() + pauseMs >= untilMs) {
       return perhaps
@@ -113,12 +119,12 @@ export async function giveLetters(
   }
 }
 
-function refusal(answer: Answer, url: string): Given {
+function refusal(answer: Answer, url: string): Exclude<Given, { kind: "settled" }> {
+  const problem = `${url} answers ${told(answer)}`;
   const { errors } = bodyOf(answer);
   if (answer.status === 400 && Array.isArray(errors) && errors.length > 0) {
-    return { kind: "refused", errors };
+    return { kind: "refused", errors, problem };
   }
-  const problem = `${url} answers ${told(answer)}`;
   if (answer.status === 413) return { kind: "large", problem };
   const table = answer.status === 404 || answer.status === 400;
   return { kind: "unsent", of: table ? "table" : "collector", problem };

@@ -18,7 +18,8 @@ export interface ReplayIo {
   readonly letterbox: Letterbox;
   /** Only letters with this code; null = all. */
   readonly code: number | null;
-  readonly give: (letters: readonly Letter[], id: string) => Promise<Given>;
+  /** `again`: they may have been taken before, under the same id. */
+  readonly give: (letters: readonly Letter[], id: string, again: boolean) => Promise<Given>;
   /** Told after every portion. */
   readonly progress: (table: string) => void;
   readonly err: (line: string) => void;
@@ -133,7 +134,7 @@ class Replay {
     }
     const id = replayId(this.table, portion);
     if (!again) await journal.sent(id, portion);
-    const given = await this.io.give(portion, id);
+    const given = await this.io.give(portion, id, again);
     if (given.kind === "settled") {
       await journal.done(id);
       for (const letter of portion) done.add(letter);

@@ -1,14 +1,12 @@
 /** What `shishi dead replay` says while it works and when it is done. */
 
-import type { Letter } from "../batch/letter.ts";
 import type { Clock } from "../contracts.ts";
-import type { Given } from "./dead_post.ts";
 import { type ReplayIo, replayTable, Totals } from "./dead_replay.ts";
 
 export interface ReportIo extends Omit<ReplayIo, "give" | "progress"> {
   readonly give: (
     options: { readonly waiting: (why: string) => void },
-  ) => (letters: readonly Letter[], id: string) => Promise<Given>;
+  ) => ReplayIo["give"];
   readonly clock: Clock;
   /** stderr is a terminal: progress is one line that changes. */
   readonly terminal: boolean;

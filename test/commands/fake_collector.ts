@@ -125,13 +125,19 @@ export async function startFakeCollector(options: FakeOptions = {}): Promise<Fak
     }
     const echo = { "Shishi-Replay": replay };
     if (!settled.has(replay)) {
-      if (Buffer.byteLength(body) > maxBodyBytes) return void say(413, { error: "too large" });
+      if (Buffer.byteLength(body) > maxBodyBytes) {
+        return void say(413, { error: "too large" }, echo);
+      }
       const errors = rows.flatMap((row, index) => {
         const error = refuse(row);
         return error === null ? [] : [{ index, error }];
       });
       if (errors.length > 0) {
-        return void say(400, { accepted: 0, rejected: rows.length, errors: errors.slice(0, 100) });
+        return void say(
+          400,
+          { accepted: 0, rejected: rows.length, errors: errors.slice(0, 100) },
+          echo,
+        );
       }
     }
     const bad = await take(replay, rows);

@@ -70,11 +70,12 @@ async function replay(
     write: () => {},
     out: (line) => void out.push(line),
     err: (line) => void err.push(line),
-    give: ({ waiting }) => (portion, id) =>
+    give: ({ waiting }) => (portion, id, again) =>
       giveLetters(
         { url, token: null, certificates: [], timeoutMs, clock, waiting },
         portion,
         id,
+        again,
       ),
   });
   return { code: exit, out, err };

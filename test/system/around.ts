@@ -5,6 +5,11 @@ import { connect } from "node:net";
 import type { Shishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 
+/** So many events, each of another user. */
+export function events(count: number): { eventType: string; userId: string }[] {
+  return Array.from({ length: count }, (_, n) => ({ eventType: "click", userId: `u${n}` }));
+}
+
 /** Resolves once `/readyz` says 200. */
 export function ready(shishi: Shishi): Promise<void> {
   return eventually(async () => {

@@ -1,0 +1,351 @@
+/** `shishi dead` as people run it: what it prints, its exit codes, what it leaves on disk. */
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { showLetters } from "../../src/commands/dead_list.ts";
+import { batch, boxOf, idsOf, lettersIn, lettersOf, namesIn } from "../batch/letters_kit.ts";
+import { runShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+import { eventually } from "../kit/wait.ts";
+import { startFakeCollector } from "./fake_collector.ts";
+
+const folders: string[] = [];
+function folder(): string {
+  folders.push(tempDir("dead"));
+  return join(folders.at(-1)!, "data");
+}
+after(() => folders.forEach(removeDir));
+
+const ROWS = [
+  '{"n":"x"}',
+  '{"n":"é\u009b[2J"}',
+  '{"s":"\\"quoted\\"\\u0000"}',
+  '{"n":18446744073709551615}',
+];
+
+/** Four letters of `t`, codes 27 and 26 in turn, and one of `events`. */
+async function filled(): Promise<string> {
+  const dataDir = folder();
+  const letters = lettersIn({ dataDir });
+  const rows = ROWS.map((_, index) => ({
+    index,
+    code: index % 2 ? 26 : 27,
+    message: `no ${index}\nx`,
+  }));
+  await letters.bury(batch("b-1"), rows, ROWS);
+  await letters.bury(batch("b-2", "events", "event"), [{ index: 5, code: 117, message: "m" }], [
+    '{"eventType":"a"}',
+  ]);
+  return dataDir;
+}
+
+const dead = (dataDir: string, ...args: string[]) =>
+  runShishi(["dead", ...args, "--data-dir", dataDir], { env: { NO_COLOR: "1" } });
+
+describe("ls", () => {
+  test("one line a table", async () => {
+    const dataDir = await filled();
+    const { code, stdout, stderr } = await dead(dataDir, "ls");
+    assert.deepEqual([code, stderr], [0, ""]);
+    const [head, events, t, ...more] = stdout.trimEnd().split("\n").map((line) =>
+      line.split(/ {2,}/)
+    );
+    assert.deepEqual(head, ["TABLE", "LETTERS", "BYTES", "OLDEST", "NEWEST", "CODES"]);
+    assert.deepEqual([events![0], events![1], events![5]], ["events", "1", "117: 1"]);
+    assert.deepEqual([t![0], t![1], t![5]], ["t", "4", "26: 2, 27: 2"]);
+    assert.equal(Number(t![2]), readFileSync(join(dataDir, "dead/t.ndjson")).length);
+    assert.equal(t![3], (await lettersOf(dataDir))[0]?.time);
+    assert.deepEqual(more, []);
+  });
+
+  test("--json, of one table, with lines that cannot be read", async () => {
+    const dataDir = await filled();
+    writeFileSync(join(dataDir, "dead/t.ndjson"), "noise\n", { flag: "a" });
+    const { code, stdout } = await dead(dataDir, "ls", "t", "--json");
+    assert.equal(code, 0);
+    const { oldest, newest, bytes, ...rest } = JSON.parse(stdout);
+    assert.deepEqual(rest, {
+      table: "t",
+      letters: 4,
+      codes: [{ code: 26, letters: 2 }, { code: 27, letters: 2 }],
+      damaged: 1,
+    });
+    assert.ok(oldest <= newest && bytes > 0);
+  });
+
+  test("nothing there: said, and nothing made", async () => {
+    const dataDir = folder();
+    for (const verb of ["ls", "show", "replay", "purge"]) {
+      const { code, stdout, stderr } = await dead(
+        dataDir,
+        verb,
+        ...(verb === "purge" ? ["--all"] : []),
+      );
+      assert.deepEqual([code, stdout], [0, ""], verb);
+      assert.match(stderr, /no dead letters/);
+    }
+    assert.equal(existsSync(dataDir), false);
+  });
+});
+
+describe("show", () => {
+  test("time, code, error on one line, and the row byte for byte", async () => {
+    const dataDir = await filled();
+    const { code, stdout, stderr } = await dead(dataDir, "show", "t");
+    assert.deepEqual([code, stderr], [0, ""]);
+    const shown = stdout.split("\n\n").map((letter) => letter.trimEnd().split("\n"));
+    assert.deepEqual(shown.map((lines) => lines[2]), ROWS);
+    assert.deepEqual(shown.map((lines) => lines[1]), ["no 0 x", "no 1 x", "no 2 x", "no 3 x"]);
+    assert.match(shown[1]![0]!, /^\d{4}-\d\d-\d\dT[\d:.]+Z {2}t {2}code 26 {2}batch b-1 row 1$/);
+  });
+
+  test("--json gives the letters as they are", async () => {
+    const dataDir = await filled();
+    const { stdout } = await dead(dataDir, "show", "--json", "t");
+    assert.equal(stdout, readFileSync(join(dataDir, "dead/t.ndjson"), "utf8"));
+  });
+
+  test("--limit and --code: the newest that match, and how many there are", async () => {
+    const dataDir = await filled();
+    const limited = await dead(dataDir, "show", "t", "--code", "27", "--limit=1", "--json");
+    assert.deepEqual(JSON.parse(limited.stdout).row, ROWS[2]);
+    assert.match(limited.stderr, /1 of 2 letters/);
+    const all = await dead(dataDir, "show", "--json");
+    assert.equal(all.stdout.trimEnd().split("\n").length, 5);
+    const none = await dead(dataDir, "show", "--code", "1");
+    assert.deepEqual([none.code, none.stdout], [0, ""]);
+  });
+
+  test("a lot of it reaches a slow reader whole", async () => {
+    const dataDir = folder();
+    const rows = Array.from({ length: 3_000 }, (_, n) => `{"n":${n},"s":"${"x".repeat(1_000)}"}`);
+    const reasons = rows.map((_, index) => ({ index, code: 27, message: "m" }));
+    await lettersIn({ dataDir }).bury(batch("b"), reasons, rows);
+    const { code, stdout } = await dead(dataDir, "show", "--json", "--limit", "3000");
+    assert.equal(code, 0);
+    assert.deepEqual(stdout.trimEnd().split("\n").map((line) => JSON.parse(line).row), rows);
+  });
+
+  test("on a terminal nothing in a row can move the cursor", async () => {
+    const dataDir = await filled();
+    const lines: string[] = [];
+    const io = { out: (line: string) => void lines.push(line), err: () => {}, terminal: true };
+    await showLetters(boxOf(dataDir), { table: "t", limit: 20, code: null, json: false }, io);
+    assert.ok(lines.some((line) => line.includes("\\u009b[2J")));
+    // deno-lint-ignore no-control-regex
+    const plain = lines.map((line) => line.replace(/\x1b\[\d*m/g, ""));
+    assert.ok(plain.every((line) => !/\p{Cc}/u.test(line)));
+  });
+});
+
+describe("purge", () => {
+  test("does nothing without --yes where nobody can be asked", async () => {
+    const dataDir = await filled();
+    const { code, stderr } = await dead(dataDir, "purge", "t");
+    assert.equal(code, 2);
+    assert.match(stderr, /4 dead letters of t would be deleted; expected --yes/);
+    assert.equal((await idsOf(dataDir)).length, 4);
+  });
+
+  test("deletes a table's letters and says how many", async () => {
+    const dataDir = await filled();
+    const { code, stdout } = await dead(dataDir, "purge", "t", "--yes");
+    assert.deepEqual([code, stdout], [0, "4 letters deleted\n"]);
+    assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
+  });
+
+  test("--all, --code, --before", async () => {
+    const dataDir = await filled();
+    const young = await dead(dataDir, "purge", "--all", "--yes", "--before", "24h");
+    assert.deepEqual([young.code, young.stdout], [0, "0 letters deleted\n"]);
+    const some = await dead(dataDir, "purge", "--all", "--yes", "--code", "27");
+    assert.equal(some.stdout, "2 letters deleted\n");
+    assert.deepEqual(await idsOf(dataDir), ["b-1 1", "b-1 3"]);
+    assert.deepEqual((await lettersOf(dataDir)).map(({ row }) => row), [ROWS[1], ROWS[3]]);
+    const old = await dead(dataDir, "purge", "--all", "--yes", "--before", "0s");
+    assert.equal(old.stdout, "3 letters deleted\n");
+    assert.deepEqual(namesIn(dataDir), []);
+  });
+
+  test("leaves what an unfinished replay has sent, unless all goes", async () => {
+    const dataDir = await filled();
+    const collector = await startFakeCollector();
+    try {
+      collector.misbehave("cut after");
+      await dead(dataDir, "replay", "t", "--url", collector.url, "--timeout", "1s");
+      const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27");
+      assert.equal(some.stdout, "0 letters deleted\n");
+      assert.match(some.stderr, /2 letters of an unfinished replay stay/);
+      assert.equal((await idsOf(dataDir)).length, 4);
+      const all = await dead(dataDir, "purge", "t", "--yes");
+      assert.equal(all.stdout, "4 letters deleted\n");
+      assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
+    } finally {
+      await collector.close();
+    }
+  });
+});
+
+describe("replay", () => {
+  test("says what became of the rows", async () => {
+    const dataDir = await filled();
+    const collector = await startFakeCollector({ dataDir, dead: (row) => row.includes("184467") });
+    try {
+      const { code, stdout, stderr } = await dead(dataDir, "replay", "t", "--url", collector.url);
+      assert.equal(code, 1, stderr);
+      assert.equal(
+        stdout,
+        "3 stored\n1 dead again\n  1 × code 26: still bad\n0 could not be sent\n",
+      );
+      assert.deepEqual(collector.stored, ROWS.slice(0, 3));
+      assert.equal((await idsOf(dataDir, "events")).length, 1);
+      const rest = await dead(dataDir, "replay", "events", "--url", collector.url);
+      assert.deepEqual([rest.code, rest.stderr], [0, ""]);
+    } finally {
+      await collector.close();
+    }
+  });
+
+  for (const signal of ["SIGKILL", "SIGINT"] as const) {
+    test(`${signal} while the collector has the rows: the next one stores none twice`, async () => {
+      const dataDir = await filled();
+      const collector = await startFakeCollector();
+      try {
+        collector.misbehave("hold");
+        const child = startReplay(dataDir, collector.url);
+        await eventually(() => assert.equal(collector.stored.length, 1), { withinMs: 10_000 });
+        process.kill(child.pid, signal);
+        await child.exited;
+        assert.equal((await idsOf(dataDir, "events")).length, 1);
+        const again = await dead(dataDir, "replay", "--url", collector.url);
+        assert.equal(again.code, 0, again.stderr);
+        assert.match(again.stdout, /^5 stored\n/);
+        assert.deepEqual(collector.stored, ['{"eventType":"a"}', ...ROWS]);
+        assert.deepEqual(namesIn(dataDir), []);
+      } finally {
+        await collector.close();
+      }
+    });
+  }
+
+  test("two at once: one works, the other says so", async () => {
+    const dataDir = await filled();
+    const collector = await startFakeCollector();
+    try {
+      collector.misbehave("hold");
+      const child = startReplay(dataDir, collector.url);
+      await eventually(() => assert.equal(collector.posts.length, 1), { withinMs: 10_000 });
+      const other = await dead(dataDir, "replay", "--url", collector.url);
+      assert.equal(other.code, 1);
+      assert.match(other.stderr, /in use by another shishi dead \(pid \d+\)/);
+      const readable = await dead(dataDir, "ls");
+      assert.equal(readable.code, 0);
+      collector.release();
+      await child.exited;
+      assert.equal(collector.stored.length, 5);
+    } finally {
+      await collector.close();
+    }
+  });
+
+  describe("with TLS and a token", () => {
+    const dir = tempDir("tls");
+    const [key, cert] = [join(dir, "key.pem"), join(dir, "cert.pem")];
+    before(() => {
+      execFileSync("openssl", [
+        ..."req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(" "),
+        ...["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+        ...["-keyout", key, "-out", cert],
+      ], { stdio: "ignore" });
+    });
+    after(() => removeDir(dir));
+    const token = "a-token-of-some-length";
+
+    test("by flags, and by the settings of the collector", async () => {
+      const tls = { key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };
+      const collector = await startFakeCollector({ tls, token });
+      try {
+        const dataDir = await filled();
+        const tokenFile = join(dir, "token");
+        writeFileSync(tokenFile, `${token}\n`);
+        const strange = await dead(dataDir, "replay", "--url", collector.url);
+        assert.equal(strange.code, 1);
+        assert.match(strange.stderr, /self.signed certificate/);
+        const nobody = await dead(dataDir, "replay", "--url", collector.url, "--ca-file", cert);
+        assert.equal(nobody.code, 1);
+        assert.match(nobody.stderr, /401: a bearer token is needed/);
+        assert.equal((await idsOf(dataDir)).length, 4);
+        const trusted = await dead(
+          ...[dataDir, "replay", "t", "--url", collector.url, "--ca-file", cert],
+          ...["--token-file", tokenFile],
+        );
+        assert.equal(trusted.code, 0, trusted.stderr);
+        const same = await runShishi(["dead", "replay"], {
+          env: {
+            SHISHI_DATA_DIR: dataDir,
+            SHISHI_LISTEN: collector.url.replace("https://", ""),
+            SHISHI_TLS_CERT: cert,
+            SHISHI_TLS_KEY: key,
+            SHISHI_AUTH_TOKENS: token,
+          },
+        });
+        assert.equal(same.code, 0, same.stderr);
+        assert.equal(collector.stored.length, 5);
+        const output = [strange, nobody, trusted, same].map((run) => run.stdout + run.stderr)
+          .join();
+        assert.ok(!output.includes(token));
+      } finally {
+        await collector.close();
+      }
+    });
+  });
+});
+
+describe("unusable", () => {
+  const cases: [string[], RegExp][] = [
+    [[], /expected ls, show, replay or purge, got nothing/],
+    [["list"], /expected ls, show, replay or purge, got "list"/],
+    [["toString"], /got "toString"/],
+    [["show", "--limit", "0"], /--limit: expected a whole number from 1/],
+    [["show", "a", "b"], /expected a flag.*got "b"/],
+    [["ls", "--code", "1"], /--code: unknown flag/],
+    [["purge"], /expected the name of a table or --all, got neither/],
+    [["purge", "t", "--all"], /expected the name of a table or --all, got both/],
+    [["replay", "--url", "localhost:8080"], /--url: expected http\(s\):\/\/host:port/],
+    [["replay", "--url", "http://h/events"], /--url: expected http\(s\):\/\/host:port/],
+    [["replay", "--ca-file", "/nowhere"], /--ca-file: expected a PEM file, got ENOENT/],
+  ];
+  for (const [args, wanted] of cases) {
+    test(`dead ${args.join(" ")}`, async () => {
+      const dataDir = folder();
+      mkdirSync(join(dataDir, "dead"), { recursive: true });
+      const { code, stdout, stderr } = await dead(dataDir, ...args);
+      assert.deepEqual([code, stdout], [2, ""], stderr);
+      assert.match(stderr, wanted);
+    });
+  }
+
+  test("letters that cannot be read are a problem, not a stack", async () => {
+    const dataDir = folder();
+    mkdirSync(join(dataDir, "dead/t.ndjson"), { recursive: true });
+    writeFileSync(join(dataDir, "dead/u.ndjson"), "");
+    const { code, stderr } = await dead(dataDir, "ls");
+    assert.equal(code, 0, stderr);
+  });
+});
+
+const MAIN = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
+
+/** A replay that a test ends by itself. */
+function startReplay(dataDir: string, url: string) {
+  const before = process.versions.deno === undefined ? [] : ["run", "-A", "-q"];
+  const args = [...before, MAIN, "dead", "replay", "--data-dir", dataDir, "--url", url];
+  const child = spawn(process.execPath, args, { stdio: "ignore" });
+  const exited = new Promise<void>((resolve) => child.once("close", () => resolve()));
+  return { pid: child.pid!, exited };
+}
