@@ -1,32 +1,12 @@
-/**
- * Rows that ClickHouse refuses for good. There is no dead-letter file: each is written in full to
- * the log, as an error, so that nothing disappears without a trace.
- */
+/** What the log says of rows that ClickHouse refuses for good. The letters themselves are whole. */
 
 import type { Batch, DeadRow, Log } from "../contracts.ts";
-
-/** @param rows the rows' own bytes as text, in the order of `dead`. */
-export function logDead(
-  log: Log,
-): (batch: Batch, dead: readonly DeadRow[], rows: readonly string[]) => void {
-  return (batch, dead, rows) => {
-    dead.forEach((letter, at) =>
-      log.error("row refused by ClickHouse", {
-        table: batch.table,
-        batch: batch.id,
-        code: letter.code,
-        error: letter.message,
-        row: rows[at] ?? "",
-      })
-    );
-  };
-}
 
 /** Letters of one batch that are told one by one. */
 const TOLD = 10;
 const SHOWN = 200;
 
-/** Tells of rows that are kept as dead letters, shortened: the letters themselves are whole. */
+/** Tells of rows that are kept as dead letters, shortened. */
 export function warnOfDead(
   log: Log,
   batch: Pick<Batch, "id" | "table">,

@@ -58,9 +58,10 @@ async function untilStopped(collector: Collector, log: Log): Promise<number> {
   return lastLine(totals, log);
 }
 
-/** @returns 0 when everything received is accounted for outside this process, else 1. */
+/** @returns 0 when everything received is stored, dead-lettered or on disk, else 1. */
 function lastLine(totals: LedgerTotals, log: Log): number {
-  const say = totals.lost > 0 ? log.error : log.info;
-  say(totals.lost > 0 ? `stopped; ${totals.lost} rows were lost` : "stopped", { ...totals });
-  return totals.lost > 0 ? 1 : 0;
+  const { held, lost } = totals;
+  if (lost > 0) log.error(`stopped; ${lost} rows were lost`, { ...totals });
+  else log.info(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });
+  return lost > 0 ? 1 : 0;
 }

@@ -48,6 +48,8 @@ export interface Shishi {
   /** `http://127.0.0.1:PORT`. */
   readonly url: string;
   readonly pid: number;
+  /** Its current folder; `shishi-data` lies in it unless it was told otherwise. */
+  readonly dir: string;
   /** POSTs text and bytes as they are, anything else as JSON. */
   post(body: unknown, init?: PostInit): Promise<Answer>;
   get(path: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
@@ -115,6 +117,7 @@ export async function startShishi(start: Start): Promise<Shishi> {
   return {
     url,
     pid: child.pid,
+    dir,
     get,
     post: (body, { path = "/events", ...init } = {}) =>
       fetch(url + path, { ...init, method: "POST", body: encode(body) }).then(read),

@@ -4,11 +4,13 @@
  */
 
 import assert from "node:assert/strict";
+import { rmSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { freePort } from "../kit/free_port.ts";
 import { compare, load, storedIds } from "../kit/load.ts";
 import { type ClickHouse, type Nats, startClickHouse, startNats } from "../kit/servers.ts";
 import { runShishi, startShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { holds, ready, says } from "./around.ts";
 
@@ -50,13 +52,21 @@ describe("remote control in trouble", () => {
 
   test("a collector that stops with a loss: the loss is said", async () => {
     const dead = `http://127.0.0.1:${await freePort()}`;
+    const dataDir = tempDir("lossy");
     const lossy = await startShishi({
-      args: ["--shutdown-timeout", "200ms", "--flush-interval", "1h"],
-      env: { ...settings("lossy"), SHISHI_CLICKHOUSE_URL: dead, SHISHI_ID: "lossy" },
+      args: ["--shutdown-timeout", "200ms", "--flush-interval", "1h", "--ack", "memory"],
+      env: {
+        ...settings("lossy"),
+        SHISHI_CLICKHOUSE_URL: dead,
+        SHISHI_ID: "lossy",
+        SHISHI_DATA_DIR: dataDir,
+      },
     });
     try {
       await says(lossy, "nats: connected");
       await lossy.post([{ eventType: "a" }, { eventType: "b" }]);
+      rmSync(`${dataDir}/spool`, { recursive: true });
+      writeFileSync(`${dataDir}/spool`, "");
       const { code, stdout, stderr } = await shishi("stop", "--target", "default.lossy");
       assert.match(stdout, /^default\.lossy +stopped .* lost 2\n1 of 1 stopped\n/m);
       assert.equal(stderr, "shishi: default.lossy lost 2 rows: see its log\n");
@@ -64,6 +74,7 @@ describe("remote control in trouble", () => {
       assert.equal((await lossy.exited).code, 1);
     } finally {
       await lossy.close();
+      removeDir(dataDir);
     }
   });
 

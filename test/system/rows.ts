@@ -1,5 +1,8 @@
 /** Rows for a plain table, posted as a client would, whether ClickHouse can take them or not. */
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Letter, readLetter, tableOfFile } from "../../src/batch/letter.ts";
 import type { ClickHouse } from "../kit/servers.ts";
 import type { Answer, Shishi } from "../kit/shishi.ts";
 
@@ -42,7 +45,11 @@ export async function postMany(
   }
 }
 
-/** Log lines about rows that ClickHouse refused for good. */
-export function refusals(shishi: Shishi): Record<string, unknown>[] {
-  return shishi.lines().filter((line) => line.message === "row refused by ClickHouse");
+/** The dead letters that the collector has written. */
+export function refusals(shishi: Shishi): Letter[] {
+  const folder = join(shishi.dir, "shishi-data", "dead");
+  return readdirSync(folder)
+    .filter((name) => tableOfFile(name) !== null)
+    .flatMap((name) => readFileSync(join(folder, name), "utf8").split("\n"))
+    .flatMap((line) => readLetter(line) ?? []);
 }

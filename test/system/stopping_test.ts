@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { rmSync, writeFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { connect } from "nats.ws";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
@@ -11,6 +12,7 @@ import { freePort } from "../kit/free_port.ts";
 import { type ClickHouse, type Nats, startClickHouse, startNats } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { events, holds, ledgerAtEnd, rawClient, ready, says, stopBy } from "./around.ts";
 
@@ -122,7 +124,7 @@ describe("stopping", () => {
   });
 
   for (const binary of [false, true]) {
-    test(`ClickHouse hangs: it ends in time and tells the loss${binary ? " (binary)" : ""}`, async () => {
+    test(`ClickHouse hangs: it ends in time, the rows wait on disk${binary ? " (binary)" : ""}`, async () => {
       const proxy = await startTcpProxy(clickhouse.port);
       const shishi = await startShishi({
         binary,
@@ -136,11 +138,11 @@ describe("stopping", () => {
         await holds(shishi, 77);
         proxy.hang();
         const { code, tookMs } = await stopBy(shishi);
-        assert.equal(code, 1);
+        assert.equal(code, 0);
         assert.ok(tookMs >= 900 && tookMs < 1_000 + SLACK_MS, `took ${tookMs} ms`);
         const last = ledgerAtEnd(shishi);
-        assert.deepEqual([last["lost"], last["level"]], [77, "error"]);
-        assert.match(String(last["message"]), /77 rows were lost/);
+        assert.deepEqual([last["held"], last["lost"]], [77, 0]);
+        assert.equal(last["message"], "stopped; 77 rows wait on disk");
         // Whoever still waited is not told that the rows are in ClickHouse.
         assert.notEqual((await waiting).status, 200);
       } finally {
@@ -150,37 +152,63 @@ describe("stopping", () => {
     });
   }
 
-  test("ClickHouse is down: the same", async () => {
-    const shishi = await startShishi({
-      args: ["--flush-interval", "50ms", "--shutdown-timeout", "700ms"],
-      env: { SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}` },
+  for (const ack of ["disk", "memory"]) {
+    test(`ClickHouse is down, ack=${ack}: the next start delivers what was acknowledged`, async () => {
+      const dataDir = tempDir("stopping");
+      const table = `down_${ack}`;
+      const args = ["--flush-interval", "50ms", "--shutdown-timeout", "700ms", "--ack", ack];
+      const env = { SHISHI_DATA_DIR: dataDir, SHISHI_TABLE: table };
+      const away = `http://127.0.0.1:${await freePort()}`;
+      const first = await startShishi({ args, env: { ...env, SHISHI_CLICKHOUSE_URL: away } });
+      try {
+        assert.equal((await first.post(events(5))).json.ack, ack);
+        await says(first, "insert failed; will retry");
+        const { code, tookMs } = await stopBy(first, "SIGINT");
+        assert.equal(code, 0);
+        assert.ok(tookMs < 700 + SLACK_MS, `took ${tookMs} ms`);
+        const { lost, held, stored } = ledgerAtEnd(first);
+        assert.deepEqual([lost, held, stored], [0, 5, 0]);
+      } finally {
+        await first.close();
+      }
+      const next = await startShishi({
+        args,
+        env: { ...env, SHISHI_CLICKHOUSE_URL: clickhouse.url },
+      });
+      try {
+        await eventually(async () => assert.equal(await rowsIn(table), "5"), { withinMs: 10_000 });
+        const { recovered, received } = (await next.status()).ledger;
+        assert.deepEqual([recovered, received], [5, 0]);
+      } finally {
+        await next.close();
+        removeDir(dataDir);
+      }
     });
-    try {
-      assert.equal((await shishi.post(events(5))).status, 202);
-      await says(shishi, "insert failed; will retry");
-      const { code, tookMs } = await stopBy(shishi, "SIGINT");
-      assert.equal(code, 1);
-      assert.ok(tookMs < 700 + SLACK_MS, `took ${tookMs} ms`);
-      const { lost, held, stored } = ledgerAtEnd(shishi);
-      assert.deepEqual([lost, held, stored], [5, 0, 0]);
-    } finally {
-      await shishi.close();
-    }
-  });
+  }
 
-  test("shutdown-timeout 0: it ends at once", async () => {
+  test("neither ClickHouse nor the disk takes the rows: the loss is told, exit code 1", async () => {
+    const dataDir = tempDir("stopping");
     const shishi = await startShishi({
-      args: ["--flush-interval", "1h", "--shutdown-timeout", "0s"],
-      env: { SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}` },
+      args: ["--flush-interval", "1h", "--shutdown-timeout", "0s", "--ack", "memory"],
+      env: {
+        SHISHI_DATA_DIR: dataDir,
+        SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}`,
+      },
     });
     try {
       await shishi.post(events(5));
+      // A file where the folder should be stops everybody, root too.
+      rmSync(`${dataDir}/spool`, { recursive: true });
+      writeFileSync(`${dataDir}/spool`, "");
       const { code, tookMs } = await stopBy(shishi);
       assert.equal(code, 1);
       assert.ok(tookMs < SLACK_MS, `took ${tookMs} ms`);
-      assert.equal(ledgerAtEnd(shishi)["lost"], 5);
+      const last = ledgerAtEnd(shishi);
+      assert.deepEqual([last["lost"], last["held"], last["level"]], [5, 0, "error"]);
+      assert.equal(last["message"], "stopped; 5 rows were lost");
     } finally {
       await shishi.close();
+      removeDir(dataDir);
     }
   });
 
@@ -237,10 +265,10 @@ describe("stopping", () => {
         shishi.signal(first);
         await says(shishi, "draining");
         const { code, tookMs } = await stopBy(shishi, second);
-        assert.equal(code, 1);
+        assert.equal(code, 0);
         assert.ok(tookMs < SLACK_MS, `took ${tookMs} ms`);
         const { lost, held } = ledgerAtEnd(shishi);
-        assert.deepEqual([lost, held], [3, 0]);
+        assert.deepEqual([lost, held], [0, 3]);
       } finally {
         await shishi.close();
       }
