@@ -9,7 +9,6 @@
 
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import type { Shape } from "../contracts.ts";
 import type { Files } from "./files.ts";
 import { codeOf, isTableName, type Place, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
 import { count, eventTypeOf } from "./lines.ts";

@@ -25,7 +25,8 @@ import {
 import { section, setting } from "./spec.ts";
 import { endpoint, endpoints, websockets } from "./urls.ts";
 
-const [KIB, MIB, GIB] = [1024, 1024 ** 2, 1024 ** 3];
+const KIB = 1024;
+const GIB = 1024 ** 3;
 const SECOND_MS = 1000;
 const HOUR_MS = 3600 * SECOND_MS;
 

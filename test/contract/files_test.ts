@@ -47,17 +47,17 @@ const rejects = (work: Promise<unknown>, code: string) => assert.rejects(work, {
 
 for (const { name, files, root, deleteTree } of subjects) {
   /** A fresh folder. */
-  async function folder(): Promise<string> {
+  const folder = async (): Promise<string> => {
     const path = join(root, `f${folders++}`);
     await files.makeFolder(path);
     return path;
-  }
+  };
 
-  async function put(path: string, text: string): Promise<void> {
+  const put = async (path: string, text: string): Promise<void> => {
     const file = await files.create(path);
     await file.write(encode(text));
     await file.close();
-  }
+  };
 
   describe(name, () => {
     test("makes folders with their parents, again without an error", async () => {
