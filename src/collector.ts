@@ -7,6 +7,7 @@ import process from "node:process";
 import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
+import { startProgress } from "./batch/progress.ts";
 import { Pump } from "./batch/pump.ts";
 import type { Control, LedgerTotals, Log } from "./contracts.ts";
 import { createControl } from "./control.ts";
@@ -164,6 +165,13 @@ export async function startCollector(
 
   void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
+  const stopProgress = startProgress({
+    backlog: () => pump.backlog(),
+    settledRows: () => ledger.totals().stored + ledger.totals().dead,
+    clock,
+    log,
+    flushIntervalMs: settings.flushIntervalMs,
+  });
   mirror?.start();
   const remote = settings.nats === null ? null : startRemote({
     ...settings.nats,
@@ -179,6 +187,7 @@ export async function startCollector(
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
+    stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
     await stopListening(listening);
     control.stopped();

@@ -52,6 +52,8 @@ export interface Chunk {
   readonly types: TypeCounts;
   /** The columns that the rows were checked against (`Columns.fingerprint`), null while unknown. */
   readonly fingerprint: string | null;
+  /** Dead letters that are sent again: a batch of their own with this id, taken once. */
+  readonly replay?: string;
 }
 
 /** What the intake says at once. `refused`: nothing of the chunk was taken. */
@@ -87,6 +89,8 @@ export interface Intake {
   /** Room for a body that is about to be read, to be given back with `release`; false: answer 429. */
   reserve(bytes: number): boolean;
   release(bytes: number): void;
+  /** The ticket of a replay that was taken before; null where it is not known. */
+  replayed(table: string, id: string): Ticket | null;
   /** Why writes are refused before their body is read, or null when they are taken. */
   closed(): "stopping" | "paused" | null;
 }

@@ -14,6 +14,7 @@ import { Lines } from "./lines.ts";
 import { Names } from "./names.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import type { RowReader } from "./reader.ts";
+import { parseReplay } from "./replay.ts";
 import * as reply from "./reply.ts";
 import { TableRowReader } from "./row.ts";
 
@@ -35,7 +36,7 @@ export interface WriterDeps {
 }
 
 /** Where the rows of one request go. */
-type Target = Pick<Chunk, "table" | "shape" | "fingerprint">;
+type Target = Pick<Chunk, "table" | "shape" | "fingerprint" | "replay">;
 
 /** A first POST waits so long for what ClickHouse says of its table. */
 const LOOK_UP_MS = 2000;
@@ -73,6 +74,33 @@ export class Writer {
   }
 
   async #write(request: Request, target: Target, reader: RowReader): Promise<Response> {
+    const header = request.headers.get("shishi-replay");
+    const replay = parseReplay(header);
+    if (replay === null) return await this.#writeRows(request, target, reader);
+    if (replay === "wrong") {
+      return reply.badRequest("Shishi-Replay: expected TABLE/UUID (version 8)");
+    }
+    if (replay.table !== target.table) {
+      return reply.notFound(
+        `Shishi-Replay: rows of ${replay.table} do not belong into ${target.table}`,
+      );
+    }
+    const response = await this.#replay(request, { ...target, replay: replay.id }, reader);
+    response.headers.set("shishi-replay", header!);
+    return response;
+  }
+
+  /** Taken before: the body is not looked at, for the rows are the same. */
+  async #replay(request: Request, target: Target, reader: RowReader): Promise<Response> {
+    const ticket = this.#deps.intake.replayed(target.table, target.replay!);
+    if (ticket === null) return await this.#writeRows(request, target, reader);
+    await request.body?.cancel().catch(() => {});
+    const waitMs = this.#waitMs(parsePrefer(request.headers.get("prefer"))) ?? 0;
+    const tally = { accepted: 0, rejected: 0, errors: [] };
+    return await this.#settle(ticket, waitMs, tally, this.#deps.clock.monotonicMs(), "");
+  }
+
+  async #writeRows(request: Request, target: Target, reader: RowReader): Promise<Response> {
     const startedMs = this.#deps.clock.monotonicMs();
     const grant = new Grant(this.#deps.intake);
     try {
@@ -105,7 +133,7 @@ export class Writer {
     const { intake, ledger, clock } = this.#deps;
     const { rows, rejected, errors, body, types } = decoded;
     const prefer = parsePrefer(request.headers.get("prefer"));
-    const strict = prefer.strict || asksStrict(request.url);
+    const strict = prefer.strict || target.replay !== undefined || asksStrict(request.url);
     const applied = prefer.strict ? "handling=strict" : "";
     if (rows === 0 || (strict && rejected > 0)) {
       if (rejected > 0) ledger.rejected(target.table, "invalid", rejected);

@@ -8,7 +8,8 @@ import type { Place } from "./layout.ts";
 import { openSpool } from "./layout.ts";
 import { createLetters, type Letters } from "./letters.ts";
 import { takeLock } from "./lock.ts";
-import type { Pump, PumpDeps } from "./pump.ts";
+import type { Pump } from "./pump.ts";
+import type { PumpDeps } from "./pump_deps.ts";
 import { listSegments, recover } from "./recovery.ts";
 import { restoreAll } from "./restore.ts";
 import { Spool } from "./spool.ts";
@@ -20,6 +21,8 @@ export interface DiskOptions {
   readonly maxDeadBytes: number;
   /** Somebody else has taken the folder: it must not be touched any more. */
   readonly onLost: () => void;
+  /** Files that are not the system's bring a lock of their own. */
+  readonly lock?: typeof takeLock;
 }
 
 export interface Disk {
@@ -39,8 +42,8 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
   } catch (error) {
     return { problem: `cannot use the data folder ${place.dataDir}: ${String(error)}` };
   }
-  const { clock, onLost } = options;
-  const lock = await takeLock(place.dataDir, { clock, onLost });
+  const { clock, onLost, lock: take = takeLock } = options;
+  const lock = await take(place.dataDir, { clock, onLost });
   if ("problem" in lock) return lock;
   const opened = await openSpool(place);
   if (opened.problem !== null) {
@@ -60,7 +63,7 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
   return {
     spool: (onSynced) => new Spool({ place, onSynced }),
     letters,
-    recoverInto: (pump) => restoreAll(recover(place, found), pump, place.log),
+    recoverInto: (pump) => restoreAll(recover(place, found), pump, place.log, clock),
     close: () => lock.release(),
   };
 }

@@ -55,6 +55,8 @@ export class HeldBatch implements Batch {
   unanswered = false;
   /** Its table did not take it. */
   refused = false;
+  /** Delivered, but its dead rows are not kept yet: only that is still to be done. */
+  unburied: readonly DeadRow[] | null = null;
   #slabUsed = 0;
   #slab: Uint8Array | null = null;
   #fate: Fate | undefined;
@@ -65,7 +67,7 @@ export class HeldBatch implements Batch {
   readonly fingerprint: string | null;
 
   /**
-   * @param id UUIDv7: the `insert_deduplication_token` and, on disk, the file's name.
+   * @param id UUID: the `insert_deduplication_token` and, on disk, the file's name.
    * @param oldestMs when its first row was taken, epoch milliseconds.
    */
   constructor(readonly id: string, kind: Kind, readonly oldestMs: number) {

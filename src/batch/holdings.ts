@@ -1,5 +1,6 @@
 /** What is held, read off the lanes: how old, how much of each table, and what keeps it there. */
 
+import type { Backlog } from "./progress.ts";
 import type { Schedule } from "./schedule.ts";
 
 /** What keeps rows from flowing, for people; null or empty = nothing. */
@@ -16,6 +17,21 @@ export function oldestTakenMs(schedule: Schedule, otherwiseMs: number): number {
     if (batch.rows > 0) oldestMs = Math.min(oldestMs, batch.oldestMs);
   }
   return oldestMs;
+}
+
+/** Rows that could leave: those of tables in trouble wait for something else. */
+export function backlogOf(schedule: Schedule, nowMs: number): Backlog {
+  let rows = 0;
+  let oldestMs = nowMs;
+  for (const lane of schedule.lanes.values()) {
+    if (lane.trouble !== null) continue;
+    for (const batch of lane.held()) {
+      if (batch.rows === 0) continue;
+      rows += batch.rows;
+      oldestMs = Math.min(oldestMs, batch.oldestMs);
+    }
+  }
+  return { rows, oldestMs: nowMs - oldestMs };
 }
 
 export function rowsByTable(schedule: Schedule): ReadonlyMap<string, number> {

@@ -66,6 +66,15 @@ export class Lane {
     return places;
   }
 
+  /** A place in a batch of its own, with an id that was decided elsewhere. */
+  placeAlone(chunk: Chunk, id: string, nowMs: number): Place[] {
+    this.close();
+    this.open = new HeldBatch(id, chunk, nowMs);
+    const place = this.open.place(chunk, nowMs);
+    this.close();
+    return [place];
+  }
+
   /** How many of the chunk's rows the open batch can take; at least 1 when it is empty. */
   #fitting(chunk: Chunk, batch: HeldBatch): number {
     const taken = batch.rows + batch.placedRows;

@@ -7,62 +7,27 @@
  * sets the clock must neither hold up a batch nor hurry a retry.
  */
 
-import type {
-  Ack,
-  Chunk,
-  Clock,
-  DeadRow,
-  Delivery,
-  Holdings,
-  Intake,
-  Ledger,
-  Log,
-  Refused,
-  Sink,
-  Taken,
-} from "../contracts.ts";
+import type { Chunk, Delivery, Holdings, Intake, Refused, Taken, Ticket } from "../contracts.ts";
 import { Alarm } from "./alarm.ts";
-import { Budget, type BudgetLimits } from "./budget.ts";
+import { Budget } from "./budget.ts";
 import type { Fate, HeldBatch } from "./held.ts";
 import { Keeper } from "./keeper.ts";
-import type { FillLimits, Lane } from "./lane.ts";
+import type { Lane } from "./lane.ts";
 import { deadOf } from "./lines.ts";
-import { oldestTakenMs, rowsByTable, type Troubles, troublesOf } from "./holdings.ts";
+import { backlogOf, oldestTakenMs, rowsByTable, type Troubles, troublesOf } from "./holdings.ts";
+import type { PumpDeps, PumpOptions } from "./pump_deps.ts";
+import { Replays } from "./replays.ts";
+import type { Backlog } from "./progress.ts";
 import { report } from "./report.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
-import type { Group, Spool } from "./spool.ts";
 import { allSettled, RequestTicket } from "./ticket.ts";
 import { uuid7 } from "./uuid7.ts";
-
-export interface PumpOptions {
-  readonly fill: FillLimits;
-  readonly budget: BudgetLimits;
-  readonly concurrency: number;
-  /** What a taken chunk has reached once its ticket's `kept` says so; `disk` needs a spool. */
-  readonly reached: Exclude<Ack, "clickhouse">;
-  /** On disk at most; Infinity without a spool. */
-  readonly maxSpoolBytes: number;
-}
-
-export interface PumpDeps {
-  readonly sink: Sink;
-  readonly ledger: Ledger;
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Makes the spool, or null where there is no disk to use. */
-  readonly spool: ((onSynced: (group: Group, problem: string | null) => void) => Spool) | null;
-  /** Keeps rows that ClickHouse refuses for good. Null = kept, else why not: the batch then waits. */
-  readonly bury: (
-    batch: HeldBatch,
-    dead: readonly DeadRow[],
-    rows: readonly string[],
-  ) => Promise<string | null>;
-}
 
 export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
   readonly #budget: Budget;
   readonly #keeper: Keeper;
+  readonly #replays: Replays;
   readonly #abort = new AbortController();
   /** By how much the wall clock was ahead of the monotonic one at the start. */
   readonly #wallAheadMs: number;
@@ -81,6 +46,7 @@ export class Pump implements Intake, Holdings {
       random: () => deps.clock.random(),
       mintId: () => uuid7(deps.clock.nowMs()),
     });
+    this.#replays = new Replays(options.reached, deps.clock);
     this.#alarm = new Alarm(deps.clock, () => this.#turn());
     this.#keeper = new Keeper({
       schedule: this.#schedule,
@@ -106,17 +72,25 @@ export class Pump implements Intake, Holdings {
     this.#budget.release(bytes);
   }
 
+  replayed(table: string, id: string): Ticket | null {
+    return this.#replays.find(this.#schedule.lane(table), id);
+  }
+
   take(chunk: Chunk): Taken {
     if (this.#closed !== null) {
       return { kind: "refused", why: "closed", reason: this.#closed, retryAfterS: 5 };
     }
+    const known = chunk.replay === undefined ? null : this.replayed(chunk.table, chunk.replay);
+    if (known !== null) return { kind: "taken", ticket: known };
     const nowMs = this.#nowMs();
     const refusal = this.#budget.refusal(chunk.rows, chunk.body.length) ??
       this.#keeper.refusal(chunk.body.length, nowMs);
     if (refusal !== null) return this.#full(refusal);
     const lane = this.#schedule.lane(chunk.table);
     this.#budget.hold(chunk.rows, chunk.body.length);
-    const places = lane.place(chunk, nowMs);
+    const places = chunk.replay === undefined
+      ? lane.place(chunk, nowMs)
+      : lane.placeAlone(chunk, chunk.replay, nowMs);
     const kept = this.#keeper.keep(lane, chunk, places);
     const ticket = new RequestTicket(this.options.reached, kept, places, this.deps.clock);
     return { kind: "taken", ticket };
@@ -159,6 +133,11 @@ export class Pump implements Intake, Holdings {
 
   byTable(): ReadonlyMap<string, number> {
     return rowsByTable(this.#schedule);
+  }
+
+  /** What could leave and has not yet. */
+  backlog(): Backlog {
+    return backlogOf(this.#schedule, this.#nowMs());
   }
 
   /** What keeps rows from flowing, for people: of the server, of the disk, and by table. */
@@ -259,6 +238,7 @@ export class Pump implements Intake, Holdings {
     if (!this.#ended && dead.letters.length > 0) {
       // Kept before the batch is let go.
       const problem = await this.deps.bury(batch, dead.letters, dead.rows);
+      batch.unburied = problem === null ? null : dead.letters;
       if (problem !== null) delivery = { kind: "table", code: 0, message: problem };
     }
     if (this.#ended) return;
@@ -266,6 +246,7 @@ export class Pump implements Intake, Holdings {
     const before = inTrouble();
     if (delivery.kind === "settled") {
       this.deps.ledger.settled(batch, dead.rows.length, dead.types);
+      this.#replays.settled(batch, dead.rows.length);
       this.#release(batch, dead.letters);
     }
     this.#schedule.told(dispatch, delivery, this.#nowMs());
@@ -279,6 +260,7 @@ export class Pump implements Intake, Holdings {
     if (!batch.inMemory && !await this.#keeper.bringBack(batch)) {
       return { kind: "table", code: 0, message: `segment of batch ${batch.id} cannot be read` };
     }
+    if (batch.unburied !== null) return { kind: "settled", dead: batch.unburied, inserts: 0 };
     try {
       return await this.deps.sink.deliver(batch, this.#abort.signal);
     } catch (error) {

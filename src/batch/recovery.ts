@@ -33,8 +33,8 @@ export interface RecoveredSegment extends SegmentName {
   readonly bytes: number;
   /** Row counts by event type; empty for shape `row`. */
   readonly types: Map<string, number>;
-  /** When the batch was begun, from its id. Epoch milliseconds. */
-  readonly oldestMs: number;
+  /** When the batch was begun, from its id, epoch milliseconds; null where it does not tell. */
+  readonly oldestMs: number | null;
   /** Where the good rows lie in the file. */
   readonly ranges: readonly Range[];
   /**

@@ -3,15 +3,15 @@
  * The rows stay on disk until it is their turn.
  */
 
-import type { Log } from "../contracts.ts";
+import type { Clock, Log } from "../contracts.ts";
 import { HeldBatch } from "./held.ts";
 import type { Pump } from "./pump.ts";
 import type { Quarantined, RecoveredSegment } from "./recovery.ts";
 import { SEAL_BYTES } from "./segment.ts";
 
 /** A sealed batch whose rows are on disk only. */
-export function batchOf(found: RecoveredSegment): HeldBatch {
-  const batch = new HeldBatch(found.id, found, found.oldestMs);
+export function batchOf(found: RecoveredSegment, nowMs: number): HeldBatch {
+  const batch = new HeldBatch(found.id, found, found.oldestMs ?? nowMs);
   batch.rows = found.rows;
   batch.bytes = found.bytes;
   for (const [type, rows] of found.types) batch.types.set(type, rows);
@@ -28,6 +28,7 @@ export async function restoreAll(
   found: AsyncIterable<RecoveredSegment | Quarantined>,
   pump: Pump,
   log: Log,
+  clock: Clock,
 ): Promise<void> {
   let batches = 0;
   let rows = 0;
@@ -37,7 +38,7 @@ export async function restoreAll(
       quarantined++;
       continue;
     }
-    pump.restore(batchOf(item));
+    pump.restore(batchOf(item, clock.nowMs()));
     batches++;
     rows += item.rows;
   }

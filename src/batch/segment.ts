@@ -46,7 +46,7 @@ export interface SegmentContent {
 }
 
 export interface SegmentName {
-  /** The batch's id, a UUIDv7 in small letters. */
+  /** The batch's id in small letters: a UUIDv7, or v8 for replayed letters. */
   readonly id: string;
   readonly shape: Shape;
   /** `Columns.fingerprint`: letters and digits. */
@@ -54,7 +54,7 @@ export interface SegmentName {
 }
 
 const NAME =
-  /^([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\.(event|row)\.(-|[0-9A-Za-z]{1,64})\.ndjson$/;
+  /^([0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\.(event|row)\.(-|[0-9A-Za-z]{1,64})\.ndjson$/;
 
 /** The name of a segment's file within its table's folder. */
 export function segmentName({ id, shape, fingerprint }: SegmentName): string {
@@ -75,9 +75,9 @@ export function parseSegmentName(text: string): SegmentName | null {
   };
 }
 
-/** When a UUIDv7 was minted, epoch milliseconds. */
-export function mintedMs(id: string): number {
-  return parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
+/** When a UUIDv7 was minted, epoch milliseconds; null for an id that tells no time. */
+export function mintedMs(id: string): number | null {
+  return id[14] === "7" ? parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : null;
 }
 
 /**

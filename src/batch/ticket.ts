@@ -8,7 +8,7 @@ export class RequestTicket implements Ticket {
   constructor(
     readonly reached: Ack,
     readonly kept: Ticket["kept"],
-    readonly places: readonly Place[],
+    readonly places: readonly Pick<Place, "batch" | "from" | "to">[],
     readonly clock: Clock,
   ) {}
 
@@ -31,7 +31,7 @@ export class RequestTicket implements Ticket {
 }
 
 /** NaN for a batch that was given up: its rows reached nothing beyond what was acknowledged. */
-function deadWithin(place: Place, fate: Fate): number {
+function deadWithin(place: Pick<Place, "from" | "to">, fate: Fate): number {
   if (fate === null) return NaN;
   return placeOf(fate, place.to) - placeOf(fate, place.from);
 }

@@ -120,6 +120,7 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
     release(bytes) {
       script.reserved -= bytes;
     },
+    replayed: () => null,
     closed: () => script.closed,
   };
   const tables: Tables = {

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import type { Chunk, DeadRow, Taken, Ticket } from "../../src/contracts.ts";
-import { Pump, type PumpOptions } from "../../src/batch/pump.ts";
+import { Pump } from "../../src/batch/pump.ts";
+import type { PumpOptions } from "../../src/batch/pump_deps.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { type LogLine, memoryLog } from "../kit/chunks.ts";
 import { ManualClock } from "../kit/manual_clock.ts";

@@ -470,6 +470,24 @@ test("a recovery that crashes at any step, and again, loses nothing", async () =
   }
 });
 
+test("what is in quarantine is safe before the file may go", async () => {
+  const damaged = SPOOL[0]!;
+  const bytes = damaged.bytes.slice();
+  bytes[3]! ^= 1;
+  for (let seed = 0; seed < 40; seed++) {
+    const files = diskWith(SPOOL, seed);
+    files.put(damaged.path, bytes);
+    files.put(`${DATA}/spool/core`, "foreign");
+    const { quarantine } = await recoverAll(files);
+    await files.remove(damaged.path);
+    await files.syncFolder(`${DATA}/spool/clicks`);
+    const after = files.crash("power");
+    assert.equal(after.get(damaged.path), null);
+    assert.equal(quarantine.size, 2);
+    assert.deepEqual((await recoverAll(after)).quarantine, quarantine);
+  }
+});
+
 describe("loading a segment to send it", () => {
   const { path, bytes, groups } = SPOOL[0]!;
 
