@@ -18,11 +18,16 @@ const SLAB_BYTES = 64 * 1024;
 /** `null`: given up; its rows are lost, or on disk for the next start. */
 export type Fate = readonly DeadRow[] | null;
 
-/** Rows of a batch that came with one request. */
-export interface Place {
+/** Rows `from` (included) to `to` (excluded) of a batch. */
+export interface Span {
   readonly batch: HeldBatch;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Room in a batch for rows that came with one request; a span once they are appended. */
+export interface Place extends Span {
   readonly chunk: Chunk;
-  /** Rows `from` (included) to `to` (excluded), once they are appended. */
   from: number;
   to: number;
 }

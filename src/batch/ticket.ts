@@ -1,14 +1,14 @@
 /** Follows the rows of one request through the batches that hold them. */
 
 import type { Ack, Clock, DeadRow, Ticket } from "../contracts.ts";
-import type { Fate, HeldBatch, Place } from "./held.ts";
+import type { Fate, HeldBatch, Span } from "./held.ts";
 
 /** Costs nothing until somebody waits: batches know only those who do. */
 export class RequestTicket implements Ticket {
   constructor(
     readonly reached: Ack,
     readonly kept: Ticket["kept"],
-    readonly places: readonly Pick<Place, "batch" | "from" | "to">[],
+    readonly places: readonly Span[],
     readonly clock: Clock,
   ) {}
 
@@ -31,7 +31,7 @@ export class RequestTicket implements Ticket {
 }
 
 /** NaN for a batch that was given up: its rows reached nothing beyond what was acknowledged. */
-function deadWithin(place: Pick<Place, "from" | "to">, fate: Fate): number {
+function deadWithin(place: Span, fate: Fate): number {
   if (fate === null) return NaN;
   return placeOf(fate, place.to) - placeOf(fate, place.from);
 }

@@ -67,6 +67,11 @@ export class FaultyFiles implements Files {
     return () => void (armed.times = 0);
   }
 
+  /** Takes all scripted errors back. */
+  heal(): void {
+    this.#faults = [];
+  }
+
   /** The operation with this number (1-based) is done, half done or not done, and nothing after it. */
   crashAt(operation: number): void {
     this.#crashAt = operation;

@@ -144,7 +144,7 @@ const arbitraries: { readonly weight: number; readonly arbitrary: fc.Arbitrary<C
     arbitrary: fc.record({
       do: fc.constant("stop"),
       timeoutMs: fc.constantFrom(0, 100, 10_000),
-      with: fc.option(answer),
+      with: fc.option<Answer>(answer),
       releases: fc.array(fc.nat(5), { maxLength: 12 }),
       landed: fc.nat(),
     }),

@@ -86,7 +86,7 @@ export class GatedFiles implements Files {
     } catch (error) {
       this.failures++;
       const undoing = operation === "truncate" || operation === "sync" && this.#cutBack.has(path);
-      if (undoing) this.undoFailed = true;
+      if (undoing && path.includes("/spool/")) this.undoFailed = true;
       throw error;
     }
   }

@@ -1,0 +1,293 @@
+/**
+ * A model of a pump with a disk that knows nothing of segments and lanes, only of promises: it obeys
+ * commands, through as many processes as it takes, and keeps its own books of every row. What must be
+ * true is in `disk_promises.ts`.
+ */
+
+import type { Refused } from "../../src/contracts.ts";
+import { RequestTicket } from "../../src/batch/ticket.ts";
+import { chunkOf } from "../kit/chunks.ts";
+import { FaultyFiles } from "../kit/faulty_files.ts";
+import { settle } from "../kit/manual_clock.ts";
+import { busy, tableTrouble, unanswered } from "../kit/scripted_sink.ts";
+import type { Answer, Command, Config } from "./disk_commands.ts";
+import { Life } from "./disk_life.ts";
+import { checkCrash, checkEnd, checkStep, checkTaken, followTicket } from "./disk_promises.ts";
+import { type Sent, SimulatedClickHouse } from "./simulated_clickhouse.ts";
+
+export interface Row {
+  readonly n: number;
+  readonly bad: boolean;
+  readonly bytes: number;
+  readonly request: Request;
+}
+
+export interface Request {
+  readonly life: number;
+  readonly rows: Row[];
+  /** `open`: not answered; `unsure`: never will be; `gone`: acknowledged by memory, then a crash. */
+  state: "open" | "kept" | "refused" | "unsure";
+  /** Its rows lie in several batches. */
+  cut: boolean;
+}
+
+export class Run {
+  readonly clickhouse = new SimulatedClickHouse();
+  readonly requests: Request[] = [];
+  readonly rows: Row[] = [];
+  /** Acknowledged with `memory` and lost as that is told: by a crash, or as `lost`. */
+  readonly gone = new Set<Row>();
+  files = new FaultyFiles(1);
+  lives = 0;
+  /** In some life a failed write could not be taken back. */
+  undoFailed = false;
+  crashes = 0;
+  waiting = 0;
+  problem: unknown = null;
+  life!: Life;
+  #crashHow: "process" | "power" = "process";
+  #landed = 0;
+
+  private constructor(readonly config: Config) {
+    this.files = new FaultyFiles(config.chance);
+  }
+
+  static async start(config: Config): Promise<Run> {
+    const run = new Run(config);
+    await run.#begin(Date.UTC(2024, 0, 1), false);
+    return run;
+  }
+
+  get disk(): boolean {
+    return this.config.ack === "disk";
+  }
+
+  async #begin(startMs: number, slowStart: boolean): Promise<void> {
+    this.lives++;
+    this.life = await Life.start({
+      config: this.config,
+      files: this.files,
+      clickhouse: this.clickhouse,
+      startMs,
+      chance: this.config.chance + this.lives,
+      slowStart,
+      onSent: (sent) => this.#sent(sent),
+      onProblem: (problem) => this.problem ??= new Error(problem),
+    });
+    await settle();
+  }
+
+  async obey(command: Command): Promise<void> {
+    const { life } = this;
+    const { gate, sink, pump, clock } = life.parts;
+    switch (command.do) {
+      case "take":
+        this.#take(command);
+        break;
+      case "advance":
+        await clock.advance(command.ms);
+        break;
+      case "answer": {
+        const { inFlight } = sink;
+        if (inFlight.length > 0) {
+          this.answer(inFlight[command.which % inFlight.length]!, command.with);
+        }
+        break;
+      }
+      case "answerAll":
+        for (const sent of sink.inFlight) {
+          this.answer(sent, command.with);
+          await settle();
+        }
+        break;
+      case "flush":
+        void pump.flush(1000);
+        break;
+      case "shut":
+        gate.shut = true;
+        break;
+      case "open":
+        gate.open();
+        break;
+      case "release":
+        for (const which of command.which) {
+          gate.release(which);
+          await settle();
+        }
+        break;
+      case "fault":
+        // What recovery makes of errors is tested where it lives.
+        if (!life.recovered && command.on === "read") break;
+        life.faulty = true;
+        this.files.fail(command);
+        break;
+      case "full":
+        life.faulty = true;
+        this.files.capacityBytes = used(this.files) + command.freeBytes;
+        break;
+      case "readOnly":
+        life.faulty = true;
+        this.files.readOnly = true;
+        break;
+      case "heal":
+        this.heal();
+        break;
+      case "crash":
+        this.#crashHow = command.how;
+        this.#landed = command.landed;
+        if (command.after === null) life.crashed = true;
+        else this.files.crashAt(this.files.operations + command.after);
+        break;
+      case "stop":
+        await this.#stop(command);
+        break;
+      case "abandon":
+        await this.#end(command.landed);
+        break;
+    }
+    await settle();
+    if (this.life.crashed) await this.#crash();
+    checkStep(this);
+  }
+
+  heal(): void {
+    this.files.heal();
+    this.files.capacityBytes = Infinity;
+    this.files.readOnly = false;
+  }
+
+  // -------------------------------------------------------------- commands
+
+  #take({ table, pads, fingerprint, waitMs }: Command & { do: "take" }): void {
+    const { pump } = this.life.parts;
+    const request: Request = { life: this.lives, rows: [], state: "open", cut: false };
+    const lines = pads.map((pad, at) => ({
+      eventType: `type${pad % 3}`,
+      n: this.rows.length + at,
+      bad: pad % 7 === 6,
+      table: `t${table}`,
+      pad: "ü".repeat(pad),
+    }));
+    const chunk = chunkOf(lines, {
+      table: `t${table}`,
+      fingerprint: fingerprint === 0 ? null : "f1",
+    });
+    for (const line of lines) {
+      const bytes = new TextEncoder().encode(JSON.stringify(line) + "\n").length;
+      const row = { n: line.n, bad: line.bad, bytes, request };
+      request.rows.push(row);
+      this.rows.push(row);
+    }
+    this.requests.push(request);
+    const mayRefuse = checkTaken(this, chunk);
+    const taken = pump.take(chunk);
+    if (taken.kind === "refused") {
+      if (!mayRefuse) this.problem ??= new Error(`refused without a reason: ${taken.reason}`);
+      request.state = "refused";
+      return;
+    }
+    this.life.offered += chunk.rows;
+    request.cut = (taken.ticket as RequestTicket).places.length > 1;
+    const answered = (unkept: Refused | null) => {
+      request.state = unkept === null ? "kept" : "refused";
+      if (unkept === null && waitMs !== null) followTicket(this, taken.ticket, request, waitMs);
+    };
+    if (taken.ticket.kept === null) answered(null);
+    else taken.ticket.kept.then(answered, (problem) => this.problem ??= problem);
+  }
+
+  answer(sent: Sent, kind: Answer): void {
+    const { sink } = this.life.parts;
+    switch (kind) {
+      case "stored":
+        return sink.settle(sent);
+      case "cut":
+        this.clickhouse.insert(sent.batch.id, sent.rows);
+        return sent.answer(unanswered());
+      case "silent":
+        return sent.answer(unanswered());
+      case "busy":
+        return sent.answer(busy());
+      case "table":
+        return sent.answer(tableTrouble);
+      case "bug":
+        return sent.crash();
+    }
+  }
+
+  #sent(_sent: Sent): void {
+    if (this.life.abandoned) this.problem ??= new Error("sent after it was given up");
+  }
+
+  // -------------------------------------------------------------- ends
+
+  /** What is under way when a process ends may have gone through all the same. */
+  #land(landed: number): void {
+    this.life.parts.sink.inFlight.forEach((sent, at) => {
+      if ((landed >> (at % 16)) & 1) this.clickhouse.insert(sent.batch.id, sent.rows);
+    });
+  }
+
+  async #crash(): Promise<void> {
+    this.crashes++;
+    this.#land(this.#landed);
+    this.undoFailed ||= this.life.parts.gate.undoFailed;
+    this.waiting = 0;
+    for (const request of this.requests) if (request.state === "open") request.state = "unsure";
+    this.files = this.files.crash(this.#crashHow);
+    checkCrash(this);
+    await this.#begin(this.life.parts.clock.nowMs() + 1000, (this.#landed & 1) === 1);
+  }
+
+  /** As `control.stop` does it. */
+  async #stop(
+    { timeoutMs, with: kind, releases, landed }: Command & { do: "stop" },
+  ): Promise<void> {
+    const { pump, clock, sink, gate } = this.life.parts;
+    pump.close();
+    let drained: boolean | null = null;
+    void pump.drained(timeoutMs).then((all) => drained = all);
+    await settle();
+    for (const sent of sink.inFlight) if (kind !== null) this.answer(sent, kind);
+    await clock.advance(timeoutMs + 1);
+    if (this.life.crashed) return;
+    if (drained === false) {
+      let spilled = false;
+      void pump.spill().then(() => spilled = true);
+      await settle();
+      for (const which of releases) {
+        gate.release(which);
+        await settle();
+      }
+      if (!spilled) this.life.faulty = true;
+    }
+    await this.#end(landed);
+  }
+
+  /** Gives up what is held; then the next process begins on the same disk. */
+  async #end(landed: number): Promise<void> {
+    const { life } = this;
+    const { pump, gate, disk, clock } = life.parts;
+    if (life.crashed) return;
+    const hasRecovered = life.recovered;
+    this.#land(landed);
+    pump.abandon();
+    life.abandoned = true;
+    await settle();
+    gate.open();
+    await settle();
+    await disk.close();
+    await settle();
+    if (life.crashed) return;
+    await clock.advance(400_000);
+    this.undoFailed ||= gate.undoFailed;
+    checkEnd(this, hasRecovered);
+    this.heal();
+    this.files.crashAt(Infinity);
+    await this.#begin(clock.nowMs() + 1000, (landed & 1) === 1);
+  }
+}
+
+function used(files: FaultyFiles): number {
+  return files.paths().reduce((sum, path) => sum + files.get(path)!.length, 0);
+}
