@@ -37,6 +37,10 @@ export type Ack = "memory" | "disk" | "clickhouse";
 /** `event`: the five documented fields, mapped by the INSERT. `row`: keys are the table's columns. */
 export type Shape = "event" | "row";
 
+/** Event types longer than this (UTF-8) are stored as they are, but counted as `OTHER_TYPE`. */
+export const LONGEST_TYPE_BYTES = 256;
+export const OTHER_TYPE = "other";
+
 /** Row counts by event type; empty for tables of shape `row`. */
 export type TypeCounts = ReadonlyMap<string, number>;
 

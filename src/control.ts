@@ -15,6 +15,7 @@ export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
   spill(): Promise<void>;
   abandon(): void;
   serverIsBack(): void;
+  probeDisk(): Promise<void>;
   /** What keeps rows from flowing, for people: of the server, of the disk, and by table. */
   troubles(): {
     readonly server: string | null;
@@ -72,6 +73,7 @@ export function createControl(deps: ControlDeps): CollectorControl {
   const stopped = new Promise<void>((resolve) => tellStopped = resolve);
 
   const ping = async () => {
+    void pump.probeDisk();
     const answered = await deps.ping();
     if (ended) return;
     if (answered !== reachable) {

@@ -5,7 +5,7 @@
  * together anew.
  */
 
-import type { TypeCounts } from "../contracts.ts";
+import { LONGEST_TYPE_BYTES, OTHER_TYPE, type TypeCounts } from "../contracts.ts";
 import { checkMember } from "./event_rules.ts";
 import { ID_BYTES, type Ids } from "./ids.ts";
 import {
@@ -27,10 +27,6 @@ import type { Names } from "./names.ts";
 import type { RowReader } from "./reader.ts";
 import { members, mend, shown } from "./scan.ts";
 import { inRange, isoMs, plainMs } from "./timestamp.ts";
-
-/** Longer event types are stored as they are but counted under this name: counts live in memory. */
-const OTHER = "other";
-const LONGEST_COUNTED = 256;
 
 // One bit a field, to see what is repeated and what is missing.
 const TYPE = 1;
@@ -114,7 +110,9 @@ export class EventReader implements RowReader {
     }
     const typeBytes = this.#typeTo - this.#typeFrom;
     this.#count(
-      typeBytes > LONGEST_COUNTED ? OTHER : this.#names.text(bytes, this.#typeFrom, this.#typeTo),
+      typeBytes > LONGEST_TYPE_BYTES
+        ? OTHER_TYPE
+        : this.#names.text(bytes, this.#typeFrom, this.#typeTo),
     );
   }
 
@@ -133,7 +131,7 @@ export class EventReader implements RowReader {
     if (!given.has("timestamp")) given.set("timestamp", String(this.#nowMs));
     this.#lines.text(`{${[...given].map(([field, value]) => `"${field}":${value}`).join(",")}}`);
     const type: string = JSON.parse(rawType);
-    this.#count(encoder.encode(type).length > LONGEST_COUNTED ? OTHER : type);
+    this.#count(encoder.encode(type).length > LONGEST_TYPE_BYTES ? OTHER_TYPE : type);
     return null;
   }
 

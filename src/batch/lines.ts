@@ -3,7 +3,15 @@
  * so a row's edge is a byte to search for.
  */
 
-import type { Batch, Chunk, DeadRow, TypeCounts } from "../contracts.ts";
+import { Buffer } from "node:buffer";
+import {
+  type Batch,
+  type Chunk,
+  type DeadRow,
+  LONGEST_TYPE_BYTES,
+  OTHER_TYPE,
+  type TypeCounts,
+} from "../contracts.ts";
 
 const NEWLINE = 0x0a;
 
@@ -78,11 +86,12 @@ export function deadOf(batch: Pick<Batch, "shape" | "body">, dead: readonly Dead
   return { letters, rows, types };
 }
 
-/** The event type of one row of shape `event`; `""` for a row that cannot be read. */
+/** The event type that a row of shape `event` counts as; `""` for a row that cannot be read. */
 export function eventTypeOf(row: string): string {
   try {
     const { eventType } = JSON.parse(row) as { eventType?: unknown };
-    return typeof eventType === "string" ? eventType : "";
+    if (typeof eventType !== "string") return "";
+    return Buffer.byteLength(eventType) > LONGEST_TYPE_BYTES ? OTHER_TYPE : eventType;
   } catch {
     return "";
   }

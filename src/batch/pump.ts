@@ -167,6 +167,11 @@ export class Pump implements Intake, Holdings {
     this.#turn();
   }
 
+  /** Finds out whether a disk that was in trouble still is. */
+  async probeDisk(): Promise<void> {
+    await this.#keeper.spool?.probe();
+  }
+
   /** Refuses new rows from now on; what is held is sent at once, without waiting out a backoff. */
   close(): void {
     this.#closed = "stopping";

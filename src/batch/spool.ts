@@ -46,6 +46,8 @@ interface Pending extends Group {
   readonly tell: (problem: string | null) => void;
 }
 
+const PROBE_BYTES = 64 * 1024;
+
 export class Spool {
   /** Of all segments. */
   bytes = 0;
@@ -96,6 +98,30 @@ export class Spool {
     this.deps.onSynced(group, problem);
     if (batch.sealed || problem !== null) await this.#finish(batch);
     group.tell(problem);
+  }
+
+  /**
+   * While the disk is in trouble: finds out whether it still is, with a file as large as a block, so
+   * that it recovers by itself although nobody writes to a collector that says it is not ready.
+   */
+  async probe(): Promise<void> {
+    if (this.trouble === null) return;
+    const { files, dataDir } = this.deps.place;
+    const path = join(dataDir, "probe");
+    try {
+      await files.makeFolder(spoolFolder(dataDir));
+      const file = await files.append(path);
+      try {
+        await file.write(new Uint8Array(PROBE_BYTES));
+        await file.sync();
+      } finally {
+        await file.close();
+        await files.remove(path);
+      }
+      this.#note(null);
+    } catch (error) {
+      this.#note(reasonOf(error));
+    }
   }
 
   /** Writes a whole batch that is in memory only. @returns null, or why it could not. */

@@ -123,3 +123,15 @@ describe("the event type of a row", () => {
     test(`${row || "(empty)"} is ${type || "(none)"}`, () => assert.equal(eventTypeOf(row), type));
   }
 });
+
+test("a cut counts an event type as the intake did, also one too long for a name of its own", () => {
+  const long = "ü".repeat(200);
+  const rows = [{ eventType: long }, { eventType: "a" }, { eventType: long }];
+  const chunk = { ...chunkOf(rows), types: new Map([["other", 2], ["a", 1]]) };
+  for (const at of [1, 2]) {
+    const sides = cut(chunk, at);
+    const counts = sides.flatMap(({ types }) => [...types.values()]);
+    assert.ok(counts.every((count) => count > 0), String(counts));
+    assert.equal(counts.reduce((sum, count) => sum + count, 0), 3);
+  }
+});
