@@ -330,8 +330,8 @@ describe("who lives", () => {
   });
 
   test("a zombie does not", async () => {
-    // The shell does not wait for its child until it is told to go on.
-    const shell = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 60"], {
+    // `exec` leaves the child with a parent that never waits; it must not end before that.
+    const shell = spawn("sh", ["-c", "sleep 0.3 & echo $!; exec sleep 60"], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     const pid = Number(await firstLine(shell));
