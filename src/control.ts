@@ -157,6 +157,8 @@ export function createControl(deps: ControlDeps): CollectorControl {
     cancelPing();
     pump.close();
     if (!await pump.drained(deps.shutdownTimeoutMs)) await giveUp();
+    // What of the spool is not read yet is for the next start.
+    else pump.abandon();
     tellDrained();
     await stopped;
   }

@@ -95,6 +95,8 @@ export class Writer {
     const ticket = this.#deps.intake.replayed(target.table, target.replay!);
     if (ticket === null) return await this.#writeRows(request, target, reader);
     await request.body?.cancel().catch(() => {});
+    const unkept = await ticket.kept;
+    if (unkept !== null) return refused(unkept);
     const waitMs = this.#waitMs(parsePrefer(request.headers.get("prefer"))) ?? 0;
     const tally = { accepted: 0, rejected: 0, errors: [] };
     return await this.#settle(ticket, waitMs, tally, this.#deps.clock.monotonicMs(), "");

@@ -13,6 +13,10 @@ import type { PumpDeps } from "./pump_deps.ts";
 import { listSegments, recover } from "./recovery.ts";
 import { restoreAll } from "./restore.ts";
 import { Spool } from "./spool.ts";
+import { Underway } from "./underway.ts";
+
+/** For what is being written or removed at the end. */
+const END_MS = 2_000;
 
 export interface DiskOptions {
   readonly place: Place;
@@ -30,7 +34,10 @@ export interface Disk {
   readonly letters: Letters;
   /** Gives the pump what an earlier process left. Never rejects. */
   recoverInto(pump: Pump): Promise<void>;
-  /** Lets another collector have the folder. */
+  /**
+   * Lets another collector have the folder, when what is under way there has ended; a disk that hangs
+   * is not waited for long. To be called after the pump has ended.
+   */
   close(): Promise<void>;
 }
 
@@ -60,10 +67,19 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
     clock,
   });
   await letters.open();
+  let spool: Spool | null = null;
+  const others = new Underway();
   return {
-    spool: (onSynced) => new Spool({ place, onSynced }),
-    letters,
-    recoverInto: (pump) => restoreAll(recover(place, found), pump, place.log, clock),
-    close: () => lock.release(),
+    spool: (onSynced) => spool = new Spool({ place, onSynced }),
+    letters: { ...letters, bury: (...letter) => others.add(letters.bury(...letter)) },
+    recoverInto: (pump) => others.add(restoreAll(recover(place, found), pump, place.log, clock)),
+    async close() {
+      const ended = Promise.all([others.idle(), spool?.close()]);
+      let cancel = () => {};
+      const late = new Promise<void>((resolve) => cancel = clock.after(END_MS, resolve));
+      await Promise.race([ended, late]);
+      cancel();
+      await lock.release();
+    },
   };
 }

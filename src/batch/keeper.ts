@@ -30,14 +30,28 @@ export interface KeeperDeps {
 const DISK_PROBE_MS = 500;
 /** Beyond this part of the memory budget sealed batches leave memory. */
 const RELIEF = 0.5;
+/** Beyond this part the largest open batch is closed early. */
+const SQUEEZE = 0.75;
 
 export class Keeper {
   readonly spool: Spool | null;
   /** Rows with a place that the disk does not have yet: in the budget, not in the books. */
   placedRows = 0;
+  #placedBytes = 0;
+  /**
+   * Of batches that came from disk to be sent. Beyond the budget, or fresh rows would be refused while
+   * a backlog drains; there are no more of them than INSERTs in flight.
+   */
+  sendingBytes = 0;
+  readonly #sending = new Set<HeldBatch>();
   readonly #deps: KeeperDeps;
   #diskProbedMs = -Infinity;
-  #spilling = false;
+  /** Of the rows for which the spool had no room last. */
+  #tooMuchBytes = 0;
+  /** Batches with rows in memory, in the order in which they came there. */
+  readonly #inMemory = new Set<HeldBatch>();
+  /** Resolves when the batch is written that is being spilled; null while there is none. */
+  #spilling: Promise<void> | null = null;
 
   constructor(deps: KeeperDeps) {
     this.#deps = deps;
@@ -48,14 +62,37 @@ export class Keeper {
   refusal(bytes: number, nowMs: number): string | null {
     const { spool } = this;
     if (spool === null || !this.#deps.diskFirst) return null;
-    const limit = this.#deps.maxSpoolBytes;
-    if (spool.bytes + bytes > limit) {
-      return `spool is full: ${spool.bytes} of ${limit} bytes (spool-max-bytes)`;
+    const { maxSpoolBytes } = this.#deps;
+    // Never to be taken, so no trouble of the disk.
+    if (bytes > maxSpoolBytes) {
+      return `${bytes} bytes in one request, but spool-max-bytes is ${maxSpoolBytes}`;
+    }
+    if (this.#usedBytes + bytes > maxSpoolBytes) {
+      this.#tooMuchBytes = bytes;
+      return this.#spoolIsFull();
     }
     if (spool.trouble === null) return null;
     if (nowMs - this.#diskProbedMs < DISK_PROBE_MS) return `disk: ${spool.trouble}`;
     this.#diskProbedMs = nowMs;
     return null;
+  }
+
+  /** What keeps the disk from taking rows, for people; null while it does. */
+  trouble(): string | null {
+    if (this.spool === null || this.spool.trouble !== null) return this.spool?.trouble ?? null;
+    // As long as what was refused would be refused again, and not for its size alone.
+    const wanted = this.#usedBytes + this.#tooMuchBytes;
+    if (this.#usedBytes > 0 && wanted > this.#deps.maxSpoolBytes) return this.#spoolIsFull();
+    this.#tooMuchBytes = 0;
+    return null;
+  }
+
+  get #usedBytes(): number {
+    return (this.spool?.bytes ?? 0) + this.#placedBytes;
+  }
+
+  #spoolIsFull(): string {
+    return `spool is full: ${this.#usedBytes} of ${this.#deps.maxSpoolBytes} bytes (spool-max-bytes)`;
   }
 
   /**
@@ -65,10 +102,9 @@ export class Keeper {
   keep(lane: Lane, chunk: Chunk, places: readonly Place[]): Promise<Refused | null> | null {
     if (this.spool !== null && this.#deps.diskFirst) return this.#keepOnDisk(this.spool, places);
     this.#deps.ledger.accepted(chunk);
-    for (const place of places) place.batch.append(place);
-    const ready = places.some(({ batch }) => batch.sealed);
-    if (ready) this.#relieve();
-    this.#deps.onChange(lane, ready);
+    for (const place of places) this.#append(place);
+    this.relieve();
+    this.#deps.onChange(lane, places.some(({ batch }) => batch.sealed));
     return null;
   }
 
@@ -77,7 +113,7 @@ export class Keeper {
    * not the next, the client is refused although the first part stays: the disk has it for good.
    */
   #keepOnDisk(spool: Spool, places: readonly Place[]): Promise<Refused | null> {
-    for (const place of places) this.placedRows += place.chunk.rows;
+    for (const { chunk } of places) this.#placed(chunk, 1);
     const synced = places.length === 1
       ? spool.submit(places[0]!)
       : Promise.all(places.map((place) => spool.submit(place)))
@@ -87,14 +123,24 @@ export class Keeper {
     );
   }
 
+  #placed({ rows, body }: Chunk, sign: 1 | -1): void {
+    this.placedRows += sign * rows;
+    this.#placedBytes += sign * body.length;
+  }
+
+  #append(place: Place): void {
+    place.batch.append(place);
+    this.#inMemory.add(place.batch);
+  }
+
   #synced({ batch, places }: Group, problem: string | null): void {
     const { ledger, budget, schedule } = this.#deps;
     const lane = schedule.lane(batch.table);
     for (const place of places) {
-      this.placedRows -= place.chunk.rows;
+      this.#placed(place.chunk, -1);
       if (problem === null) {
         ledger.accepted(place.chunk);
-        batch.append(place);
+        this.#append(place);
       } else {
         batch.forgo(place);
         budget.free(place.chunk.rows, place.chunk.body.length);
@@ -105,11 +151,12 @@ export class Keeper {
       if (lane.open === batch) lane.close();
       if (batch.sealed && batch.rows === 0) {
         lane.forget(batch);
-        batch.settle([]);
+        // Its end may have been told while the disk was still at it.
+        if (!batch.settled) batch.settle([]);
         void this.spool?.remove(batch);
       }
     }
-    if (batch.sealed) this.#relieve();
+    this.relieve();
     this.#deps.onChange(lane, batch.sealed);
   }
 
@@ -118,54 +165,80 @@ export class Keeper {
    * those that are in memory only are written to the spool first, one at a time: the disk is slower
    * than memory fills, and then the answer is 429.
    */
-  #relieve(): void {
+  relieve(): void {
+    const { spool } = this;
     const { budget, schedule } = this.#deps;
     const limit = budget.limits.maxBytes * RELIEF;
-    if (this.spool === null || budget.bytes <= limit) return;
-    for (const lane of schedule.lanes.values()) {
-      for (const batch of lane.waiting) {
-        if (!batch.sealed || !batch.inMemory || batch.spilling) continue;
-        if (batch.onDisk) this.#leaveMemory(batch);
-        else if (!this.#spilling) void this.#spillOne(this.spool, lane, batch);
-        if (budget.bytes <= limit) return;
+    if (spool === null || this.#spilling !== null || budget.bytes <= limit) return;
+    for (const batch of this.#inMemory) {
+      if (!batch.sealed || schedule.lane(batch.table).inFlight.has(batch)) continue;
+      if (batch.onDisk) this.#leaveMemory(batch);
+      else if (spool.trouble === null && spool.bytes + batch.bytes <= this.#deps.maxSpoolBytes) {
+        this.#spilling = this.#spill(spool, batch);
+        return;
       }
+      if (budget.bytes <= limit) return;
     }
+    if (budget.bytes > budget.limits.maxBytes * SQUEEZE) this.#closeLargest();
+  }
+
+  /** What is not sealed cannot leave memory, and while nothing can be sent nothing seals it. */
+  #closeLargest(): void {
+    const { schedule, budget } = this.#deps;
+    let largest: Lane | null = null;
+    let openBytes = 0;
+    for (const lane of schedule.lanes.values()) {
+      openBytes += lane.open?.bytes ?? 0;
+      if ((lane.open?.bytes ?? 0) > (largest?.open?.bytes ?? 0)) largest = lane;
+    }
+    // Otherwise it is what is being sent that fills memory, and many small batches would not help.
+    if (openBytes < budget.limits.maxBytes * (1 - SQUEEZE)) return;
+    const batch = largest?.open;
+    largest?.close();
+    if (batch?.sealed) this.relieve();
   }
 
   #leaveMemory(batch: HeldBatch): void {
     batch.leaveMemory();
+    this.#inMemory.delete(batch);
     this.#deps.budget.free(0, batch.bytes);
   }
 
-  async #spillOne(spool: Spool, lane: Lane, batch: HeldBatch): Promise<void> {
-    if (spool.bytes + batch.bytes > this.#deps.maxSpoolBytes) return;
-    this.#spilling = true;
-    const problem = await this.#spill(spool, batch);
-    this.#spilling = false;
-    if (problem === null && !batch.settled) {
-      this.#leaveMemory(batch);
-      this.#relieve();
-    }
-    this.#deps.onChange(lane, true);
+  /** While it is written it is not sent. */
+  async #spill(spool: Spool, batch: HeldBatch): Promise<void> {
+    const problem = await spool.spill(batch);
+    this.#spilling = null;
+    if (problem === null) this.relieve();
+    this.#deps.onChange(this.#deps.schedule.lane(batch.table), true);
   }
 
-  /** While it is written it is not sent. */
-  async #spill(spool: Spool, batch: HeldBatch): Promise<string | null> {
-    batch.spilling = true;
-    const problem = await spool.spill(batch);
-    batch.spilling = false;
-    if (batch.settled) await spool.remove(batch);
-    return problem;
+  /** Writes those of some batches to the spool that are in memory only, as far as the disk takes it. */
+  async #spillEach(spool: Spool, batches: readonly HeldBatch[]): Promise<void> {
+    for (const batch of batches) {
+      while (this.#spilling !== null) await this.#spilling;
+      if (!batch.sealed || batch.onDisk || batch.settled) continue;
+      this.#spilling = this.#spill(spool, batch);
+    }
+    while (this.#spilling !== null) await this.#spilling;
   }
 
   /** Writes all that is in memory only to the spool. What the disk does not take stays as it is. */
   async spillAll(): Promise<void> {
-    if (this.spool === null) return;
-    for (const batch of [...this.#deps.schedule.held()]) {
-      if (batch.sealed && !batch.onDisk && !batch.spilling && !batch.settled) {
-        await this.#spill(this.spool, batch);
-      }
-    }
+    if (this.spool !== null) await this.#spillEach(this.spool, [...this.#inMemory]);
+  }
+
+  /**
+   * Finds out whether a disk in trouble still is. Where somebody has removed files, what is in memory
+   * of their rows is written again: it must not be taken for safe.
+   */
+  async probe(): Promise<void> {
+    const { spool } = this;
+    await spool?.probe();
+    if (spool === null || spool.trouble !== null || !spool.filesGone) return;
+    spool.filesGone = false;
+    for (const lane of this.#deps.schedule.lanes.values()) lane.close();
+    const sealed = [...this.#inMemory].filter((batch) => batch.sealed && batch.onDisk);
+    await this.#spillEach(spool, await spool.forsakeGone(sealed));
   }
 
   /** Reads a batch's rows into memory again; false where the disk does not give them back. */
@@ -173,13 +246,28 @@ export class Keeper {
     const body = await this.spool?.load(batch) ?? null;
     if (body === null) return false;
     batch.returnToMemory(body);
-    this.#deps.budget.hold(0, batch.bytes);
+    this.#sending.add(batch);
+    this.sendingBytes += batch.bytes;
+    return true;
+  }
+
+  /** The attempt is over and its rows have not left: those that came from the disk go again. */
+  putAway(batch: HeldBatch): void {
+    if (this.#notSending(batch)) batch.leaveMemory();
+    this.relieve();
+  }
+
+  #notSending(batch: HeldBatch): boolean {
+    if (!this.#sending.delete(batch)) return false;
+    this.sendingBytes -= batch.bytes;
     return true;
   }
 
   /** Its rows have left. */
   letGo(batch: HeldBatch): void {
-    this.#deps.budget.free(batch.rows, batch.inMemory ? batch.bytes : 0);
+    const counted = batch.inMemory && !this.#notSending(batch);
+    this.#deps.budget.free(batch.rows, counted ? batch.bytes : 0);
+    this.#inMemory.delete(batch);
     if (!batch.spilling) void this.spool?.remove(batch);
   }
 }

@@ -45,6 +45,7 @@ export function startProgress(deps: ProgressDeps): () => void {
   const { clock, log } = deps;
   const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * deps.flushIntervalMs);
   let drain: Drain | null = null;
+  let wasBehind = false;
   let settled = deps.settledRows();
   let settledMs = clock.monotonicMs();
 
@@ -56,10 +57,14 @@ export function startProgress(deps: ProgressDeps): () => void {
     settled = deps.settledRows();
     settledMs = nowMs;
     const behind = oldestMs >= OLD_MS || rows >= MANY_ROWS && oldestMs >= lateMs;
+    // What was behind at the last look may be all but gone at this one.
+    const began = drain === null && (behind || wasBehind) && settled > before;
+    wasBehind = behind;
     if (drain === null) {
-      if (!behind || settled === before) return;
+      if (!began) return;
       drain = { sinceMs: beforeMs, settledBefore: before, toldMs: beforeMs, toldSettled: before };
-    } else if (oldestMs < lateMs) {
+    }
+    if (oldestMs < lateMs) {
       log.info("the backlog is drained", {
         rows: settled - drain.settledBefore,
         rows_per_s: perSecond(settled - drain.settledBefore, nowMs - drain.sinceMs),
@@ -67,7 +72,8 @@ export function startProgress(deps: ProgressDeps): () => void {
       });
       drain = null;
       return;
-    } else if (nowMs - drain.toldMs < TELL_MS || settled === drain.toldSettled) return;
+    }
+    if (!began && (nowMs - drain.toldMs < TELL_MS || settled === drain.toldSettled)) return;
     log.info("draining the backlog", {
       rows_held: rows,
       rows_per_s: perSecond(settled - drain.toldSettled, nowMs - drain.toldMs),

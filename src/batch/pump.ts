@@ -92,17 +92,20 @@ export class Pump implements Intake, Holdings {
       ? lane.place(chunk, nowMs)
       : lane.placeAlone(chunk, chunk.replay, nowMs);
     const kept = this.#keeper.keep(lane, chunk, places);
+    if (chunk.replay !== undefined) this.#replays.taken(places[0]!.batch, kept);
     const ticket = new RequestTicket(this.options.reached, kept, places, this.deps.clock);
     return { kind: "taken", ticket };
   }
 
-  /** A batch found on disk at the start. */
-  restore(batch: HeldBatch): void {
+  /** A batch found on disk at the start. False: nothing is held any more, it stays there. */
+  restore(batch: HeldBatch): boolean {
+    if (this.#ended) return false;
     this.#budget.hold(batch.rows, 0);
     this.#keeper.spool?.adopt(batch);
     this.deps.ledger.recovered(batch.table, batch.rows);
     this.#schedule.lane(batch.table).putBack(batch);
     this.#turn();
+    return true;
   }
 
   #full(reason: string): Refused {
@@ -120,7 +123,7 @@ export class Pump implements Intake, Holdings {
   }
 
   memoryBytes(): number {
-    return this.#budget.bytes;
+    return this.#budget.bytes + this.#keeper.sendingBytes;
   }
 
   spoolBytes(): number {
@@ -142,7 +145,7 @@ export class Pump implements Intake, Holdings {
 
   /** What keeps rows from flowing, for people: of the server, of the disk, and by table. */
   troubles(): Troubles {
-    return troublesOf(this.#schedule, this.#keeper.spool?.trouble ?? null);
+    return troublesOf(this.#schedule, this.#keeper.trouble());
   }
 
   pause(): void {
@@ -169,7 +172,7 @@ export class Pump implements Intake, Holdings {
 
   /** Finds out whether a disk that was in trouble still is. */
   async probeDisk(): Promise<void> {
-    await this.#keeper.spool?.probe();
+    await this.#keeper.probe();
   }
 
   /** Refuses new rows from now on; what is held is sent at once, without waiting out a backoff. */
@@ -255,6 +258,7 @@ export class Pump implements Intake, Holdings {
       this.#release(batch, dead.letters);
     }
     this.#schedule.told(dispatch, delivery, this.#nowMs());
+    if (!batch.settled) this.#keeper.putAway(batch);
     const failures = Math.max(dispatch.lane.circle.failures, this.#schedule.server.failures);
     report(this.deps.log, dispatch, delivery, failures, before && !inTrouble());
     this.#turn();
@@ -265,6 +269,7 @@ export class Pump implements Intake, Holdings {
     if (!batch.inMemory && !await this.#keeper.bringBack(batch)) {
       return { kind: "table", code: 0, message: `segment of batch ${batch.id} cannot be read` };
     }
+    if (this.#ended) return { kind: "transient", code: 0, message: "given up by us" };
     if (batch.unburied !== null) return { kind: "settled", dead: batch.unburied, inserts: 0 };
     try {
       return await this.deps.sink.deliver(batch, this.#abort.signal);

@@ -4,7 +4,7 @@
  * to ClickHouse by its token.
  */
 
-import type { Ack, Clock, Ticket } from "../contracts.ts";
+import type { Ack, Clock, Refused, Ticket } from "../contracts.ts";
 import type { HeldBatch } from "./held.ts";
 import type { Lane } from "./lane.ts";
 import { RequestTicket } from "./ticket.ts";
@@ -20,6 +20,8 @@ function isReplay(id: string): boolean {
 export class Replays {
   /** Dead rows of settled replays, oldest first. */
   readonly #settled = new Map<string, number>();
+  /** Whether the disk has them, as their first tickets say. */
+  readonly #kept = new WeakMap<HeldBatch, Promise<Refused | null>>();
 
   constructor(readonly reached: Ack, readonly clock: Clock) {}
 
@@ -27,12 +29,18 @@ export class Replays {
   find(lane: Lane, id: string): Ticket | null {
     for (const batch of lane.held()) {
       if (batch.id !== id) continue;
-      const place = { batch, from: 0, to: batch.rows };
-      return new RequestTicket(this.reached, null, [place], this.clock);
+      // Its rows may not be in it yet.
+      const all = { batch, from: 0, to: Infinity };
+      return new RequestTicket(this.reached, this.#kept.get(batch) ?? null, [all], this.clock);
     }
     const dead = this.#settled.get(`${lane.table}/${id}`);
     if (dead === undefined) return null;
     return { reached: "clickhouse", kept: null, settled: () => Promise.resolve({ dead }) };
+  }
+
+  /** Its rows are on their way to the disk. */
+  taken(batch: HeldBatch, kept: Promise<Refused | null> | null): void {
+    if (kept !== null && isReplay(batch.id)) this.#kept.set(batch, kept);
   }
 
   /** Its rows have left. */

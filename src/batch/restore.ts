@@ -23,7 +23,10 @@ export function batchOf(found: RecoveredSegment, nowMs: number): HeldBatch {
   return batch;
 }
 
-/** Resolves when all segments are read; says so in the log where there were any. */
+/**
+ * Resolves when all segments are read, or the pump has ended: the rest is for the next start. Says in
+ * the log what there was.
+ */
 export async function restoreAll(
   found: AsyncIterable<RecoveredSegment | Quarantined>,
   pump: Pump,
@@ -38,7 +41,7 @@ export async function restoreAll(
       quarantined++;
       continue;
     }
-    pump.restore(batchOf(item, clock.nowMs()));
+    if (!pump.restore(batchOf(item, clock.nowMs()))) return;
     batches++;
     rows += item.rows;
   }

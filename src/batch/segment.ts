@@ -92,6 +92,20 @@ export function sealLine(rows: Uint8Array | number): Uint8Array {
   return line;
 }
 
+/** A group's rows and its seal, to be written at once. */
+export function withSeal(rows: readonly Uint8Array[]): Uint8Array {
+  const total = rows.reduce((sum, part) => sum + part.length, 0);
+  const seal = sealLine(new Uint8Array(0)).length;
+  const data = new Uint8Array(total + seal);
+  let at = 0;
+  for (const part of rows) {
+    data.set(part, at);
+    at += part.length;
+  }
+  data.set(sealLine(data.subarray(0, total)), total);
+  return data;
+}
+
 /** Whatever the bytes are: what of them can be trusted. Takes time linear in their length. */
 export function readSegment(bytes: Uint8Array): SegmentContent {
   const good: Range[] = [];

@@ -8,13 +8,15 @@
  */
 
 import { basename, join } from "node:path";
+import { Disposal } from "./disposal.ts";
 import type { OpenFile } from "./files.ts";
 import type { HeldBatch, Place } from "./held.ts";
 import { codeOf, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
 import type * as layout from "./layout.ts";
-import { moveToQuarantine } from "./quarantine.ts";
+import { probeDisk } from "./probe.ts";
 import { loadSegment } from "./recovery.ts";
-import { sealLine, segmentName } from "./segment.ts";
+import { segmentName, withSeal } from "./segment.ts";
+import { Underway } from "./underway.ts";
 
 /** One batch's file. */
 export interface Segment {
@@ -23,6 +25,8 @@ export interface Segment {
   bytes: number;
   /** Null once nothing more is appended. */
   file: OpenFile | null;
+  /** Why nothing more may be appended, where a write has failed. */
+  problem?: string;
   /** Damaged parts of it are nowhere else: it goes to quarantine, where another one is removed. */
   readonly keep: boolean;
 }
@@ -46,19 +50,27 @@ interface Pending extends Group {
   readonly tell: (problem: string | null) => void;
 }
 
-const PROBE_BYTES = 64 * 1024;
-
 export class Spool {
   /** Of all segments. */
   bytes = 0;
   /** Why the disk would not take the last group, for people; null while it does. */
   trouble: string | null = null;
+  /** Somebody removed a file that was written to; others may be gone as well. */
+  filesGone = false;
   #next = new Map<HeldBatch, Pending>();
   #running = false;
+  #probing: Promise<void> | null = null;
+  /** Rounds and spills under way. */
+  readonly #writing = new Underway();
   /** Folders that are known to be there. */
   readonly #folders = new Set<string>();
+  /** Batches whose file is open. */
+  readonly #open = new Set<HeldBatch>();
+  readonly #disposal: Disposal;
 
-  constructor(readonly deps: SpoolDeps) {}
+  constructor(readonly deps: SpoolDeps) {
+    this.#disposal = new Disposal(deps.place, (bytes) => this.bytes -= bytes);
+  }
 
   /** A segment of an earlier process counts from now on. */
   adopt({ segment }: HeldBatch): void {
@@ -75,7 +87,7 @@ export class Spool {
       this.#next.set(place.batch, group);
     }
     group.places.push(place);
-    if (!this.#running) void this.#run();
+    if (!this.#running) void this.#writing.add(this.#run());
     return group.synced;
   }
 
@@ -87,6 +99,7 @@ export class Spool {
       const groups = [...this.#next.values()];
       this.#next = new Map();
       await Promise.all(groups.map((group) => this.#commit(group)));
+      await this.#finishSealed();
     }
     this.#running = false;
   }
@@ -94,42 +107,45 @@ export class Spool {
   async #commit(group: Pending): Promise<void> {
     const { batch, places } = group;
     const problem = await this.#write(batch, places.map(({ chunk }) => chunk.body));
-    this.#note(problem);
+    if (problem !== null && batch.segment !== null) batch.segment.problem = problem;
     this.deps.onSynced(group, problem);
-    if (batch.sealed || problem !== null) await this.#finish(batch);
     group.tell(problem);
+    if (batch.sealed || problem !== null) await this.#finish(batch);
   }
 
   /**
-   * While the disk is in trouble: finds out whether it still is, with a file as large as a block, so
-   * that it recovers by itself although nobody writes to a collector that says it is not ready.
+   * While the disk is in trouble: finds out whether it still is, so that it recovers by itself although
+   * nobody writes to a collector that says it is not ready.
    */
   async probe(): Promise<void> {
-    if (this.trouble === null) return;
-    const { files, dataDir } = this.deps.place;
-    const path = join(dataDir, "probe");
-    try {
-      await files.makeFolder(spoolFolder(dataDir));
-      const file = await files.append(path);
-      try {
-        await file.write(new Uint8Array(PROBE_BYTES));
-        await file.sync();
-      } finally {
-        await file.close();
-        await files.remove(path);
-      }
-      this.#note(null);
-    } catch (error) {
-      this.#note(reasonOf(error));
+    // One that hangs is not joined by others.
+    this.#probing ??= this.#writing.add(this.#probe());
+    await this.#probing;
+    this.#probing = null;
+  }
+
+  async #probe(): Promise<void> {
+    await this.#disposal.retry();
+    if (this.trouble !== null) {
+      this.#folders.clear();
+      this.#note(await probeDisk(this.deps.place));
     }
   }
 
-  /** Writes a whole batch that is in memory only. @returns null, or why it could not. */
-  async spill(batch: HeldBatch): Promise<string | null> {
+  /**
+   * Writes a whole batch that is in memory only; one that is settled meanwhile is removed again.
+   * @returns null, or why it could not.
+   */
+  spill(batch: HeldBatch): Promise<string | null> {
+    return this.#writing.add(this.#spill(batch));
+  }
+
+  async #spill(batch: HeldBatch): Promise<string | null> {
+    batch.spilling = true;
     const problem = await this.#write(batch, batch.body);
-    this.#note(problem);
     await this.#finish(batch);
-    if (problem !== null) await this.remove(batch);
+    batch.spilling = false;
+    if (problem !== null || batch.settled) await this.remove(batch);
     return problem;
   }
 
@@ -140,15 +156,19 @@ export class Spool {
     try {
       const fresh = batch.segment === null;
       const segment = batch.segment ??= await this.#create(batch);
-      if (segment.file === null) throw new Error("the segment is finished");
+      if (segment.file === null) throw new Error(segment.problem ?? "the segment is finished");
       await segment.file.write(data);
       await segment.file.sync();
       if (fresh) await files.syncFolder(this.#folderOf(batch));
       segment.bytes += data.length;
       this.bytes += data.length;
+      this.#note(null);
       return null;
     } catch (error) {
+      this.filesGone ||= codeOf(error) === "ENOENT";
       await this.#undo(batch);
+      // Only a replay can meet its own file, which is being recovered: no trouble of the disk.
+      if (codeOf(error) !== "EEXIST") this.#note(reasonOf(error));
       return reasonOf(error);
     }
   }
@@ -163,7 +183,9 @@ export class Spool {
       this.#folders.add(folder);
     }
     try {
-      return { path, bytes: 0, file: await files.create(path), keep: false };
+      const file = await files.create(path);
+      this.#open.add(batch);
+      return { path, bytes: 0, file, keep: false };
     } catch (error) {
       // The folder may have been removed under us: it is made again next time.
       this.#folders.delete(folder);
@@ -171,16 +193,27 @@ export class Spool {
     }
   }
 
-  /** After a failed write the file is cut back; what cannot be cut back fails its checksum. */
+  /**
+   * After a failed write the file is cut back, or rows that were refused could come back after a power
+   * cut. What cannot be cut back fails its checksum, unless it was whole: a refused row may be stored.
+   */
   async #undo({ segment }: HeldBatch): Promise<void> {
     try {
       await segment?.file?.truncate(segment.bytes);
+      await segment?.file?.sync();
     } catch {
-      // Recovery tells a torn group by its checksum.
+      // The disk is in trouble already.
     }
   }
 
-  async #finish({ segment }: HeldBatch): Promise<void> {
+  /** Batches are also sealed without a write: because they are due, or by rows of another kind. */
+  async #finishSealed(): Promise<void> {
+    await Promise.all([...this.#open].filter(({ sealed }) => sealed).map((b) => this.#finish(b)));
+  }
+
+  async #finish(batch: HeldBatch): Promise<void> {
+    this.#open.delete(batch);
+    const { segment } = batch;
     const file = segment?.file;
     if (!segment || !file) return;
     segment.file = null;
@@ -194,40 +227,61 @@ export class Spool {
   /** The batch's rows; null, and a word in the log, where the disk does not give them back whole. */
   async load(batch: HeldBatch): Promise<Uint8Array[] | null> {
     const path = batch.segment?.path ?? "";
-    try {
-      const body = await loadSegment(this.deps.place.files, path);
-      const bytes = body?.reduce((sum, piece) => sum + piece.length, 0);
-      if (bytes === batch.bytes) return body;
-      this.deps.place.log.error("segment does not hold what was written", {
-        path,
-        wanted_bytes: batch.bytes,
-        found_bytes: bytes ?? 0,
-      });
-    } catch (error) {
-      this.deps.place.log.error("segment cannot be read", { path, error: reasonOf(error) });
+    const groups = await loadSegment(this.deps.place.files, path) ?? [];
+    const body: Uint8Array[] = [];
+    let bytes = 0;
+    // What stands behind them was refused and could not be cut back.
+    for (const group of groups) {
+      if (bytes >= batch.bytes) break;
+      body.push(group);
+      bytes += group.length;
     }
+    if (bytes === batch.bytes) return body;
+    this.deps.place.log.error("segment does not hold what was written", {
+      path,
+      wanted_bytes: batch.bytes,
+      found_bytes: bytes,
+    });
     return null;
   }
 
   /** Stored, so deleted. A file that stays is sent again after a restart, under the same token. */
   async remove(batch: HeldBatch): Promise<void> {
-    const { segment } = batch;
+    const { segment, table } = batch;
     if (segment === null) return;
-    await this.#finish(batch);
-    this.bytes -= segment.bytes;
+    const closed = this.#finish(batch);
     batch.segment = null;
-    try {
-      if (segment.keep) {
-        const name = `${batch.table}.${basename(segment.path)}`;
-        await moveToQuarantine(this.deps.place, segment.path, name);
-      } else await this.deps.place.files.remove(segment.path);
-    } catch (error) {
-      if (codeOf(error) === "ENOENT") return;
-      this.deps.place.log.warn("segment could not be removed", {
-        path: segment.path,
-        error: reasonOf(error),
-      });
+    await this.#disposal.discard({ ...segment, table }, closed);
+  }
+
+  /** Resolves when nothing is being written and no file is open. */
+  async close(): Promise<void> {
+    await this.#writing.idle();
+    await Promise.all([...this.#open].map((batch) => this.#finish(batch)));
+    await this.#disposal.idle();
+    await this.#disposal.retry();
+  }
+
+  /** Those of some sealed batches whose files are gone: from here on they are not on disk. */
+  async forsakeGone(batches: readonly HeldBatch[]): Promise<HeldBatch[]> {
+    const before = batches.map((batch) => ({ batch, segment: batch.segment }));
+    const names = new Map<string, readonly string[] | null>();
+    for (const folder of new Set(batches.map((batch) => this.#folderOf(batch)))) {
+      const listing = this.deps.place.files.list(folder);
+      names.set(
+        folder,
+        await listing.catch((error) => codeOf(error) === "ENOENT" ? [] : null),
+      );
     }
+    return before.filter(({ batch, segment }) => {
+      const there = names.get(this.#folderOf(batch)) ?? null;
+      if (segment === null || batch.segment !== segment || there === null) return false;
+      if (there.includes(basename(segment.path))) return false;
+      void this.#finish(batch);
+      this.bytes -= segment.bytes;
+      batch.segment = null;
+      return true;
+    }).map(({ batch }) => batch);
   }
 
   #folderOf(batch: HeldBatch): string {
@@ -243,17 +297,4 @@ export class Spool {
     }
     this.trouble = problem;
   }
-}
-
-function withSeal(rows: readonly Uint8Array[]): Uint8Array {
-  const total = rows.reduce((sum, part) => sum + part.length, 0);
-  const seal = sealLine(new Uint8Array(0)).length;
-  const data = new Uint8Array(total + seal);
-  let at = 0;
-  for (const part of rows) {
-    data.set(part, at);
-    at += part.length;
-  }
-  data.set(sealLine(data.subarray(0, total)), total);
-  return data;
 }

@@ -46,6 +46,11 @@ interface Progress {
   inserts: number;
   /** Whether the table's columns differ from those at the seal; null: not asked yet. */
   schemaChanged: boolean | null;
+  /**
+   * A field was unknown, but by the time the columns were asked they were those of the seal. Perhaps a
+   * column was missing for a moment: the same INSERT is sent once more before a row dies for it.
+   */
+  triedAgain: boolean;
   offsets: Float64Array | null;
 }
 
@@ -55,7 +60,13 @@ export function createSink(tools: SinkTools): Sink {
 
   async function deliver(batch: Batch, signal: AbortSignal): Promise<Delivery> {
     const progress = progressOf.get(batch) ??
-      { plan: startPlan(batch.rows), inserts: 0, schemaChanged: null, offsets: null };
+      {
+        plan: startPlan(batch.rows),
+        inserts: 0,
+        schemaChanged: null,
+        triedAgain: false,
+        offsets: null,
+      };
     progressOf.set(batch, progress);
     const whole = join(batch.body);
     let mayCreate = createEventsTable !== null && batch.shape === "event";
@@ -93,7 +104,8 @@ export function createSink(tools: SinkTools): Sink {
         progress.plan = afterStored(progress.plan);
         return null;
       case "row": {
-        if (progress.schemaChanged === null && batch.fingerprint !== null) {
+        const doubtful = isUnknownField(verdict) && !progress.triedAgain;
+        if (batch.fingerprint !== null && (progress.schemaChanged === null || doubtful)) {
           const columns = await tables.refresh(batch.table);
           if (columns === "unknown") {
             return {
@@ -104,6 +116,10 @@ export function createSink(tools: SinkTools): Sink {
           }
           progress.schemaChanged = columns === "missing" ||
             columns.fingerprint !== batch.fingerprint;
+          if (doubtful && !progress.schemaChanged) {
+            progress.triedAgain = true;
+            return null;
+          }
         }
         if (progress.schemaChanged) {
           if (isUnknownField(verdict)) return hold(progress, verdict);
@@ -159,6 +175,7 @@ export function createSink(tools: SinkTools): Sink {
 /** The schema may change back: the next attempt asks for the columns again. */
 function hold(progress: Progress, trouble: Trouble): Delivery {
   progress.schemaChanged = null;
+  progress.triedAgain = false;
   return { kind: "table", code: trouble.code, message: trouble.message };
 }
 

@@ -45,6 +45,18 @@ describe("a batch is sealed by rows", () => {
   });
 });
 
+test("a chunk that fits into a batch is not cut: the disk takes a request whole or not", () => {
+  const byRows = laneOf();
+  fill(byRows, events(7), 0);
+  assert.equal(fill(byRows, events(10), 0).length, 1);
+  assert.deepEqual(sizes(byRows), [7, 10, 0]);
+  const three = events(3);
+  const byBytes = laneOf({ maxBytes: three.body.length });
+  fill(byBytes, events(1), 0);
+  assert.equal(fill(byBytes, three, 0).length, 1);
+  assert.deepEqual(sizes(byBytes), [1, 3, 0]);
+});
+
 describe("a batch is sealed by bytes", () => {
   test("exactly max bytes fit", () => {
     const lane = laneOf({ maxBytes: 100 });

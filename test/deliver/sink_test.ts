@@ -73,6 +73,36 @@ describe("sink", () => {
     assert.equal(delivery.kind, "settled");
   });
 
+  test("a column that is back before the columns are asked costs no row", async () => {
+    const { sink, tokens } = sinkOf((_, insert) =>
+      insert === 1 ? unknownField : { kind: "stored" }
+    );
+    const batch = batchOf(["{1}", "{2}"], { fingerprint: "same" });
+    assert.deepEqual(await sink.deliver(batch, never), { kind: "settled", dead: [], inserts: 2 });
+    assert.deepEqual(tokens, [batch.id, batch.id]);
+  });
+
+  test("a column that goes while bad rows are found out costs no row", async () => {
+    let schema = "same";
+    const { sink } = sinkOf((lines, insert) => {
+      if (insert === 1) {
+        schema = "changed";
+        return { ...bad, row: 2 };
+      }
+      if (schema === "changed") return unknownField;
+      return lines.includes("{2}") ? { ...bad, row: 2 } : { kind: "stored" };
+    }, () => columns(asked++ === 0 ? "same" : schema));
+    let asked = 0;
+    const batch = batchOf(["{1}", "{2}", "{3}"], { fingerprint: "same" });
+    assert.equal((await sink.deliver(batch, never)).kind, "table");
+    schema = "same";
+    const delivery = await sink.deliver(batch, never);
+    assert.deepEqual(
+      delivery.kind === "settled" && delivery.dead.map(({ index }) => index),
+      [1],
+    );
+  });
+
   test("changed schema: rows that fit land, the others are dead", async () => {
     const { sink } = sinkOf(
       (lines) =>

@@ -25,6 +25,10 @@ export interface LoadOptions {
   /** A refused request is sent again, with the same ids, until it is taken. */
   readonly insist?: boolean;
   readonly eventTypes?: readonly string[];
+  /** `/events` unless given. */
+  readonly path?: string;
+  /** What is sent for the n-th id; an analytics event unless given. */
+  readonly row?: (id: string, n: number) => unknown;
   readonly signal?: AbortSignal;
 }
 
@@ -39,6 +43,12 @@ export async function load(options: LoadOptions): Promise<Books> {
   let sent = 0;
   const startedMs = performance.now();
   const types = options.eventTypes ?? ["click", "view", "buy"];
+  const row = options.row ?? ((id, n) => ({
+    id,
+    eventType: types[n % types.length],
+    userId: `u${n % 1000}`,
+    properties: { n, page: "/pricing", nested: { a: [1, 2] } },
+  }));
 
   const client = async () => {
     while (sent < options.events && !options.signal?.aborted) {
@@ -50,14 +60,7 @@ export async function load(options: LoadOptions): Promise<Books> {
         await pause(dueMs - performance.now());
       }
       const ids = Array.from({ length: count }, () => crypto.randomUUID());
-      const body = ids.map((id, at) =>
-        JSON.stringify({
-          id,
-          eventType: types[(first + at) % types.length],
-          userId: `u${(first + at) % 1000}`,
-          properties: { n: first + at, page: "/pricing", nested: { a: [1, 2] } },
-        })
-      ).join("\n");
+      const body = ids.map((id, at) => JSON.stringify(row(id, first + at))).join("\n");
       await deliver(ids, body);
     }
   };
@@ -66,7 +69,10 @@ export async function load(options: LoadOptions): Promise<Books> {
     for (;;) {
       let status: number;
       try {
-        const response = await fetch(`${options.url}/events`, { method: "POST", body });
+        const response = await fetch(options.url + (options.path ?? "/events"), {
+          method: "POST",
+          body,
+        });
         await response.arrayBuffer();
         status = response.status;
       } catch {

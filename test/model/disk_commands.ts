@@ -29,7 +29,7 @@ export type Command =
   | { readonly do: "advance"; readonly ms: number }
   | { readonly do: "answer"; readonly which: number; readonly with: Answer }
   | { readonly do: "answerAll"; readonly with: Answer }
-  | { readonly do: "flush" | "shut" | "open" | "heal" | "readOnly" }
+  | { readonly do: "flush" | "probe" | "shut" | "open" | "heal" | "readOnly" }
   | { readonly do: "release"; readonly which: readonly number[] }
   | {
     readonly do: "fault";
@@ -51,8 +51,9 @@ export type Command =
     readonly do: "stop";
     readonly timeoutMs: number;
     readonly with: Answer | null;
-    /** Operations let through between the end of the time and the end. */
+    /** Operations let through between the end of the time and the end, and an answer half way. */
     readonly releases: readonly number[];
+    readonly midway: Answer | null;
     readonly landed: number;
   }
   /** A second signal. */
@@ -110,6 +111,7 @@ const arbitraries: { readonly weight: number; readonly arbitrary: fc.Arbitrary<C
   },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("answerAll"), with: answer }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("flush") }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant("probe") }) },
   { weight: 7, arbitrary: fc.record({ do: fc.constant("shut") }) },
   { weight: 5, arbitrary: fc.record({ do: fc.constant("open") }) },
   { weight: 16, arbitrary: fc.record({ do: fc.constant("release"), which: few }) },
@@ -140,12 +142,13 @@ const arbitraries: { readonly weight: number; readonly arbitrary: fc.Arbitrary<C
     }),
   },
   {
-    weight: 2,
+    weight: 4,
     arbitrary: fc.record({
       do: fc.constant("stop"),
       timeoutMs: fc.constantFrom(0, 100, 10_000),
       with: fc.option<Answer>(answer),
-      releases: fc.array(fc.nat(5), { maxLength: 12 }),
+      releases: fc.array(fc.nat(5), { maxLength: 40, size: "max" }),
+      midway: fc.option<Answer>(answer),
       landed: fc.nat(),
     }),
   },

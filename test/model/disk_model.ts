@@ -4,32 +4,17 @@
  * true is in `disk_promises.ts`.
  */
 
+import assert from "node:assert/strict";
 import type { Refused } from "../../src/contracts.ts";
 import { RequestTicket } from "../../src/batch/ticket.ts";
-import { chunkOf } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { busy, tableTrouble, unanswered } from "../kit/scripted_sink.ts";
 import type { Answer, Command, Config } from "./disk_commands.ts";
 import { Life } from "./disk_life.ts";
+import { offer, type Request, type Row } from "./disk_rows.ts";
 import { checkCrash, checkEnd, checkStep, checkTaken, followTicket } from "./disk_promises.ts";
 import { type Sent, SimulatedClickHouse } from "./simulated_clickhouse.ts";
-
-export interface Row {
-  readonly n: number;
-  readonly bad: boolean;
-  readonly bytes: number;
-  readonly request: Request;
-}
-
-export interface Request {
-  readonly life: number;
-  readonly rows: Row[];
-  /** `open`: not answered; `unsure`: never will be; `gone`: acknowledged by memory, then a crash. */
-  state: "open" | "kept" | "refused" | "unsure";
-  /** Its rows lie in several batches. */
-  cut: boolean;
-}
 
 export class Run {
   readonly clickhouse = new SimulatedClickHouse();
@@ -42,6 +27,8 @@ export class Run {
   /** In some life a failed write could not be taken back. */
   undoFailed = false;
   crashes = 0;
+  sent = 0;
+  failures = 0;
   waiting = 0;
   problem: unknown = null;
   life!: Life;
@@ -71,7 +58,7 @@ export class Run {
       startMs,
       chance: this.config.chance + this.lives,
       slowStart,
-      onSent: (sent) => this.#sent(sent),
+      onSent: () => this.#sent(),
       onProblem: (problem) => this.problem ??= new Error(problem),
     });
     await settle();
@@ -102,6 +89,9 @@ export class Run {
         break;
       case "flush":
         void pump.flush(1000);
+        break;
+      case "probe":
+        void pump.probeDisk();
         break;
       case "shut":
         gate.shut = true;
@@ -158,26 +148,11 @@ export class Run {
 
   // -------------------------------------------------------------- commands
 
-  #take({ table, pads, fingerprint, waitMs }: Command & { do: "take" }): void {
+  #take(command: Command & { do: "take" }): void {
     const { pump } = this.life.parts;
-    const request: Request = { life: this.lives, rows: [], state: "open", cut: false };
-    const lines = pads.map((pad, at) => ({
-      eventType: `type${pad % 3}`,
-      n: this.rows.length + at,
-      bad: pad % 7 === 6,
-      table: `t${table}`,
-      pad: "ü".repeat(pad),
-    }));
-    const chunk = chunkOf(lines, {
-      table: `t${table}`,
-      fingerprint: fingerprint === 0 ? null : "f1",
-    });
-    for (const line of lines) {
-      const bytes = new TextEncoder().encode(JSON.stringify(line) + "\n").length;
-      const row = { n: line.n, bad: line.bad, bytes, request };
-      request.rows.push(row);
-      this.rows.push(row);
-    }
+    const { waitMs } = command;
+    const { request, chunk } = offer(command, this.rows.length, this.lives);
+    this.rows.push(...request.rows);
     this.requests.push(request);
     const mayRefuse = checkTaken(this, chunk);
     const taken = pump.take(chunk);
@@ -215,11 +190,18 @@ export class Run {
     }
   }
 
-  #sent(_sent: Sent): void {
+  #sent(): void {
+    this.sent++;
     if (this.life.abandoned) this.problem ??= new Error("sent after it was given up");
   }
 
   // -------------------------------------------------------------- ends
+
+  #count(): void {
+    const { gate } = this.life.parts;
+    this.undoFailed ||= gate.undoFailed;
+    this.failures += gate.failures;
+  }
 
   /** What is under way when a process ends may have gone through all the same. */
   #land(landed: number): void {
@@ -231,7 +213,7 @@ export class Run {
   async #crash(): Promise<void> {
     this.crashes++;
     this.#land(this.#landed);
-    this.undoFailed ||= this.life.parts.gate.undoFailed;
+    this.#count();
     this.waiting = 0;
     for (const request of this.requests) if (request.state === "open") request.state = "unsure";
     this.files = this.files.crash(this.#crashHow);
@@ -240,9 +222,8 @@ export class Run {
   }
 
   /** As `control.stop` does it. */
-  async #stop(
-    { timeoutMs, with: kind, releases, landed }: Command & { do: "stop" },
-  ): Promise<void> {
+  async #stop(command: Command & { do: "stop" }): Promise<void> {
+    const { timeoutMs, with: kind, releases, midway, landed } = command;
     const { pump, clock, sink, gate } = this.life.parts;
     pump.close();
     let drained: boolean | null = null;
@@ -251,21 +232,24 @@ export class Run {
     for (const sent of sink.inFlight) if (kind !== null) this.answer(sent, kind);
     await clock.advance(timeoutMs + 1);
     if (this.life.crashed) return;
+    let spilled = true;
     if (drained === false) {
-      let spilled = false;
+      spilled = false;
       void pump.spill().then(() => spilled = true);
       await settle();
-      for (const which of releases) {
+      for (const [at, which] of releases.entries()) {
         gate.release(which);
         await settle();
+        if (midway === null || at !== releases.length >> 1) continue;
+        for (const sent of sink.inFlight) this.answer(sent, midway);
+        await settle();
       }
-      if (!spilled) this.life.faulty = true;
     }
-    await this.#end(landed);
+    await this.#end(landed, spilled);
   }
 
   /** Gives up what is held; then the next process begins on the same disk. */
-  async #end(landed: number): Promise<void> {
+  async #end(landed: number, spilled = false): Promise<void> {
     const { life } = this;
     const { pump, gate, disk, clock } = life.parts;
     if (life.crashed) return;
@@ -274,14 +258,16 @@ export class Run {
     pump.abandon();
     life.abandoned = true;
     await settle();
+    let closed = false;
+    void disk.close().then(() => closed = true);
+    await settle();
+    if (closed) assert.deepEqual(gate.changes, [], "closed before the disk was done");
     gate.open();
-    await settle();
-    await disk.close();
-    await settle();
-    if (life.crashed) return;
     await clock.advance(400_000);
-    this.undoFailed ||= gate.undoFailed;
-    checkEnd(this, hasRecovered);
+    if (life.crashed) return;
+    assert.ok(closed, "the disk was not closed");
+    this.#count();
+    checkEnd(this, hasRecovered, spilled);
     this.heal();
     this.files.crashAt(Infinity);
     await this.#begin(clock.nowMs() + 1000, (landed & 1) === 1);

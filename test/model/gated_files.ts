@@ -18,7 +18,7 @@ export class GatedFiles implements Files {
    * that were refused may turn up all the same.
    */
   undoFailed = false;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting: { readonly operation: Operation; readonly pass: () => void }[] = [];
   /** Cut back, and not synced since. */
   readonly #cutBack = new Set<string>();
 
@@ -29,15 +29,21 @@ export class GatedFiles implements Files {
     return this.#waiting.length;
   }
 
+  /** Operations that wait and are more than a look. */
+  get changes(): readonly Operation[] {
+    return this.#waiting.map(({ operation }) => operation)
+      .filter((operation) => operation !== "read" && operation !== "list");
+  }
+
   /** Lets one of the waiting operations through. */
   release(which: number): void {
     const { length } = this.#waiting;
-    if (length > 0) this.#waiting.splice(which % length, 1)[0]!();
+    if (length > 0) this.#waiting.splice(which % length, 1)[0]!.pass();
   }
 
   open(): void {
     this.shut = false;
-    for (const pass of this.#waiting.splice(0)) pass();
+    for (const { pass } of this.#waiting.splice(0)) pass();
   }
 
   makeFolder(path: string): Promise<void> {
@@ -77,7 +83,9 @@ export class GatedFiles implements Files {
   }
 
   async pass<T>(operation: Operation, path: string, work: () => Promise<T>): Promise<T> {
-    if (this.shut) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    if (this.shut) {
+      await new Promise<void>((pass) => this.#waiting.push({ operation, pass }));
+    }
     try {
       const result = await work();
       if (operation === "truncate") this.#cutBack.add(path);
