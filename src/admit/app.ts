@@ -5,6 +5,7 @@
 
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
+import { getPath } from "hono/utils/url";
 import type { Clock, Control, Intake, Ledger, Log, Tables } from "../contracts.ts";
 import { createAuth } from "./auth.ts";
 import { compileGlobs } from "./globs.ts";
@@ -48,7 +49,7 @@ const CORS_MAX_AGE_S = 600;
 /** The answer is ready for `serve`: its `fetch` never rejects. */
 export function createApp(deps: AdmitDeps): Hono {
   const { intake, ledger, control, settings } = deps;
-  const app = new Hono();
+  const app = new Hono({ getPath: pathOf });
   const writer = new Writer(deps);
   const authorized = createAuth(settings.authTokens);
   const allowed = compileGlobs(settings.tables);
@@ -62,10 +63,14 @@ export function createApp(deps: AdmitDeps): Hono {
     authorized === null || authorized(request.headers.get("authorization"))
       ? null
       : reply.unauthorized();
-  const write = async (request: Request, work: () => Promise<Response>): Promise<Response> => {
+  /** The answer that a write gets without a look at its body, or null. */
+  const shut = (request: Request): Response | null => {
     const closed = intake.closed();
-    if (closed !== null) return counted(reply.closed(CLOSED[closed]));
-    return counted(turnedAway(request) ?? await work());
+    return closed === null ? turnedAway(request) : reply.closed(CLOSED[closed]);
+  };
+  const write = (request: Request, work: () => Response | Promise<Response>) => {
+    const answer = shut(request) ?? work();
+    return answer instanceof Response ? counted(answer) : answer.then(counted);
   };
 
   if (settings.corsOrigins.length > 0) addCors(app, settings.corsOrigins, ledger);
@@ -73,14 +78,14 @@ export function createApp(deps: AdmitDeps): Hono {
   app.post("/events", (c) => write(c.req.raw, () => writer.events(c.req.raw, settings.table)));
   app.post("/events/:table", (c) => {
     const table = c.req.param("table");
-    return write(c.req.raw, async () => {
+    return write(c.req.raw, () => {
       if (table === settings.table) {
         return reply.notFound(`${table} takes analytics events: use POST /events`);
       }
       if (!allowed(table)) {
         return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
       }
-      return await writer.rows(c.req.raw, table);
+      return writer.rows(c.req.raw, table);
     });
   });
   app.get("/healthz", () => counted(reply.alive()));
@@ -97,6 +102,12 @@ export function createApp(deps: AdmitDeps): Hono {
     return counted(reply.internalError());
   });
   return app;
+}
+
+/** A request without a usable `Host` (HTTP/1.0, some health checks) may come with its path only. */
+function pathOf(request: Request): string {
+  const { url } = request;
+  return getPath(url.startsWith("/") ? { url: `http://host${url}` } as Request : request);
 }
 
 /** A known path with a method that it does not take, or nothing at all. */

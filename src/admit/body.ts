@@ -4,15 +4,9 @@
  * goes away or sends a byte a second.
  */
 
-import type { Clock, Intake } from "../contracts.ts";
+import type { Intake } from "../contracts.ts";
+import type { Deadlines } from "./deadlines.ts";
 import { type Encoding, inflate } from "./inflate.ts";
-
-export interface BodyLimits {
-  /** As sent, and again unpacked. */
-  readonly maxBodyBytes: number;
-  /** From the first to the last byte. */
-  readonly bodyTimeoutMs: number;
-}
 
 export type ReadBody =
   | { readonly kind: "read"; readonly bytes: Uint8Array }
@@ -49,45 +43,53 @@ export class Grant {
   }
 }
 
-/** @param grant what the body takes room for; the caller frees it when the rows are taken. */
+/**
+ * @param maxBytes as sent, and again unpacked.
+ * @param grant what the body takes room for; the caller frees it when the rows are taken.
+ */
 export async function readBody(
   request: Request,
   encoding: Encoding | null,
-  limits: BodyLimits,
+  maxBytes: number,
   grant: Grant,
-  clock: Clock,
+  deadlines: Deadlines,
 ): Promise<ReadBody> {
-  const sent = await readSent(request, limits, grant, clock);
+  const sent = await readSent(request, maxBytes, grant, deadlines);
   if (sent.kind !== "read" || encoding === null || sent.bytes.length === 0) return sent;
-  return await unpack(sent.bytes, encoding, limits.maxBodyBytes, grant);
+  return await unpack(sent.bytes, encoding, maxBytes, grant);
 }
 
-async function readSent(
+function readSent(
   request: Request,
-  limits: BodyLimits,
+  maxBytes: number,
   grant: Grant,
-  clock: Clock,
-): Promise<ReadBody> {
-  const { maxBodyBytes, bodyTimeoutMs } = limits;
+  deadlines: Deadlines,
+): ReadBody | Promise<ReadBody> {
   const header = request.headers.get("content-length");
   if (header !== null && /^\d+$/.test(header)) {
     const length = Number(header);
-    if (length > maxBodyBytes) return { kind: "large" };
+    if (length > maxBytes) return { kind: "large" };
     if (!grant.take(length)) return { kind: "full" };
-    const buffer = await within(request.arrayBuffer(), bodyTimeoutMs, clock);
-    if (!(buffer instanceof ArrayBuffer)) return { kind: buffer };
-    // Only a test or a broken server can come with more than was said.
-    return buffer.byteLength > maxBodyBytes
-      ? { kind: "large" }
-      : { kind: "read", bytes: new Uint8Array(buffer) };
+    return within(deadlines, request.arrayBuffer(), (buffer) =>
+      // Only a test or a broken server can come with more than was said.
+      buffer.byteLength > maxBytes
+        ? { kind: "large" }
+        : { kind: "read", bytes: new Uint8Array(buffer) });
   }
   if (request.body === null) return { kind: "read", bytes: new Uint8Array(0) };
-  const reader = request.body.getReader();
-  const read = await within(collect(reader, maxBodyBytes, grant), bodyTimeoutMs, clock);
-  if (typeof read === "object" && read.kind === "read") return read;
+  return readStream(request.body.getReader(), maxBytes, grant, deadlines);
+}
+
+async function readStream(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  maxBytes: number,
+  grant: Grant,
+  deadlines: Deadlines,
+): Promise<ReadBody> {
+  const read = await within(deadlines, collect(reader, maxBytes, grant), (read) => read);
   // Not awaited: a client that sends nothing more would hold this up.
-  reader.cancel().catch(() => {});
-  return typeof read === "object" ? read : { kind: read };
+  if (read.kind !== "read") reader.cancel().catch(() => {});
+  return read;
 }
 
 async function collect(
@@ -115,20 +117,20 @@ async function collect(
   }
 }
 
-/** What `work` resolves to; `late` when it takes too long, `broken` when it fails. */
+/** What comes of `work`; `late` when it takes too long, `broken` when it fails. */
 function within<T>(
+  deadlines: Deadlines,
   work: Promise<T>,
-  timeoutMs: number,
-  clock: Clock,
-): Promise<T | "late" | "broken"> {
+  done: (value: T) => ReadBody,
+): Promise<ReadBody> {
   return new Promise((resolve) => {
-    const cancel = clock.after(timeoutMs, () => resolve("late"));
+    const deadline = deadlines.begin(() => resolve({ kind: "late" }));
     work.then((value) => {
-      cancel();
-      resolve(value);
+      deadlines.end(deadline);
+      resolve(done(value));
     }, () => {
-      cancel();
-      resolve("broken");
+      deadlines.end(deadline);
+      resolve({ kind: "broken" });
     });
   });
 }

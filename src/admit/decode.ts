@@ -21,8 +21,10 @@ import {
   skipSpace,
 } from "./json.ts";
 import type { Lines } from "./lines.ts";
+import { mended } from "./mend.ts";
 import type { RowReader } from "./reader.ts";
-import { DEEPEST, jsonFault, shown } from "./scan.ts";
+import { shown } from "./scan.ts";
+import { DEEPEST, jsonFault } from "./valid.ts";
 
 /** Errors that are told to the client; further ones are only counted. */
 export const ERRORS_TOLD = 100;
@@ -49,145 +51,182 @@ const WANTED = "expected one JSON object, an array of objects, or NDJSON";
 const TOO_DEEP = `nested deeper than ${DEEPEST} levels`;
 const BAD_UTF8 = "not UTF-8";
 
+/** What a row costs beyond its bytes, in bytes that could be stepped over instead. */
+const ROW_EFFORT = 100;
+/** The same for a row that is looked at closer, and what each of its bytes costs. */
+const ODD_ROW_EFFORT = 1000;
+const ODD_BYTE_EFFORT = 8;
+/** Enough bytes for the excerpt of a row that an error shows. */
+const EXCERPT_BYTES = 512;
+
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Reads `bytes` with `reader`, which writes into `lines`. @param nowMs epoch milliseconds. */
 export function decode(bytes: Uint8Array, reader: RowReader, lines: Lines, nowMs: number): Decoded {
-  const decoding = new Decoding(bytes, reader, lines);
-  lines.begin(bytes);
-  reader.begin(nowMs);
-  const refusal = decoding.run();
-  // In either case: what the reader and the lines hold must not reach the next request.
-  const body = lines.finish();
-  const types = reader.types();
-  if (refusal !== null) return { kind: "refused", error: refusal };
-  const { rows, rejected, errors } = decoding;
-  return { kind: "rows", rows, body, types, rejected, errors };
+  const decoding = new Decoding(bytes, reader, lines, nowMs);
+  decoding.go(Infinity);
+  return decoding.end();
 }
 
-class Decoding {
-  rows = 0;
-  rejected = 0;
-  readonly errors: RowError[] = [];
+/** The reading of one body, which can be interrupted between rows. `reader` and `lines` are its own. */
+export class Decoding {
+  #rows = 0;
+  #rejected = 0;
+  readonly #errors: RowError[] = [];
   readonly #bytes: Uint8Array;
   readonly #reader: RowReader;
   readonly #lines: Lines;
   readonly #utf8: boolean;
+  #form: "array" | "lines" | "done";
+  /** Why the whole is refused. */
+  #refusal: string | null = null;
+  /** Where the next row is looked for. */
+  #at: number;
 
-  constructor(bytes: Uint8Array, reader: RowReader, lines: Lines) {
+  constructor(bytes: Uint8Array, reader: RowReader, lines: Lines, nowMs: number) {
     this.#bytes = bytes;
     this.#reader = reader;
     this.#lines = lines;
     this.#utf8 = isUtf8(bytes);
+    lines.begin(bytes);
+    reader.begin(nowMs);
+    this.#at = skipSpace(bytes, afterMark(bytes, 0), bytes.length);
+    this.#form = this.#look(this.#at);
   }
 
-  /** Why the whole is refused, or null. */
-  run(): string | null {
+  /** Reads on. @param effort about how many bytes' worth of work. Returns whether all is read. */
+  go(effort: number): boolean {
+    if (this.#form === "lines") this.#goLines(effort);
+    else if (this.#form === "array") this.#goArray(effort);
+    return this.#form === "done";
+  }
+
+  /** What came of it, once. What the reader and the lines hold does not reach the next request. */
+  end(): Decoded {
+    const body = this.#lines.finish();
+    const types = this.#reader.types();
+    if (this.#refusal !== null) return { kind: "refused", error: this.#refusal };
+    const rows = this.#rows, rejected = this.#rejected;
+    return { kind: "rows", rows, body, types, rejected, errors: this.#errors };
+  }
+
+  /** What the body is, by how it begins at `at`. */
+  #look(at: number): "array" | "lines" | "done" {
     const bytes = this.#bytes;
-    const bom = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
-    const at = skipSpace(bytes, bom ? 3 : 0, bytes.length);
-    if (at === bytes.length) return `the body is empty; ${WANTED}`;
-    if (bytes[at] === BRACKET_OPEN) return this.#array(at);
-    if (this.#lineEnd(this.#plain(at)) < 0) {
-      const whole = this.#document(at);
-      if (whole !== "lines") return whole;
-    }
-    this.#ndjson(at);
-    return null;
+    if (at === bytes.length) return this.#refuse(`the body is empty; ${WANTED}`);
+    if (bytes[at] === BRACKET_OPEN) return this.#beginArray(at);
+    return this.#lineEnd(this.#plain(at)) < 0 ? this.#lookCloser(at) : "lines";
   }
 
-  /**
-   * Looks closer at a body whose first line is not plain: is the whole of it one document? `"lines"`:
-   * no, and each line stands for itself.
-   */
-  #document(at: number): string | null | "lines" {
+  /** The first line is not plain: is the whole of it one document, or does each line stand for itself? */
+  #lookCloser(at: number): "lines" | "done" {
     const bytes = this.#bytes, end = bytes.length;
-    const next = skipSpace(bytes, this.#stop(at), end);
-    const first = this.#text(at, this.#stop(at));
+    const stop = this.#stop(at);
+    const next = skipSpace(bytes, stop, end);
     const object = bytes[at] === BRACE_OPEN;
-    if (first !== null && jsonFault(first) === null) {
-      if (object || next < end) return "lines";
-      return `${WANTED}, got ${shown(first.trim())}`;
+    if (this.#isText(at, stop) && jsonFault(bytes, at, stop) === null) {
+      if (!object && next === end) return this.#refuse(`${WANTED}, got ${this.#shown(at, stop)}`);
+      this.#closer(at, stop);
+      this.#at = next;
+      return "lines";
     }
     // A line that begins like a row: the first one is broken, and the others are not its affair.
     if (!object || next === end || bytes[next] === BRACE_OPEN) return "lines";
-    const text = this.#text(at, end);
-    if (text === null) return `the body is ${BAD_UTF8}`;
-    const fault = jsonFault(text);
-    if (fault === "deep") return `the body is ${TOO_DEEP}`;
-    if (fault === "invalid") return `the body is not JSON; ${WANTED}`;
-    this.#tell(this.#reader.closer(text));
-    return null;
+    if (!this.#utf8) return this.#refuse(`the body is ${BAD_UTF8}`);
+    const fault = jsonFault(bytes, at, end);
+    if (fault === "deep") return this.#refuse(`the body is ${TOO_DEEP}`);
+    if (fault === "invalid") return this.#refuse(`the body is not JSON; ${WANTED}`);
+    this.#closer(at, end);
+    return "done";
   }
 
-  #ndjson(at: number): void {
-    const bytes = this.#bytes, end = bytes.length, reader = this.#reader;
-    while (at < end) {
-      const after = this.#plain(at);
-      const stop = this.#lineEnd(after);
-      if (stop >= 0) {
-        reader.forward(bytes, at, after);
-        this.rows++;
-        at = stop;
-      } else {
-        const lineEnd = this.#stop(at);
-        this.#line(at, lineEnd);
-        at = lineEnd;
-      }
-      at = skipSpace(bytes, at, end);
-    }
-  }
-
-  #line(at: number, end: number): void {
-    // Nobody reads more errors, and a flood of tiny wrong lines must not cost a parse each.
-    if (this.errors.length === ERRORS_TOLD && end - at < this.#reader.leastBytes) {
-      this.rejected++;
-      return;
-    }
-    const text = this.#text(at, end);
-    if (text === null) return this.#tell(BAD_UTF8);
-    const row = text.trim();
-    // Most broken lines show it at an end, and a thrown exception is dear.
-    const fault = row.startsWith("{") && !row.endsWith("}") ? "invalid" : jsonFault(row);
-    if (fault === "deep") this.#tell(TOO_DEEP);
-    else if (fault === "invalid") this.#tell(`not JSON: ${shown(row)}`);
-    else this.#tell(this.#reader.closer(row));
-  }
-
-  #array(at: number): string | null {
+  #beginArray(at: number): "array" | "done" {
     const bytes = this.#bytes, end = bytes.length;
-    if (!this.#utf8) return `the body is ${BAD_UTF8}`;
+    if (!this.#utf8) return this.#refuse(`the body is ${BAD_UTF8}`);
     at = skipSpace(bytes, at + 1, end);
     if (at < end && bytes[at] === BRACKET_CLOSE) {
-      return skipSpace(bytes, at + 1, end) === end
-        ? `the array is empty; ${WANTED}`
-        : `the body is not JSON; ${WANTED}`;
+      const last = skipSpace(bytes, at + 1, end) === end;
+      return this.#refuse(`${last ? "the array is empty" : "the body is not JSON"}; ${WANTED}`);
     }
-    let to: number;
-    for (;;) {
+    this.#at = at;
+    return "array";
+  }
+
+  #goLines(effort: number): void {
+    const bytes = this.#bytes, end = bytes.length, reader = this.#reader;
+    let at = this.#at;
+    while (at < end && effort > 0) {
       const after = this.#plain(at);
-      to = after < 0 ? -1 : skipSpace(bytes, after, end);
+      let stop = this.#lineEnd(after);
+      if (stop >= 0) {
+        reader.forward(bytes, at, after);
+        this.#rows++;
+        effort -= stop - at + ROW_EFFORT;
+      } else {
+        stop = this.#stop(at);
+        effort -= this.#line(at, stop);
+      }
+      at = skipSpace(bytes, stop, end);
+    }
+    this.#at = at;
+    if (at >= end) this.#form = "done";
+  }
+
+  /** A row that is not plain, on a line of its own. Returns the effort. */
+  #line(at: number, end: number): number {
+    if (this.#countOnly(at, end)) return ROW_EFFORT;
+    at = afterMark(this.#bytes, at);
+    const fault = this.#isText(at, end) ? jsonFault(this.#bytes, at, end) : BAD_UTF8;
+    if (fault === null) this.#closer(at, end);
+    else if (fault === "invalid") this.#wrong(() => `not JSON: ${this.#shown(at, end)}`);
+    else this.#wrong(() => fault === "deep" ? TOO_DEEP : BAD_UTF8);
+    return ODD_ROW_EFFORT + (end - at) * ODD_BYTE_EFFORT;
+  }
+
+  #goArray(effort: number): void {
+    const bytes = this.#bytes, end = bytes.length;
+    let at = this.#at;
+    while (effort > 0) {
+      const after = this.#plain(at);
+      let to = after < 0 ? -1 : skipSpace(bytes, after, end);
       if (to >= 0 && to < end && (bytes[to] === COMMA || bytes[to] === BRACKET_CLOSE)) {
         this.#reader.forward(bytes, at, after);
-        this.rows++;
+        this.#rows++;
+        effort -= to - at + ROW_EFFORT;
       } else {
         to = skipLoosely(bytes, at, end);
-        const text = this.#text(at, to)!.trim();
-        const fault = jsonFault(text);
-        if (fault === "invalid") return `the body is not JSON: ${shown(text)}; ${WANTED}`;
-        this.#tell(fault === "deep" ? TOO_DEEP : this.#reader.closer(text));
+        const fault = jsonFault(bytes, at, to);
+        if (fault === "invalid") {
+          this.#refuse(`the body is not JSON: ${this.#shown(at, to)}; ${WANTED}`);
+          return;
+        }
+        if (fault === "deep") this.#wrong(() => TOO_DEEP);
+        else if (!this.#countOnly(at, to)) this.#closer(at, to);
+        effort -= ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
       }
-      if (to >= end) return `the array does not end; ${WANTED}`;
-      if (bytes[to] === BRACKET_CLOSE) break;
-      if (bytes[to] === BRACE_CLOSE) return `the body is not JSON; ${WANTED}`;
+      if (to >= end) return void this.#refuse(`the array does not end; ${WANTED}`);
+      if (bytes[to] === BRACKET_CLOSE) return this.#endArray(to + 1);
+      if (bytes[to] === BRACE_CLOSE) return void this.#refuse(`the body is not JSON; ${WANTED}`);
       at = skipSpace(bytes, to + 1, end);
     }
-    return skipSpace(bytes, to + 1, end) === end ? null : `something follows the array; ${WANTED}`;
+    this.#at = at;
+  }
+
+  #endArray(at: number): void {
+    const end = this.#bytes.length;
+    if (skipSpace(this.#bytes, at, end) === end) this.#form = "done";
+    else this.#refuse(`something follows the array; ${WANTED}`);
+  }
+
+  #refuse(refusal: string): "done" {
+    this.#refusal = refusal;
+    return this.#form = "done";
   }
 
   /** As the reader's, but only where the bytes are known to be text. */
   #plain(at: number): number {
-    return this.#utf8 ? this.#reader.plain(this.#bytes, at, this.#bytes.length) : -1;
+    const known = this.#utf8 || this.#isText(at, this.#stop(at));
+    return known ? this.#reader.plain(this.#bytes, at, this.#bytes.length) : -1;
   }
 
   /** The line end (or the end) that follows a row at once, or -1 where something else follows. */
@@ -206,21 +245,39 @@ class Decoding {
     return stop < 0 ? this.#bytes.length : stop;
   }
 
-  /** Null where the bytes are not UTF-8. */
-  #text(from: number, to: number): string | null {
-    const piece = this.#bytes.subarray(from, to);
-    return this.#utf8 || isUtf8(piece) ? utf8.decode(piece) : null;
+  #isText(from: number, to: number): boolean {
+    return this.#utf8 || isUtf8(this.#bytes.subarray(from, to));
   }
 
-  /** Counts a row that was looked at closer. */
-  #tell(error: string | null): void {
-    if (error === null) {
-      this.rows++;
-      return;
-    }
-    if (this.errors.length < ERRORS_TOLD) {
-      this.errors.push({ index: this.rows + this.rejected, error });
-    }
-    this.rejected++;
+  /** Beginning of [from, to), for an error. */
+  #shown(from: number, to: number): string {
+    const excerpt = this.#bytes.subarray(from, Math.min(to, from + EXCERPT_BYTES));
+    return shown(utf8.decode(excerpt).trim());
   }
+
+  /** Nobody reads more errors: a flood of wrong rows, too short to be good, is counted only. */
+  #countOnly(at: number, end: number): boolean {
+    if (this.#errors.length < ERRORS_TOLD || end - at >= this.#reader.leastBytes) return false;
+    this.#rejected++;
+    return true;
+  }
+
+  /** Takes [at, end), which is valid JSON, or counts what is wrong with it. */
+  #closer(at: number, end: number): void {
+    const error = this.#reader.closer(mended(this.#bytes, at, end).trim());
+    if (error === null) this.#rows++;
+    else this.#wrong(() => error);
+  }
+
+  #wrong(error: () => string): void {
+    if (this.#errors.length < ERRORS_TOLD) {
+      this.#errors.push({ index: this.#rows + this.#rejected, error: error() });
+    }
+    this.#rejected++;
+  }
+}
+
+/** After a byte order mark, if there is one. */
+function afterMark(bytes: Uint8Array, at: number): number {
+  return bytes[at] === 0xef && bytes[at + 1] === 0xbb && bytes[at + 2] === 0xbf ? at + 3 : at;
 }

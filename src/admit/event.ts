@@ -6,7 +6,7 @@
  */
 
 import { LONGEST_TYPE_BYTES, OTHER_TYPE, type TypeCounts } from "../contracts.ts";
-import { checkMember } from "./event_rules.ts";
+import { checkMember, unknownField } from "./event_rules.ts";
 import { ID_BYTES, type Ids } from "./ids.ts";
 import {
   BRACE_CLOSE,
@@ -25,8 +25,11 @@ import {
 import type { Lines } from "./lines.ts";
 import type { Names } from "./names.ts";
 import type { RowReader } from "./reader.ts";
-import { members, mend, shown } from "./scan.ts";
+import { members, shown } from "./scan.ts";
 import { inRange, isoMs, plainMs } from "./timestamp.ts";
+
+/** Of one byte of text, as `\u0041`. */
+const LONGEST_ESCAPE = 6;
 
 // One bit a field, to see what is repeated and what is missing.
 const TYPE = 1;
@@ -66,7 +69,7 @@ export class EventReader implements RowReader {
   }
 
   begin(nowMs: number): void {
-    this.#types = new Map();
+    if (this.#types.size > 0) this.#types = new Map();
     if (nowMs === this.#nowMs) return;
     this.#nowMs = nowMs;
     this.#fronts = this.#makeFronts();
@@ -117,10 +120,11 @@ export class EventReader implements RowReader {
   }
 
   closer(text: string): string | null {
-    const line = mend(text).trim();
-    if (!line.startsWith("{")) return `expected a JSON object, got ${shown(line)}`;
+    if (!text.startsWith("{")) return `expected a JSON object, got ${shown(text)}`;
+    const found = members(text, unknownField);
+    if (typeof found === "string") return found;
     const given = new Map<string, string>();
-    for (const member of members(line)) {
+    for (const member of found) {
       const checked = checkMember(member);
       if (checked.kind === "bad") return checked.error;
       given.set(checked.field, checked.value);
@@ -174,6 +178,13 @@ export class EventReader implements RowReader {
     made[TIME] = encoder.encode(`{${id}`);
     made[ID] = encoder.encode(`{${time}`);
     return made;
+  }
+
+  /** @param rawType with its quotes and escapes. */
+  #countText(rawType: string): void {
+    if (rawType.length > LONGEST_TYPE_BYTES * LONGEST_ESCAPE + 2) return this.#count(OTHER_TYPE);
+    const type: string = JSON.parse(rawType);
+    this.#count(encoder.encode(type).length > LONGEST_TYPE_BYTES ? OTHER_TYPE : type);
   }
 
   #count(type: string): void {

@@ -3,7 +3,7 @@
 import { type Member, shown } from "./scan.ts";
 import { inRange, isoMs, TIMESTAMP_WANTED } from "./timestamp.ts";
 
-const FIELDS = "eventType, userId, timestamp, id, properties";
+const FIELDS: readonly string[] = ["eventType", "userId", "timestamp", "id", "properties"];
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const encoder = new TextEncoder();
 
@@ -13,6 +13,15 @@ export type EventField = "eventType" | "userId" | "timestamp" | "id" | "properti
 export type Checked =
   | { readonly kind: "good"; readonly field: EventField; readonly value: string }
   | { readonly kind: "bad"; readonly error: string };
+
+/** What is wrong with a key, or null for a field's name. */
+export function unknownField(key: string): string | null {
+  return FIELDS.includes(key) ? null : unknown(key);
+}
+
+function unknown(key: string): string {
+  return `${shown(key)}: unknown key; an event has ${FIELDS.join(", ")}`;
+}
 
 /** @param member of valid JSON. */
 export function checkMember({ key, rawValue }: Member): Checked {
@@ -38,7 +47,7 @@ export function checkMember({ key, rawValue }: Member): Checked {
       return { kind: "good", field: key, value };
     }
     default:
-      return { kind: "bad", error: `${shown(key)}: unknown key; an event has ${FIELDS}` };
+      return { kind: "bad", error: unknown(key) };
   }
 }
 

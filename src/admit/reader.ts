@@ -16,7 +16,7 @@ export interface RowReader {
   plain(bytes: Uint8Array, at: number, end: number): number;
   /** Takes the row that `plain` has just passed, [at, to). */
   forward(bytes: Uint8Array, at: number, to: number): void;
-  /** Takes a row of valid JSON text, or says what is wrong with it. */
+  /** Takes a row of valid JSON, mended and without blanks around it, or says what is wrong with it. */
   closer(text: string): string | null;
   /** Rows taken since `begin`, by event type; the reader forgets them. */
   types(): TypeCounts;

@@ -12,9 +12,8 @@ export interface Replay {
 const REPLAY =
   /^([A-Za-z_][A-Za-z0-9_]{0,126})\/([0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})$/;
 
-/** @returns null without the header, `"wrong"` for one that cannot be read. */
-export function parseReplay(header: string | null): Replay | null | "wrong" {
-  if (header === null) return null;
+/** @returns null for a header that cannot be read. */
+export function parseReplay(header: string): Replay | null {
   const match = REPLAY.exec(header);
-  return match === null ? "wrong" : { table: match[1]!, id: match[2]! };
+  return match === null ? null : { table: match[1]!, id: match[2]! };
 }

@@ -17,7 +17,7 @@ import {
 import type { Lines } from "./lines.ts";
 import type { Names } from "./names.ts";
 import type { RowReader } from "./reader.ts";
-import { members, mend, shown } from "./scan.ts";
+import { members, shown } from "./scan.ts";
 
 const NO_TYPES: TypeCounts = new Map();
 /** Column names in an error message at most. */
@@ -38,6 +38,8 @@ export class TableRowReader implements RowReader {
   readonly #table: string;
   /** `null`: not known, so any key may be one. */
   readonly #columns: ReadonlySet<string> | null;
+  /** For errors, made when there is one. */
+  #has: string | null = null;
   /** Keys of the row that `plain` is at, and beyond them those of the row before. */
   readonly #keys: Key[] = [];
 
@@ -93,21 +95,24 @@ export class TableRowReader implements RowReader {
   }
 
   closer(text: string): string | null {
-    const line = mend(text).trim();
-    if (!line.startsWith("{")) return `expected a JSON object, got ${shown(line)}`;
-    const found = members(line);
-    const columns = this.#columns;
-    const stranger = columns && found.find(({ key }) => !columns.has(key));
-    if (stranger) return `${shown(stranger.key)}: no column of ${this.#table}, ${this.#known()}`;
+    if (!text.startsWith("{")) return `expected a JSON object, got ${shown(text)}`;
+    const found = members(text, this.#stranger);
+    if (typeof found === "string") return found;
     this.#lines.text(`{${found.map(({ rawKey, rawValue }) => `${rawKey}:${rawValue}`).join(",")}}`);
     return null;
   }
 
-  #known(): string {
-    const names = [...this.#columns ?? []];
-    const more = names.length > NAMED ? `, and ${names.length - NAMED} more` : "";
-    return `which has ${names.slice(0, NAMED).join(", ")}${more}`;
-  }
+  /** What is wrong with a key, or null for a column's name. */
+  readonly #stranger = (key: string): string | null => {
+    if (this.#columns?.has(key) !== false) return null;
+    this.#has ??= hasColumns([...this.#columns]);
+    return `${shown(key)}: no column of ${this.#table}, ${this.#has}`;
+  };
+}
+
+function hasColumns(names: readonly string[]): string {
+  const more = names.length > NAMED ? `, and ${names.length - NAMED} more` : "";
+  return `which has ${names.slice(0, NAMED).join(", ")}${more}`;
 }
 
 function startsWith(bytes: Uint8Array, at: number, end: number, wanted: Uint8Array): boolean {

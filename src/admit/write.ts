@@ -6,22 +6,20 @@
 
 import type { Ack, Chunk, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
 import { Grant, readBody } from "./body.ts";
-import { decode, type Decoded } from "./decode.ts";
-import { EventReader } from "./event.ts";
-import { Ids } from "./ids.ts";
+import { Deadlines } from "./deadlines.ts";
+import type { Decoded } from "./decode.ts";
+import { Desk, type Kind } from "./desk.ts";
 import { parseEncoding } from "./inflate.ts";
-import { Lines } from "./lines.ts";
-import { Names } from "./names.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
-import type { RowReader } from "./reader.ts";
 import { parseReplay } from "./replay.ts";
 import * as reply from "./reply.ts";
-import { TableRowReader } from "./row.ts";
 
 export interface WriteSettings {
   /** What an answer waits for. */
   readonly ack: Ack;
+  /** Of a body as sent, and again unpacked. */
   readonly maxBodyBytes: number;
+  /** From the first to the last byte of a body. */
   readonly bodyTimeoutMs: number;
   /** With `ack: "clickhouse"`, how long an answer waits for the insert. */
   readonly insertTimeoutMs: number;
@@ -43,21 +41,19 @@ const LOOK_UP_MS = 2000;
 
 export class Writer {
   readonly #deps: WriterDeps;
-  // Decoding never awaits, so all requests share these.
-  readonly #lines = new Lines();
-  readonly #names = new Names();
-  readonly #ids = new Ids();
-  readonly #events = new EventReader(this.#lines, this.#names, this.#ids);
+  readonly #deadlines: Deadlines;
+  readonly #desk = new Desk(() => new Promise((resolve) => setImmediate(resolve)));
 
   constructor(deps: WriterDeps) {
     this.#deps = deps;
+    this.#deadlines = new Deadlines(deps.clock, deps.settings.bodyTimeoutMs);
   }
 
   /** Analytics events. */
-  async events(request: Request, table: string): Promise<Response> {
+  events(request: Request, table: string): Promise<Response> {
     const columns = this.#deps.tables.columns(table);
     const fingerprint = typeof columns === "string" ? null : columns.fingerprint;
-    return await this.#write(request, { table, shape: "event", fingerprint }, this.#events);
+    return this.#write(request, { table, shape: "event", fingerprint }, "event");
   }
 
   /** Rows of any other table; `table` is a valid name. */
@@ -68,16 +64,25 @@ export class Writer {
     }
     if (columns === "missing") return reply.notFound(`there is no table ${table}`);
     const known = columns === "unknown" ? null : columns;
-    const reader = new TableRowReader(this.#lines, this.#names, table, known);
     const target = { table, shape: "row", fingerprint: known?.fingerprint ?? null } as const;
-    return await this.#write(request, target, reader);
+    return await this.#write(request, target, { table, columns: known });
   }
 
-  async #write(request: Request, target: Target, reader: RowReader): Promise<Response> {
+  #write(request: Request, target: Target, kind: Kind): Promise<Response> {
     const header = request.headers.get("shishi-replay");
+    return header === null
+      ? this.#writeRows(request, target, kind)
+      : this.#writeAgain(request, target, kind, header);
+  }
+
+  async #writeAgain(
+    request: Request,
+    target: Target,
+    kind: Kind,
+    header: string,
+  ): Promise<Response> {
     const replay = parseReplay(header);
-    if (replay === null) return await this.#writeRows(request, target, reader);
-    if (replay === "wrong") {
+    if (replay === null) {
       return reply.badRequest("Shishi-Replay: expected TABLE/UUID (version 8)");
     }
     if (replay.table !== target.table) {
@@ -85,15 +90,15 @@ export class Writer {
         `Shishi-Replay: rows of ${replay.table} do not belong into ${target.table}`,
       );
     }
-    const response = await this.#replay(request, { ...target, replay: replay.id }, reader);
-    response.headers.set("shishi-replay", header!);
+    const response = await this.#replay(request, { ...target, replay: replay.id }, kind);
+    response.headers.set("shishi-replay", header);
     return response;
   }
 
   /** Taken before: the body is not looked at, for the rows are the same. */
-  async #replay(request: Request, target: Target, reader: RowReader): Promise<Response> {
+  async #replay(request: Request, target: Target, kind: Kind): Promise<Response> {
     const ticket = this.#deps.intake.replayed(target.table, target.replay!);
-    if (ticket === null) return await this.#writeRows(request, target, reader);
+    if (ticket === null) return await this.#writeRows(request, target, kind);
     await request.body?.cancel().catch(() => {});
     const unkept = await ticket.kept;
     if (unkept !== null) return refused(unkept);
@@ -102,27 +107,30 @@ export class Writer {
     return await this.#settle(ticket, waitMs, tally, this.#deps.clock.monotonicMs(), "");
   }
 
-  async #writeRows(request: Request, target: Target, reader: RowReader): Promise<Response> {
-    const startedMs = this.#deps.clock.monotonicMs();
-    const grant = new Grant(this.#deps.intake);
+  /** As few promises as can be: each costs a request of one event more than its rows do. */
+  async #writeRows(request: Request, target: Target, kind: Kind): Promise<Response> {
+    const { clock, intake, settings } = this.#deps;
+    const startedMs = clock.monotonicMs();
+    const header = request.headers.get("content-encoding");
+    const encoding = parseEncoding(header);
+    if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
+    const grant = new Grant(intake);
     try {
-      const decoded = await this.#read(request, reader, grant);
-      if (decoded instanceof Response) return decoded;
+      const body = await readBody(
+        request,
+        encoding,
+        settings.maxBodyBytes,
+        grant,
+        this.#deadlines,
+      );
+      if (body.kind !== "read") return reply.unread(body.kind, settings.maxBodyBytes, encoding);
+      const decoding = this.#desk.decode(body.bytes, kind, clock.nowMs());
+      const decoded = decoding instanceof Promise ? await decoding : decoding;
       if (decoded.kind === "refused") return reply.badRequest(decoded.error);
       return await this.#take(decoded, request, target, startedMs, grant);
     } finally {
       grant.free();
     }
-  }
-
-  async #read(request: Request, reader: RowReader, grant: Grant): Promise<Decoded | Response> {
-    const { clock, settings } = this.#deps;
-    const header = request.headers.get("content-encoding");
-    const encoding = parseEncoding(header);
-    if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
-    const body = await readBody(request, encoding, settings, grant, clock);
-    if (body.kind !== "read") return reply.unread(body.kind, settings.maxBodyBytes, encoding);
-    return decode(body.bytes, reader, this.#lines, clock.nowMs());
   }
 
   async #take(

@@ -195,7 +195,9 @@ export class Keeper {
     if (openBytes < budget.limits.maxBytes * (1 - SQUEEZE)) return;
     const batch = largest?.open;
     largest?.close();
-    if (batch?.sealed) this.relieve();
+    if (!batch?.sealed || largest === null) return;
+    this.relieve();
+    this.#deps.onChange(largest, true);
   }
 
   #leaveMemory(batch: HeldBatch): void {

@@ -21,6 +21,8 @@ export interface FillLimits {
 
 export class Lane {
   open: HeldBatch | null = null;
+  /** A batch was closed, and nobody has looked yet whether it can be sent. */
+  justClosed = false;
   /** Closed, waiting to be sent, oldest first. */
   readonly waiting: HeldBatch[] = [];
   readonly inFlight = new Set<HeldBatch>();
@@ -93,6 +95,7 @@ export class Lane {
     this.open.close();
     this.waiting.push(this.open);
     this.open = null;
+    this.justClosed = true;
   }
 
   /** When the open batch is due, epoch milliseconds; Infinity without one. */

@@ -92,6 +92,8 @@ export class Pump implements Intake, Holdings {
       ? lane.place(chunk, nowMs)
       : lane.placeAlone(chunk, chunk.replay, nowMs);
     const kept = this.#keeper.keep(lane, chunk, places);
+    // A batch that was closed to make room for these rows need not wait until the disk has them.
+    if (lane.justClosed) this.#changed(lane, true);
     if (chunk.replay !== undefined) this.#replays.taken(places[0]!.batch, kept);
     const ticket = new RequestTicket(this.options.reached, kept, places, this.deps.clock);
     return { kind: "taken", ticket };
@@ -225,8 +227,11 @@ export class Pump implements Intake, Holdings {
   }
 
   #changed(lane: Lane, ready: boolean): void {
-    if (ready) this.#turn();
-    else this.#alarm.setFor(this.#schedule.openWakeAtMs(lane), this.#nowMs());
+    if (ready || lane.justClosed) {
+      lane.justClosed = false;
+      this.#turn();
+    }
+    this.#alarm.setFor(this.#schedule.openWakeAtMs(lane), this.#nowMs());
     this.#tellIfEmpty();
   }
 

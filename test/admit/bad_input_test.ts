@@ -143,7 +143,8 @@ for (const { name, body, headers, status, says } of CASES) {
     assert.equal(answer.status, status, JSON.stringify(answer.body));
     if (says) assert.match(answer.body.error ?? answer.body.errors[0].error, says);
     assert.ok(JSON.stringify(answer.body).length < 1000);
-    assert.deepEqual([script.reserved, script.clock.pending], [0, 0]);
+    assert.equal(script.reserved, 0);
+    assert.ok(script.clock.pending <= 1, "one timer for all bodies");
     assert.ok(script.mostReserved <= 21 * MIB);
     assert.equal((await post(app, "/events", GOOD)).status, 202);
   });

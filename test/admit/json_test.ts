@@ -4,13 +4,32 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { skipValue } from "../../src/admit/json.ts";
-import { DEEPEST, jsonFault, members, mend, shown } from "../../src/admit/scan.ts";
+import { mended } from "../../src/admit/mend.ts";
+import { type Member, members, shown } from "../../src/admit/scan.ts";
+import { DEEPEST, jsonFault as faultIn } from "../../src/admit/valid.ts";
 import { bytesOf } from "./kit.ts";
 
 /** Whether the whole text is passed as one value. */
 function passes(text: string): boolean {
   const bytes = bytesOf(text);
   return skipValue(bytes, 0, bytes.length) === bytes.length;
+}
+
+/** With something else around it, which is not to be looked at. */
+function jsonFault(text: string): "invalid" | "deep" | null {
+  const bytes = bytesOf(`]${text}"`);
+  return faultIn(bytes, 1, bytes.length - 1);
+}
+
+function mend(text: string): string {
+  const bytes = bytesOf(`\n${text}\n`);
+  return mended(bytes, 1, bytes.length - 1);
+}
+
+function allMembers(text: string): Member[] {
+  const found = members(text, () => null);
+  if (typeof found === "string") throw new Error(found);
+  return found;
 }
 
 function isJson(text: string): boolean {
@@ -29,8 +48,8 @@ test("what JSON.stringify writes is passed", () => {
   }));
 });
 
-test("nothing is passed that JSON.parse refuses", () => {
-  const pieces = fc.constantFrom(
+const soup = fc.array(
+  fc.constantFrom(
     ...'{}[]:,"\\-+.eE0123456789 \t\n',
     "true",
     "false",
@@ -43,21 +62,38 @@ test("nothing is passed that JSON.parse refuses", () => {
     "é",
     '{"a":1}',
     "1.5e3",
-  );
-  const soup = fc.array(pieces, { maxLength: 12 }).map((parts) => parts.join(""));
-  fc.assert(fc.property(soup, (text) => !passes(text) || isJson(text)), { numRuns: 5000 });
+  ),
+  { maxLength: 12 },
+).map((parts) => parts.join(""));
+
+/** One byte away from JSON. */
+const touched = fc.tuple(fc.json(), fc.nat(), fc.constantFrom(...'{}[]:,"\\0 -.e\n')).map((
+  [text, at, char],
+) => {
+  const place = at % (text.length + 1);
+  return text.slice(0, place) + char + text.slice(place + 1);
 });
 
-test("nothing is passed that JSON.parse refuses, one byte away from JSON", () => {
-  const touched = fc.tuple(fc.json(), fc.nat(), fc.constantFrom(...'{}[]:,"\\0 -.e\n'));
-  fc.assert(
-    fc.property(touched, ([text, at, char]) => {
-      const place = at % (text.length + 1);
-      const broken = text.slice(0, place) + char + text.slice(place + 1);
-      return !passes(broken) || isJson(broken);
-    }),
-    { numRuns: 5000 },
-  );
+for (const [name, texts] of [["soup", soup], ["one byte away from JSON", touched]] as const) {
+  test(`nothing is passed that JSON.parse refuses: ${name}`, () => {
+    fc.assert(fc.property(texts, (text) => !passes(text) || isJson(text)), { numRuns: 5000 });
+  });
+
+  test(`whether it is JSON is what JSON.parse says: ${name}`, () => {
+    fc.assert(
+      fc.property(texts, (text) => {
+        assert.equal(jsonFault(text) === null, isJson(text));
+      }),
+      { numRuns: 5000 },
+    );
+  });
+}
+
+test("what JSON.stringify writes is JSON", () => {
+  const indents = fc.constantFrom<string | number>("", 2, "\t");
+  fc.assert(fc.property(fc.jsonValue({ maxDepth: 6 }), indents, (value, indent) => {
+    assert.equal(jsonFault(JSON.stringify(value, null, indent)), null);
+  }));
 });
 
 const CASES: readonly (readonly [string, boolean])[] = [
@@ -96,12 +132,13 @@ const CASES: readonly (readonly [string, boolean])[] = [
 for (const [text, wanted] of CASES) {
   test(`skipValue ${wanted ? "passes" : "does not pass"} ${text}`, () => {
     assert.equal(passes(text), wanted);
+    assert.equal(jsonFault(text) === null, isJson(text));
   });
 }
 
 test("members are the raw pieces, the last of repeated keys", () => {
   const text = '{ "a" : 18446744073709551615 , "b\\u0063":[1, {"a":"}"}],\n"a":1.50,"":"\\"" }';
-  assert.deepEqual(members(text), [
+  assert.deepEqual(allMembers(text), [
     { key: "bc", rawKey: '"b\\u0063"', rawValue: '[1, {"a":"}"}]' },
     { key: "a", rawKey: '"a"', rawValue: "1.50" },
     { key: "", rawKey: '""', rawValue: '"\\""' },
@@ -113,10 +150,22 @@ test("members agree with JSON.parse, with any blanks", () => {
   const indents = fc.constantFrom<string | number>("", 2, "\t");
   fc.assert(fc.property(objects, indents, (object, indent) => {
     const text = JSON.stringify(object, null, indent);
-    const found = new Map(members(text).map(({ key, rawValue }) => [key, JSON.parse(rawValue)]));
+    const found = new Map(allMembers(text).map(({ key, rawValue }) => [key, JSON.parse(rawValue)]));
     const wanted = new Map(Object.entries(JSON.parse(text)));
     assert.deepEqual([...found].sort(byKey), [...wanted].sort(byKey));
   }));
+});
+
+test("members stop at the first key that may not be there, and at ten thousand", () => {
+  const seen: string[] = [];
+  const wrong = (key: string) => {
+    seen.push(key);
+    return key === "b" ? "no b" : null;
+  };
+  assert.equal(members('{"a":1,"b":2,"c":3}', wrong), "no b");
+  assert.deepEqual(seen, ["a", "b"]);
+  const many = Object.fromEntries(Array.from({ length: 10_001 }, (_, n) => [`k${n}`, n]));
+  assert.equal(members(JSON.stringify(many), () => null), "more than 10000 keys");
 });
 
 function byKey(a: readonly [string, unknown], b: readonly [string, unknown]): number {
@@ -155,6 +204,10 @@ test("nesting is bounded", () => {
   assert.equal(jsonFault(nested(DEEPEST + 1)), "deep");
   assert.equal(jsonFault(JSON.stringify("[".repeat(5000))), null);
   assert.equal(jsonFault("[".repeat(10_000)), "deep");
+  assert.equal(jsonFault(nested(DEEPEST).replaceAll("[", '{"a":').replaceAll("]", "}")), "invalid");
+  const objects = `${'{"a":'.repeat(DEEPEST)}1${"}".repeat(DEEPEST)}`;
+  assert.equal(jsonFault(objects), null);
+  assert.equal(jsonFault(`[${objects}]`), "deep");
   assert.equal(jsonFault("{"), "invalid");
 });
 

@@ -1,0 +1,125 @@
+/** A spool, or a pump with one, on a disk that does what a test says. */
+
+import { type Disk, openDisk } from "../../src/batch/disk.ts";
+import type { Files } from "../../src/batch/files.ts";
+import { HeldBatch, type Place } from "../../src/batch/held.ts";
+import { openSpool } from "../../src/batch/layout.ts";
+import { Pump } from "../../src/batch/pump.ts";
+import type { PumpOptions } from "../../src/batch/pump_deps.ts";
+import { readSegment } from "../../src/batch/segment.ts";
+import { Spool } from "../../src/batch/spool.ts";
+import { uuid7 } from "../../src/batch/uuid7.ts";
+import type { Chunk } from "../../src/contracts.ts";
+import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
+import { memoryLog } from "../kit/chunks.ts";
+import { FaultyFiles } from "../kit/faulty_files.ts";
+import { ManualClock } from "../kit/manual_clock.ts";
+import { ScriptedSink } from "../kit/scripted_sink.ts";
+import { GatedFiles } from "../model/gated_files.ts";
+
+export const DATA = "/data";
+
+/** A batch that nobody seals. */
+export function openBatch(chunk: Chunk): HeldBatch {
+  return new HeldBatch(uuid7(Date.UTC(2024, 0, 1)), chunk, 0);
+}
+
+export interface SpoolKit {
+  readonly files: FaultyFiles;
+  readonly gate: GatedFiles;
+  readonly spool: Spool;
+  readonly log: ReturnType<typeof memoryLog>;
+  /** Places a chunk in a batch and submits it, as the keeper does. */
+  submit(batch: HeldBatch, chunk: Chunk): Promise<string | null>;
+}
+
+/** Folders are made already; what an operation is counted for is the spool's. */
+export async function spoolKit(files = new FaultyFiles()): Promise<SpoolKit> {
+  const gate = new GatedFiles(files);
+  const log = memoryLog();
+  const place = { files: gate as Files, dataDir: DATA, log };
+  await openSpool(place);
+  files.trace.length = 0;
+  const spool = new Spool({
+    place,
+    onSynced({ batch, places }, problem) {
+      for (const place of places) fillOrForgo(batch, place, problem);
+    },
+  });
+  return { files, gate, spool, log, submit: (batch, chunk) => spool.submit(batch.place(chunk, 0)) };
+}
+
+function fillOrForgo(batch: HeldBatch, place: Place, problem: string | null): void {
+  if (problem === null) batch.append(place);
+  else batch.forgo(place);
+}
+
+/** The rows of each group that a file holds and that its seals vouch for. */
+export function groupsIn(files: FaultyFiles, path: string): string[] {
+  const bytes = files.get(path)!;
+  return readSegment(bytes).good.map(({ start, end }) =>
+    new TextDecoder().decode(bytes.subarray(start, end))
+  );
+}
+
+export function segments(files: FaultyFiles): string[] {
+  return files.paths().filter((path) => path.startsWith(`${DATA}/spool/`));
+}
+
+export interface PumpKit {
+  readonly files: FaultyFiles;
+  readonly gate: GatedFiles;
+  readonly clock: ManualClock;
+  readonly sink: ScriptedSink;
+  readonly ledger: MeteredLedger;
+  readonly log: ReturnType<typeof memoryLog>;
+  readonly disk: Disk;
+  readonly pump: Pump;
+}
+
+/** Options that are not given ask for so much that they play no part. */
+export async function pumpKit(
+  options: {
+    readonly files?: FaultyFiles;
+    readonly ack?: PumpOptions["reached"];
+    readonly maxRows?: number;
+    readonly backlog?: number;
+    readonly backlogBytes?: number;
+    readonly maxSpoolBytes?: number;
+    readonly flushIntervalMs?: number;
+    readonly concurrency?: number;
+  } = {},
+): Promise<PumpKit> {
+  const files = options.files ?? new FaultyFiles();
+  const gate = new GatedFiles(files);
+  const clock = new ManualClock();
+  const sink = new ScriptedSink();
+  const ledger = createLedger();
+  const log = memoryLog();
+  const disk = await openDisk({
+    place: { files: gate, dataDir: DATA, log },
+    clock,
+    maxDeadBytes: 1e9,
+    onLost() {},
+    lock: () => Promise.resolve({ takenOver: false, release: () => Promise.resolve() }),
+  });
+  if ("problem" in disk) throw new Error(disk.problem);
+  const { maxRows = 1000, flushIntervalMs = 1000, concurrency = 4 } = options;
+  const { backlog = 1e6, backlogBytes = 1e8, maxSpoolBytes = 1e9 } = options;
+  const pump = new Pump({
+    fill: { maxRows, maxBytes: 1e6, flushIntervalMs, idleIntervalMs: null },
+    budget: { maxRows: backlog, maxBytes: backlogBytes },
+    concurrency,
+    reached: options.ack ?? "disk",
+    maxSpoolBytes,
+  }, {
+    sink,
+    ledger,
+    clock,
+    log,
+    spool: disk.spool,
+    bury: (batch, dead, rows) =>
+      disk.letters.bury(batch, dead, rows).then((b) => b === "kept" ? null : b.problem),
+  });
+  return { files, gate, clock, sink, ledger, log, disk, pump };
+}

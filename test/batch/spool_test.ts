@@ -1,0 +1,292 @@
+/** The spool on a disk in memory that fails as told, and on the real one. */
+
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { openSpool } from "../../src/batch/layout.ts";
+import { Spool } from "../../src/batch/spool.ts";
+import { nodeFiles } from "../../src/runtime/files.ts";
+import { chunkOf, events, memoryLog } from "../kit/chunks.ts";
+import { FaultyFiles } from "../kit/faulty_files.ts";
+import { settle } from "../kit/manual_clock.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+import { DATA, groupsIn, openBatch, segments, spoolKit } from "./spool_kit.ts";
+
+/** How often an operation was begun. */
+function times(files: FaultyFiles, operation: string): number {
+  return files.trace.filter((line) => line.startsWith(`${operation} `)).length;
+}
+
+function textOf(...chunks: readonly { readonly body: Uint8Array }[]): string {
+  return Buffer.concat(chunks.map(({ body }) => body)).toString();
+}
+
+describe("group commit", () => {
+  test("requests that come while a sync runs share the next one", async () => {
+    const { files, gate, submit } = await spoolKit();
+    const chunks = Array.from({ length: 20 }, () => events(2));
+    const batch = openBatch(chunks[0]!);
+    gate.shut = true;
+    const first = [submit(batch, chunks[0]!), submit(batch, chunks[1]!)];
+    while (times(files, "sync") === 0) {
+      await settle();
+      gate.release(0);
+    }
+    const later = chunks.slice(2).map((chunk) => submit(batch, chunk));
+    gate.open();
+    assert.deepEqual(await Promise.all([...first, ...later]), chunks.map(() => null));
+    assert.equal(times(files, "sync"), 2);
+    const [path = ""] = segments(files);
+    assert.deepEqual(groupsIn(files, path), [
+      textOf(...chunks.slice(0, 2)),
+      textOf(...chunks.slice(2)),
+    ]);
+    batch.close();
+    assert.equal(Buffer.concat(batch.body).toString(), textOf(...chunks));
+  });
+
+  test("batches that are written in one round wait for no other", async () => {
+    const { files, gate, submit } = await spoolKit();
+    gate.shut = true;
+    const tables = ["a", "b", "c"];
+    const told = tables.map((table) => {
+      const chunk = events(1, { table });
+      return submit(openBatch(chunk), chunk);
+    });
+    await settle();
+    assert.equal(gate.waiting, 3, "all three began at once");
+    gate.open();
+    assert.deepEqual(await Promise.all(told), [null, null, null]);
+    assert.equal(segments(files).length, 3);
+  });
+
+  test("the answer comes after the sync, and for a new file after its folder's", async () => {
+    const { files, gate, submit } = await spoolKit();
+    const chunk = events(1);
+    const batch = openBatch(chunk);
+    for (
+      const operations of [
+        ["makeFolder", "syncFolder", "create", "write", "sync", "syncFolder"],
+        ["write", "sync"],
+      ]
+    ) {
+      files.trace.length = 0;
+      gate.shut = true;
+      let told = false;
+      const answer = submit(batch, chunk).then(() => told = true);
+      for (const operation of operations) {
+        await settle();
+        assert.equal(told, false, `told before ${operation}`);
+        assert.equal(gate.waiting, 1);
+        gate.release(0);
+      }
+      await answer;
+      assert.deepEqual(files.trace.map((line) => line.split(" ")[0]), operations);
+    }
+  });
+});
+
+describe("a disk that fails", () => {
+  for (const on of ["makeFolder", "create", "write", "sync", "syncFolder"] as const) {
+    test(`at ${on}: that group is refused, and no other`, async () => {
+      const { files, spool, submit } = await spoolKit();
+      const [good, bad] = [events(2, { table: "good" }), events(2, { table: "bad" })];
+      const [goodBatch, badBatch] = [openBatch(good), openBatch(bad)];
+      assert.equal(await submit(goodBatch, good), null);
+      // The folder above a table's is synced in a table's name too.
+      files.fail({ on, path: on === "syncFolder" ? "spool" : "/bad", code: "EIO" });
+      const [first, second] = await Promise.all([submit(goodBatch, good), submit(badBatch, bad)]);
+      assert.equal(first, null);
+      assert.match(second ?? "", /EIO/);
+      badBatch.close();
+      assert.equal(badBatch.rows, 0);
+      await spool.remove(badBatch);
+      assert.equal(segments(files).length, 1);
+      assert.equal(spool.bytes, files.get(segments(files)[0]!)!.length);
+      const another = openBatch(bad);
+      assert.equal(await submit(another, bad), null, "the next batch is taken");
+      assert.equal(spool.trouble, null);
+    });
+  }
+
+  test("what waits behind a failed group in the same file is told the same reason", async () => {
+    const { files, gate, spool, submit } = await spoolKit();
+    const chunk = events(1);
+    const batch = openBatch(chunk);
+    assert.equal(await submit(batch, chunk), null);
+    files.fail({ on: "write", code: "ENOSPC", written: 20 });
+    gate.shut = true;
+    const first = submit(batch, chunk);
+    await settle();
+    const second = submit(batch, chunk);
+    gate.open();
+    assert.match((await first) ?? "", /ENOSPC/);
+    assert.equal(await second, await first);
+    assert.match(spool.trouble ?? "", /ENOSPC/);
+    assert.deepEqual(groupsIn(files, segments(files)[0]!), [textOf(chunk)]);
+  });
+
+  test("rows that were refused never come back, not even after a power cut", async () => {
+    for (let seed = 1; seed <= 200; seed++) {
+      const { files, submit } = await spoolKit(new FaultyFiles(seed));
+      const [kept, refused] = [events(2), events(3)];
+      const batch = openBatch(kept);
+      assert.equal(await submit(batch, kept), null);
+      files.fail({ on: "sync", code: "EIO" });
+      assert.match((await submit(batch, refused)) ?? "", /EIO/);
+      const found = files.crash(seed % 2 === 0 ? "power" : "process");
+      assert.deepEqual(groupsIn(found, segments(found)[0]!), [textOf(kept)], `seed ${seed}`);
+    }
+  });
+
+  test("what could not be cut back is not sent with the batch", async () => {
+    const { files, spool, submit } = await spoolKit();
+    const [kept, refused] = [events(2), events(3)];
+    const batch = openBatch(kept);
+    assert.equal(await submit(batch, kept), null);
+    files.fail({ on: "sync", code: "EIO" });
+    files.fail({ on: "truncate", code: "EIO" });
+    assert.match((await submit(batch, refused)) ?? "", /EIO/);
+    batch.close();
+    assert.equal(groupsIn(files, segments(files)[0]!).length, 2);
+    assert.equal(Buffer.concat(await spool.load(batch) ?? []).toString(), textOf(kept));
+  });
+
+  test("a file that is spoiled while it waits is not sent in part", async () => {
+    const { files, spool, log, submit } = await spoolKit();
+    const chunk = events(5);
+    const batch = openBatch(chunk);
+    await submit(batch, chunk);
+    batch.close();
+    const [path = ""] = segments(files);
+    const bytes = files.get(path)!;
+    files.put(path, bytes.map((byte, at) => at === 3 ? byte ^ 1 : byte));
+    assert.equal(await spool.load(batch), null);
+    assert.ok(log.lines.some(({ level, fields }) => level === "error" && fields.path === path));
+    files.put(path, bytes);
+    assert.equal(Buffer.concat(await spool.load(batch) ?? []).toString(), textOf(chunk));
+  });
+
+  test("a probe finds out that it is well again, without rows, and makes folders anew", async () => {
+    const { files, spool, submit } = await spoolKit();
+    const chunk = events(1);
+    const batch = openBatch(chunk);
+    await submit(batch, chunk);
+    files.deleteTree(DATA);
+    assert.match((await submit(batch, chunk)) ?? "", /ENOENT/);
+    files.readOnly = true;
+    await spool.probe();
+    assert.match(spool.trouble ?? "", /EROFS/);
+    files.readOnly = false;
+    await spool.probe();
+    assert.equal(spool.trouble, null);
+    assert.ok(files.get(`${DATA}/version`) !== null, "rows never lie there without a version");
+    const found = files.crash("power");
+    assert.deepEqual(found.paths(), [`${DATA}/version`], "and no probe is left");
+  });
+});
+
+describe("bytes and files", () => {
+  test("the bytes of all segments, until they are gone", async () => {
+    const { files, spool, submit } = await spoolKit();
+    const chunks = [1, 2, 3].map((rows) => events(rows, { table: `t${rows}` }));
+    const batches = chunks.map(openBatch);
+    for (const round of [1, 2]) {
+      await Promise.all(batches.map((batch, at) => submit(batch, chunks[at]!)));
+      const total = segments(files).reduce((sum, path) => sum + files.get(path)!.length, 0);
+      assert.equal(spool.bytes, total, `round ${round}`);
+    }
+    await spool.remove(batches[0]!);
+    await spool.remove(batches[0]!);
+    assert.equal(segments(files).length, 2);
+    spool.adopt(batches[1]!);
+    spool.adopt(batches[2]!);
+    await spool.remove(batches[1]!);
+    await spool.remove(batches[2]!);
+    assert.deepEqual(segments(files), []);
+  });
+
+  test("a file that the disk keeps counts, and goes when the disk lets it", async () => {
+    const { files, spool, submit } = await spoolKit();
+    const batches = [];
+    for (let at = 0; at < 3; at++) {
+      const chunk = events(1);
+      const batch = openBatch(chunk);
+      await submit(batch, chunk);
+      batches.push(batch);
+    }
+    const [first, second, third] = batches as [
+      typeof batches[0],
+      typeof batches[0],
+      typeof batches[0],
+    ];
+    files.fail({ on: "remove", code: "EIO", times: 2 });
+    await spool.remove(first);
+    await spool.remove(second);
+    assert.equal(segments(files).length, 3);
+    assert.ok(spool.bytes > 0);
+    await spool.remove(third);
+    assert.deepEqual([segments(files), spool.bytes], [[], 0]);
+  });
+
+  test("a batch sealed without a write leaves no file open beyond the next round", async () => {
+    const { gate, spool, submit } = await spoolKit();
+    for (let at = 0; at < 50; at++) {
+      const chunk = events(1);
+      const batch = openBatch(chunk);
+      await submit(batch, chunk);
+      batch.close();
+    }
+    await settle();
+    assert.ok(gate.handles.size <= 1, `${gate.handles.size} files are open`);
+    await spool.close();
+    assert.equal(gate.handles.size, 0);
+  });
+
+  test("a batch that is spilled, and one whose rows leave meanwhile", async () => {
+    const { files, gate, spool } = await spoolKit();
+    const chunk = chunkOf([{ eventType: "a" }, { eventType: "b" }]);
+    for (const settled of [false, true]) {
+      const batch = openBatch(chunk);
+      batch.append(batch.place(chunk, 0));
+      batch.close();
+      gate.shut = true;
+      const spilled = spool.spill(batch);
+      await settle();
+      assert.equal(batch.onDisk, false);
+      if (settled) batch.settle([]);
+      gate.open();
+      assert.equal(await spilled, null);
+      assert.equal(batch.onDisk, !settled);
+      if (!settled) assert.deepEqual(groupsIn(files, batch.segment!.path), [textOf(chunk)]);
+      assert.equal(segments(files).length, 1, "the one that waits");
+    }
+  });
+});
+
+test("on the real disk files are 0600 and folders 0700", async () => {
+  const folder = tempDir("spool");
+  try {
+    const place = { files: nodeFiles, dataDir: join(folder, "data"), log: memoryLog() };
+    assert.deepEqual(await openSpool(place), { problem: null });
+    const chunk = events(3, { table: "t" });
+    const batch = openBatch(chunk);
+    const spool = new Spool({ place, onSynced: (group) => group.batch.append(group.places[0]!) });
+    assert.equal(await spool.submit(batch.place(chunk, 0)), null);
+    const paths = readdirSync(place.dataDir, { recursive: true, encoding: "utf8" });
+    assert.ok(paths.some((path) => path.endsWith(".ndjson")));
+    for (const path of ["", ...paths]) {
+      const { mode } = statSync(join(place.dataDir, path));
+      assert.equal(mode & 0o777, (mode & 0o40000) === 0 ? 0o600 : 0o700, path);
+    }
+    batch.close();
+    assert.equal(Buffer.concat(await spool.load(batch) ?? []).toString(), textOf(chunk));
+    await spool.remove(batch);
+    await spool.close();
+    assert.equal(spool.bytes, 0);
+  } finally {
+    removeDir(folder);
+  }
+});
