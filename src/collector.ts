@@ -36,8 +36,6 @@ export interface Collector {
 
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
-/** The platform's own limit only backs up the app's, which answers in words. */
-const SERVER_BODY_SLACK_BYTES = 1024 * 1024;
 /** How long a `flush` over NATS may take before it is answered as failed. */
 const FLUSH_TIMEOUT_MS = 60_000;
 /** After the drain: for the last write to InfluxDB, and for answers still being sent. */
@@ -148,7 +146,6 @@ export async function startCollector(
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
-      maxBodyBytes: settings.maxBodyBytes + SERVER_BODY_SLACK_BYTES,
       handler: app.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });

@@ -11,8 +11,6 @@ export interface ServeOptions {
   /** 0 = the system chooses. */
   readonly port: number;
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** Largest body the server itself lets through; the app answers politely below it. */
-  readonly maxBodyBytes: number;
   readonly handler: (request: Request) => Response | Promise<Response>;
   /** Told of what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
@@ -65,7 +63,9 @@ function serveOnBun(options: ServeOptions): Listening {
     hostname: options.hostname,
     port: options.port,
     ...(options.tls ? { tls: options.tls } : {}),
-    maxRequestBodySize: options.maxBodyBytes,
+    // The app's limit is the one that counts and answers in words; a body that it does not read is
+    // thrown away as it arrives.
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     idleTimeout: IDLE_TIMEOUT_S,
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
