@@ -232,7 +232,8 @@ describe("commands of the fleet", () => {
     process.kill(frozen.pid, "SIGSTOP");
     const { err, code } = run("status", { servers: [frozen.url], timeoutMs: 500 });
     assert.equal(await code, 1);
-    assert.match(err[0] ?? "", /^cannot reach NATS: .+ no answer within 500 ms$/);
+    // Of the 500 ms some may be gone before it dials.
+    assert.match(err[0] ?? "", /^cannot reach NATS: .+ no answer within (4\d\d|500) ms$/);
     process.kill(frozen.pid, "SIGCONT");
     await frozen.close();
   });
