@@ -5,7 +5,7 @@
  * agrees. Leaves nothing behind.
  */
 import process from "node:process";
-import { freePort, isFree } from "../kit/free_port.ts";
+import { isFree } from "../kit/free_port.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
@@ -56,17 +56,21 @@ async function feedAndCompare(later: (task: () => Promise<void>) => void): Promi
   await clickhouse.query(CREATE_FLIGHTS);
   step("ClickHouse", `${await clickhouse.query("SELECT version()")} on ${clickhouse.url}`);
 
-  const port = await isFree(USUAL_PORT) ? USUAL_PORT : await freePort();
-  const shishi = await startShishi({
-    args: [
-      "serve",
-      ...["--listen", `127.0.0.1:${port}`],
-      ...["--clickhouse-url", clickhouse.url],
-      ...["--tables", "flights"],
-    ],
-  });
+  const startOn = (port: number) =>
+    startShishi({
+      args: [
+        "serve",
+        ...["--listen", `127.0.0.1:${port}`],
+        ...["--clickhouse-url", clickhouse.url],
+        ...["--tables", "flights"],
+      ],
+    });
+  // Somebody may take the port between the look and the start.
+  const shishi = await isFree(USUAL_PORT)
+    ? await startOn(USUAL_PORT).catch(() => startOn(0))
+    : await startOn(0);
   later(() => end(shishi));
-  const elsewhere = port === USUAL_PORT ? "" : ` (port ${USUAL_PORT} is taken)`;
+  const elsewhere = shishi.url.endsWith(`:${USUAL_PORT}`) ? "" : ` (port ${USUAL_PORT} is taken)`;
   step("the collector", `shishi on ${shishi.url}${elsewhere}`);
 
   const total = events.length + flights.length;

@@ -14,11 +14,13 @@ const BIN = join(ROOT, "node_modules/.bin");
 const BINARY = join(ROOT, "dist/shishi");
 const ONE_TEST_MS = 60_000;
 /** Of one step; a test that hangs for ever must not hang the run. */
-const STEP_MS = 9 * 60_000;
+const STEP_MS = 13 * 60_000;
 
 const paths = process.argv.slice(2).map((path) => `./${path.replace(/^\.\//, "")}`);
 const began = Date.now();
 const summary = [];
+/** What failed, by name, told once more at the end: a log is often read from there. */
+const failures = [];
 
 const [deno, bun] = [join(BIN, "deno"), join(BIN, "bun")];
 if (paths.length === 0) {
@@ -33,26 +35,34 @@ if (paths.length === 0) {
   await check("binary", "npm", ["run", "--silent", "build"]);
 }
 const files = paths.length === 0 ? ["./test/"] : paths;
-await tests("tests on Bun", bun, ["test", "--timeout", String(ONE_TEST_MS), ...files], {
+// Side by side: most of a test is waiting.
+const onBun = tests("tests on Bun", bun, ["test", "--timeout", String(ONE_TEST_MS), ...files], {
   passed: /^ *(\d+) pass$/gm,
   failed: [/^ *(\d+) fail$/gm, /^ *(\d+) errors?$/gm, /^ *(\d+) skip$/gm, /^ *(\d+) todo$/gm],
+  named: /^\(fail\) (.+)$/gm,
 });
-await tests("tests on Deno", deno, ["test", "-A", "--no-check", ...files], {
+const onDeno = tests("tests on Deno", deno, ["test", "-A", "--no-check", ...files], {
   // The tests of a `describe` are steps of one test here.
   passed: /\| (\d+) passed(?: \((\d+) steps?\))?/g,
   failed: [/\| (\d+) failed(?: \((\d+) steps?\))?/g, /\| (\d+) ignored(?: \((\d+) steps?\))?/g],
-});
+  named: /^(.+ \.\.\. FAILED.*)$/gm,
+}, onBun);
+await Promise.all([onBun, onDeno]);
 report();
 
 /** A step that counts as one. */
 async function check(name, command, args) {
   const { code, seconds } = await run(name, command, args);
+  if (code !== 0) failures.push(`${name}: exit code ${code}`);
   summary.push({ name, seconds, passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1 });
 }
 
-/** A runner, whose own counts count; `failed` holds all that may not happen. */
-async function tests(name, command, args, patterns) {
-  const { code, seconds, output } = await run(name, command, args);
+/**
+ * A runner, whose own counts count; `failed` holds all that may not happen, `named` what failed. It
+ * starts at once, and is heard when it is its turn.
+ */
+async function tests(name, command, args, patterns, turn) {
+  const { code, seconds, output } = await run(name, command, args, turn);
   // The last match: a test may print something alike.
   const count = (pattern) => {
     const [, tests = 0, steps = 0] = [...output.matchAll(pattern)].at(-1) ?? [];
@@ -61,12 +71,15 @@ async function tests(name, command, args, patterns) {
   const passed = count(patterns.passed);
   const counted = patterns.failed.reduce((sum, pattern) => sum + count(pattern), 0);
   const failed = counted === 0 && (code !== 0 || passed === 0) ? 1 : counted;
+  const named = new Set([...output.matchAll(patterns.named)].map(([, test]) => test));
+  failures.push(...[...named].map((test) => `${name}: ${test}`));
   summary.push({ name, seconds, passed, failed });
 }
 
-function run(name, command, args) {
+function run(name, command, args, turn = null) {
   const shown = [command.replace(`${ROOT}/`, "").replace("node_modules/.bin/", ""), ...args];
-  process.stdout.write(`\n── ${name}: ${shown.join(" ")}\n`);
+  const say = hushed(turn);
+  say(process.stdout, `\n── ${name}: ${shown.join(" ")}\n`);
   const start = Date.now();
   return new Promise((resolve) => {
     const child = spawn(command, args, {
@@ -80,13 +93,13 @@ function run(name, command, args) {
     });
     let output = "";
     const pass = (stream) => (data) => {
-      stream.write(data);
+      say(stream, data);
       output += data;
     };
     child.stdout.on("data", pass(process.stdout));
     child.stderr.on("data", pass(process.stderr));
     const limit = setTimeout(() => {
-      process.stdout.write(`\n${name}: not done after ${STEP_MS / 1000} s, killed\n`);
+      say(process.stdout, `\n${name}: not done after ${STEP_MS / 1000} s, killed\n`);
       child.kill("SIGKILL");
     }, STEP_MS);
     const done = (code) => {
@@ -96,11 +109,21 @@ function run(name, command, args) {
       resolve({ code, seconds, output: output.replace(/\x1b\[[0-9;]*m/g, "") });
     };
     child.once("error", (error) => {
-      process.stdout.write(`${error.message}\n`);
+      say(process.stdout, `${error.message}\n`);
       done(-1);
     });
     child.once("close", (code) => done(code));
   });
+}
+
+/** Writes to a stream; what comes before `turn` resolves is kept until then. */
+function hushed(turn) {
+  let kept = turn === null ? null : [];
+  void turn?.then(() => {
+    for (const [stream, data] of kept) stream.write(data);
+    kept = null;
+  });
+  return (stream, data) => void (kept === null ? stream.write(data) : kept.push([stream, data]));
 }
 
 function report() {
@@ -112,6 +135,7 @@ function report() {
       `${mark} ${name.padEnd(14)} ${counts.padEnd(24)} ${seconds.toFixed(1)} s\n`,
     );
   }
+  for (const failure of failures) process.stdout.write(`  failed: ${failure}\n`);
   const total = (key) => summary.reduce((sum, step) => sum + step[key], 0);
   process.stdout.write(`  ${((Date.now() - began) / 1000).toFixed(0)} s in all\n`);
   process.exitCode = total("failed") === 0 ? 0 : 1;
