@@ -175,6 +175,7 @@ export async function startCollector(
     group: settings.group,
     id: settings.id,
     control,
+    watch: control.watch,
     ledger,
     clock,
     log,

@@ -45,6 +45,8 @@ export interface ControlDeps {
 export interface CollectorControl extends Control {
   /** Resolves when, after `stop`, nothing is held any more: stored, or given up. */
   readonly drained: Promise<void>;
+  /** @param listener is called after each change of the state that somebody made. */
+  watch(listener: () => void): void;
   /** Everything has ended but the answers to those who wait for the stop. */
   stopped(): void;
   /** Ends the pings. */
@@ -67,6 +69,8 @@ export function createControl(deps: ControlDeps): CollectorControl {
   let ended = false;
   let reachable = false;
   let cancelPing = () => {};
+  const listeners: (() => void)[] = [];
+  const changed = () => listeners.forEach((listener) => listener());
   let tellDrained = () => {};
   let tellStopped = () => {};
   const drained = new Promise<void>((resolve) => tellDrained = resolve);
@@ -167,24 +171,29 @@ export function createControl(deps: ControlDeps): CollectorControl {
     status,
     unready,
     drained,
+    watch: (listener) => void listeners.push(listener),
     pause() {
       log.info("paused: new events are refused");
       pump.pause();
+      changed();
     },
     resume() {
       log.info("resumed");
       pump.resume();
+      changed();
     },
     flush: (waitMs) => pump.flush(waitMs),
     stop(why) {
       if (!draining) {
         draining = true;
         void drain(why);
+        changed();
       }
       return stopped;
     },
     stopped() {
       ended = true;
+      changed();
       tellStopped();
     },
     close() {

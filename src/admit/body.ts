@@ -10,8 +10,11 @@ import { type Encoding, inflate } from "./inflate.ts";
 
 export type ReadBody =
   | { readonly kind: "read"; readonly bytes: Uint8Array }
-  /** `large` as sent, `bomb` unpacked, `full`: the intake grants no room, `late`: the time is over. */
-  | { readonly kind: "large" | "bomb" | "full" | "late" | "broken" | "corrupt" };
+  /**
+   * `large` as sent, `bomb` unpacked, `pieces`: packed in too many, `full`: the intake grants no room,
+   * `late`: the time is over.
+   */
+  | { readonly kind: "large" | "bomb" | "pieces" | "full" | "late" | "broken" | "corrupt" };
 
 /** Grants are asked for in steps of this, while nobody knows how long a body will be. */
 const STEP_BYTES = 64 * 1024;
@@ -150,7 +153,5 @@ async function unpack(
     inflated = await inflate(sent, encoding, maxBytes);
   }
   if (inflated.kind === "large") return { kind: "bomb" };
-  return inflated.kind === "corrupt"
-    ? { kind: "corrupt" }
-    : { kind: "read", bytes: inflated.bytes };
+  return inflated.kind === "inflated" ? { kind: "read", bytes: inflated.bytes } : inflated;
 }

@@ -16,6 +16,8 @@ export type Inflated =
   | { readonly kind: "inflated"; readonly bytes: Uint8Array }
   /** More than `limit` bytes. */
   | { readonly kind: "large" }
+  /** More than `MOST_FRAMES` pieces. */
+  | { readonly kind: "pieces" }
   /** Cut short, or not of this encoding. */
   | { readonly kind: "corrupt" };
 
@@ -23,6 +25,11 @@ export type Inflated =
 const AT_ONCE_BYTES = 1024 * 1024;
 /** The default of 16 KiB makes half the speed. */
 const CHUNK_BYTES = 256 * 1024;
+/**
+ * Of a zstd body. Each costs up to a tenth of a millisecond even when it is empty, and ten megabytes
+ * hold a million.
+ */
+export const MOST_FRAMES = 1000;
 
 interface Options {
   readonly maxOutputLength: number;
@@ -73,19 +80,20 @@ export async function inflate(
 ): Promise<Inflated> {
   try {
     const inflated = await unpack(bytes, encoding, limit);
-    return inflated === null ? { kind: "corrupt" } : { kind: "inflated", bytes: inflated };
+    if (inflated === null) return { kind: "corrupt" };
+    return inflated === "many" ? { kind: "pieces" } : { kind: "inflated", bytes: inflated };
   } catch (error) {
     const code = (error as { code?: unknown } | null)?.code;
     return { kind: code === "ERR_BUFFER_TOO_LARGE" ? "large" : "corrupt" };
   }
 }
 
-/** Null: corrupt. Throws what the codec throws. */
+/** Null: corrupt; `"many"`: too many frames. Throws what the codec throws. */
 async function unpack(
   bytes: Uint8Array,
   encoding: Encoding,
   limit: number,
-): Promise<Uint8Array | null> {
+): Promise<Uint8Array | "many" | null> {
   switch (encoding) {
     case "gzip":
       return await run(GZIP, bytes, limit);
@@ -96,8 +104,8 @@ async function unpack(
       return BROTLI_TELLS || await isWholeBrotli(bytes) ? inflated : null;
     }
     case "zstd": {
-      const frames = zstdFrames(bytes);
-      if (frames === null) return null;
+      const frames = zstdFrames(bytes, MOST_FRAMES);
+      if (frames === null || frames === "many") return frames;
       if (frames.length === 1) return await run(ZSTD, frames[0]!, limit);
       return await inflateFrames(frames, limit);
     }

@@ -7,7 +7,7 @@
 import type { Ack } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
-import { ENCODINGS } from "./inflate.ts";
+import { ENCODINGS, MOST_FRAMES } from "./inflate.ts";
 import { shown } from "./scan.ts";
 
 const JSON_HEADERS: Readonly<Record<string, string>> = {
@@ -76,7 +76,12 @@ export function unknownEncoding(header: string): Response {
   return json(415, { error }, { "accept-encoding": ENCODINGS });
 }
 
-/** The body could not be read. Where its rest is still to come, the connection ends with the answer. */
+/**
+ * The body could not be read. The rest of one that is too large is thrown away as it comes, and the
+ * connection stays: most clients read no answer before they have sent everything, and one that is
+ * closed in their face tells them of a broken pipe and not of this. It costs no memory, and no more
+ * work than good bodies would. Where nobody knows whether the rest ever comes, the connection ends.
+ */
 export function unread(
   kind: Exclude<ReadBody["kind"], "read">,
   maxBodyBytes: number,
@@ -84,9 +89,11 @@ export function unread(
 ): Response {
   switch (kind) {
     case "large":
-      return json(413, { error: `the body is larger than ${maxBodyBytes} bytes` }, CLOSE);
+      return json(413, { error: `the body is larger than ${maxBodyBytes} bytes` });
     case "bomb":
       return json(413, { error: `the body unpacks to more than ${maxBodyBytes} bytes` });
+    case "pieces":
+      return json(400, { error: `the body has more than ${MOST_FRAMES} ${encoding} frames` });
     case "full":
       return noRoom();
     case "late":

@@ -8,12 +8,16 @@ const FRAME = 0xfd2fb528;
 /** The low four bits of a skippable frame's magic number are free. */
 const SKIPPABLE = 0x184d2a50;
 
-/** The bytes of each frame that holds data, in order; null when the body is cut short or no zstd. */
-export function zstdFrames(bytes: Uint8Array): Uint8Array[] | null {
+/**
+ * The bytes of each frame that holds data, in order; null when the body is cut short or no zstd.
+ * @param most frames, skipped ones included; a body of more is `"many"`.
+ */
+export function zstdFrames(bytes: Uint8Array, most: number): Uint8Array[] | "many" | null {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const frames: Uint8Array[] = [];
   let at = 0;
-  while (at < bytes.length) {
+  for (let count = 0; at < bytes.length; count++) {
+    if (count === most) return "many";
     if (at + 4 > bytes.length) return null;
     const magic = view.getUint32(at, true);
     if (magic === FRAME) {

@@ -226,21 +226,43 @@ export class Keeper {
 
   /** Writes all that is in memory only to the spool. What the disk does not take stays as it is. */
   async spillAll(): Promise<void> {
-    if (this.spool !== null) await this.#spillEach(this.spool, [...this.#inMemory]);
+    if (this.spool === null) return;
+    if (this.spool.filesGone) await this.probe();
+    await this.#spillEach(this.spool, [...this.#inMemory]);
   }
 
   /**
    * Finds out whether a disk in trouble still is. Where somebody has removed files, what is in memory
-   * of their rows is written again: it must not be taken for safe.
+   * of their rows is written again: it must not be taken for safe. What is not is lost, and counted.
    */
   async probe(): Promise<void> {
     const { spool } = this;
+    const { schedule } = this.#deps;
     await spool?.probe();
     if (spool === null || spool.trouble !== null || !spool.filesGone) return;
     spool.filesGone = false;
-    for (const lane of this.#deps.schedule.lanes.values()) lane.close();
-    const sealed = [...this.#inMemory].filter((batch) => batch.sealed && batch.onDisk);
-    await this.#spillEach(spool, await spool.forsakeGone(sealed));
+    for (const lane of schedule.lanes.values()) lane.close();
+    const onDisk = [...schedule.held()].filter((batch) => batch.sealed && batch.onDisk);
+    const again: HeldBatch[] = [];
+    for (const batch of await spool.findGone(onDisk)) {
+      // Some have left meanwhile. What is being read, or sent, is not lost before that fails.
+      const { inFlight } = schedule.lane(batch.table);
+      if (batch.settled || !this.#inMemory.has(batch) && inFlight.has(batch)) continue;
+      spool.forsake(batch);
+      if (batch.inMemory) again.push(batch);
+      else this.#lose(batch);
+    }
+    await this.#spillEach(spool, again);
+  }
+
+  #lose(batch: HeldBatch): void {
+    const { schedule, ledger, onChange } = this.#deps;
+    const lane = schedule.lane(batch.table);
+    ledger.lost(batch);
+    lane.forget(batch);
+    this.letGo(batch);
+    batch.settle(null);
+    onChange(lane, false);
   }
 
   /** Reads a batch's rows into memory again; false where the disk does not give them back. */

@@ -142,6 +142,10 @@ export class Lane {
     this.inFlight.delete(batch);
     this.circle.succeeded();
     this.unanswered = false;
+    this.#easeTrouble();
+  }
+
+  #easeTrouble(): void {
     if (this.trouble === null) return;
     const refused = (other: HeldBatch) => other.refused;
     if (![...this.inFlight].some(refused) && !this.waiting.some(refused)) this.trouble = null;
@@ -153,6 +157,7 @@ export class Lane {
     this.inFlight.delete(batch);
     const at = this.waiting.indexOf(batch);
     if (at >= 0) this.waiting.splice(at, 1);
+    this.#easeTrouble();
   }
 
   /** Into the queue, where its age belongs; also one that was recovered from disk. */

@@ -3,7 +3,7 @@
  * rows are taken: it looks only at what was there when the listing was made.
  *
  * A file is trusted by its seals and by nothing else. Groups that verify are recovered; every other
- * byte goes to `quarantine/`, is counted and logged. Nothing is deleted here and nothing is thrown: a
+ * byte goes to `quarantine/`, is counted and logged. No byte is deleted here and nothing is thrown: a
  * file that cannot be read or moved costs itself and no start.
  */
 
@@ -142,10 +142,13 @@ export async function* recover(
       }
       continue;
     }
+    if (bytes.length === 0) {
+      await removeEmpty(place, file);
+      continue;
+    }
     const content = readSegment(bytes);
     if (content.rows === 0) {
-      const reason = bytes.length === 0 ? "empty" : "no group of rows agrees with its checksum";
-      yield await moveWhole(place, file, reason, bytes);
+      yield await moveWhole(place, file, "no group of rows agrees with its checksum", bytes);
       continue;
     }
     let keep = false;
@@ -170,15 +173,25 @@ export async function* recover(
 }
 
 /**
- * The good rows of a segment once more, to be sent; pieces in order. Null when the file cannot be
- * read. Less than before when the disk has spoiled it since: compare the bytes.
+ * The good rows of a segment once more, to be sent; pieces in order. Less than before when the disk has
+ * spoiled it since: compare the bytes. Rejects with the disk's error.
  */
-export async function loadSegment(files: Files, path: string): Promise<Uint8Array[] | null> {
+export async function loadSegment(files: Files, path: string): Promise<Uint8Array[]> {
+  const bytes = await files.read(path);
+  return readSegment(bytes).good.map(({ start, end }) => bytes.subarray(start, end));
+}
+
+/** A process that ends between making a file and its first row leaves one without any. */
+async function removeEmpty({ files, log }: Place, { table, path }: FoundFile): Promise<void> {
   try {
-    const bytes = await files.read(path);
-    return readSegment(bytes).good.map(({ start, end }) => bytes.subarray(start, end));
-  } catch {
-    return null;
+    await files.remove(path);
+    log.info("spool file without rows removed", { table, file: path });
+  } catch (error) {
+    log.warn("spool file without rows cannot be removed", {
+      table,
+      file: path,
+      error: reasonOf(error),
+    });
   }
 }
 

@@ -7,9 +7,10 @@
  * to compact and no offset to lose. `segment.ts` knows the format.
  */
 
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { Disposal } from "./disposal.ts";
 import type { OpenFile } from "./files.ts";
+import { findGone } from "./gone.ts";
 import type { HeldBatch, Place } from "./held.ts";
 import { codeOf, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
 import type * as layout from "./layout.ts";
@@ -55,7 +56,7 @@ export class Spool {
   bytes = 0;
   /** Why the disk would not take the last group, for people; null while it does. */
   trouble: string | null = null;
-  /** Somebody removed a file that was written to; others may be gone as well. */
+  /** Somebody has removed a file of ours; others may be gone as well. */
   filesGone = false;
   #next = new Map<HeldBatch, Pending>();
   #running = false;
@@ -126,10 +127,9 @@ export class Spool {
 
   async #probe(): Promise<void> {
     await this.#disposal.retry();
-    if (this.trouble !== null) {
-      this.#folders.clear();
-      this.#note(await probeDisk(this.deps.place));
-    }
+    if (this.trouble === null && !this.filesGone) return;
+    this.#folders.clear();
+    this.#note(await probeDisk(this.deps.place));
   }
 
   /**
@@ -227,7 +227,12 @@ export class Spool {
   /** The batch's rows; null, and a word in the log, where the disk does not give them back whole. */
   async load(batch: HeldBatch): Promise<Uint8Array[] | null> {
     const path = batch.segment?.path ?? "";
-    const groups = await loadSegment(this.deps.place.files, path) ?? [];
+    let error = "its rows do not agree with their checksums";
+    const groups = await loadSegment(this.deps.place.files, path).catch((problem) => {
+      this.filesGone ||= codeOf(problem) === "ENOENT";
+      error = reasonOf(problem);
+      return [];
+    });
     const body: Uint8Array[] = [];
     let bytes = 0;
     // What stands behind them was refused and could not be cut back.
@@ -241,6 +246,7 @@ export class Spool {
       path,
       wanted_bytes: batch.bytes,
       found_bytes: bytes,
+      error,
     });
     return null;
   }
@@ -262,26 +268,20 @@ export class Spool {
     await this.#disposal.retry();
   }
 
-  /** Those of some sealed batches whose files are gone: from here on they are not on disk. */
-  async forsakeGone(batches: readonly HeldBatch[]): Promise<HeldBatch[]> {
-    const before = batches.map((batch) => ({ batch, segment: batch.segment }));
-    const names = new Map<string, readonly string[] | null>();
-    for (const folder of new Set(batches.map((batch) => this.#folderOf(batch)))) {
-      const listing = this.deps.place.files.list(folder);
-      names.set(
-        folder,
-        await listing.catch((error) => codeOf(error) === "ENOENT" ? [] : null),
-      );
-    }
-    return before.filter(({ batch, segment }) => {
-      const there = names.get(this.#folderOf(batch)) ?? null;
-      if (segment === null || batch.segment !== segment || there === null) return false;
-      if (there.includes(basename(segment.path))) return false;
-      void this.#finish(batch);
-      this.bytes -= segment.bytes;
-      batch.segment = null;
-      return true;
-    }).map(({ batch }) => batch);
+  /** Those of some sealed batches whose files are certainly gone. */
+  findGone(batches: readonly HeldBatch[]): Promise<HeldBatch[]> {
+    return findGone(this.deps.place.files, batches);
+  }
+
+  /** The batch's file is gone: from here on it is not on disk. */
+  forsake(batch: HeldBatch): void {
+    const { id, table, rows, segment } = batch;
+    void this.#finish(batch);
+    this.bytes -= segment?.bytes ?? 0;
+    batch.segment = null;
+    if (batch.inMemory) return;
+    const lost = { table, batch: id, rows, path: segment?.path };
+    this.deps.place.log.error("rows are lost: somebody has removed their file", lost);
   }
 
   #folderOf(batch: HeldBatch): string {

@@ -5,7 +5,6 @@
 
 import { existsSync, readFileSync } from "node:fs";
 import process from "node:process";
-import { createInterface } from "node:readline/promises";
 import { deadFolder } from "../batch/layout.ts";
 import { createLetterbox } from "../batch/letterbox.ts";
 import { takeLock } from "../batch/lock.ts";
@@ -14,6 +13,7 @@ import { nodeFiles } from "../runtime/files.ts";
 import { helpText } from "../settings/help.ts";
 import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
+import { confirmOnTerminal } from "./confirm.ts";
 import { EVERY_FLAG, LS, PURGE, REPLAY, SHOW } from "./dead_flags.ts";
 import { listLetters, showLetters } from "./dead_list.ts";
 import { giveLetters } from "./dead_post.ts";
@@ -117,8 +117,7 @@ async function purge(argv: readonly string[]): Promise<number> {
     const letterbox = letterboxOf(settings);
     const beforeMs = extra.before === null ? null : systemClock.nowMs() - extra.before;
     const tables = table === null ? await letterbox.tables() : [table];
-    const asked = process.stdin.isTTY === true && process.stderr.isTTY === true;
-    const confirm = extra.yes ? () => Promise.resolve(true) : asked ? ask : null;
+    const confirm = extra.yes ? () => Promise.resolve(true) : confirmOnTerminal();
     return await purgeLetters(
       { tables, beforeMs, code: extra.code },
       { letterbox, confirm, out, err },
@@ -188,15 +187,6 @@ async function alone({ dataDir }: Settings, work: () => Promise<number>): Promis
     return await work();
   } finally {
     await lock.release();
-  }
-}
-
-async function ask(question: string): Promise<boolean> {
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(es)?$/i.test((await terminal.question(question)).trim());
-  } finally {
-    terminal.close();
   }
 }
 

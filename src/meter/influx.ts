@@ -1,17 +1,18 @@
 /**
  * One write to InfluxDB, and what its answer means. The only file that knows the `influx` library.
  *
- * The library renders lines and statements. Its transport is replaced, because with it a promise
- * never settles when an answer stalls or is cut in its body, an answer is read without bound (640 MB
- * in 3 s from an endless error), a host is disabled for seconds after one failure, and any 2xx
- * passes for a write. Here every exchange ends within `timeoutMs`, reads a bounded answer, follows
- * no redirect, and only InfluxDB's own 204 means written. Without a user nothing is sent as
- * credentials; the library would send root:root.
+ * The library renders lines and statements. Its transport is replaced by `exchange`, because with it
+ * a promise never settles when an answer stalls or is cut in its body, an answer is read without
+ * bound (640 MB in 3 s from an endless error), a host is disabled for seconds after one failure, any
+ * 2xx passes for a write, and root:root is sent where there is no user. Here only InfluxDB's own 204
+ * means written.
+ *
+ * InfluxDB 2 and 3 are met at their `/write` of version 1. They differ in how they let one in, which
+ * `exchange` knows, and take no `precision=n`: nanoseconds are what all of them expect unasked.
  */
 
-import { Buffer } from "node:buffer";
 import { FieldType, InfluxDB, type ISchemaOptions } from "influx";
-import type { Clock, Endpoint } from "../contracts.ts";
+import { exchange, type ExchangeDeps } from "./exchange.ts";
 
 /** `tags` are values that the line protocol can carry (`tagValue`). */
 export interface Point {
@@ -36,8 +37,11 @@ export type Written =
   | { readonly kind: "no-database" }
   /** More bytes than the server takes at once. */
   | { readonly kind: "too-large"; readonly message: string }
-  /** At least one point is not to its liking; others of the same write may be stored. */
-  | { readonly kind: "refused"; readonly message: string }
+  /**
+   * At least one point is not to its liking; others of the same write may be stored. `outlived`: it is
+   * older than what the database keeps, and will be however often it is sent.
+   */
+  | { readonly kind: "refused"; readonly message: string; readonly outlived: boolean }
   /** Says nothing about the points, which may or may not be stored. */
   | { readonly kind: "away"; readonly message: string };
 
@@ -50,31 +54,11 @@ export interface InfluxClient {
   reach(): Promise<string | null>;
 }
 
-export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
-
-export interface InfluxDeps {
-  readonly endpoint: Endpoint;
+export interface InfluxDeps extends ExchangeDeps {
   readonly measurements: readonly Measurement[];
-  readonly clock: Clock;
-  readonly fetch: Fetch;
-  /** Of one exchange, body included. */
-  readonly timeoutMs: number;
-  /** Ends what is under way and refuses what comes later. */
-  readonly signal: AbortSignal;
 }
 
-/** Of an answer that is looked at; the rest is not read. */
-const MAX_ANSWER_BYTES = 16_384;
 const MAX_MESSAGE_CHARS = 500;
-
-/** What the library hands to its transport. */
-interface Exchange {
-  readonly method: string;
-  readonly path: string;
-  readonly query?: Readonly<Record<string, unknown>>;
-  readonly body?: string;
-  readonly auth?: string | undefined;
-}
 
 /** An answer that is no success. */
 class AnswerError extends Error {
@@ -84,29 +68,12 @@ class AnswerError extends Error {
 }
 
 export function createInflux(deps: InfluxDeps): InfluxClient {
-  const { endpoint } = deps;
-  const { database } = endpoint;
-  const base = new URL(endpoint.url);
+  const { database } = deps.endpoint;
   const influx = new InfluxDB({
     database,
-    host: base.hostname,
-    // An absent user is null: undefined means root to the library.
-    username: (endpoint.user || null) as string,
-    password: endpoint.password,
     schema: deps.measurements.map((measurement) => schemaOf(measurement, database)),
   });
-  const transport = {
-    discard: async (exchange: Exchange) => {
-      const { status, body } = await send(deps, base, exchange);
-      if (status !== 204) throw new AnswerError(status, body);
-    },
-    json: async (exchange: Exchange) => {
-      const { status, body } = await send(deps, base, exchange);
-      if (status !== 200) throw new AnswerError(status, body);
-      return JSON.parse(body) as unknown;
-    },
-  };
-  (influx as unknown as { _pool: typeof transport })._pool = transport;
+  (influx as unknown as { _pool: Transport })._pool = transport(deps);
 
   return {
     async write(points) {
@@ -121,35 +88,62 @@ export function createInflux(deps: InfluxDeps): InfluxClient {
       }
     },
 
-    async createDatabase() {
-      try {
-        await influx.createDatabase(database);
-        return null;
-      } catch (problem) {
-        return messageOf(problem);
-      }
-    },
+    createDatabase: () => problemOf(() => influx.createDatabase(database)),
+    reach: () => problemOf(() => influx.getDatabaseNames()),
+  };
+}
 
-    async reach() {
-      try {
-        await influx.getDatabaseNames();
-        return null;
-      } catch (problem) {
-        return messageOf(problem);
-      }
-    },
+/** What the library hands to its transport; the rest is who to be and how to say the time. */
+interface Ask {
+  readonly method: string;
+  readonly path: string;
+  readonly query?: { readonly db?: string; readonly q?: string };
+  readonly body?: string;
+}
+
+/** What the library calls. */
+interface Transport {
+  discard(ask: Ask): Promise<void>;
+  json(ask: Ask): Promise<unknown>;
+}
+
+function transport(deps: ExchangeDeps): Transport {
+  async function send({ method, path, query = {}, body }: Ask, wanted: number): Promise<string> {
+    const { db, q } = query;
+    const answer = await exchange(deps, {
+      method,
+      path,
+      query: { ...(db !== undefined && { db }), ...(q !== undefined && { q }) },
+      body: body ?? null,
+    });
+    if (answer.status !== wanted) throw new AnswerError(answer.status, answer.body);
+    return answer.body;
+  }
+  return {
+    discard: async (ask) => void await send(ask, 204),
+    json: async (ask) => JSON.parse(await send(ask, 200)),
   };
 }
 
 function meaning(problem: unknown): Written {
   const message = messageOf(problem);
   if (!(problem instanceof AnswerError)) return { kind: "away", message };
-  if (problem.status === 404 && /database not found/i.test(problem.body)) {
-    return { kind: "no-database" };
+  const { status, body } = problem;
+  if (status === 404 && /database not found/i.test(body)) return { kind: "no-database" };
+  if (status === 413) return { kind: "too-large", message };
+  if (status === 400 || status === 422) {
+    return { kind: "refused", message, outlived: /retention policy/i.test(body) };
   }
-  if (problem.status === 413) return { kind: "too-large", message };
-  if (problem.status === 400 || problem.status === 422) return { kind: "refused", message };
   return { kind: "away", message };
+}
+
+async function problemOf(task: () => Promise<unknown>): Promise<string | null> {
+  try {
+    await task();
+    return null;
+  } catch (problem) {
+    return messageOf(problem);
+  }
 }
 
 function messageOf(problem: unknown): string {
@@ -168,66 +162,4 @@ function schemaOf(measurement: Measurement, database: string): ISchemaOptions {
       ...Object.fromEntries(floats.map((field) => [field, FieldType.FLOAT])),
     },
   };
-}
-
-/** One exchange. Throws when it was not completed in time. */
-async function send(
-  { clock, fetch, timeoutMs, signal }: InfluxDeps,
-  base: URL,
-  exchange: Exchange,
-): Promise<{ status: number; body: string }> {
-  const abort = new AbortController();
-  const ended = new Promise<never>((_, reject) => {
-    abort.signal.addEventListener("abort", () => reject(abort.signal.reason), { once: true });
-  });
-  const stop = () => abort.abort(new Error("given up: the mirror is stopping"));
-  const cancelTimer = clock.after(timeoutMs, () => {
-    abort.abort(new Error(`no complete answer within ${timeoutMs} ms`));
-  });
-  if (signal.aborted) stop();
-  signal.addEventListener("abort", stop, { once: true });
-  try {
-    // Raced, since not every fetch notices an abort while it waits for a body.
-    const request = ask(fetch, base, exchange, abort.signal);
-    request.catch(() => {});
-    return await Promise.race([request, ended]);
-  } finally {
-    cancelTimer();
-    signal.removeEventListener("abort", stop);
-  }
-}
-
-async function ask(fetch: Fetch, base: URL, exchange: Exchange, signal: AbortSignal) {
-  const { method, path, query = {}, body, auth } = exchange;
-  const given = Object.entries(query).filter(([, value]) => value !== undefined);
-  const search = new URLSearchParams(given.map(([name, value]) => [name, String(value)]));
-  const url = `${base.origin}${base.pathname.replace(/\/+$/, "")}${path}?${search}`;
-  const headers = new Headers({ "content-type": "text/plain; charset=utf-8" });
-  if (auth !== undefined) {
-    headers.set("authorization", `Basic ${Buffer.from(auth).toString("base64")}`);
-  }
-  const response = await fetch(url, {
-    method,
-    headers,
-    redirect: "manual",
-    signal,
-    ...(body !== undefined && { body }),
-  });
-  return { status: response.status, body: await readSome(response) };
-}
-
-/** The beginning of the body. An answer whose body is cut short throws. */
-async function readSome(response: Response): Promise<string> {
-  const reader = response.body?.getReader();
-  if (reader === undefined) return "";
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  while (bytes < MAX_ANSWER_BYTES) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    parts.push(value);
-    bytes += value.length;
-  }
-  if (bytes >= MAX_ANSWER_BYTES) await reader.cancel();
-  return Buffer.concat(parts).subarray(0, MAX_ANSWER_BYTES).toString();
 }

@@ -6,16 +6,18 @@
  * of it is written; meanwhile counts gather in the ledger and the next report is made afterwards, so
  * memory is bounded by one report. It never throws, waits for nobody, and has one write in flight.
  *
- * How answers are met: no database: it is created, also when it is dropped later. Too large: smaller
- * writes, and smaller ones from then on. Refused (400): the write is halved until the point that is
- * refused stands alone; that one is given back to the next report, under a later timestamp, and the
- * others go through. A refused point may become good (a timestamp beyond the retention, a field type
- * that someone corrects), and a count that is thrown away is wrong for ever. Everything else: the
- * same report again, after a backoff.
+ * How answers are met: no database: it is created, also when it is dropped later. Too large: all
+ * that is left goes in smaller writes; every report that goes through tries larger ones again.
+ * Refused (400): the write is halved until the point that is refused stands alone; that one is given
+ * back to the next report, and the others go through. A refused point may become good (a field type
+ * that someone corrects), and a count that is thrown away is wrong for ever. It keeps its timestamp,
+ * since an earlier write whose answer was lost may have stored it, unless the database keeps nothing
+ * so old. Everything else: the same report again, after a backoff.
  */
 
 import type { Clock, Endpoint, Holdings, Ledger, Log } from "../contracts.ts";
-import { createInflux, type Fetch } from "./influx.ts";
+import type { Fetch } from "./exchange.ts";
+import { createInflux } from "./influx.ts";
 import { createReporter, MEASUREMENTS, type ReportPoint } from "./report.ts";
 
 export interface Mirror {
@@ -131,17 +133,19 @@ export function createMirror(deps: MirrorDeps): Mirror {
         return end(answer.message);
       } else if (++refusals > MOST_REFUSALS) {
         return end(`too many refusals: ${answer.message}`);
-      } else if (piece.length > 1) {
-        const half = Math.ceil(piece.length / 2);
-        if (answer.kind === "too-large") pointsAWrite = Math.min(pointsAWrite, half);
-        pieces.splice(0, 1, ...cut(piece, half));
-      } else {
+      } else if (piece.length === 1) {
         pieces.shift();
-        piece[0]!.giveBack();
+        piece[0]!.giveBack(answer.kind === "refused" && answer.outlived);
         refusal ??= answer.message;
         refused++;
+      } else if (answer.kind === "refused") {
+        pieces.splice(0, 1, ...cut(piece, Math.ceil(piece.length / 2)));
+      } else {
+        pointsAWrite = Math.ceil(piece.length / 2);
+        pieces = cut(pieces.flat(), pointsAWrite);
       }
     }
+    pointsAWrite = Math.min(POINTS_A_WRITE, pointsAWrite * 2);
     return end(null);
   }
 

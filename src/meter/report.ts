@@ -3,14 +3,16 @@
  *
  * Promises: every count is in exactly one report. A report's points keep their timestamp however
  * often they are sent, so that a second write of the same point replaces the first; two reports
- * never share a timestamp. A point that InfluxDB refuses is given back, and its counts are in the
- * next report. The memory it needs is bounded by the ledger's series.
+ * never share a timestamp. The counts of a point that InfluxDB refuses are given back: they are in
+ * the next report, under the timestamp they had, so that they replace the refused point should it be
+ * stored after all. The memory it needs is bounded by the ledger's series.
  *
  * - `shishi_events`: `accepted` and `stored` since the last report, for series that changed. Rows
  *   without event type (shape `row`, or an empty one) have no `event_type` tag: the protocol knows
  *   no empty tag, and InfluxQL treats both alike.
- * - `shishi_collector`: one point a report. `inserts`, `retries` and `dead` are counts since the
- *   last report too, so that sums over time are right across restarts; the others are gauges.
+ * - `shishi_collector`: one point a report. `inserts`, `retries`, `rejected`, `dead` and `lost` are
+ *   counts since the last report too, so that sums over time are right across restarts; the others
+ *   are gauges.
  */
 
 import type { Clock, Holdings, Ledger } from "../contracts.ts";
@@ -28,15 +30,28 @@ export const MEASUREMENTS: readonly Measurement[] = [
   {
     name: "shishi_collector",
     tags: ["group", "id"],
-    integers: ["held", "held_bytes", "spool_bytes", "inserts", "retries", "dead", "rss_bytes"],
-    floats: ["insert_ms_p50", "insert_ms_p99"],
+    integers: [
+      "held",
+      "held_bytes",
+      "spool_bytes",
+      "inserts",
+      "retries",
+      "rejected",
+      "dead",
+      "lost",
+      "rss_bytes",
+    ],
+    floats: ["insert_ms_p50", "insert_ms_p99", "oldest_s"],
   },
 ];
 
-/** A point that can be taken back as long as it is not written. */
+/** A point that can be taken back as long as it is not known to be written. */
 export interface ReportPoint extends Point {
-  /** Puts its counts into the next report. To be called once at most. */
-  giveBack(): void;
+  /**
+   * Puts its counts into the next report, under the same timestamp; under a later one when the point
+   * is `outlived`, older than all that the database keeps. To be called once at most.
+   */
+  giveBack(outlived: boolean): void;
 }
 
 export interface ReporterDeps {
@@ -53,12 +68,17 @@ export interface Reporter {
   next(): ReportPoint[];
 }
 
+/** What reports have covered of a series. */
+interface Series {
+  readonly covered: Record<string, number>;
+  /** The timestamp of a point that was given back, which the next one takes over. */
+  againNs: string | null;
+}
+
 export function createReporter(deps: ReporterDeps): Reporter {
   const { ledger, holdings, clock } = deps;
   const who = tags({ group: deps.group, id: deps.id });
-  /** Cumulative counts that reports have covered, by series. */
-  const covered = new Map<string, Record<"accepted" | "stored", number>>();
-  const work = { inserts: 0, retries: 0, dead: 0 };
+  const series = new Map<string, Series>();
   let lastMs = 0;
   // Two collectors by the same name (a copied container) must not overwrite each other's points.
   const salt = String(Math.floor(clock.random() * 1e6)).padStart(6, "0");
@@ -69,54 +89,63 @@ export function createReporter(deps: ReporterDeps): Reporter {
     return `${lastMs}${salt}`;
   }
 
+  /** What is to be said of a series whose counts are `counts`. */
+  function take(key: string, counts: Readonly<Record<string, number>>, freshNs: string) {
+    let own = series.get(key);
+    if (own === undefined) series.set(key, own = { covered: {}, againNs: null });
+    const { covered, againNs } = own;
+    const fields: Record<string, number> = {};
+    for (const [name, count] of Object.entries(counts)) {
+      fields[name] = count - (covered[name] ?? 0);
+      covered[name] = count;
+    }
+    own.againNs = null;
+    const timestampNs = againNs ?? freshNs;
+    const giveBack = (outlived: boolean) => {
+      for (const [name, count] of Object.entries(fields)) covered[name]! -= count;
+      own.againNs = outlived ? null : timestampNs;
+    };
+    return { fields, timestampNs, giveBack };
+  }
+
+  function collectorPoint(timestampNs: string): ReportPoint {
+    const { inserts, retries, insertMsP50, insertMsP99 } = ledger.work();
+    const { rejected, dead, lost } = ledger.totals();
+    const taken = take("", { inserts, retries, rejected, dead, lost }, timestampNs);
+    return {
+      ...taken,
+      measurement: "shishi_collector",
+      tags: who,
+      fields: {
+        ...taken.fields,
+        held: holdings.rows(),
+        held_bytes: holdings.memoryBytes(),
+        spool_bytes: holdings.spoolBytes(),
+        oldest_s: holdings.oldestMs() / 1000,
+        insert_ms_p50: insertMsP50,
+        insert_ms_p99: insertMsP99,
+        rss_bytes: deps.rssBytes(),
+      },
+    };
+  }
+
   return {
     next() {
       const timestampNs = nextTimestampNs();
-      const { inserts, retries, insertMsP50, insertMsP99 } = ledger.work();
-      const delta = take(work, { inserts, retries, dead: ledger.totals().dead });
-      const points: ReportPoint[] = [{
-        measurement: "shishi_collector",
-        tags: who,
-        fields: {
-          ...delta.fields,
-          held: holdings.rows(),
-          held_bytes: holdings.memoryBytes(),
-          spool_bytes: holdings.spoolBytes(),
-          insert_ms_p50: insertMsP50,
-          insert_ms_p99: insertMsP99,
-          rss_bytes: deps.rssBytes(),
-        },
-        timestampNs,
-        giveBack: delta.giveBack,
-      }];
+      const points = [collectorPoint(timestampNs)];
       for (const { table, eventType, accepted, stored } of ledger.typeTotals()) {
         const key = `${table.length}:${table}${eventType}`;
-        let before = covered.get(key);
-        if (before === undefined) covered.set(key, before = { accepted: 0, stored: 0 });
-        const { fields, giveBack } = take(before, { accepted, stored });
-        if (fields.accepted === 0 && fields.stored === 0) continue;
+        const taken = take(key, { accepted, stored }, timestampNs);
+        if (taken.fields.accepted === 0 && taken.fields.stored === 0) continue;
         points.push({
+          ...taken,
           measurement: "shishi_events",
           tags: { ...tags({ event_type: eventType, table }), ...who },
-          fields,
-          timestampNs,
-          giveBack,
         });
       }
       return points;
     },
   };
-}
-
-/** What was added since `covered`, which is moved on to `current`. */
-function take<K extends string>(covered: Record<K, number>, current: Record<K, number>) {
-  const names = Object.keys(current) as K[];
-  const fields = Object.fromEntries(
-    names.map((name) => [name, current[name] - covered[name]]),
-  ) as Record<K, number>;
-  Object.assign(covered, current);
-  const giveBack = () => names.forEach((name) => covered[name] -= fields[name]);
-  return { fields, giveBack };
 }
 
 function tags(texts: Readonly<Record<string, string>>): Record<string, string> {

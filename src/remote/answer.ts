@@ -23,6 +23,12 @@ export interface Answer {
   readonly oldestS: number;
 }
 
+/**
+ * The header of an answer that says which process gave it, so that one answer delivered twice and two
+ * collectors of one name can be told apart. Without it every answer that begins is a collector.
+ */
+export const INSTANCE_HEADER = "Shishi-Instance";
+
 /** Above it an answer goes without its tables; NATS takes 1 MiB unless told otherwise. */
 const MAX_ANSWER_BYTES = 512 * 1024;
 

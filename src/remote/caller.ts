@@ -5,13 +5,16 @@
  */
 
 import type { Clock, Command } from "../contracts.ts";
-import { type Answer, readAnswer } from "./answer.ts";
+import { type Answer, INSTANCE_HEADER, readAnswer } from "./answer.ts";
+import { sign, SIGNATURE_HEADER } from "./signature.ts";
 import type { Message, Wire } from "./wire.ts";
 
 export interface Call {
   readonly command: Command;
   /** From `subjectFor`. */
   readonly subject: string;
+  /** Signs the command where one is given. */
+  readonly secret?: string | null;
   /** For the whole call. */
   readonly timeoutMs: number;
   /** How long a first answer of one more collector is waited for. */
@@ -36,13 +39,18 @@ const TAKEN: Readonly<Partial<Record<Command, string>>> = { stop: "draining", fl
 const DONE: Readonly<Partial<Record<Command, string>>> = { stop: "stopped", flush: "flushed" };
 /** Collectors that are kept apart; more than any fleet, fewer than would fill the memory. */
 const MAX_COLLECTORS = 100_000;
+/** Collectors of one name that are open at once. */
+const MAX_NAMESAKES = 1_000;
 
-/** @param onAnswer sees each answer as it comes, with the bytes that it was read from. */
+/**
+ * @param onAnswer sees each answer as it comes, with the bytes that it was read from and with which
+ * process gave it, or `""`.
+ */
 export async function call(
   wire: Wire,
   request: Call,
   clock: Clock,
-  onAnswer: (answer: Answer, payload: Uint8Array) => void,
+  onAnswer: (answer: Answer, payload: Uint8Array, instance: string) => void,
   onWarning: (what: string) => void,
 ): Promise<CallResult> {
   const tally = createTally(request.command);
@@ -73,26 +81,49 @@ export async function call(
     if (answer.command !== request.command) {
       return onWarning(`an answer is ignored: it is for ${answer.command}`);
     }
-    const verdict = tally.add(answer);
-    if (verdict === "surplus") return;
+    const instance = instanceOf(message);
+    const verdict = tally.add(answer, instance);
+    if (verdict === "surplus" || verdict === "again") return;
     if (verdict === "first" && !windowOver) {
       openWindow(request.windowAfterFirstMs ?? request.windowMs);
     }
-    onAnswer(answer, message.payload);
+    onAnswer(answer, message.payload, instance);
     judge();
   });
   openWindow(request.windowMs);
-  if (!wire.publish(request.subject, new Uint8Array(), inbox)) finish("lost", "connection closed");
+  if (!send(wire, request, inbox, clock)) finish("lost", "connection closed");
   const { end, why } = await ending.promise;
   cancelWindow();
   cancelTimeout();
   return { end, why, answers: tally.answers(), unfinished: tally.unfinished() };
 }
 
+/** Who gave the answer, or `""`; cut, since anybody may have written it. */
+export function instanceOf(message: Message): string {
+  return message.header(INSTANCE_HEADER).slice(0, 64);
+}
+
+/** @returns false when the command certainly was not sent. */
+export function send(
+  wire: Wire,
+  { subject, secret }: Pick<Call, "subject" | "secret">,
+  inbox: string,
+  clock: Clock,
+): boolean {
+  const payload = new Uint8Array();
+  if (secret === undefined || secret === null) return wire.publish(subject, payload, inbox);
+  const signature = sign(secret, subject, payload, clock.nowMs(), crypto.randomUUID());
+  return wire.publish(subject, payload, inbox, { [SIGNATURE_HEADER]: signature });
+}
+
 /** Which collectors answered, and what is still owed. Pure but for its own count. */
 export interface Tally {
-  /** `surplus`: not counted, there are more collectors than can be kept. */
-  add(answer: Answer): "first" | "next" | "surplus";
+  /**
+   * `again`: this collector has said so before. `surplus`: there are more collectors than can be kept.
+   * Neither is counted.
+   * @param instance which process answered, or `""` where it is not known.
+   */
+  add(answer: Answer, instance?: string): "first" | "next" | "again" | "surplus";
   /** Collectors that took the command and have not finished it. */
   open(): number;
   /** The last answer of each collector, sorted by group and id. */
@@ -108,11 +139,13 @@ export interface Tally {
 export function createTally(command: Command): Tally {
   const taken = TAKEN[command];
   const seen: { last: Answer; open: boolean }[] = [];
+  /** Those that are open, oldest first, by name and instance. */
   const opened = new Map<string, typeof seen>();
+  const known = new Set<string>();
   let open = 0;
   return {
-    add(answer) {
-      const key = `${answer.group}.${answer.id}`;
+    add(answer, instance = "") {
+      const key = `${answer.group}.${answer.id} ${instance}`;
       const begins = taken !== undefined && answer.ok && answer.state === taken;
       const ending = begins ? undefined : opened.get(key)?.shift();
       if (ending !== undefined) {
@@ -121,12 +154,16 @@ export function createTally(command: Command): Tally {
         open--;
         return "next";
       }
-      if (seen.length >= MAX_COLLECTORS) return "surplus";
+      if (instance !== "" && known.has(key)) return "again";
+      const namesakes = opened.get(key) ?? [];
+      if (seen.length >= MAX_COLLECTORS || namesakes.length >= MAX_NAMESAKES) return "surplus";
+      if (instance !== "") known.add(key);
       const entry = { last: answer, open: begins };
       seen.push(entry);
       if (begins) {
         open++;
-        opened.set(key, [...opened.get(key) ?? [], entry]);
+        namesakes.push(entry);
+        opened.set(key, namesakes);
       }
       return "first";
     },
@@ -142,7 +179,8 @@ export function succeeded(answer: Answer): boolean {
   return answer.ok && (done === undefined || answer.state === done);
 }
 
-function sorted(answers: Answer[]): Answer[] {
-  const key = (answer: Answer) => `${answer.group}.${answer.id}`;
-  return answers.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0));
+/** By group, then by id. */
+export function sorted<A extends Pick<Answer, "group" | "id">>(answers: A[]): A[] {
+  const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+  return answers.sort((a, b) => order(a.group, b.group) || order(a.id, b.id));
 }

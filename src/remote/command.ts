@@ -5,6 +5,7 @@
  */
 
 import type { Command } from "../contracts.ts";
+import { createVerifier, SIGNATURE_HEADER, type Verifier } from "./signature.ts";
 
 /** A message as it came off the wire. */
 export interface Incoming {
@@ -22,6 +23,8 @@ export type Decision =
     readonly command: Command;
     /** Where to answer, or null when nobody waits for one. */
     readonly replyTo: string | null;
+    /** To be called when it is obeyed: a signature is good for one command. */
+    readonly spend: () => void;
   }
   | {
     readonly kind: "refuse";
@@ -31,27 +34,56 @@ export type Decision =
     readonly replyTo: string | null;
   };
 
+/** What a collector with a control secret asks of a command. */
+export interface Gate {
+  readonly verifier: Verifier;
+  /** When the collector started, epoch milliseconds. */
+  readonly startedMs: number;
+}
+
+/** @param secret null: no signature is needed. @param startedMs epoch. */
+export function createGate(secret: string | null, startedMs: number): Gate | null {
+  if (secret === null) return null;
+  // A shell signs with whole seconds.
+  return { verifier: createVerifier(secret), startedMs: Math.floor(startedMs / 1000) * 1000 };
+}
+
 /**
  * @param subjects the collector's own subjects (`subjectsOf`).
  * @param prefix of the control subjects.
+ * @param gate null: no signature is needed.
+ * @param nowMs epoch milliseconds.
  */
 export function decide(
   message: Incoming,
   subjects: ReadonlyMap<string, Command>,
   prefix: string,
+  gate: Gate | null,
+  nowMs: number,
 ): Decision {
-  const replyTo = answerable(message.reply, prefix) ? message.reply : null;
+  const replyTo = replySubject(message, prefix);
   const command = subjects.get(message.subject);
   if (command === undefined) {
     return { kind: "refuse", command: "unknown", reason: "no such command", replyTo };
   }
-  return { kind: "obey", command, replyTo };
+  if (gate === null) return { kind: "obey", command, replyTo, spend() {} };
+  const { subject, payload } = message;
+  const judged = gate.verifier.judge(message.header(SIGNATURE_HEADER), subject, payload, nowMs);
+  if (judged.kind === "refused") return { kind: "refuse", command, reason: judged.reason, replyTo };
+  // A restart forgets the nonces: what was signed before it may have been obeyed by the run before.
+  if (judged.signedMs < gate.startedMs && command !== "status") {
+    const seconds = ((gate.startedMs - judged.signedMs) / 1000).toFixed(1);
+    const reason = `too old: signed ${seconds} s before this collector started`;
+    return { kind: "refuse", command, reason, replyTo };
+  }
+  return { kind: "obey", command, replyTo, spend: judged.spend };
 }
 
 /**
- * An answer must not become a command. Whoever may publish `status` only could otherwise name
- * `PREFIX.stop` as the reply subject and let a collector send the stop on their behalf.
+ * Where to answer, or null. An answer must not become a command: whoever may publish `status` only
+ * could otherwise name `PREFIX.stop` as the reply subject and let a collector send the stop on their
+ * behalf.
  */
-function answerable(reply: string, prefix: string): boolean {
-  return reply !== "" && reply !== prefix && !reply.startsWith(`${prefix}.`);
+export function replySubject({ reply }: Incoming, prefix: string): string | null {
+  return reply === "" || reply === prefix || reply.startsWith(`${prefix}.`) ? null : reply;
 }

@@ -44,7 +44,7 @@ const MAX_BACKOFF_MS = 5_000;
 /** A connection that lived this long was a good one: the next loss starts with a short wait. */
 const GOOD_LIFE_MS = 10_000;
 const FLUSH_WAIT_MS = 1_000;
-/** Between two warnings of the same kind. */
+/** A kind of warning is silent for so long once it was given. */
 const QUIET_MS = 60_000;
 
 /**
@@ -166,18 +166,27 @@ export function backoffMs(failures: number, servers: number, chance: number): nu
   return top * (0.5 + chance / 2);
 }
 
-/** Warns at most once in `QUIET_MS` and says how often it kept silent. */
-export function quietWarn(log: Log, clock: Clock): (message: string, why?: string) => void {
-  let lastMs = -Infinity;
+/** Warns at most `burst` times in `QUIET_MS` and says how often it kept silent. */
+export function quietWarn(
+  log: Log,
+  clock: Clock,
+  burst = 1,
+): (message: string, why?: string) => void {
+  let sinceMs = -Infinity;
+  let said = 0;
   let unsaid = 0;
   return (message, why) => {
     const nowMs = clock.monotonicMs();
-    if (nowMs - lastMs < QUIET_MS) {
+    if (nowMs - sinceMs >= QUIET_MS) {
+      sinceMs = nowMs;
+      said = 0;
+    }
+    if (said === burst) {
       unsaid++;
       return;
     }
     log.warn(message, { ...(why === undefined ? {} : { why }), ...(unsaid > 0 ? { unsaid } : {}) });
-    lastMs = nowMs;
+    said++;
     unsaid = 0;
   };
 }

@@ -11,6 +11,7 @@ import {
   type Authenticator,
   connect,
   credsAuthenticator,
+  headers,
   type Msg,
   type NatsConnection,
   nkeyAuthenticator,
@@ -98,10 +99,15 @@ function wireOf(
         },
       });
     },
-    publish(subject, payload, reply) {
+    publish(subject, payload, reply, fields) {
       if (connection.isClosed()) return false;
       try {
-        connection.publish(subject, payload, reply === undefined ? {} : { reply });
+        const carried = headers();
+        for (const [name, value] of Object.entries(fields ?? {})) carried.set(name, value);
+        connection.publish(subject, payload, {
+          ...(reply === undefined ? {} : { reply }),
+          ...(fields === undefined ? {} : { headers: carried }),
+        });
         return true;
       } catch {
         return false;

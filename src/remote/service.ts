@@ -1,15 +1,18 @@
 /**
- * Remote control of one collector: subscribes, obeys, answers. Taking a command is O(1) and waits for
- * nothing, so no amount of data and no slow flush holds up the next command; a flood of commands is
- * cut off before it costs anything. Nothing that NATS does reaches the caller.
+ * Remote control of one collector: subscribes, obeys, answers, and tells what it is. Taking a command
+ * is O(1) and waits for nothing, so no amount of data and no slow flush holds up the next command; a
+ * flood of commands is cut off before it costs anything. Nothing that NATS does reaches the caller.
  */
 
 import type { Clock, Command, Control, Log } from "../contracts.ts";
-import { writeAnswer } from "./answer.ts";
-import { decide } from "./command.ts";
+import { INSTANCE_HEADER, writeAnswer } from "./answer.ts";
+import { createGate, decide, replySubject } from "./command.ts";
+import { createEvents } from "./events.ts";
 import { connectForever, type LinkState, quietWarn } from "./forever.ts";
 import { createLimit, type Limit } from "./limit.ts";
-import { COMMANDS, subjectsOf } from "./subjects.ts";
+import { createMicro } from "./micro.ts";
+import { createObedience, type Failure } from "./obey.ts";
+import { COMMANDS, eventSubject, subjectsOf } from "./subjects.ts";
 import type { Message, NatsAuth, OpenSocket } from "./wire.ts";
 
 export interface RemoteOptions {
@@ -18,9 +21,13 @@ export interface RemoteOptions {
   /** Prefix of the control subjects. */
   readonly subject: string;
   readonly auth: NatsAuth;
+  /** Only commands that are signed with it are obeyed; null: all are. */
+  readonly controlSecret?: string | null;
   readonly group: string;
   readonly id: string;
   readonly control: Control;
+  /** Has its listener called after each change of the state that somebody made. */
+  readonly watch?: (listener: () => void) => void;
   /** `command` is one of the five or `unknown`; `ok`: it was obeyed. */
   readonly ledger: { control(command: string, ok: boolean): void };
   readonly clock: Clock;
@@ -50,151 +57,126 @@ const PER_SECOND: Readonly<Record<Command, number>> = {
   resume: 200,
   stop: 200,
 };
-/** Second answers that may be owed at once, of each kind. */
-const MAX_WAITING = 64;
-const LOGGED_PER_SECOND = 10;
+/** Answers to what is refused, and to `$SRV` requests. */
+const REFUSED_PER_SECOND = 50;
+const DISCOVERED_PER_SECOND = 200;
+/** A minute: each of a few that are tried by hand, hardly any of a flood. */
+const REFUSALS_LOGGED = 10;
 
 /** Returns at once; connects in the background for as long as it is not closed. */
 export function startRemote(options: RemoteOptions): Remote {
   const { subject: prefix, group, id, control, ledger, clock, log } = options;
   const subjects = subjectsOf(prefix, group, id);
+  const instance = crypto.randomUUID().replaceAll("-", "");
   const limits = new Map<Command, Limit>(
     COMMANDS.map((command) => [command, createLimit(PER_SECOND[command])]),
   );
+  const startedMs = clock.nowMs();
+  const gate = createGate(options.controlSecret ?? null, startedMs);
+  const status = () => control.status();
+  const micro = createMicro({ instance, startedMs, prefix, signed: gate !== null, status });
+  const events = createEvents({
+    status,
+    reasons: () => control.unready(),
+    clock,
+    publish: (payload) => link.wire()?.publish(eventSubject(prefix, group, id), payload) ?? false,
+  });
+  const refusals = createLimit(REFUSED_PER_SECOND);
+  const discoveries = createLimit(DISCOVERED_PER_SECOND);
   const warnFlood = quietWarn(log, clock);
-  const warnRefusal = quietWarn(log, clock);
-  const logged = createLimit(LOGGED_PER_SECOND);
-  /** Second answers still owed; calling one gives it and forgets it. */
-  const stops = new Set<() => void>();
-  const flushes = new Set<() => void>();
+  const warnRefusal = quietWarn(log, clock, REFUSALS_LOGGED);
+  const obedience = createObedience({ ...options, answer });
   let closed = false;
 
   const link = connectForever(
     { ...options, name: `shishi ${group}.${id}` },
     (wire) => {
-      for (const subject of subjects.keys()) wire.subscribe(subject, handle);
+      for (const subject of subjects.keys()) wire.subscribe(subject, guarded(handle));
+      for (const [subject, tell] of micro.subjects) {
+        wire.subscribe(subject, guarded((message) => discover(message, tell)));
+      }
     },
     log,
     clock,
-    options.onState,
+    (state, server) => {
+      if (state === "connected") events.connected();
+      options.onState?.(state, server);
+    },
   );
+  options.watch?.(() => events.look());
   return {
     server: () => link.server(),
     async close() {
       if (closed) return;
       closed = true;
-      for (const answer of [...stops, ...flushes]) answer();
+      obedience.settle();
+      events.close();
       await link.close();
     },
   };
 
-  function handle(message: Message): void {
-    if (closed) return;
-    try {
-      const decision = decide(message, subjects, prefix);
-      if (decision.kind === "refuse") {
-        ledger.control(decision.command, false);
-        warnRefusal(`nats: command refused on ${message.subject}`, decision.reason);
-        answer(decision.replyTo, decision.command, null, decision.reason);
-        return;
+  /** Thrown into the library a mistake would end its reading without ending the connection. */
+  function guarded(handler: (message: Message) => void): (message: Message) => void {
+    return (message) => {
+      try {
+        if (!closed) handler(message);
+      } catch (error) {
+        log.error("nats: command failed", { subject: message.subject, error: String(error) });
       }
-      const { command, replyTo } = decision;
-      if (limits.get(command)?.admit(clock.monotonicMs()) !== true) {
-        ledger.control(command, false);
-        const bound = PER_SECOND[command];
-        warnFlood(`nats: more than ${bound} ${command} commands a second, the rest is dropped`);
-        return;
-      }
-      obey(command, replyTo);
-    } catch (error) {
-      // Thrown into the library it would end its reading without ending the connection.
-      log.error("nats: command failed", { subject: message.subject, error: String(error) });
-    }
-  }
-
-  function obey(command: Command, replyTo: string | null): void {
-    if (command !== "status" && logged.admit(clock.monotonicMs())) {
-      log.info("nats: command", { command });
-    }
-    switch (command) {
-      case "status":
-        break;
-      case "pause":
-        control.pause();
-        break;
-      case "resume":
-        control.resume();
-        break;
-      case "flush":
-        return flush(replyTo);
-      case "stop":
-        return stop(replyTo);
-    }
-    ledger.control(command, true);
-    answer(replyTo, command, null, null);
-  }
-
-  function stop(replyTo: string | null): void {
-    ledger.control("stop", true);
-    answer(replyTo, "stop", "draining", null);
-    const done = owe(stops, () => answer(replyTo, "stop", "stopped", null));
-    if (done === null) {
-      answer(
-        replyTo,
-        "stop",
-        null,
-        `stopping, but ${MAX_WAITING} callers wait for its end already`,
-      );
-    }
-    control.stop("nats").then(done, (error) => {
-      log.error("nats: stop failed", { error: String(error) });
-      done?.();
-    });
-  }
-
-  function flush(replyTo: string | null): void {
-    let failure: string | null = "the collector stopped before the flush was done";
-    const done = owe(flushes, () => {
-      ledger.control("flush", failure === null);
-      answer(replyTo, "flush", failure === null ? "flushed" : null, failure);
-    });
-    if (done === null) {
-      ledger.control("flush", false);
-      answer(replyTo, "flush", null, `${MAX_WAITING} flushes are under way already`);
-      return;
-    }
-    answer(replyTo, "flush", "flushing", null);
-    const tooLate = `rows were still held after ${options.flushTimeoutMs} ms`;
-    control.flush(options.flushTimeoutMs).then((all) => {
-      failure = all ? null : tooLate;
-      done();
-    }, (error) => {
-      log.error("nats: flush failed", { error: String(error) });
-      failure = "the flush failed; see the collector's log";
-      done();
-    });
-  }
-
-  /** Notes an answer that is given once, by whoever comes first; null when too many are owed. */
-  function owe(owed: Set<() => void>, give: () => void): (() => void) | null {
-    if (owed.size >= MAX_WAITING) return null;
-    const once = () => {
-      if (owed.delete(once)) give();
     };
-    owed.add(once);
-    return once;
   }
 
-  /** Lost while NATS is away: who asked has lost its connection too. */
+  function handle(message: Message): void {
+    const takenMs = clock.monotonicMs();
+    const decision = decide(message, subjects, prefix, gate, clock.nowMs());
+    if (decision.kind === "refuse") {
+      const { command, reason } = decision;
+      ledger.control(command, false);
+      warnRefusal(`nats: command refused on ${message.subject}`, reason);
+      const heard = refusals.admit(takenMs) ? decision.replyTo : null;
+      answer(heard, command, null, { code: command === "unknown" ? 404 : 403, error: reason });
+    } else if (limits.get(decision.command)?.admit(takenMs) === true) {
+      decision.spend();
+      obedience.obey(decision.command, decision.replyTo);
+    } else {
+      const { command } = decision;
+      const error = `more than ${PER_SECOND[command]} ${command} commands a second`;
+      ledger.control(command, false);
+      warnFlood(`nats: ${error}, the rest is dropped`);
+      answer(null, command, null, { code: 429, error });
+    }
+    micro.count(decision.command, clock.monotonicMs() - takenMs);
+  }
+
+  function discover(message: Message, tell: () => Uint8Array): void {
+    const replyTo = replySubject(message, prefix);
+    if (replyTo === null || !discoveries.admit(clock.monotonicMs())) return;
+    link.wire()?.publish(replyTo, tell());
+  }
+
+  /** Counts a failure and answers, if anybody waits and NATS is there: else who asked is gone too. */
   function answer(
     replyTo: string | null,
     command: Command | "unknown",
     state: string | null,
-    error: string | null,
+    failure: Failure | null,
   ): void {
+    if (failure !== null) micro.fail(command, failure.error);
     const wire = link.wire();
     if (replyTo === null || wire === null) return;
     const status = control.status();
-    wire.publish(replyTo, writeAnswer(command, status, state ?? status.state, error));
+    const words = writeAnswer(command, status, state ?? status.state, failure?.error ?? null);
+    const headers = { [INSTANCE_HEADER]: instance, ...failureHeaders(failure) };
+    // A server that knows no headers takes the answer without.
+    wire.publish(replyTo, words, undefined, headers) || wire.publish(replyTo, words);
   }
+}
+
+/** As clients of NATS services look for them. */
+function failureHeaders(failure: Failure | null): Readonly<Record<string, string>> {
+  if (failure === null) return {};
+  return {
+    "Nats-Service-Error": failure.error,
+    "Nats-Service-Error-Code": String(failure.code),
+  };
 }

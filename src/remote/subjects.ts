@@ -27,6 +27,11 @@ export function subjectsOf(
   return subjects;
 }
 
+/** Where a collector tells each change of its state. */
+export function eventSubject(prefix: string, group: string, id: string): string {
+  return `${prefix}.event.${group}.${id}`;
+}
+
 /**
  * Where a command for `target` (`all`, `GROUP` or `GROUP.ID`) is published.
  * @returns the subject, and whether it names one single collector; or what is wrong with the input.

@@ -17,6 +17,7 @@ const HEADINGS = [
 ] as const;
 /** Columns of numbers stand flush right. */
 const RIGHT: ReadonlySet<string> = new Set(["HELD", "OLDEST", "STORED", "DEAD", "LOST", "UPTIME"]);
+const BAR_WIDTH = 20;
 
 /** One line a collector below a line of headings. @param color only ever true on a terminal. */
 export function statusTable(answers: readonly Answer[], color: boolean): string[] {
@@ -50,13 +51,20 @@ export function statusTable(answers: readonly Answer[], color: boolean): string[
 
 /**
  * One state change of one collector: `eu.edge-1  stopped   stored 5012  dead 0  lost 0`.
- * @param color only ever true on a terminal.
+ * @param color only ever true on a terminal. @param nameWidth the name is filled up to it.
  */
-export function progressLine(answer: Answer, color: boolean): string {
+export function progressLine(answer: Answer, color: boolean, nameWidth = 0): string {
   const { held, stored, dead, lost } = answer.ledger;
   const state = stateText(answer.state.padEnd(8), color);
   const numbers = `held ${held}  stored ${stored}  dead ${dead}  lost ${lost}`;
-  return `${answer.group}.${answer.id}  ${state}  ${numbers}`;
+  return `${`${answer.group}.${answer.id}`.padEnd(nameWidth)}  ${state}  ${numbers}`;
+}
+
+/** How much of what was held is gone: `[######....]`. @param most the most that was held. */
+export function drainBar(held: number, most: number): string {
+  const gone = most > 0 ? Math.min(1, Math.max(0, 1 - held / most)) : 1;
+  const filled = Math.floor(gone * BAR_WIDTH);
+  return `[${"#".repeat(filled)}${".".repeat(BAR_WIDTH - filled)}]`;
 }
 
 /** Two units at most: `42s`, `3m05s`, `7h12m`, `12d4h`. @param seconds not negative. */
@@ -77,6 +85,7 @@ function stateText(state: string, color: boolean): string {
     case "flushed":
       return styleText("green", state, { validateStream: false });
     case "degraded":
+    case "silent":
       return styleText("red", state, { validateStream: false });
     default:
       return styleText("yellow", state, { validateStream: false });

@@ -43,7 +43,12 @@ export interface Wire {
   /** `onMessage` must not throw. */
   subscribe(subject: string, onMessage: (message: Message) => void): void;
   /** @returns false when it certainly was not sent: closed, or larger than the server takes. */
-  publish(subject: string, payload: Uint8Array, reply?: string): boolean;
+  publish(
+    subject: string,
+    payload: Uint8Array,
+    reply?: string,
+    headers?: Readonly<Record<string, string>>,
+  ): boolean;
   /** @returns true once the server has everything that was published; false at `waitMs`. */
   flush(waitMs: number): Promise<boolean>;
   /** Ends the connection; waits for the socket at most `CLOSE_WAIT_MS`. */

@@ -86,19 +86,43 @@ interface DenoServer {
   finished: Promise<void>;
 }
 
+/** How long a server that ended by itself waits before it listens again. */
+const AGAIN_MS = 100;
+
 function serveOnDeno(options: ServeOptions): Listening {
   const abort = new AbortController();
   let stopping = false;
-  const server = deno!.serve({
-    hostname: options.hostname,
-    port: options.port,
-    ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
-    signal: abort.signal,
-    onListen: () => {},
-    onError: (error: unknown) => failed(options, error),
-  }, (request: Request) => options.handler(request)) as DenoServer;
+  const start = (port: number): DenoServer => {
+    const server = deno!.serve({
+      hostname: options.hostname,
+      port,
+      ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
+      signal: abort.signal,
+      onListen: () => {},
+      onError: (error: unknown) => failed(options, error),
+    }, (request: Request) => options.handler(request)) as DenoServer;
+    // It ends by itself, and the process with it, when a client cannot be let in for want of files.
+    server.finished.catch((error) => {
+      if (!stopping) options.onError(error);
+      again();
+    });
+    return server;
+  };
+  const again = () => {
+    if (stopping || abort.signal.aborted) return;
+    setTimeout(() => {
+      if (stopping || abort.signal.aborted) return;
+      try {
+        server = start(port);
+      } catch {
+        again();
+      }
+    }, AGAIN_MS);
+  };
+  let server = start(options.port);
+  const { port } = server.addr;
   return {
-    port: server.addr.port,
+    port,
     stop: () => {
       stopping = true;
       return server.shutdown();

@@ -11,7 +11,7 @@ import { formatBytes, formatDuration } from "./units.ts";
 
 type Values = ValuesOf<typeof TABLE>;
 
-/** Shorter tokens can be tried out. */
+/** Shorter tokens and secrets can be tried out. */
 const SHORT_TOKEN_LENGTH = 16;
 
 /** The problems between settings that are sound one by one. */
@@ -69,6 +69,12 @@ export function warningsAbout(values: Values, read: Read): string[] {
         `${SHORT_TOKEN_LENGTH} characters and may be guessed`,
     );
   });
+  if ((values["control-secret"]?.length ?? Infinity) < SHORT_TOKEN_LENGTH) {
+    warnings.push(
+      `${read.labels.get("control-secret")}: is shorter than ${SHORT_TOKEN_LENGTH} characters ` +
+        "and may be guessed",
+    );
+  }
   const idleMs = values["idle-interval"];
   if (idleMs !== null && idleMs >= values["flush-interval"]) {
     warnings.push(
@@ -77,7 +83,14 @@ export function warningsAbout(values: Values, read: Read): string[] {
     );
   }
   if (values["nats-url"] === null) {
-    const names = ["nats-creds", "nats-nkey", "nats-user", "nats-password", "nats-token"];
+    const names = [
+      "nats-creds",
+      "nats-nkey",
+      "nats-user",
+      "nats-password",
+      "nats-token",
+      "control-secret",
+    ];
     for (const label of names.map((name) => read.labels.get(name))) {
       if (label) warnings.push(`${label}: has no effect without nats-url`);
     }

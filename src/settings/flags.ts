@@ -50,9 +50,12 @@ export function readFlags(argv: readonly string[], names: Names, others: Names):
     } else if (inline !== undefined) {
       give(inline);
     } else if (next === undefined || isFlag(next, hush, others) || isFlag(next, hush, names)) {
-      problems.push(
-        `${label}: expected ${file ? "the path of a file" : spec.kind.wanted}, got nothing`,
-      );
+      if (!file && spec.kind.bare !== undefined) give(spec.kind.bare);
+      else {
+        problems.push(
+          `${label}: expected ${file ? "the path of a file" : spec.kind.wanted}, got nothing`,
+        );
+      }
     } else {
       give(argv[++i] ?? "");
     }

@@ -71,6 +71,8 @@ export interface Settings {
     readonly servers: readonly string[];
     readonly subject: string;
     readonly auth: NatsAuth;
+    /** `null` = commands need no signature. */
+    readonly controlSecret: string | null;
   } | null;
   readonly group: string;
   readonly id: string;
@@ -196,6 +198,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
       servers,
       subject: values["nats-subject"],
       auth: natsAuth(values, texts.get("nats-creds") ?? ""),
+      controlSecret: values["control-secret"],
     },
     group: values.group,
     id: values.id,

@@ -24,6 +24,8 @@ export interface Kind<T> {
   readonly parse: (text: string) => Parsed<T>;
   /** Makes a bad value printable without its secrets; absent: the value quoted. */
   readonly show?: (text: string) => string;
+  /** What the bare flag stands for; absent: a flag needs its value. */
+  readonly bare?: string;
   /** What a TOML file may give besides a string. Flags of a `list` may be repeated. */
   readonly file?: "number" | "boolean" | "list";
 }

@@ -27,12 +27,7 @@ import { endpoint, endpoints, websockets } from "./urls.ts";
 
 const KIB = 1024;
 const GIB = 1024 ** 3;
-const SECOND_MS = 1000;
-const HOUR_MS = 3600 * SECOND_MS;
-
-/** What `ack` may be, weakest first. */
-const ACKS = ["memory", "disk", "clickhouse"] as const;
-
+const HOUR_MS = 3_600_000;
 const file = text("FILE", "the path of a file");
 
 export const TABLE = [
@@ -41,9 +36,8 @@ export const TABLE = [
       name: "listen",
       kind: listenAddress,
       default: "127.0.0.1:8080",
-      meaning:
-        "where the HTTP server listens; :8080 is every IPv4 address, port 0 any free port; " +
-        "an address that others can reach prints a warning unless auth-tokens are set",
+      meaning: "where the HTTP server listens; :8080 is every IPv4 address, port 0 any free " +
+        "port; an address that others can reach prints a warning unless auth-tokens are set",
     }),
     setting({
       name: "auth-tokens",
@@ -102,8 +96,7 @@ export const TABLE = [
       name: "tables",
       kind: list(tableGlob),
       default: null,
-      meaning:
-        "other tables that may be written through POST /events/TABLE: names or globs (* and ?)",
+      meaning: "other tables behind POST /events/TABLE: names or globs (* and ?)",
     }),
     setting({
       name: "concurrency",
@@ -147,7 +140,7 @@ export const TABLE = [
   ...section("Safety", [
     setting({
       name: "ack",
-      kind: oneOf(ACKS),
+      kind: oneOf(["memory", "disk", "clickhouse"]),
       default: "disk",
       meaning: "when a write is answered: memory = buffered, disk = synced to the spool, " +
         "clickhouse = inserted (spooled first; not inserted within insert-timeout: 202)",
@@ -254,6 +247,13 @@ export const TABLE = [
       kind: text("TOKEN", "a token"),
       default: null,
       meaning: "authenticate with a token",
+      secret: true,
+    }),
+    setting({
+      name: "control-secret",
+      kind: text("SECRET", "a secret"),
+      default: null,
+      meaning: "once set, commands over NATS are signed with it, and obeyed only when they are",
       secret: true,
     }),
   ]),

@@ -1,10 +1,11 @@
 /** Packed bodies: whole or not at all, and never more than allowed. */
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import fc from "fast-check";
-import { type Encoding, inflate } from "../../src/admit/inflate.ts";
+import { type Encoding, inflate, MOST_FRAMES } from "../../src/admit/inflate.ts";
 import { zstdFrames } from "../../src/admit/zstd.ts";
 import { bytesOf } from "./kit.ts";
 
@@ -83,7 +84,21 @@ test("several zstd frames are one body, skippable frames are skipped", async () 
 test("any bytes are frames or not", () => {
   const magic = [0x28, 0xb5, 0x2f, 0xfd];
   fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), (tail) => {
-    const frames = zstdFrames(new Uint8Array([...magic, ...tail]));
-    assert.ok(frames === null || frames.every((frame) => frame.length > 4));
+    const frames = zstdFrames(new Uint8Array([...magic, ...tail]), 1000);
+    assert.ok(frames === null || Array.isArray(frames) && frames.every(({ length }) => length > 4));
   }));
+});
+
+test("zstd in a great many frames, empty or skipped, is refused at once", async () => {
+  const empty = Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0);
+  const skipped = Uint8Array.of(0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0);
+  for (const frame of [empty, skipped]) {
+    // The last one holds the data.
+    const times = (count: number) =>
+      new Uint8Array(Buffer.concat([...Array(count - 1).fill(frame), zlib.zstdCompressSync(TEXT)]));
+    const most = await inflate(times(MOST_FRAMES), "zstd", LIMIT);
+    assert.ok(most.kind === "inflated");
+    assert.deepEqual(new Uint8Array(most.bytes), TEXT);
+    assert.equal((await inflate(times(MOST_FRAMES + 1), "zstd", LIMIT)).kind, "pieces");
+  }
 });

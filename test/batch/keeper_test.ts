@@ -138,6 +138,21 @@ describe("rows that are to be on disk first", () => {
     }
     assert.equal(kit.pump.rows(), 3);
   });
+
+  test("a replay whose rows an earlier process left is refused until they are recovered", async () => {
+    const chunk = { ...events(3), replay: "00000000-0000-8000-8000-000000000001" };
+    const before = await pumpKit();
+    await keep(before, chunk);
+    before.pump.abandon();
+    await before.disk.close();
+    const kit = await pumpKit({ files: before.files });
+    assert.match((await taken(kit, chunk).kept)?.reason ?? "", /EEXIST/);
+    assert.equal(kit.pump.troubles().disk, null, "the disk is well");
+    await kit.disk.recoverInto(kit.pump);
+    await keep(kit, chunk);
+    assert.equal(kit.pump.rows(), 3);
+    assertBooks(kit);
+  });
 });
 
 describe("the end", () => {

@@ -130,6 +130,17 @@ describe("what people are told", () => {
     assert.equal(b.lines.filter((line) => line.message === "delivery goes on").length, 1);
   });
 
+  test("a server that is known to be back is not waited for any longer", async () => {
+    const b = bench();
+    b.sink.script = () => unanswered();
+    b.take(events(10));
+    await b.clock.advance(60_000);
+    b.sink.script = () => stored;
+    b.pump.serverIsBack();
+    await settle();
+    assert.equal(b.ledger.totals().stored, 10);
+  });
+
   test("a table in trouble is named until all of it flows again", async () => {
     const b = bench();
     b.take(events(10, { table: "bad" }));

@@ -239,15 +239,6 @@ describe("a file that holds nothing to recover", () => {
     rows: number;
   }[] = [
     {
-      what: "an empty file",
-      path: `clicks/${ID}.event.-.ndjson`,
-      content: "",
-      to: `clicks.${ID}.event.-.ndjson`,
-      table: "clicks",
-      reason: "empty",
-      rows: 0,
-    },
-    {
       what: "a file without a whole group",
       path: `clicks/${ID}.event.-.ndjson`,
       content: torn,
@@ -318,6 +309,30 @@ describe("a file that holds nothing to recover", () => {
         log.map(({ level, message, fields }) => [level, message, fields["reason"]]),
         [
           ["warn", "spool file moved to quarantine", reason],
+        ],
+      );
+    });
+  }
+
+  for (const stays of [false, true]) {
+    test(`an empty one has nothing to keep: it is removed${stays ? ", if the disk lets it" : ""}`, async () => {
+      const files = diskWith(SPOOL);
+      const path = `${DATA}/spool/clicks/${ID}.event.-.ndjson`;
+      files.put(path, "");
+      if (stays) files.fail({ on: "remove", code: "EIO" });
+      const { segments, quarantined, quarantine, log } = await recoverAll(files);
+      assert.deepEqual([segments.length, quarantined.length, quarantine.size], [
+        SPOOL.length,
+        0,
+        0,
+      ]);
+      assert.equal(files.get(path) !== null, stays);
+      assert.deepEqual(
+        log.map(({ level, message, fields }) => [level, message, fields["file"]]),
+        [
+          stays
+            ? ["warn", "spool file without rows cannot be removed", path]
+            : ["info", "spool file without rows removed", path],
         ],
       );
     });
@@ -494,7 +509,7 @@ describe("loading a segment to send it", () => {
   test("gives the rows of its good groups", async () => {
     const files = diskWith(SPOOL);
     const texts = async () =>
-      (await loadSegment(files, path))?.map((b) => Buffer.from(b).toString());
+      (await loadSegment(files, path)).map((b) => Buffer.from(b).toString());
     assert.deepEqual(await texts(), groups.map(({ text }) => text));
     const spoilt = bytes.slice();
     spoilt[groups[1]!.start]! ^= 1;
@@ -502,10 +517,10 @@ describe("loading a segment to send it", () => {
     assert.deepEqual(await texts(), [groups[0]!.text, groups[2]!.text]);
   });
 
-  test("null when it cannot be read", async () => {
+  test("rejects with the disk's error when it cannot be read", async () => {
     const files = diskWith(SPOOL);
-    assert.equal(await loadSegment(files, `${path}.no`), null);
+    await assert.rejects(loadSegment(files, `${path}.no`), { code: "ENOENT" });
     files.fail({ on: "read", code: "EIO" });
-    assert.equal(await loadSegment(files, path), null);
+    await assert.rejects(loadSegment(files, path), { code: "EIO" });
   });
 });

@@ -136,6 +136,8 @@ describe("a disk that fails", () => {
       assert.equal(await submit(batch, kept), null);
       files.fail({ on: "sync", code: "EIO" });
       assert.match((await submit(batch, refused)) ?? "", /EIO/);
+      const undone = files.trace.slice(files.trace.findLastIndex((line) => /^truncate/.test(line)));
+      assert.ok(undone.some((line) => /^sync /.test(line)), "the cut is synced");
       const found = files.crash(seed % 2 === 0 ? "power" : "process");
       assert.deepEqual(groupsIn(found, segments(found)[0]!), [textOf(kept)], `seed ${seed}`);
     }
@@ -152,6 +154,21 @@ describe("a disk that fails", () => {
     batch.close();
     assert.equal(groupsIn(files, segments(files)[0]!).length, 2);
     assert.equal(Buffer.concat(await spool.load(batch) ?? []).toString(), textOf(kept));
+  });
+
+  test("nor in place of rows that the disk has spoiled", async () => {
+    const { files, spool, submit } = await spoolKit();
+    const [first, second, refused] = [events(1), events(1), events(3)];
+    const batch = openBatch(first);
+    for (const chunk of [first, second]) assert.equal(await submit(batch, chunk), null);
+    files.fail({ on: "sync", code: "EIO" });
+    files.fail({ on: "truncate", code: "EIO" });
+    assert.match((await submit(batch, refused)) ?? "", /EIO/);
+    batch.close();
+    const [path = ""] = segments(files);
+    files.put(path, files.get(path)!.map((byte, at) => at === 3 ? byte ^ 1 : byte));
+    assert.equal(groupsIn(files, path).length, 2);
+    assert.equal(await spool.load(batch), null);
   });
 
   test("a file that is spoiled while it waits is not sent in part", async () => {
@@ -228,6 +245,18 @@ describe("bytes and files", () => {
     assert.equal(segments(files).length, 3);
     assert.ok(spool.bytes > 0);
     await spool.remove(third);
+    assert.deepEqual([segments(files), spool.bytes], [[], 0]);
+  });
+
+  test("a file that the disk kept goes with a probe, though no other one does", async () => {
+    const { files, spool, submit } = await spoolKit();
+    const chunk = events(1);
+    const batch = openBatch(chunk);
+    await submit(batch, chunk);
+    files.fail({ on: "remove", code: "EIO" });
+    await spool.remove(batch);
+    assert.equal(segments(files).length, 1);
+    await spool.probe();
     assert.deepEqual([segments(files), spool.bytes], [[], 0]);
   });
 

@@ -6,12 +6,13 @@ import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
-import { load, type LoadOptions } from "../kit/load.ts";
+import { compare, load, type LoadOptions, storedIds } from "../kit/load.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { assertDelivered, watch } from "../system/books.ts";
+import { drained } from "./drained.ts";
 import { mountSmallDisk, type SmallDisk } from "./small_disk.ts";
 import { Told } from "./told.ts";
 
@@ -217,6 +218,27 @@ describe("a data-dir", () => {
     await assertKeptAtRestart(dataDir);
   });
 
+  test("is removed while it alone holds rows: they are lost, which is told and counted", async () => {
+    const dataDir = join(folder, "data");
+    await start(dataDir, ...QUICK, "--backlog-bytes=256KiB");
+    await clickhouse.kill();
+    await send({ events: 5_000, insist: true });
+    rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 1 });
+    await clickhouse.start();
+    await eventually(async () => assert.equal((await shishi.status()).ledger.held, 0), SOON);
+    const { stored, lost } = (await shishi.status()).ledger;
+    assert.ok(stored > 0 && lost > 0, `${stored} stored, ${lost} lost`);
+    assert.equal(stored + lost, 5_000);
+    const { missing, doubled } = compare(told, await storedIds(clickhouse));
+    assert.deepEqual([missing, doubled], [lost, 0]);
+    const losses = shishi.lines().filter(({ message }) => /rows are lost/.test(`${message}`));
+    assert.equal(losses.reduce((sum, { rows }) => sum + Number(rows), 0), lost);
+    await eventually(ready, SOON);
+    shishi.signal("SIGTERM");
+    assert.equal((await shishi.exited).code, 1);
+    assert.match(`${shishi.lines().at(-1)?.message}`, new RegExp(`${lost} rows were lost`));
+  });
+
   /** The folder that was made anew is as good as the first one. */
   async function assertKeptAtRestart(dataDir: string): Promise<void> {
     await clickhouse.kill();
@@ -227,7 +249,8 @@ describe("a data-dir", () => {
     await shishi.close();
     await clickhouse.start();
     await start(dataDir);
-    await eventually(() => assertDelivered(shishi), SOON);
+    // Nothing is held either as long as the spool is not read.
+    await drained(shishi);
     await told.assertOnce(clickhouse);
   }
 

@@ -49,9 +49,14 @@ const files: Files = {
   syncFolder: (path) => killing("syncFolder", () => nodeFiles.syncFolder(path)),
 };
 
-const loaded = settingsOrExitCode(process.argv.slice(2));
-if (typeof loaded === "number") process.exit(loaded);
-const collector = await startCollector(loaded.settings, createLog("info", "json"), files);
-process.once("SIGTERM", () => void collector.control.stop("SIGTERM"));
-await collector.finished;
-process.exit(0);
+/** A function, because a binary with bytecode has no `await` outside of one. */
+async function main(): Promise<number> {
+  const loaded = settingsOrExitCode(process.argv.slice(2));
+  if (typeof loaded === "number") return loaded;
+  const collector = await startCollector(loaded.settings, createLog("info", "json"), files);
+  process.once("SIGTERM", () => void collector.control.stop("SIGTERM"));
+  await collector.finished;
+  return 0;
+}
+
+void main().then((code) => process.exit(code));

@@ -1,6 +1,6 @@
 /**
  * InfluxDB as it can be met in the wild: a small HTTP server of raw bytes in front of a real
- * InfluxDB (or of none) that fails on command in ways a well-behaved server cannot.
+ * InfluxDB (or one in memory, or none) that fails on command in ways a well-behaved server cannot.
  */
 import { Buffer } from "node:buffer";
 import { createServer, type Socket } from "node:net";
@@ -43,8 +43,11 @@ export interface FakeInflux {
   close(): Promise<void>;
 }
 
-/** @param targetUrl of the real server; without one `pass` answers 204. */
-export async function startFakeInflux(targetUrl: string | null): Promise<FakeInflux> {
+/** Who works on a request that is passed on: a real server's URL, one in memory, or nobody (204). */
+export type Target = string | { answer(request: Seen): { status: number; body: string } } | null;
+
+/** Starts it in front of `target`; it passes everything on until it is told to behave otherwise. */
+export async function startFakeInflux(target: Target): Promise<FakeInflux> {
   const seen: Seen[] = [];
   const sockets = new Set<Socket>();
   let decide: (request: Seen) => Behaviour | Promise<Behaviour> = () => "pass";
@@ -62,7 +65,7 @@ export async function startFakeInflux(targetUrl: string | null): Promise<FakeInf
       socket.write(`HTTP/1.1 ${status}\r\nContent-Length: 99\r\n\r\nhalf`, () => socket.destroy());
       return;
     }
-    const real = await forward(targetUrl, request);
+    const real = await forward(target, request);
     if (how === "lost") socket.destroy();
     else reply(socket, real.status, real.body);
   };
@@ -71,12 +74,19 @@ export async function startFakeInflux(targetUrl: string | null): Promise<FakeInf
     sockets.add(socket);
     socket.on("error", () => {});
     socket.on("close", () => sockets.delete(socket));
-    let bytes = Buffer.alloc(0);
+    let parts: Buffer[] = [];
+    let missing = 0;
     socket.on("data", (part) => {
-      bytes = Buffer.concat([bytes, part as Buffer]);
+      parts.push(part as Buffer);
+      missing -= (part as Buffer).length;
+      if (missing > 0) return;
+      const bytes = Buffer.concat(parts);
       const request = parse(bytes);
-      if (request === null) return;
-      bytes = Buffer.alloc(0);
+      if (typeof request === "number") {
+        missing = request;
+        return;
+      }
+      parts = [];
       seen.push(request);
       void answer(socket, request);
     });
@@ -113,10 +123,12 @@ function flood(socket: Socket): void {
   pour();
 }
 
-async function forward(targetUrl: string | null, { method, path, headers, body }: Seen) {
-  if (targetUrl === null) return { status: 204, body: "" };
+async function forward(target: Target, request: Seen) {
+  if (target === null) return { status: 204, body: "" };
+  if (typeof target === "object") return target.answer(request);
+  const { method, path, headers, body } = request;
   try {
-    const response = await fetch(targetUrl + path, {
+    const response = await fetch(target + path, {
       method,
       ...(headers["content-type"] && { headers: { "content-type": headers["content-type"] } }),
       ...(body !== "" && { body }),
@@ -127,10 +139,10 @@ async function forward(targetUrl: string | null, { method, path, headers, body }
   }
 }
 
-/** Null while the request is not complete. */
-function parse(bytes: Buffer): Seen | null {
+/** The request, or how many bytes of it are missing at least. */
+function parse(bytes: Buffer): Seen | number {
   const end = bytes.indexOf("\r\n\r\n");
-  if (end < 0) return null;
+  if (end < 0) return 1;
   const [first = "", ...lines] = bytes.subarray(0, end).toString("latin1").split("\r\n");
   const headers = Object.fromEntries(lines.map((line) => {
     const colon = line.indexOf(":");
@@ -138,7 +150,7 @@ function parse(bytes: Buffer): Seen | null {
   }));
   const length = Number(headers["content-length"] ?? 0);
   const body = bytes.subarray(end + 4);
-  if (body.length < length) return null;
+  if (body.length < length) return length - body.length;
   const [method = "", path = ""] = first.split(" ");
   return { method, path, headers, body: body.toString() };
 }

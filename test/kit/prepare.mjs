@@ -19,6 +19,8 @@ const SERVERS = {
   "clickhouse-server": ["/usr/sbin/clickhouse-server", "/usr/bin/clickhouse-server"],
   "nats-server": ["/usr/sbin/nats-server", "/usr/bin/nats-server"],
   "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
+  "prometheus": ["/usr/bin/prometheus"],
+  "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 
 await npmPackages();

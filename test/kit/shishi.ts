@@ -15,8 +15,8 @@ export interface Start {
   readonly args?: readonly string[];
   /** Added to an environment without any `SHISHI_…`. */
   readonly env?: Readonly<Record<string, string>>;
-  /** `dist/shishi` instead of the source. */
-  readonly binary?: boolean;
+  /** `dist/shishi`, or the binary of that path, instead of the source. */
+  readonly binary?: boolean | string;
   /** Another entry of the source than `src/main.ts`, e.g. `test/crash/main.ts`. */
   readonly entry?: string;
 }
@@ -155,7 +155,8 @@ export async function runShishi(
 
 function launch(args: readonly string[], start: Start, dir: string) {
   const { env = {}, binary = false, entry = "src/main.ts" } = start;
-  const [command, ...before] = binary ? [join(ROOT, "dist/shishi")] : fromSource(entry);
+  const path = binary === true ? join(ROOT, "dist/shishi") : binary;
+  const [command, ...before] = path === false ? fromSource(entry) : [path];
   const clean = Object.entries(process.env).filter(([name]) => !name.startsWith("SHISHI_"));
   const child = spawn(command!, [...before, ...args], {
     cwd: dir,

@@ -38,35 +38,57 @@ describe("a write", () => {
     const url = new URL(path, "http://host");
     assert.equal(url.pathname, "/write");
     assert.equal(url.searchParams.get("db"), "my db");
-    assert.equal(url.searchParams.get("precision"), "n");
-    assert.deepEqual([...url.searchParams.keys()].sort(), ["db", "precision"]);
+    assert.deepEqual([...url.searchParams.keys()], ["db"]);
     assert.equal(headers.authorization, undefined, "no credentials, none sent");
     const time = / (\d{19})$/.exec(body)![1]!;
     assert.ok(Math.abs(Number(time.slice(0, 13)) - Date.now()) < 60_000);
     assert.deepEqual(body.split("\n"), [
-      `shishi_collector,group=eu,id=host-1 dead=1i,held=0i,held_bytes=4096i,insert_ms_p50=12.5,insert_ms_p99=12.5,inserts=1i,retries=1i,rss_bytes=100000000i,spool_bytes=8192i ${time}`,
+      `shishi_collector,group=eu,id=host-1 dead=1i,held=0i,held_bytes=4096i,insert_ms_p50=12.5,insert_ms_p99=12.5,inserts=1i,lost=0i,oldest_s=1.5,rejected=0i,retries=1i,rss_bytes=100000000i,spool_bytes=8192i ${time}`,
       `shishi_events,event_type=page\\ view,table=analytics_events,group=eu,id=host-1 accepted=5i,stored=5i ${time}`,
       `shishi_events,event_type=click,table=analytics_events,group=eu,id=host-1 accepted=2i,stored=1i ${time}`,
       `shishi_events,table=flights,group=eu,id=host-1 accepted=3i,stored=0i ${time}`,
     ]);
   });
 
-  test("carries the credentials it was given, and keeps a path in front", async () => {
+  /** The wire of one write: the request as this server's version gets it. */
+  async function wire(url: string, user: string, password: string) {
     fake.behave("pass");
-    const endpoint = {
-      label: fake.url,
-      url: `${fake.url}/behind/proxy/`,
-      user: "writer",
-      password: "pä:ss",
-      database: "d",
-    };
+    const endpoint = { label: fake.url, url, user, password, database: "d" };
     const { mirror, log } = setUp(fake.url, "d", { endpoint });
     await mirror.writeLast(10_000);
-    assert.ok(last().path.startsWith("/behind/proxy/write?"), last().path);
-    const [scheme, code] = last().headers.authorization!.split(" ");
+    assert.ok(!JSON.stringify(log.lines).includes(password));
+    return last();
+  }
+
+  test("carries the user and password of InfluxDB 1, and keeps a path in front", async () => {
+    const { path, headers } = await wire(`${fake.url}/behind/proxy/`, "writer", "pä:ss");
+    assert.equal(path, "/behind/proxy/write?db=d");
+    const [scheme, code] = headers.authorization!.split(" ");
     assert.equal(scheme, "Basic");
     assert.equal(Buffer.from(code!, "base64").toString(), "writer:pä:ss");
-    assert.ok(!JSON.stringify(log.lines).includes("pä"));
+  });
+
+  test("carries a token, as InfluxDB 2 and 3 want it, when there is a password alone", async () => {
+    const token = "Zk-3_x+/y7Qw==";
+    const { method, path, headers } = await wire(fake.url, "", token);
+    assert.equal(method, "POST");
+    assert.equal(path, "/write?db=d", "no precision=n, which InfluxDB 2 does not know");
+    assert.equal(headers.authorization, `Token ${token}`);
+    assert.equal(headers["content-type"], "text/plain; charset=utf-8");
+  });
+
+  test("with a token that no header can carry is not sent, and does not tell the token", async () => {
+    const from = fake.seen.length;
+    for (const token of ["line\nX-Evil: 1", "größe", "with space"]) {
+      const endpoint = { label: "", url: fake.url, user: "", password: token, database: "d" };
+      const { mirror, ledger, log } = setUp(fake.url, "d", { endpoint });
+      await mirror.writeLast(2000);
+      assert.ok(ledger.mirrorErrors() > 0);
+      const told = JSON.stringify(log.lines);
+      assert.match(told, /the token holds characters that no header can carry/);
+      assert.ok(!told.includes(JSON.stringify(token).slice(1, -1)), told);
+    }
+    assert.equal(fake.seen.length, from);
   });
 
   test("is sent again byte for byte until it is taken, while counts gather", async () => {
@@ -115,6 +137,59 @@ describe("a write", () => {
     assert.ok(ledger.mirrorErrors() >= 4);
     assert.ok(process.memoryUsage().rss - before < 100e6);
     await eventually(() => assert.equal(fake.open(), 0), { withinMs: 10_000 });
+  });
+});
+
+/** What those say that the real server of these tests, an InfluxDB 1.6, does not. */
+describe("InfluxDB 2 and 3", () => {
+  const NO_BUCKET = '{"code":"not found","message":"no dbrp mapping found"}';
+  const UNAUTHORIZED = '{"code":"unauthorized","message":"unauthorized access"}';
+  const DROPPED =
+    '{"code":"unprocessable entity","message":"failure writing points to database: partial write: ' +
+    'dropped 1 points outside retention policy of duration 1h0m0s"}';
+  const PARTIAL =
+    '{"error":"partial write of line protocol occurred","data":[{"original_line":"m","line_number":1}]}';
+
+  test("without a bucket are told of, not asked to create a database; later all is there", async () => {
+    for (const [status, body] of [[404, NO_BUCKET], [401, UNAUTHORIZED]] as const) {
+      const from = fake.seen.length;
+      fake.behave({ status, body });
+      const { ledger, log, mirror } = setUp(fake.url, "d");
+      ledger.accepted(events({ click: 1 }));
+      mirror.start();
+      await eventually(() => assert.ok(ledger.mirrorErrors() >= 2), { withinMs: 10_000 });
+      fake.behave("pass");
+      await mirror.writeLast(100_000);
+      const seen = fake.seen.slice(from);
+      assert.ok(seen.every(({ path }) => path === "/write?db=d"), "nothing but writes");
+      assert.equal(
+        new Set(seen.map(({ body }) => body)).size,
+        2,
+        "the same report until it is taken",
+      );
+      const warning = log.lines.find(({ level }) => level === "warn");
+      assert.match(JSON.stringify(warning), new RegExp(JSON.parse(body).message));
+    }
+  });
+
+  test("refuse points in their own words: 400 and 422", async () => {
+    for (
+      const [status, body, keepsTime] of [[400, PARTIAL, true], [422, DROPPED, false]] as const
+    ) {
+      const from = fake.seen.length;
+      fake.behave(({ body: lines }) => lines.includes("poison") ? { status, body } : "pass");
+      const { ledger, mirror } = setUp(fake.url, "d");
+      ledger.accepted(events({ poison: 1, click: 1 }));
+      mirror.start();
+      await eventually(() => assert.ok(ledger.mirrorErrors() >= 1), { withinMs: 10_000 });
+      fake.behave("pass");
+      await mirror.writeLast(100_000);
+      const lines = fake.seen.slice(from).flatMap(({ body }) => body.split("\n"))
+        .filter((line) => line.includes("poison"));
+      const times = new Set(lines.map((line) => line.split(" ").at(-1)));
+      assert.ok(lines.length >= 3, "with others, alone, and when it is taken");
+      assert.equal(times.size === 1, keepsTime, [...times].join());
+    }
   });
 });
 
@@ -218,7 +293,7 @@ describe("a report", () => {
     ]]);
     assert.deepEqual(counts(), []);
     ledger.accepted(events({ b: 5 }));
-    first[1]!.giveBack();
+    first[1]!.giveBack(false);
     assert.deepEqual(counts().map(({ type, fields }) => [type, fields.accepted]), [["b", 7]]);
     assert.deepEqual(counts(), []);
   });

@@ -6,6 +6,7 @@ import { createLedger } from "../../src/meter/ledger.ts";
 import { createMirror, type MirrorDeps } from "../../src/meter/mirror.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { memoryLog } from "../kit/chunks.ts";
+import type { MemoryInflux } from "../kit/memory_influx.ts";
 import type { Influx } from "../kit/servers.ts";
 import { events, fixedHoldings, rows } from "./kit.ts";
 
@@ -59,6 +60,16 @@ export async function sums(influx: Influx, database: string): Promise<TypeTotals
     eventType: String(row.event_type),
     accepted: Number(row.accepted),
     stored: Number(row.stored),
+  }));
+}
+
+/** The same of an InfluxDB in memory. */
+export function totalsIn(memory: MemoryInflux, database: string): TypeTotals[] {
+  return memory.series(database, "shishi_events").map(({ tags, sums }) => ({
+    table: tags.table ?? "",
+    eventType: tags.event_type ?? "",
+    accepted: sums.accepted ?? 0,
+    stored: sums.stored ?? 0,
   }));
 }
 

@@ -6,7 +6,7 @@ import { type Behaviour, type FakeInflux, startFakeInflux } from "../kit/fake_in
 import { type Influx, startInflux } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { events } from "./kit.ts";
-import { assertSame, setUp, sums } from "./mirror_kit.ts";
+import { assertSame, hastyClock, setUp, sums } from "./mirror_kit.ts";
 
 let influx: Influx;
 let fake: FakeInflux;
@@ -46,6 +46,7 @@ const FAULTS: [name: string, how: Behaviour, attempts: number][] = [
   ["redirects", { status: 302, headers: ["Location: http://127.0.0.1:1/"] }, 3],
   ["answers 413 to everything", { status: 413, body: "too large" }, 3],
   ["answers 400 to everything", { status: 400, body: '{"error":"unable to parse"}' }, 3],
+  ["is a proxy that answers 400 to everything", { status: 400, body: "<h1>Bad request</h1>" }, 3],
 ];
 
 describe("the sums equal the ledger when InfluxDB", () => {
@@ -136,12 +137,16 @@ describe("the sums equal the ledger when InfluxDB", () => {
       Array.from({ length: 900 }, (_, at) => [`type ${at}`, at + 1]),
     )));
     const lines = (body: string) => body.split("\n").length;
-    fake.behave(({ path, body }) =>
-      path.startsWith("/write") && lines(body) > 60 ? { status: 413, body: "too large" } : "pass"
-    );
+    let refusals = 0;
+    fake.behave(({ path, body }) => {
+      if (!path.startsWith("/write") || lines(body) <= 60) return "pass";
+      refusals++;
+      return { status: 413, body: "too large" };
+    });
     await mirror.writeLast(100_000);
-    fake.behave("pass");
     assertSame(await sums(influx, database), ledger.typeTotals());
+    assert.ok(refusals <= 5, `901 points were halved ${refusals} times`);
+    fake.behave("pass");
   });
 
   test("refuses one point for a while and takes the others of the same write", async () => {
@@ -189,6 +194,47 @@ describe("the sums equal the ledger when InfluxDB", () => {
     assert.ok(Number(seen[0]?.n) > 0, "the other measurement is not held up");
     await influx.query(database, "DROP MEASUREMENT shishi_events");
     feed();
+    await mirror.writeLast(100_000);
+    assertSame(await sums(influx, database), ledger.typeTotals());
+  });
+
+  test("refuses what is older than its retention: those counts come under a later time", async () => {
+    const database = newDatabase();
+    await influx.query("", `CREATE DATABASE ${database} WITH DURATION 1h`);
+    // Like a report that waited out an outage of two hours.
+    let lagMs = 7_200_000;
+    const clock = { ...hastyClock, nowMs: () => hastyClock.nowMs() - lagMs };
+    const { ledger, log, mirror, feed } = setUp(influx.url, database, { clock });
+    feed();
+    mirror.start();
+    await eventually(() => assert.ok(log.lines.some(({ level }) => level === "error")), {
+      withinMs: 10_000,
+    });
+    assert.match(JSON.stringify(log.lines), /beyond retention policy/);
+    lagMs = 0;
+    feed();
+    await mirror.writeLast(100_000);
+    assertSame(await sums(influx, database), ledger.typeTotals());
+  });
+
+  test("stores a write, loses its answer, and refuses it all when it comes again", async () => {
+    const database = newDatabase();
+    const { ledger, mirror, feed } = setUp(fake.url, database);
+    fake.behave("pass");
+    feed();
+    mirror.start();
+    await eventually(async () => assertSame(await sums(influx, database), ledger.typeTotals()), {
+      withinMs: 10_000,
+    });
+    feed();
+    fake.behave("lost");
+    await atLeast(ledger.mirrorErrors, 1);
+    for (const status of [413, 400]) {
+      fake.behave({ status, body: '{"error":"no"}' });
+      feed();
+      await atLeast(ledger.mirrorErrors, ledger.mirrorErrors() + 2);
+    }
+    fake.behave("pass");
     await mirror.writeLast(100_000);
     assertSame(await sums(influx, database), ledger.typeTotals());
   });

@@ -87,6 +87,10 @@ const AWKWARD = [
 const text = fc.oneof(
   fc.string({ unit: "binary" }),
   fc.string({ unit: fc.constantFrom(..."\\,= \n%0A4\r\t\"'#", "é", "😀", "a") }),
+  // Surrogates that stand alone, and texts that are longer than a label may be.
+  fc.string({ unit: fc.constantFrom("\ud83d", "\ude00", "\ud800", "\\", "\n", "a") }),
+  fc.tuple(fc.constantFrom(...AWKWARD), fc.integer({ min: 100, max: 20_000 }), fc.nat(99))
+    .map(([awkward, times, n]) => awkward.repeat(times) + n),
   fc.constantFrom(...AWKWARD),
 );
 

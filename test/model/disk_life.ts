@@ -44,6 +44,8 @@ export class Life {
   crashed = false;
   /** A fault was scripted, a full or read-only disk included. */
   faulty = false;
+  /** Neither the disk nor ClickHouse has kept anybody waiting. */
+  calm: boolean;
   /** Rows of chunks that were offered and not refused at once. */
   offered = 0;
   /** Rows that lay in the spool at the start. */
@@ -57,6 +59,7 @@ export class Life {
   ) {
     this.foundRows = found.rows.length;
     this.foundBytes = found.bytes;
+    this.calm = !options.slowStart;
     void parts.disk.recoverInto(parts.pump).then(() => this.recovered = true);
     void options.files.crashed.then(() => this.crashed = true);
   }

@@ -95,6 +95,7 @@ export class Run {
         break;
       case "shut":
         gate.shut = true;
+        life.calm = false;
         break;
       case "open":
         gate.open();
@@ -172,6 +173,7 @@ export class Run {
   }
 
   answer(sent: Sent, kind: Answer): void {
+    if (kind !== "stored") this.life.calm = false;
     const { sink } = this.life.parts;
     switch (kind) {
       case "stored":

@@ -80,15 +80,17 @@ export function checkStep(run: Run): void {
     assert.deepEqual([totals.stored, totals.dead], [good, bad], "fates told, and counted");
     if (life.recovered) assert.equal(totals.recovered, life.foundRows, "rows recovered");
   }
+  if (life.calm && !life.faulty && sink.inFlight.length === 0) {
+    const mostMs = Math.max(1, config.flushIntervalMs);
+    assert.ok(pump.oldestMs() <= mostMs, `${pump.oldestMs()} ms old, nothing in flight`);
+  }
   // A batch that is sent is in memory; so is one that is larger than it may be.
   const largest = run.rows.reduce((most, { bytes }) => Math.max(most, bytes), config.maxBytes);
   const most = config.backlogBytes + (idle ? config.concurrency * largest : Infinity);
   assert.ok(pump.memoryBytes() >= 0 && pump.memoryBytes() <= most, `${pump.memoryBytes()} bytes`);
   assert.ok(pump.spoolBytes() >= 0, `${pump.spoolBytes()} bytes on disk`);
-  if (run.disk) {
-    const limit = Math.max(config.maxSpoolBytes, 0) + life.foundBytes;
-    assert.ok(pump.spoolBytes() <= limit + SEALS_BYTES * run.rows.length);
-  }
+  const limit = config.maxSpoolBytes + life.foundBytes;
+  assert.ok(pump.spoolBytes() <= limit + SEALS_BYTES * run.rows.length);
   if (idle && gate.failures === 0 && life.recovered && life.foundRows === 0) {
     assert.equal(pump.spoolBytes(), inSpool(run.files).bytes, "bytes in the spool");
   }

@@ -225,7 +225,9 @@ export class Run {
       case "silentAsk":
       case "crash": {
         const suspected = known.silent || this.silentTables.has(batch.table);
-        this.excused = suspected && this.silences === 0 && kind !== "silentAsk";
+        // `Retry-After: 0` asks for nothing.
+        const asked = kind === "silentAsk" && askedMs > 0;
+        this.excused = suspected && this.silences === 0 && !asked;
         this.silences++;
         known.silent = true;
         this.silentTables.add(batch.table);

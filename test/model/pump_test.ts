@@ -1,6 +1,6 @@
 /**
  * The pump against its model, under random commands. The seed is printed; to repeat a run set
- * SHISHI_SEED, and SHISHI_PATH to the path that fast-check names.
+ * SHISHI_SEED, and SHISHI_PATH to the path that fast-check names. SHISHI_RUNS: how many, instead of 400.
  */
 
 import assert from "node:assert/strict";
@@ -13,7 +13,7 @@ import { finish } from "./pump_waits.ts";
 
 const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
-const RUNS = 400;
+const RUNS = Number(process.env.SHISHI_RUNS ?? 400);
 
 test("whatever happens, the pump keeps its promises", { timeout: 120_000 }, async () => {
   console.log(`pump model: seed ${seed}, ${RUNS} runs`);

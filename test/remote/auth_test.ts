@@ -1,12 +1,18 @@
 /** Every way to authenticate, against servers configured so; and no secret in what is said about it. */
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import process from "node:process";
 import { describe, test } from "node:test";
 import { nkeys } from "nats.ws";
+import { runRemote } from "../../src/commands/remote.ts";
 import { connectForever } from "../../src/remote/forever.ts";
 import { dial } from "../../src/remote/nats.ts";
 import { startRemote } from "../../src/remote/service.ts";
 import type { NatsAuth } from "../../src/remote/wire.ts";
+import { freePort } from "../kit/free_port.ts";
 import { startNats } from "../kit/servers.ts";
+import { removeDir, tempFile } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { operatorMode } from "./jwt.ts";
 import { asker, clock, connected, fakeControl, remember, remoteOptions } from "./kit.ts";
@@ -111,6 +117,64 @@ describe("authentication", () => {
     await open.close();
   });
 
+  test("revoked while connected, and given back: control comes back", async () => {
+    const file = tempFile("auth.conf", 'authorization { token: "t" }');
+    // The server looks beside its own configuration, which lies in another folder beside this one.
+    const nats = await startNats(`include "../${basename(dirname(file))}/auth.conf"`);
+    const log = remember();
+    const auth = { kind: "token", token: "t" } as const;
+    const remote = startRemote(remoteOptions([nats.url], fakeControl("eu", "a"), { auth, log }));
+    await connected(remote);
+    writeFileSync(file, 'authorization { token: "other" }');
+    process.kill(nats.pid, "SIGHUP");
+    await eventually(() => assert.match(log.lines.join(), /refuses these credentials/), {
+      withinMs: BACK_WITHIN_MS,
+    });
+    assert.equal(remote.server(), null);
+    writeFileSync(file, 'authorization { token: "t" }');
+    process.kill(nats.pid, "SIGHUP");
+    await connected(remote, BACK_WITHIN_MS);
+    const client = await asker(nats.url, { token: "t" });
+    assert.equal((await client.ask("shishi.status.eu").next())["ok"], true);
+    await client.close();
+    await remote.close();
+    await nats.close();
+    removeDir(dirname(file));
+  });
+
+  test("several servers: one is away, one refuses, the one in use is killed, the next takes over", async () => {
+    const away = `ws://127.0.0.1:${await freePort()}`;
+    const locked = await startNats('authorization { token: "other" }');
+    const first = await startNats(jwt.config);
+    const second = await startNats(jwt.config);
+    const auth = { kind: "creds", creds: jwt.creds } as const;
+    const control = fakeControl("eu", "a");
+    const servers = [away, locked.url, first.url, second.url];
+    const remote = startRemote(remoteOptions(servers, control, { auth }));
+    await connected(remote, BACK_WITHIN_MS);
+    assert.equal(remote.server(), `127.0.0.1:${first.port}`);
+    await first.kill();
+    await eventually(() => assert.equal(remote.server(), `127.0.0.1:${second.port}`), {
+      withinMs: BACK_WITHIN_MS,
+    });
+    const err: string[] = [];
+    const code = await runRemote("pause", {
+      servers,
+      auth,
+      subject: "shishi",
+      target: "eu.a",
+      timeoutMs: 15_000,
+      json: false,
+      clock,
+      out: () => {},
+      err: (line) => err.push(line),
+    });
+    assert.equal(code, 0, err.join("\n"));
+    assert.deepEqual(control.calls, ["pause"]);
+    await remote.close();
+    await Promise.all([locked, first, second].map((server) => server.close()));
+  });
+
   for (
     const [auth, wanted] of [
       [{ kind: "nkey", seed: "s3cret" }, /nats-nkey: expected a user's seed/],
@@ -142,6 +206,65 @@ describe("authentication", () => {
       log.lines.join(),
       /does not permit this user the subscription on shishi\.stop\.eu/,
     );
+    await client.close();
+    await remote.close();
+    await nats.close();
+  });
+
+  test("a user that may neither publish events nor be a service is controlled all the same", async () => {
+    const nats = await startNats(`authorization { users: [
+      { user: "u", password: "p", permissions: {
+        publish: { deny: "shishi.event.>" }, subscribe: { deny: "$SRV.>" } } },
+      { user: "admin", password: "p" }
+    ] }`);
+    const log = remember();
+    const auth = { kind: "user", user: "u", password: "p" } as const;
+    const control = fakeControl("eu", "a");
+    const remote = startRemote(remoteOptions([nats.url], control, { auth, log }));
+    await connected(remote, 5_000);
+    const client = await asker(nats.url, { user: "admin", pass: "p" });
+    for (const command of ["pause", "resume", "pause"]) {
+      assert.equal((await client.ask(`shishi.${command}.eu`).next())["ok"], true);
+    }
+    assert.deepEqual(await client.ask("$SRV.PING").next(), { noResponders: true });
+    const lines = log.lines.filter((line) => line.includes("does not permit"));
+    assert.equal(lines.length, 1, "said once, not at each event");
+    assert.equal(log.lines.some((line) => line.includes("connection lost")), false);
+    await client.close();
+    await remote.close();
+    await nats.close();
+  });
+
+  test("the rights that the README names are enough, for a collector and for who commands", async () => {
+    const nats = await startNats(`authorization { users: [
+      { user: "u", password: "p", permissions: {
+        subscribe: ["shishi.>", "$SRV.>"], publish: ["_INBOX.>", "shishi.event.>"] } },
+      { user: "sre", password: "p", permissions: { subscribe: "_INBOX.>", publish: "shishi.>" } },
+      { user: "admin", password: "p" }
+    ] }`);
+    const log = remember();
+    const client = await asker(nats.url, { user: "admin", pass: "p" });
+    const heard = await client.listen("shishi.event.eu.a");
+    const remote = startRemote(remoteOptions([nats.url], fakeControl("eu", "a"), {
+      auth: { kind: "user", user: "u", password: "p" },
+      log,
+    }));
+    assert.equal((await heard.next())["event"], "started");
+    assert.equal((await client.ask("$SRV.PING.shishi").next())["name"], "shishi");
+    const err: string[] = [];
+    const code = await runRemote("pause", {
+      servers: [nats.url],
+      auth: { kind: "user", user: "sre", password: "p" },
+      subject: "shishi",
+      target: "eu.a",
+      timeoutMs: 15_000,
+      json: false,
+      clock,
+      out: () => {},
+      err: (line) => err.push(line),
+    });
+    assert.equal(code, 0, err.join("\n"));
+    assert.deepEqual(log.lines.filter((line) => line.startsWith("warn")), []);
     await client.close();
     await remote.close();
     await nats.close();

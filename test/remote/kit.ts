@@ -1,5 +1,5 @@
 /** A collector made of nothing, a log that remembers, and a client that asks. */
-import { connect, createInbox, type NatsConnection } from "nats.ws";
+import { connect, createInbox, headers, type MsgHdrs, type NatsConnection } from "nats.ws";
 import type {
   Clock,
   Control,
@@ -57,6 +57,9 @@ export interface FakeControl extends Control {
   stopped(): void;
   /** Ends all flushes that wait. */
   flushed(all: boolean): void;
+  /** The state from outside: trouble comes and goes. */
+  become(state: State): void;
+  watch(listener: () => void): void;
 }
 
 /** Stops and flushes last until the test ends them. */
@@ -64,11 +67,18 @@ export function fakeControl(group: string, id: string): FakeControl {
   const calls: string[] = [];
   const stop = Promise.withResolvers<void>();
   const flushes: ((all: boolean) => void)[] = [];
+  const listeners: (() => void)[] = [];
   let state: State = "running";
+  const change = (to: State) => {
+    state = to;
+    for (const listener of listeners) listener();
+  };
   return {
     calls,
+    watch: (listener) => void listeners.push(listener),
+    become: (to) => void (state = to),
     stopped: () => {
-      state = "stopped";
+      change("stopped");
       stop.resolve();
     },
     flushed: (all) => flushes.splice(0).forEach((end) => end(all)),
@@ -86,14 +96,14 @@ export function fakeControl(group: string, id: string): FakeControl {
       recovering: false,
       tables: { analytics_events: { ...TOTALS, state: "ok" } },
     }),
-    unready: () => [],
+    unready: () => (state === "degraded" ? ["clickhouse: away"] : []),
     pause: () => {
       calls.push("pause");
-      state = "paused";
+      change("paused");
     },
     resume: () => {
       calls.push("resume");
-      state = "running";
+      change("running");
     },
     flush: (waitMs) => {
       calls.push(`flush ${waitMs}`);
@@ -101,7 +111,7 @@ export function fakeControl(group: string, id: string): FakeControl {
     },
     stop: (why) => {
       calls.push(`stop ${why}`);
-      state = "draining";
+      if (state !== "stopped") change("draining");
       return stop.promise;
     },
   };
@@ -120,7 +130,7 @@ export function countCommands(): CountedCommands {
 /** Options of a collector `eu.a` unless told otherwise. */
 export function remoteOptions(
   servers: string[],
-  control: Control,
+  control: Control & Partial<Pick<FakeControl, "watch">>,
   more: Partial<RemoteOptions> = {},
 ): RemoteOptions {
   return {
@@ -130,6 +140,7 @@ export function remoteOptions(
     group: "eu",
     id: "a",
     control,
+    ...(control.watch === undefined ? {} : { watch: control.watch }),
     ledger: countCommands(),
     clock,
     log: remember(),
@@ -141,13 +152,21 @@ export function remoteOptions(
 export interface Asker {
   readonly connection: NatsConnection;
   /** Publishes with a reply subject; the answers come one by one. */
-  ask(subject: string, payload?: string | Uint8Array): Answers;
+  ask(
+    subject: string,
+    payload?: string | Uint8Array,
+    headers?: Readonly<Record<string, string>>,
+  ): Answers;
+  /** Every JSON message on `subject` from here on. */
+  listen(subject: string): Promise<Answers>;
   close(): Promise<void>;
 }
 
 export interface Answers {
   readonly all: Record<string, unknown>[];
-  /** The next one; fails after 5 s. */
+  /** Of the answer at this place. */
+  headers(at: number): MsgHdrs | undefined;
+  /** The next one; fails after 10 s. */
   next(): Promise<Record<string, unknown>>;
 }
 
@@ -156,29 +175,47 @@ export async function asker(url: string, auth: Record<string, unknown> = {}): Pr
   const connection = await connect({ servers: url, ...auth });
   return {
     connection,
-    ask(subject, payload = "") {
+    ask(subject, payload = "", fields) {
       const inbox = createInbox();
-      const all: Record<string, unknown>[] = [];
-      let taken = 0;
-      connection.subscribe(inbox, {
-        callback: (_, message) => {
-          const text = new TextDecoder().decode(message.data);
-          all.push(text === "" ? { noResponders: true } : JSON.parse(text));
-        },
+      const answers = gather(connection, inbox, subject);
+      const carried = headers();
+      for (const [name, value] of Object.entries(fields ?? {})) carried.set(name, value);
+      connection.publish(subject, payload, {
+        reply: inbox,
+        ...(fields === undefined ? {} : { headers: carried }),
       });
-      connection.publish(subject, payload, { reply: inbox });
-      return {
-        all,
-        next: () =>
-          eventually(() => {
-            const answer = all[taken];
-            if (answer === undefined) throw new Error(`no answer on ${subject}`);
-            taken++;
-            return answer;
-          }, { withinMs: 5_000, everyMs: 5 }),
-      };
+      return answers;
+    },
+    async listen(subject) {
+      const answers = gather(connection, subject, subject);
+      await connection.flush();
+      return answers;
     },
     close: () => connection.close(),
+  };
+}
+
+function gather(connection: NatsConnection, from: string, what: string): Answers {
+  const all: Record<string, unknown>[] = [];
+  const seen: (MsgHdrs | undefined)[] = [];
+  let taken = 0;
+  connection.subscribe(from, {
+    callback: (_, message) => {
+      const text = new TextDecoder().decode(message.data);
+      all.push(text === "" ? { noResponders: true } : JSON.parse(text));
+      seen.push(message.headers);
+    },
+  });
+  return {
+    all,
+    headers: (at) => seen[at],
+    next: () =>
+      eventually(() => {
+        const answer = all[taken];
+        if (answer === undefined) throw new Error(`nothing came on ${what}`);
+        taken++;
+        return answer;
+      }, { withinMs: 10_000, everyMs: 5 }),
   };
 }
 

@@ -76,22 +76,21 @@ describe("command", () => {
 
   test("the payload changes nothing", () => {
     fc.assert(fc.property(fc.uint8Array(), (payload) => {
-      assert.deepEqual(decide(message("shishi.stop", "r", payload), subjects, "shishi"), {
-        kind: "obey",
-        command: "stop",
-        replyTo: "r",
-      });
+      const decision = decide(message("shishi.stop", "r", payload), subjects, "shishi", null, 0);
+      assert.ok(decision.kind === "obey");
+      assert.equal(`${decision.command} ${decision.replyTo}`, "stop r");
     }));
   });
 
   test("a subject that is none of the collector's is refused", () => {
-    assert.equal(decide(message("shishi.explode", "r"), subjects, "shishi").kind, "refuse");
+    const decision = decide(message("shishi.explode", "r"), subjects, "shishi", null, 0);
+    assert.equal(decision.kind, "refuse");
   });
 
   for (const reply of ["", "shishi", "shishi.stop", "shishi.stop.eu"]) {
     test(`no answer goes to ${JSON.stringify(reply)}`, () => {
-      const decision = decide(message("shishi.status", reply), subjects, "shishi");
-      assert.deepEqual(decision, { kind: "obey", command: "status", replyTo: null });
+      const decision = decide(message("shishi.status", reply), subjects, "shishi", null, 0);
+      assert.equal(`${decision.kind} ${decision.replyTo}`, "obey null");
     });
   }
 });

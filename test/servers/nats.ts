@@ -15,9 +15,9 @@ export interface Nats extends Server {
 
 /**
  * Starts a server, e.g. with `config` = `authorization { token: "t" }`. Without JetStream, which in
- * operator mode needs a system account; `config` may open it.
+ * operator mode needs a system account; `config` may open it. @param websocket may bring TLS.
  */
-export async function startNats(config = ""): Promise<Nats> {
+export async function startNats(config = "", websocket = "no_tls: true"): Promise<Nats> {
   const command = programAt(["/usr/sbin/nats-server", "/usr/bin/nats-server"], "nats-server");
   const dir = tempDir("nats");
   const port = await freePort();
@@ -26,7 +26,7 @@ export async function startNats(config = ""): Promise<Nats> {
   writeFileSync(
     file,
     `listen: "127.0.0.1:${natsPort}"
-websocket { listen: "127.0.0.1:${port}", no_tls: true }
+websocket { listen: "127.0.0.1:${port}", ${websocket} }
 ${config}
 `,
   );

@@ -205,6 +205,12 @@ const WARNINGS: [string, Around, string[]][] = [
   ["short token", { argv: ["--auth-tokens=0123456789abcdef,short"] }, [
     "auth-tokens: token 2 of 2 is shorter than 16 characters and may be guessed",
   ]],
+  ["short control secret", { argv: ["--nats-url=ws://h", "--control-secret=short"] }, [
+    "--control-secret: is shorter than 16 characters and may be guessed",
+  ]],
+  ["control secret without NATS", { env: { SHISHI_CONTROL_SECRET: "0123456789abcdef" } }, [
+    "control-secret (environment SHISHI_CONTROL_SECRET): has no effect without nats-url",
+  ]],
   ["idle longer than flush", { argv: ["--idle-interval=5s"] }, [
     "idle-interval: 5s has no effect, for flush-interval (1s) always comes first",
   ]],

@@ -89,7 +89,12 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     text: "ws://a:1,wss://b",
     other: "ws://c",
     read: (s) => s.nats,
-    want: { servers: ["ws://a:1", "wss://b"], subject: "shishi", auth: { kind: "none" } },
+    want: {
+      servers: ["ws://a:1", "wss://b"],
+      subject: "shishi",
+      auth: { kind: "none" },
+      controlSecret: null,
+    },
   },
   "nats-subject": {
     text: "prod.shishi",
@@ -131,6 +136,13 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     other: "x",
     read: (s) => s.nats?.auth,
     want: { kind: "token", token: "tok" },
+    with: nats,
+  },
+  "control-secret": {
+    text: "a secret of the fleet",
+    other: "another secret of it",
+    read: (s) => s.nats?.controlSecret,
+    want: "a secret of the fleet",
     with: nats,
   },
   "group": { text: "eu.west 1", other: "x", read: (s) => s.group, want: "eu-west-1" },

@@ -1,128 +1,262 @@
 /**
- * Bad input over real sockets: each gets its answer, the next good request is taken, the process lives
- * and its memory does not grow, and ClickHouse ends up with exactly what was accepted.
+ * Clients that mean harm, or know no better, over real sockets: what no HTTP library would send. The
+ * process lives, others are served meanwhile, nothing is stored that was not accepted, and memory does
+ * not grow.
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { connect } from "node:net";
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
-import { gzipSync } from "node:zlib";
+import { brotliBomb, gzipBomb, zstdBomb } from "../kit/bombs.ts";
+import { type RawConnection, rawRequest } from "../kit/raw_http.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
+import { say } from "./books.ts";
+import { event, Front } from "./front.ts";
 
-const good = '{"eventType":"good"}';
-/** 16 members of 64 MiB: 1 GiB once unpacked. */
-const bomb = () => Buffer.concat(Array(16).fill(gzipSync(Buffer.alloc(64 * 1024 * 1024))));
+const MIB = 1024 ** 2;
+const BODY = event("nobody");
 
-type Case = readonly [
-  name: string,
-  status: number,
-  accepted: number,
-  body: string | Uint8Array,
-  headers?: Record<string, string>,
+function post(headers: string, body = BODY, start = "POST /events HTTP/1.1"): string {
+  return `${start}\r\nHost: x\r\n${headers}\r\n${body}`;
+}
+const length = `Content-Length: ${BODY.length}\r\n`;
+const chunked = "Transfer-Encoding: chunked\r\n";
+const manyHeaders = Array.from({ length: 10_000 }, (_, n) => `X-${n}: y\r\n`).join("");
+
+/** Neither server makes a request of these. */
+const NO_REQUESTS: readonly (readonly [string, string | Uint8Array])[] = [
+  ["a length that is no number", post("Content-Length: many\r\n")],
+  ["a negative length", post("Content-Length: -5\r\n")],
+  ["a length with a sign", post(`Content-Length: +${BODY.length}\r\n`)],
+  ["a length beyond every number", post(`Content-Length: ${"9".repeat(30)}\r\n`)],
+  ["two lengths", post(`${length}Content-Length: 5\r\n`)],
+  ["a list of lengths", post(`Content-Length: ${BODY.length}, ${BODY.length}\r\n`)],
+  ["a length and chunks", post(length + chunked, `5\r\n{"a":\r\n0\r\n\r\n`)],
+  ["an unknown transfer encoding", post(`${length}Transfer-Encoding: magic\r\n`)],
+  ["a chunk of no size", post(chunked, `zz\r\n${BODY}\r\n0\r\n\r\n`)],
+  ["a chunk beyond every size", post(chunked, `${"f".repeat(17)}\r\n${BODY}\r\n0\r\n\r\n`)],
+  ["a header without a colon", post(`${length}hello\r\n`)],
+  ["a blank before the colon", post(`Content-Length : ${BODY.length}\r\n`)],
+  ["a NUL in a header", post(`${length}X: a\0b\r\n`)],
+  ["ten thousand headers", post(length + manyHeaders)],
+  ["a header of a megabyte", post(`${length}X: ${"y".repeat(MIB)}\r\n`)],
+  ["a path of a megabyte", post(length, BODY, `POST /events/${"x".repeat(MIB)} HTTP/1.1`)],
+  ["a method of a hundred kilobytes", post(length, BODY, `${"A".repeat(1e5)} /events HTTP/1.1`)],
+  ["HTTP/0.9", "GET /healthz\r\n\r\n"],
+  ["a TLS greeting", Uint8Array.of(22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3)],
+  ["noise", new Uint8Array(1000).map((_, n) => n * 37)],
 ];
 
-const CASES: readonly Case[] = [
-  ["empty body", 400, 0, ""],
-  ["an open brace", 400, 0, "{"],
-  ["a number", 400, 0, "5"],
-  ["a string", 400, 0, '"x"'],
-  ["10,000 nested brackets", 400, 0, "[".repeat(10_000) + "]".repeat(10_000)],
-  ["NUL bytes", 202, 1, `\0\0\n${good}`],
-  ["invalid UTF-8 in one row", 202, 1, Buffer.from(`{"eventType":"\xff"}\n${good}`, "latin1")],
-  ["a lone surrogate", 202, 1, '{"eventType":"s","userId":"\\ud800"}'],
-  ["a key twice", 202, 1, '{"eventType":"a","eventType":"b"}'],
-  ["__proto__", 202, 1, `{"eventType":"p","__proto__":{}}\n${good}`],
-  ["NaN", 202, 1, `{"eventType":"n","properties":{"a":NaN}}\n${good}`],
-  ["an id that is no UUID", 202, 1, `{"eventType":"i","id":"7"}\n${good}`],
-  ["1900", 202, 1, '{"eventType":"t","timestamp":"1900-01-01T00:00:00Z"}'],
-  ["2300", 400, 0, '{"eventType":"t","timestamp":"2300-01-01T00:00:00Z"}'],
-  ["a string of 1 MB", 202, 1, JSON.stringify({ eventType: "l", userId: "x".repeat(1e6) })],
-  ["20 MB", 413, 0, Buffer.alloc(20_000_000, "x")],
-  ["a gzip bomb", 413, 0, bomb(), { "content-encoding": "gzip" }],
-  ["torn gzip", 400, 0, gzipSync(good).subarray(0, 20), { "content-encoding": "gzip" }],
-  ["an unknown encoding", 415, 0, good, { "content-encoding": "lzma" }],
+/** How often a client of `/healthz` is answered while `work` goes on, and how long it waits at most. */
+async function others(front: Front, work: () => Promise<void>) {
+  const connection = await front.open();
+  let answers = 0;
+  let longestMs = 0;
+  let working = true;
+  const pinging = (async () => {
+    while (working) {
+      const startedMs = performance.now();
+      connection.send(rawRequest("GET", "/healthz"));
+      assert.equal((await connection.answer())?.status, 200);
+      longestMs = Math.max(longestMs, performance.now() - startedMs);
+      answers++;
+    }
+  })();
+  try {
+    await work();
+  } finally {
+    working = false;
+    await pinging;
+    await connection.close();
+  }
+  return { answers, longestMs: Math.round(longestMs) };
+}
+
+/** Ten megabytes of one piece, over and over, and what stands around it. */
+const flood = (piece: string, before = "", behind = "") =>
+  before + piece.repeat(Math.floor((10 * MIB - 100) / piece.length)) + behind;
+const FLOODS: readonly (readonly [string, string | Uint8Array])[] = [
+  ["letters", flood("x\n")],
+  ["unknown keys", flood('{"eventTyp":"xx"}\n')],
+  ["bytes that are no text", Buffer.from(flood('{"eventType":"\xff"}\n'), "latin1")],
+  ["an array of empty objects", flood("{},", "[", "{}]")],
 ];
 
-describe("bad input over sockets", () => {
+/** On a connection of its own unless one is given. */
+async function refused(front: Front, request: Uint8Array, connection?: RawConnection) {
+  connection?.send(request);
+  const answer = await (connection?.answer() ?? front.ask(request));
+  assert.ok(answer !== null && answer.status >= 400, `${answer?.status}`);
+}
+
+describe("abuse", () => {
   let clickhouse: ClickHouse;
-  let shishi: Shishi;
-  let accepted = 0;
+  let front: Front;
   before(async () => {
     clickhouse = await startClickHouse();
-    shishi = await startShishi({ args: ["--clickhouse-url", clickhouse.url] });
+    front = await Front.start(clickhouse, "abuse");
   });
   after(async () => {
-    await shishi.close();
+    await front.close();
     await clickhouse.close();
   });
 
-  const rssBytes = async () => {
-    const { text } = await shishi.get("/metrics");
-    return Number(/^process_resident_memory_bytes (\S+)/m.exec(text)?.[1]);
-  };
-  const takesGood = async () => {
-    const answer = await shishi.post(good);
-    assert.equal(answer.status, 202, answer.text);
-    accepted++;
-  };
-
-  for (const [name, status, rows, body, headers = {}] of CASES) {
-    test(name, async () => {
-      const answer = await shishi.post(body, { headers });
-      assert.equal(answer.status, status, answer.text);
-      assert.equal(answer.json?.accepted ?? 0, rows, answer.text);
-      if (status >= 400) assert.ok(answer.json?.error ?? answer.json?.errors?.length, "says why");
-      accepted += rows;
-      await takesGood();
+  for (const [name, bytes] of NO_REQUESTS) {
+    test(`refused: ${name}`, async () => {
+      const answer = await front.ask(bytes);
+      assert.ok(answer === null || answer.status >= 400, `${answer?.status} ${answer?.text}`);
+      await front.good();
     });
   }
 
-  test("another method, another path", async () => {
-    assert.equal((await shishi.get("/events")).status, 405);
-    assert.equal((await shishi.get("/nothing")).status, 404);
-    await takesGood();
+  test("a body that is longer than it said: the row is cut, the rest is no request", async () => {
+    const answer = await front.ask(post("Content-Length: 9\r\n"));
+    assert.deepEqual([answer?.status, answer?.json.accepted], [400, 0]);
+    await front.good();
   });
 
-  test("bodies that never come whole: nothing is taken, nobody else waits", async () => {
-    const head = (length: string) =>
-      `POST /events HTTP/1.1\r\nHost: h\r\nContent-Length: ${length}\r\n\r\n`;
-    const { port } = new URL(shishi.url);
-    const sockets = Array.from({ length: 50 }, (_, n) => {
-      const socket = connect(Number(port), "127.0.0.1");
-      socket.on("error", () => {});
-      // Some promise more than they send, some send nonsense, some trickle.
-      socket.write(n % 5 === 0 ? head("abc") : head("1000") + good);
-      return socket;
+  for (const framing of [`Content-Length: ${BODY.length + 1}\r\n`, chunked]) {
+    test(`a body that ends too early, ${framing.trim()}`, async () => {
+      const connection = await front.open();
+      const begun = framing === chunked ? `${BODY.length.toString(16)}\r\n${BODY}` : BODY;
+      connection.send(post(framing, begun));
+      connection.end();
+      const answer = await connection.answer();
+      assert.ok(answer === null || answer.status === 400, `${answer?.status}`);
+      await connection.ended;
+      await front.good();
     });
-    const trickle = setInterval(() => sockets.forEach((socket) => socket.write("{")), 100);
-    for (let n = 0; n < 20; n++) {
-      const began = performance.now();
-      await takesGood();
-      assert.ok(performance.now() - began < 2_000, "a good request had to wait");
-    }
-    clearInterval(trickle);
-    for (const socket of sockets) socket.destroy();
-    await takesGood();
+  }
+
+  test("200 clients go away in the middle", async () => {
+    const connections = await Promise.all(Array.from({ length: 200 }, () => front.open()));
+    connections.forEach((connection, n) => {
+      if (n % 2 === 0) connection.send(post("Content-Length: 1000000\r\n"));
+      else connection.send(post(chunked, `100000\r\n${BODY}\n`));
+    });
+    await front.good();
+    await Promise.all(connections.map((connection) => connection.close()));
+    await front.good();
   });
 
-  test("memory does not grow, and ClickHouse holds exactly what was accepted", async () => {
-    const round = async () => {
-      for (const [, , rows, body, headers = {}] of CASES) {
-        await shishi.post(body, { headers });
-        accepted += rows;
-      }
-    };
-    await round();
-    const before = await rssBytes();
-    for (let n = 0; n < 4; n++) await round();
-    const grownMiB = (await rssBytes() - before) / 1024 ** 2;
-    assert.ok(grownMiB < 100, `grown by ${grownMiB} MiB`);
-    await eventually(async () => {
-      assert.equal(await clickhouse.query("SELECT count() FROM analytics_events"), `${accepted}`);
-    }, { withinMs: 15_000 });
-    const { ledger } = await shishi.status();
-    assert.deepEqual([ledger.stored, ledger.dead, ledger.lost], [accepted, 0, 0]);
+  test("Expect: 100-continue", async () => {
+    await front.good(undefined, { Expect: "100-continue" });
+    const large = { "Content-Length": "20000000", Expect: "100-continue" };
+    const answer = await front.ask(rawRequest("POST", "/events", large));
+    assert.equal(answer?.status, 413);
   });
+
+  test("20 MB in chunks", async () => {
+    const connection = await front.open();
+    connection.send(post(chunked, ""));
+    for (let n = 0; n < 20; n++) connection.send(`f4240\r\n${" ".repeat(1e6)}\r\n`);
+    const answer = await connection.answer();
+    assert.equal(answer?.status, 413);
+    assert.match(answer.json.error, /larger than 10485760 bytes/);
+    await connection.close();
+    await front.good();
+  });
+
+  test("pipelined requests are answered in order, or the connection ends", async () => {
+    const users = Array.from({ length: 20 }, () => front.user());
+    const connection = await front.open();
+    connection.send(...users.map((user) => rawRequest("POST", "/events", {}, event(user))));
+    front.unsure(...users);
+    for (const user of users) {
+      const answer = await connection.answer();
+      if (answer === null) break;
+      assert.equal(answer.status, 202);
+      front.accept(user);
+    }
+    await connection.close();
+    await front.good();
+  });
+
+  test("HTTP/1.0 without a host, as health checks send it", async () => {
+    assert.equal((await front.ask("GET /healthz HTTP/1.0\r\n\r\n"))?.status, 200);
+    const user = front.user();
+    const body = event(user);
+    const answer = await front.ask(
+      `POST /events HTTP/1.0\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    assert.equal(answer?.status, 202);
+    front.accept(user);
+  });
+
+  test("three hundred connections that stay", async () => {
+    const connections = await Promise.all(Array.from({ length: 300 }, () => front.open()));
+    for (let wave = 0; wave < 2; wave++) {
+      await Promise.all(connections.map((connection) => front.good(connection)));
+    }
+    await Promise.all(connections.map((connection) => connection.close()));
+  });
+
+  for (const [name, body] of FLOODS) {
+    test(`others are served during ten megabytes of ${name}`, async () => {
+      const { answers, longestMs } = await others(front, async () => {
+        const answer = await front.ask(rawRequest("POST", "/events", {}, body));
+        assert.equal(answer?.status, 400, answer?.text);
+        assert.ok(answer.text.length < 30_000);
+      });
+      say(`ten megabytes of ${name}`, { answers, longestMs });
+      // A body that is decoded in one go lets in no more than three.
+      assert.ok(answers >= 6, `${answers} answers`);
+    });
+  }
+
+  test("memory does not grow", async () => {
+    const bombs = [["gzip", gzipBomb()], ["br", brotliBomb()], ["zstd", zstdBomb()]] as const;
+    const rssMiB: number[] = [];
+    for (let round = 0; round < 4; round++) {
+      const names = Array.from({ length: 500 }, (_, n) => `${round}-${n}`);
+      const large = [
+        ...bombs.map(([name, body]) =>
+          rawRequest("POST", "/events", { "Content-Encoding": name }, body)
+        ),
+        rawRequest("POST", "/events", {}, new Uint8Array(20e6).fill(32)),
+      ];
+      for (const request of large) await refused(front, request);
+      // Names that nobody had before: none may be kept.
+      const connection = await front.open();
+      const small = [
+        rawRequest("POST", "/events", {}, names.map((name) => `{"${name}":1}\n`).join("")),
+        ...names.slice(0, 20).map((name) => rawRequest("POST", `/events/t${name}`, {}, "{}")),
+        ...names.slice(0, 20).map((name) => rawRequest("GET", `/${name}?${name}`)),
+      ];
+      for (const request of small) await refused(front, request, connection);
+      await connection.close();
+      const leaving = await Promise.all(Array.from({ length: 20 }, () => front.open()));
+      for (const connection of leaving) {
+        connection.send(post("Content-Length: 9000000\r\n"), Buffer.alloc(100_000, " "));
+      }
+      await Promise.all(leaving.map((connection) => connection.close()));
+      await front.good();
+      rssMiB.push(Math.round(await front.rssMiB()));
+    }
+    say("memory by round", { MiB: rssMiB.join(" ") });
+    const early = Math.max(...rssMiB.slice(0, 2));
+    const late = Math.min(...rssMiB.slice(2));
+    assert.ok(late < early + 32, `from ${early} to ${late} MiB`);
+  });
+
+  test("more clients than files: the others are served again when they have gone", async () => {
+    const { pid } = front.shishi;
+    const limit = (files: string) =>
+      assert.equal(spawnSync("prlimit", ["--pid", `${pid}`, `--nofile=${files}`]).status, 0);
+    const open = readdirSync(`/proc/${pid}/fd`).length;
+    limit(`${open + 50}:`);
+    // The last ones may be turned away.
+    const clients = await Promise.allSettled(Array.from({ length: 100 }, () => front.open()));
+    // As long as it takes until no file is left to let somebody in.
+    await eventually(() => assert.ok(readdirSync(`/proc/${pid}/fd`).length >= open + 40), {
+      withinMs: 10_000,
+    });
+    for (const client of clients) if (client.status === "fulfilled") await client.value.close();
+    limit(`${open + 1000}:`);
+    await eventually(() => front.good(), { withinMs: 10_000 });
+  });
+
+  test("ClickHouse holds exactly what was accepted", () => front.assertExact());
 });

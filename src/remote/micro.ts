@@ -1,0 +1,152 @@
+/**
+ * The collector as a NATS micro service named `shishi` (ADR-32 of NATS): what it answers to
+ * `$SRV.PING|INFO|STATS`, so that `nats micro ls|info|stats` shows the fleet. Pure but for its counts.
+ *
+ * The library's own services do not fit: they put every endpoint into a queue group, of which one
+ * member gets a command that is meant for all, and take another id and start with each connection.
+ */
+
+import type { Command, LedgerTotals, Status } from "../contracts.ts";
+import { COMMANDS } from "./subjects.ts";
+
+export interface MicroOptions {
+  /** Unique to this process; no dots. */
+  readonly instance: string;
+  readonly startedMs: number;
+  /** Prefix of the control subjects. */
+  readonly prefix: string;
+  readonly signed: boolean;
+  readonly status: () => Status;
+}
+
+export interface Micro {
+  /** Nine: each verb for all services, for those named `shishi`, and for this one; with its answer. */
+  readonly subjects: ReadonlyMap<string, () => Uint8Array>;
+  /** One command was handled. */
+  count(command: Command | "unknown", tookMs: number): void;
+  /** One was refused, or has failed. */
+  fail(command: Command | "unknown", error: string): void;
+}
+
+const NAME = "shishi";
+const DESCRIPTION = "Collects events for ClickHouse; its endpoints control it";
+const VERBS = ["PING", "INFO", "STATS"] as const;
+
+const ABOUT: Readonly<Record<Command, string>> = {
+  status: "state and counts",
+  flush: "sends at once what is held; answers twice: flushing, flushed",
+  pause: "refuses new events; what is held is still delivered",
+  resume: "takes events again",
+  stop: "delivers what is held, then ends; answers twice: draining, stopped",
+};
+
+interface Counts {
+  requests: number;
+  errors: number;
+  lastError: string;
+  processingNs: number;
+}
+
+export function createMicro(options: MicroOptions): Micro {
+  const { instance, prefix, startedMs, signed } = options;
+  const { group, id: collector, version, runtime } = options.status();
+  const counts = new Map<string, Counts>(
+    COMMANDS.map((command) => [
+      command,
+      { requests: 0, errors: 0, lastError: "", processingNs: 0 },
+    ]),
+  );
+  const answer = (type: string) => ({
+    type: `io.nats.micro.v1.${type}_response`,
+    name: NAME,
+    id: instance,
+    version,
+    metadata: { group, id: collector, runtime },
+  });
+  const place = (command: string) => ({
+    name: command,
+    subject: `${prefix}.${command}.${group}.${collector}`,
+    // None: every collector that is meant obeys, not one of them.
+    queue_group: "",
+  });
+  const ping = () => answer("ping");
+  const info = () => ({
+    ...answer("info"),
+    description: DESCRIPTION,
+    endpoints: COMMANDS.map((command) => ({
+      ...place(command),
+      metadata: {
+        description: ABOUT[command],
+        subjects: [`${prefix}.${command}`, `${prefix}.${command}.${group}`].join(" "),
+        format: "application/json",
+        signed: String(signed),
+        request_schema: JSON.stringify(REQUEST_SCHEMA),
+        response_schema: JSON.stringify(responseSchema(command)),
+      },
+    })),
+  });
+  const stats = () => {
+    const data: LedgerTotals = options.status().ledger;
+    return {
+      ...answer("stats"),
+      started: new Date(startedMs).toISOString(),
+      endpoints: [...counts].map(([command, of]) => ({
+        ...place(command),
+        num_requests: of.requests,
+        num_errors: of.errors,
+        last_error: of.lastError,
+        data,
+        processing_time: of.processingNs,
+        average_processing_time: of.requests === 0 ? 0 : Math.trunc(of.processingNs / of.requests),
+      })),
+    };
+  };
+  const write = { PING: ping, INFO: info, STATS: stats };
+  return {
+    subjects: new Map(VERBS.flatMap((verb) => {
+      const bytes = () => new TextEncoder().encode(JSON.stringify(write[verb]()));
+      const all = `$SRV.${verb}`;
+      return [all, `${all}.${NAME}`, `${all}.${NAME}.${instance}`].map((subject) =>
+        [subject, bytes] as const
+      );
+    })),
+    count(command, tookMs) {
+      const of = counts.get(command);
+      if (of === undefined) return;
+      of.requests++;
+      of.processingNs += Math.round(tookMs * 1e6);
+    },
+    fail(command, error) {
+      const of = counts.get(command);
+      if (of === undefined) return;
+      of.errors++;
+      of.lastError = error;
+    },
+  };
+}
+
+const REQUEST_SCHEMA = { description: "ignored; may be empty" };
+const INTEGER = { type: "integer" };
+const STRING = { type: "string" };
+const LEDGER = ["received", "recovered", "rejected", "stored", "dead", "held", "lost"];
+
+/** JSON Schema of one answer. */
+function responseSchema(command: Command): object {
+  return {
+    type: "object",
+    required: ["group", "id", "command", "ok", "state", "ledger"],
+    properties: {
+      group: STRING,
+      id: STRING,
+      command: { const: command },
+      ok: { type: "boolean" },
+      error: { type: "string", description: "present when ok is false" },
+      state: STRING,
+      ledger: {
+        type: "object",
+        required: LEDGER,
+        properties: Object.fromEntries(LEDGER.map((name) => [name, INTEGER])),
+      },
+    },
+  };
+}

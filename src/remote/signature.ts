@@ -1,0 +1,128 @@
+/**
+ * Signs a command and judges a signature: `v1,UNIXMS,NONCE,HEX`, where HEX is the HMAC-SHA256 of
+ * `UNIXMS\nNONCE\nSUBJECT\nPAYLOAD` with the control secret. Pure but for the nonces that a verifier
+ * remembers; time is handed in. Whoever lacks the secret can neither command nor repeat a command.
+ */
+
+import { Buffer } from "node:buffer";
+import { createHmac, timingSafeEqual } from "node:crypto";
+
+/** The header that carries the signature. */
+export const SIGNATURE_HEADER = "Shishi-Signature";
+/** How far the sender's clock may be from the collector's, in both directions. */
+export const WINDOW_MS = 30_000;
+
+/**
+ * A command signed 30 s ahead stays within the window for 60 s; its nonce must be known for as long.
+ * One that sits on the edge is kept a moment longer than it could be used.
+ */
+const REMEMBERED_MS = 2 * WINDOW_MS + 1_000;
+/** More than the commands that are obeyed in that time; some 10 MiB. */
+const MAX_NONCES = 65_536;
+/** The payload of a command is ignored; hashing a large one is work that anybody could ask for. */
+const MAX_PAYLOAD_BYTES = 64 * 1024;
+const FORM = /^v1,(\d{1,15}),([!-+\--~]{1,128}),([0-9A-Fa-f]{64})$/;
+
+/**
+ * @param nonce any printable text without a comma, at most 128 characters, never used twice.
+ * @returns the value of the header `Shishi-Signature`.
+ */
+export function sign(
+  secret: string,
+  subject: string,
+  payload: Uint8Array,
+  nowMs: number,
+  nonce: string,
+): string {
+  const mac = hmac(secret, String(nowMs), nonce, subject, payload);
+  return `v1,${nowMs},${nonce},${mac.toString("hex")}`;
+}
+
+export type Judgement =
+  | { readonly kind: "refused"; readonly reason: string }
+  | {
+    readonly kind: "signed";
+    readonly signedMs: number;
+    /** To be called when the command is obeyed: from then on its nonce is used up. */
+    spend(): void;
+  };
+
+export interface Verifier {
+  /** @param header the value of `Shishi-Signature`, `""` where there is none. @param nowMs epoch. */
+  judge(header: string, subject: string, payload: Uint8Array, nowMs: number): Judgement;
+}
+
+/**
+ * @param maxNonces remembered at most. Beyond it every command is refused until old ones may be
+ * forgotten: forgetting one early would let it be replayed.
+ */
+export function createVerifier(secret: string, maxNonces = MAX_NONCES): Verifier {
+  /** When each was spent, oldest first. */
+  const spent = new Map<string, number>();
+
+  function forget(nowMs: number): void {
+    for (const [nonce, spentMs] of spent) {
+      if (nowMs - spentMs < REMEMBERED_MS) return;
+      spent.delete(nonce);
+    }
+  }
+
+  return {
+    judge(header, subject, payload, nowMs) {
+      if (header === "") {
+        return refused("not signed: this collector obeys only what is signed with control-secret");
+      }
+      const [, unixMs = "", nonce = "", hex = ""] = FORM.exec(header) ?? [];
+      if (hex === "") {
+        return refused(`signature malformed: expected ${SIGNATURE_HEADER}: v1,UNIXMS,NONCE,HEX`);
+      }
+      // Before the costly part: what is out of the window is refused whoever signed it.
+      const skew = skewProblem(nowMs - Number(unixMs));
+      if (skew !== null) return refused(skew);
+      if (payload.length > MAX_PAYLOAD_BYTES) {
+        return refused(
+          `payload too large: a signed command has at most ${MAX_PAYLOAD_BYTES} bytes`,
+        );
+      }
+      const expected = hmac(secret, unixMs, nonce, subject, payload);
+      if (!timingSafeEqual(Buffer.from(hex, "hex"), expected)) {
+        return refused("signature wrong: made with another secret, for another subject or payload");
+      }
+      forget(nowMs);
+      if (spent.has(nonce)) return refused("replayed: a command with this nonce was obeyed before");
+      if (spent.size >= maxNonces) {
+        return refused(`${maxNonces} signed commands within a minute: try again later`);
+      }
+      return {
+        kind: "signed",
+        signedMs: Number(unixMs),
+        spend: () => void spent.set(nonce, nowMs),
+      };
+    },
+  };
+}
+
+function skewProblem(ageMs: number): string | null {
+  if (Math.abs(ageMs) <= WINDOW_MS) return null;
+  const seconds = (Math.abs(ageMs) / 1000).toFixed(1);
+  const most = `more than ${WINDOW_MS / 1000} s`;
+  return ageMs > 0
+    ? `too old: signed ${seconds} s ago by this collector's clock, ${most}`
+    : `too new: signed ${seconds} s ahead of this collector's clock, ${most}`;
+}
+
+function hmac(
+  secret: string,
+  unixMs: string,
+  nonce: string,
+  subject: string,
+  payload: Uint8Array,
+): Buffer {
+  const mac = createHmac("sha256", secret).update(`${unixMs}\n${nonce}\n${subject}\n`);
+  if (payload.length > 0) mac.update(payload);
+  return mac.digest();
+}
+
+function refused(reason: string): Judgement {
+  return { kind: "refused", reason };
+}

@@ -1,0 +1,137 @@
+/** A budget that is used up, in memory or on disk, while nothing or little leaves: through the pump. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Chunk, Ticket } from "../../src/contracts.ts";
+import { events } from "../kit/chunks.ts";
+import { settle } from "../kit/manual_clock.ts";
+import { stored, unanswered } from "../kit/scripted_sink.ts";
+import { type PumpKit, pumpKit, segments } from "./spool_kit.ts";
+
+function taken({ pump }: PumpKit, chunk: Chunk): Ticket {
+  const answer = pump.take(chunk);
+  if (answer.kind === "refused") throw new Error(answer.reason);
+  return answer.ticket;
+}
+
+/** Takes full batches of two rows until one is refused. */
+function fill(kit: PumpKit): number {
+  let rows = 0;
+  while (kit.pump.take(events(2)).kind === "taken") rows += 2;
+  return rows;
+}
+
+describe("rows in memory only", () => {
+  const backlogBytes = 2_000;
+
+  test("leave it, one batch after the other, until there is room for many more", async () => {
+    const kit = await pumpKit({ ack: "memory", maxRows: 2, backlogBytes });
+    kit.sink.script = () => unanswered();
+    kit.gate.shut = true;
+    const rows = fill(kit);
+    assert.ok(kit.pump.memoryBytes() > backlogBytes * 0.9);
+    kit.gate.open();
+    await settle();
+    assert.ok(kit.pump.memoryBytes() <= backlogBytes / 2, `${kit.pump.memoryBytes()} bytes`);
+    assert.ok(fill(kit) > 10);
+    kit.sink.script = () => stored;
+    await kit.clock.advance(60_000);
+    assert.ok(kit.ledger.totals().stored > rows);
+    assert.deepEqual([kit.pump.memoryBytes(), kit.pump.spoolBytes()], [0, 0]);
+  });
+
+  test("take no more of the disk than spool-max-bytes", async () => {
+    const maxSpoolBytes = 1_000;
+    const kit = await pumpKit({ ack: "memory", maxRows: 2, backlogBytes, maxSpoolBytes });
+    kit.sink.script = () => unanswered();
+    for (let times = 0; times < 20; times++) {
+      fill(kit);
+      await settle();
+    }
+    assert.ok(kit.pump.spoolBytes() > maxSpoolBytes / 2, `${kit.pump.spoolBytes()} bytes`);
+    // A seal is not foreseen.
+    assert.ok(kit.pump.spoolBytes() <= maxSpoolBytes + 33, `${kit.pump.spoolBytes()} bytes`);
+  });
+
+  test("are written at the end although the disk refused them once", async () => {
+    const kit = await pumpKit({ ack: "memory", maxRows: 2, backlogBytes });
+    kit.sink.script = () => unanswered();
+    kit.files.fail({ on: "write", code: "ENOSPC", written: 11 });
+    const rows = fill(kit);
+    await settle();
+    assert.match(kit.pump.troubles().disk ?? "", /ENOSPC/);
+    assert.deepEqual(segments(kit.files), [], "nothing is left of what was refused");
+    kit.pump.close();
+    await kit.pump.spill();
+    kit.pump.abandon();
+    assert.deepEqual([kit.ledger.totals().lost, kit.ledger.totals().held], [0, rows]);
+  });
+
+  test("may be stored while they are written: no file stays, and the disk is well", async () => {
+    for (let releases = 0; releases < 8; releases++) {
+      const kit = await pumpKit({ ack: "memory" });
+      taken(kit, events(2));
+      kit.pump.close();
+      kit.gate.shut = true;
+      const spilled = kit.pump.spill();
+      await settle();
+      for (let times = 0; times < releases; times++) {
+        kit.gate.release(0);
+        await settle();
+      }
+      assert.equal(kit.sink.answerAll(stored), 1);
+      await settle();
+      kit.gate.open();
+      await spilled;
+      await kit.disk.close();
+      assert.equal(kit.pump.troubles().disk, null);
+      assert.deepEqual([segments(kit.files), kit.pump.spoolBytes()], [[], 0]);
+      assert.equal(kit.ledger.totals().stored, 2);
+      assert.deepEqual([...kit.gate.handles], []);
+    }
+  });
+
+  test("that fill it because they are being sent do not make small batches of the others", async () => {
+    const large = events(15);
+    const small = Array.from({ length: 4 }, () => events(1));
+    const backlogBytes = large.body.length / 0.72;
+    // Nor is there a disk to take them.
+    const limits = { maxRows: 15, backlogBytes, maxSpoolBytes: 1, concurrency: 1 };
+    const kit = await pumpKit({ ack: "memory", ...limits });
+    taken(kit, large);
+    for (const chunk of small) taken(kit, chunk);
+    assert.ok(kit.pump.memoryBytes() > backlogBytes * 0.8, `${kit.pump.memoryBytes()} bytes`);
+    kit.sink.answerAll(stored);
+    kit.sink.script = () => stored;
+    await kit.clock.advance(5_000);
+    assert.deepEqual(kit.sink.attempts.map(({ batch }) => batch.rows), [15, 4]);
+  });
+});
+
+describe("rows on disk", () => {
+  test("a batch that is closed to make room for others is sent although the disk hangs", async () => {
+    const kit = await pumpKit({ maxRows: 3 });
+    assert.equal(await taken(kit, events(2)).kept, null);
+    kit.gate.shut = true;
+    const second = taken(kit, events(2));
+    await settle();
+    assert.deepEqual(kit.sink.inFlight.map(({ batch }) => batch.rows), [2]);
+    kit.gate.open();
+    assert.equal(await second.kept, null);
+  });
+
+  test("a spool that was full is no trouble once it has room, whatever comes later", async () => {
+    const large = events(20);
+    const maxSpoolBytes = large.body.length + 100;
+    const kit = await pumpKit({ maxSpoolBytes });
+    assert.equal(await taken(kit, events(5)).kept, null);
+    assert.equal(kit.pump.take(large).kind, "refused");
+    assert.match(kit.pump.troubles().disk ?? "", /spool is full/);
+    kit.sink.script = () => stored;
+    await kit.clock.advance(5_000);
+    assert.equal(kit.pump.troubles().disk, null);
+    kit.sink.script = () => "hold";
+    assert.equal(await taken(kit, events(5)).kept, null);
+    assert.equal(kit.pump.troubles().disk, null);
+  });
+});
