@@ -32,6 +32,7 @@ const HOUR_MS = 3600 * SECOND_MS;
 
 /** What `ack` may be, weakest first. */
 const ACKS = ["memory", "disk", "clickhouse"] as const;
+const COMPRESSIONS = ["auto", "gzip", "none"] as const;
 
 const file = text("FILE", "the path of a file");
 
@@ -116,6 +117,12 @@ export const TABLE = [
       kind: duration({ min: 100, max: HOUR_MS }),
       default: "30s",
       meaning: "of one attempt to insert, body included",
+    }),
+    setting({
+      name: "compress",
+      kind: oneOf(COMPRESSIONS),
+      default: "auto",
+      meaning: "how INSERTs travel; auto = gzip, but plain to a ClickHouse on this host",
     }),
   ]),
   ...section("Batches", [
