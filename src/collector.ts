@@ -70,6 +70,7 @@ export async function startCollector(
       eventsTable: settings.table,
       createTable: settings.createTable,
       insertTimeoutMs: settings.insertTimeoutMs,
+      compress: settings.compress,
     },
     { fetch: createFetch({ pooled: false }), clock, log, ledger },
   );

@@ -162,7 +162,8 @@ export interface Sink {
 export interface InsertRequest {
   readonly table: string;
   readonly shape: Shape;
-  readonly body: Uint8Array;
+  /** NDJSON; pieces in order, each ends where a row does. */
+  readonly body: readonly Uint8Array[];
   readonly rows: number;
   /** `insert_deduplication_token`: the batch's id, or derived from it. */
   readonly token: string;

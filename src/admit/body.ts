@@ -50,15 +50,25 @@ export class Grant {
  * @param maxBytes as sent, and again unpacked.
  * @param grant what the body takes room for; the caller frees it when the rows are taken.
  */
-export async function readBody(
+export function readBody(
   request: Request,
   encoding: Encoding | null,
   maxBytes: number,
   grant: Grant,
   deadlines: Deadlines,
+): ReadBody | Promise<ReadBody> {
+  const sent = readSent(request, maxBytes, grant, deadlines);
+  return encoding === null ? sent : unpackSent(sent, encoding, maxBytes, grant);
+}
+
+async function unpackSent(
+  reading: ReadBody | Promise<ReadBody>,
+  encoding: Encoding,
+  maxBytes: number,
+  grant: Grant,
 ): Promise<ReadBody> {
-  const sent = await readSent(request, maxBytes, grant, deadlines);
-  if (sent.kind !== "read" || encoding === null || sent.bytes.length === 0) return sent;
+  const sent = await reading;
+  if (sent.kind !== "read" || sent.bytes.length === 0) return sent;
   return await unpack(sent.bytes, encoding, maxBytes, grant);
 }
 

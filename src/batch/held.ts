@@ -10,10 +10,10 @@ import { count } from "./lines.ts";
 import type { Segment } from "./spool.ts";
 
 /** Pieces smaller than this are copied together: many small arrays cost more than the copy. */
-const SMALL_BYTES = 4 * 1024;
+const SMALL_BYTES = 64 * 1024;
 /** A batch's slabs grow with it: one small row in each of a thousand tables must stay small. */
 const FIRST_SLAB_BYTES = 4 * 1024;
-const SLAB_BYTES = 64 * 1024;
+const SLAB_BYTES = 256 * 1024;
 
 /** `null`: given up; its rows are lost, or on disk for the next start. */
 export type Fate = readonly DeadRow[] | null;

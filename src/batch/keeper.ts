@@ -16,7 +16,9 @@ export interface KeeperDeps {
   readonly budget: Budget;
   readonly ledger: Ledger;
   /** Null where there is no disk to use. */
-  readonly spool: ((onSynced: (group: Group, problem: string | null) => void) => Spool) | null;
+  readonly spool:
+    | ((onSynced: (group: Group, problem: string | null) => Refused | null) => Spool)
+    | null;
   /** Rows are on disk before they count as taken. */
   readonly diskFirst: boolean;
   /** On disk at most. */
@@ -114,13 +116,9 @@ export class Keeper {
    */
   #keepOnDisk(spool: Spool, places: readonly Place[]): Promise<Refused | null> {
     for (const { chunk } of places) this.#placed(chunk, 1);
-    const synced = places.length === 1
-      ? spool.submit(places[0]!)
-      : Promise.all(places.map((place) => spool.submit(place)))
-        .then((problems) => problems.find((problem) => problem !== null) ?? null);
-    return synced.then((problem) =>
-      problem === null ? null : this.#deps.refuse(`disk: ${problem}`)
-    );
+    if (places.length === 1) return spool.submit(places[0]!);
+    return Promise.all(places.map((place) => spool.submit(place)))
+      .then((told) => told.find((refused) => refused !== null) ?? null);
   }
 
   #placed({ rows, body }: Chunk, sign: 1 | -1): void {
@@ -133,7 +131,7 @@ export class Keeper {
     this.#inMemory.add(place.batch);
   }
 
-  #synced({ batch, places }: Group, problem: string | null): void {
+  #synced({ batch, places }: Group, problem: string | null): Refused | null {
     const { ledger, budget, schedule } = this.#deps;
     const lane = schedule.lane(batch.table);
     for (const place of places) {
@@ -158,6 +156,7 @@ export class Keeper {
     }
     this.relieve();
     this.#deps.onChange(lane, batch.sealed);
+    return problem === null ? null : this.#deps.refuse(`disk: ${problem}`);
   }
 
   /**

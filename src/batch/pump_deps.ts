@@ -4,7 +4,7 @@ import type { Ack, Clock, DeadRow, Ledger, Log, Sink } from "../contracts.ts";
 import type { BudgetLimits } from "./budget.ts";
 import type { HeldBatch } from "./held.ts";
 import type { FillLimits } from "./lane.ts";
-import type { Group, Spool } from "./spool.ts";
+import type { KeeperDeps } from "./keeper.ts";
 
 export interface PumpOptions {
   readonly fill: FillLimits;
@@ -22,7 +22,7 @@ export interface PumpDeps {
   readonly clock: Clock;
   readonly log: Log;
   /** Makes the spool, or null where there is no disk to use. */
-  readonly spool: ((onSynced: (group: Group, problem: string | null) => void) => Spool) | null;
+  readonly spool: KeeperDeps["spool"];
   /** Keeps rows that ClickHouse refuses for good. Null = kept, else why not: the batch then waits. */
   readonly bury: (
     batch: HeldBatch,

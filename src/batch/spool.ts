@@ -8,6 +8,7 @@
  */
 
 import { join } from "node:path";
+import type { Refused } from "../contracts.ts";
 import { Disposal } from "./disposal.ts";
 import type { OpenFile } from "./files.ts";
 import { findGone } from "./gone.ts";
@@ -36,19 +37,19 @@ export interface Segment {
 export interface Group {
   readonly batch: HeldBatch;
   readonly places: Place[];
-  /** Resolves after `onSynced` was called, with what it was told. */
-  readonly synced: Promise<string | null>;
+  /** Resolves with what `onSynced` said; one promise serves all who wait. */
+  readonly synced: Promise<Refused | null>;
 }
 
 export interface SpoolDeps {
   readonly place: layout.Place;
-  /** A group's fate: null = its rows are on disk, else why they are not. */
-  readonly onSynced: (group: Group, problem: string | null) => void;
+  /** A group's fate: null = its rows are on disk, else why they are not; returns what is told of it. */
+  readonly onSynced: (group: Group, problem: string | null) => Refused | null;
 }
 
 /** Rows are joined with their seal line, so that a group is one write. */
 interface Pending extends Group {
-  readonly tell: (problem: string | null) => void;
+  readonly tell: (refused: Refused | null) => void;
 }
 
 export class Spool {
@@ -79,11 +80,11 @@ export class Spool {
   }
 
   /** Puts a place's rows into the next group of its batch. */
-  submit(place: Place): Promise<string | null> {
+  submit(place: Place): Promise<Refused | null> {
     let group = this.#next.get(place.batch);
     if (group === undefined) {
       let tell: Pending["tell"] = () => {};
-      const synced = new Promise<string | null>((resolve) => tell = resolve);
+      const synced = new Promise<Refused | null>((resolve) => tell = resolve);
       group = { batch: place.batch, places: [], synced, tell };
       this.#next.set(place.batch, group);
     }
@@ -109,8 +110,7 @@ export class Spool {
     const { batch, places } = group;
     const problem = await this.#write(batch, places.map(({ chunk }) => chunk.body));
     if (problem !== null && batch.segment !== null) batch.segment.problem = problem;
-    this.deps.onSynced(group, problem);
-    group.tell(problem);
+    group.tell(this.deps.onSynced(group, problem));
     if (batch.sealed || problem !== null) await this.#finish(batch);
   }
 

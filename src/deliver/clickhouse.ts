@@ -20,9 +20,11 @@ export function createInserter(
     readonly query: Query;
     readonly clock: Clock;
     readonly insertTimeoutMs: number;
+    readonly compress: "auto" | "gzip" | "none";
   },
 ): Inserter {
-  const { endpoint, post, query, clock, insertTimeoutMs } = tools;
+  const { endpoint, post, query, clock, insertTimeoutMs, compress } = tools;
+  const gzip = compress === "gzip" || compress === "auto" && !isOnThisHost(endpoint.url);
   const unknownSettings = new Set<string>();
   const sieve = createSieve({ endpoint, post, query, timeoutMs: insertTimeoutMs, unknownSettings });
 
@@ -50,7 +52,7 @@ export function createInserter(
         headers: credentials(endpoint),
         body: request.body,
         timeoutMs: insertTimeoutMs,
-        gzip: true,
+        gzip,
         signal,
       });
       const verdict = verdictOf(answer, clock.nowMs());
@@ -71,6 +73,11 @@ export function createInserter(
   }
 
   return { insert, sieve };
+}
+
+/** There compressing would only cost. */
+function isOnThisHost(url: string): boolean {
+  return /^(localhost|127\.[\d.]+|\[::1\])$/.test(new URL(url).hostname);
 }
 
 /** The sentence for a server that cannot hold events, with its version where it tells it. */

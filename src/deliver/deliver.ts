@@ -20,6 +20,8 @@ export interface DeliverSettings {
   readonly createTable: boolean;
   /** Of one attempt, body and answer included. */
   readonly insertTimeoutMs: number;
+  /** `auto`: unless the server is on this host. */
+  readonly compress: "auto" | "gzip" | "none";
 }
 
 export interface Deliver {
@@ -52,7 +54,7 @@ export function createDeliver(
   },
 ): Deliver {
   const { clock, log } = tools;
-  const { insertTimeoutMs, eventsTable, createTable } = settings;
+  const { insertTimeoutMs, eventsTable, createTable, compress } = settings;
   const post = createPost({ fetch: tools.fetch, clock });
   const nodes = settings.endpoints.map((endpoint): Node => {
     const query = createQuery({ endpoint, post, clock, timeoutMs: QUERY_TIMEOUT_MS });
@@ -60,7 +62,7 @@ export function createDeliver(
     return {
       label: endpoint.label,
       query: { ...query, ping: pinger.ping },
-      inserter: createInserter({ endpoint, post, query, clock, insertTimeoutMs }),
+      inserter: createInserter({ endpoint, post, query, clock, insertTimeoutMs, compress }),
     };
   });
   const first = settings.endpoints[0];

@@ -41,8 +41,10 @@ export type Step =
 export const EXPLAINED = 16;
 
 export function startPlan(rows: number): Plan {
+  const all = new Uint32Array(rows);
+  for (let at = 0; at < rows; at++) all[at] = at;
   return {
-    runs: rows === 0 ? [] : [startRun(Uint32Array.from({ length: rows }, (_, at) => at), rows)],
+    runs: rows === 0 ? [] : [startRun(all, rows)],
     dead: null,
     sieve: "open",
     failures: 0,

@@ -11,8 +11,7 @@
  * status and exception code. DDL and SELECT go through client-web on top of this (`query.ts`).
  */
 
-import { promisify } from "node:util";
-import { gzip } from "node:zlib";
+import { createGzip } from "node:zlib";
 import type { Clock } from "../contracts.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -21,7 +20,8 @@ export interface Exchange {
   readonly method: string;
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: Uint8Array | string | null;
+  /** Pieces are sent one after the other, without being joined: see `streamed`. */
+  readonly body: readonly Uint8Array[] | string | null;
   /** Of everything: connecting, sending, waiting, reading. Milliseconds. */
   readonly timeoutMs: number;
   /** Compress the body (large ones only). */
@@ -53,8 +53,6 @@ export const ANSWER_BYTES = 64 * 1024;
 
 /** Below this, compressing costs more than it saves. */
 const PLAIN_BYTES = 1024;
-
-const gzipAsync = promisify(gzip);
 
 export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock }): Post {
   return async (exchange) => {
@@ -91,15 +89,17 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
 
 async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Promise<Answer> {
   const headers: Record<string, string> = { ...exchange.headers };
-  let body: Uint8Array | string | null = exchange.body;
-  if (exchange.gzip && body !== null && body.length >= PLAIN_BYTES) {
-    body = await gzipAsync(body, { level: 1 });
+  let pieces = typeof exchange.body === "string" ? null : exchange.body;
+  if (exchange.gzip && pieces !== null && bytesOf(pieces) >= PLAIN_BYTES) {
+    pieces = await gzipped(pieces);
     headers["Content-Encoding"] = "gzip";
   }
+  const body = pieces === null ? exchange.body as string | null : streamed(pieces);
   const response = await fetch(exchange.url, {
     method: exchange.method,
     headers,
     body: body as BodyInit | null,
+    ...(pieces === null ? {} : { duplex: "half" }),
     redirect: "manual",
     // ClickHouse closes idle connections after 3 to 10 s; an INSERT that meets such a closing is an
     // error without need, and a connection costs far less than a batch.
@@ -110,6 +110,37 @@ async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Prom
   const answered: Record<string, string> = {};
   response.headers.forEach((value, name) => answered[name.toLowerCase()] = value);
   return { status: response.status, headers: answered, body: bytes, cut };
+}
+
+/**
+ * A body in pieces. Joined, a batch would be copied twice (`fetch` takes a copy too) in one go: 8 MiB
+ * hold up every request for 10 to 20 ms on both runtimes, pieces for less than one each.
+ */
+function streamed(pieces: readonly Uint8Array[]): ReadableStream<Uint8Array> {
+  let next = 0;
+  return new ReadableStream({
+    pull(controller) {
+      if (next < pieces.length) controller.enqueue(pieces[next++]!);
+      else controller.close();
+    },
+  }, { highWaterMark: 0 });
+}
+
+function bytesOf(pieces: readonly Uint8Array[]): number {
+  return pieces.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Compressed off the event loop. */
+function gzipped(pieces: readonly Uint8Array[]): Promise<Uint8Array[]> {
+  return new Promise((resolve, reject) => {
+    const packed: Uint8Array[] = [];
+    const gzip = createGzip({ level: 1, chunkSize: 256 * 1024 });
+    gzip.on("data", (part: Uint8Array) => packed.push(part));
+    gzip.once("end", () => resolve(packed));
+    gzip.once("error", reject);
+    for (const piece of pieces) gzip.write(piece);
+    gzip.end();
+  });
 }
 
 async function readUpTo(

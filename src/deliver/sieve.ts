@@ -8,7 +8,7 @@
 import type { Endpoint, Inserter, InsertRequest } from "../contracts.ts";
 import { TRANSIENT_CODES } from "./codes.ts";
 import { credentials } from "./endpoint.ts";
-import { lineOffsets } from "./pieces.ts";
+import { join, lineOffsets } from "./pieces.ts";
 import type { Post } from "./post.ts";
 import type { Query } from "./query.ts";
 import { describeTable, EVENT_STRUCTURE, isIdentifier, quoteName, READ_SETTINGS } from "./sql.ts";
@@ -54,7 +54,7 @@ export function createSieve(
         ...credentials(endpoint),
         "Content-Type": `multipart/form-data; boundary=${boundary}`,
       },
-      body: formOf(request, structure.number, boundary),
+      body: [formOf(request, structure.number, boundary)],
       timeoutMs,
       // Plain: the server does not decompress a form.
       // At most ten digits and a newline a row.
@@ -95,7 +95,7 @@ export function createSieve(
 
 /** The multipart body: each line `{…` becomes `{"_row":N,…`; an empty object keeps no comma. */
 function formOf(request: InsertRequest, number: string, boundary: string): Uint8Array {
-  const { body } = request;
+  const body = join(request.body);
   const offsets = lineOffsets([body], request.rows);
   const encoder = new TextEncoder();
   const head = encoder.encode(

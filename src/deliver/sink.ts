@@ -51,7 +51,8 @@ interface Progress {
    * column was missing for a moment: the same INSERT is sent once more before a row dies for it.
    */
   triedAgain: boolean;
-  offsets: Float64Array | null;
+  /** Its rows and where they lie, for INSERTs of some of them. */
+  parts: { readonly whole: Uint8Array; readonly offsets: Float64Array } | null;
 }
 
 export function createSink(tools: SinkTools): Sink {
@@ -65,17 +66,16 @@ export function createSink(tools: SinkTools): Sink {
         inserts: 0,
         schemaChanged: null,
         triedAgain: false,
-        offsets: null,
+        parts: null,
       };
     progressOf.set(batch, progress);
-    const whole = join(batch.body);
     let mayCreate = createEventsTable !== null && batch.shape === "event";
 
     while (true) {
       const next = step(progress.plan);
       if (next.kind === "done") return finish(batch, progress, next.dead);
       if (signal.aborted) return { kind: "transient", code: 0, message: "given up by us" };
-      const request = requestOf(batch, whole, progress, next.rows);
+      const request = requestOf(batch, progress, next.rows);
       if (next.kind === "sieve") {
         const good = await inserter.sieve(request, signal);
         // An aborted question is no answer: the plan would forget for good that it may ask.
@@ -185,16 +185,21 @@ function isUnknownField(trouble: Trouble): boolean {
 
 function requestOf(
   batch: Batch,
-  whole: Uint8Array,
   progress: Progress,
   rows: Uint32Array,
 ): InsertRequest {
   const all = rows.length === batch.rows;
-  if (!all) progress.offsets ??= lineOffsets(batch.body, batch.rows);
+  if (!all) {
+    progress.parts ??= {
+      whole: join(batch.body),
+      offsets: lineOffsets(batch.body, batch.rows),
+    };
+  }
+  const { parts } = progress;
   return {
     table: batch.table,
     shape: batch.shape,
-    body: all ? whole : pick(whole, progress.offsets as Float64Array, rows),
+    body: all || parts === null ? batch.body : [pick(parts.whole, parts.offsets, rows)],
     rows: rows.length,
     token: tokenOf(batch.id, batch.rows, rows),
   };

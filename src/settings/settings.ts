@@ -46,6 +46,7 @@ export interface Settings {
   readonly tables: readonly string[];
   readonly concurrency: number;
   readonly insertTimeoutMs: number;
+  readonly compress: "auto" | "gzip" | "none";
   /** Rows; at most `backlog`. */
   readonly maxBlockSize: number;
   /** At most `backlogBytes`. */
@@ -180,6 +181,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     tables: values.tables ?? [],
     concurrency: values.concurrency,
     insertTimeoutMs: values["insert-timeout"],
+    compress: values["compress"],
     // A small backlog alone is a sound wish: the default block gives way to it.
     maxBlockSize: Math.min(values["max-block-size"], values.backlog),
     maxBlockBytes: Math.min(values["max-block-bytes"], values["backlog-bytes"]),

@@ -1,5 +1,5 @@
 /**
- * The settings of Shishi: the only place that declares them. Flag, environment variable, TOML key,
+ * The settings of Shishi: declared here and in `table_nats.ts` alone. Flag, environment variable, TOML key,
  * `--help` and the README's table all come from these rows, in this order.
  */
 
@@ -13,17 +13,16 @@ import {
   label,
   list,
   listenAddress,
-  nkeySeed,
   oneOf,
   origin,
   size,
-  subject,
   tableGlob,
   text,
   token,
 } from "./kinds.ts";
 import { section, setting } from "./spec.ts";
-import { endpoint, endpoints, websockets } from "./urls.ts";
+import { NATS } from "./table_nats.ts";
+import { endpoint, endpoints } from "./urls.ts";
 
 const KIB = 1024;
 const GIB = 1024 ** 3;
@@ -109,6 +108,12 @@ export const TABLE = [
       kind: duration({ min: 100, max: HOUR_MS }),
       default: "30s",
       meaning: "of one attempt to insert, body included",
+    }),
+    setting({
+      name: "compress",
+      kind: oneOf(["auto", "gzip", "none"]),
+      default: "auto",
+      meaning: "how INSERTs travel; auto = gzip, but plain to a ClickHouse on this host",
     }),
   ]),
   ...section("Batches", [
@@ -203,60 +208,7 @@ export const TABLE = [
       meaning: "how often counts are mirrored",
     }),
   ]),
-  ...section("NATS", [
-    setting({
-      name: "nats-url",
-      kind: websockets(),
-      default: null,
-      meaning: "websocket address of NATS, ws:// or wss://; unset = no remote control",
-    }),
-    setting({
-      name: "nats-subject",
-      kind: subject,
-      default: "shishi",
-      meaning: "prefix of the control subjects",
-    }),
-    setting({
-      name: "nats-creds",
-      kind: file,
-      default: null,
-      meaning: "authenticate with a .creds file",
-    }),
-    setting({
-      name: "nats-nkey",
-      kind: nkeySeed,
-      default: null,
-      meaning: "authenticate with an NKey seed (SU...)",
-      secret: true,
-    }),
-    setting({
-      name: "nats-user",
-      kind: text("NAME", "a user name"),
-      default: null,
-      meaning: "authenticate as this user",
-    }),
-    setting({
-      name: "nats-password",
-      kind: text("PASSWORD", "a password"),
-      default: null,
-      meaning: "password of nats-user",
-      secret: true,
-    }),
-    setting({
-      name: "nats-token",
-      kind: text("TOKEN", "a token"),
-      default: null,
-      meaning: "authenticate with a token",
-      secret: true,
-    }),
-    setting({
-      name: "control-secret",
-      kind: text("SECRET", "a secret"),
-      default: null,
-      meaning: "once set, commands over NATS are signed with it, and obeyed only when they are",
-      secret: true,
-    }),
-  ]),
+  ...NATS,
   ...section("Identity and log", [
     setting({
       name: "group",

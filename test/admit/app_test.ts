@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import { settle } from "../kit/manual_clock.ts";
-import { answerOf, appOn, bytesOf, post, Script } from "./kit.ts";
+import { answerOf, appOn, ask, bytesOf, post, Script } from "./kit.ts";
 
 const GOOD = '{"eventType":"click","userId":"u1"}';
 const MIXED = `${GOOD}\n{"eventType":5}\n${GOOD}\n`;
@@ -213,26 +213,26 @@ test("401 without the right token, on everything but health", async () => {
     ["GET", "/api/status", 200],
   ];
   for (const [method, path, good] of paths) {
-    const ask = async (headers: Record<string, string>) =>
+    const statusOf = async (headers: Record<string, string>) =>
       await answerOf(
-        await app.request(path, { method, headers, ...(method === "POST" ? { body: GOOD } : {}) }),
+        await ask(app, path, { method, headers, ...(method === "POST" ? { body: GOOD } : {}) }),
       );
     for (const headers of [{}, { authorization: "Bearer wrong" }] as Record<string, string>[]) {
-      const answer = await ask(headers);
+      const answer = await statusOf(headers);
       assert.equal(answer.status, 401, path);
       assert.equal(answer.headers.get("www-authenticate"), "Bearer");
       assert.doesNotMatch(JSON.stringify(answer.body), /secret|wrong/);
     }
-    assert.equal((await ask({ authorization: "Bearer other" })).status, good, path);
+    assert.equal((await statusOf({ authorization: "Bearer other" })).status, good, path);
   }
-  for (const path of ["/healthz", "/readyz"]) assert.equal((await app.request(path)).status, 200);
+  for (const path of ["/healthz", "/readyz"]) assert.equal((await ask(app, path)).status, 200);
 });
 
 test("health, readiness, metrics, status", async () => {
   const script = new Script();
   const app = appOn(script);
   const get = async (path: string, method = "GET") =>
-    await answerOf(await app.request(path, { method }));
+    await answerOf(await ask(app, path, { method }));
   assert.equal((await get("/healthz")).status, 200);
   assert.deepEqual((await get("/readyz")).body, { ready: true, reasons: [] });
   script.unready = ["clickhouse"];
@@ -246,8 +246,8 @@ test("health, readiness, metrics, status", async () => {
   assert.equal(metrics.body, "shishi_up 1\n");
   assert.match(metrics.headers.get("content-type")!, /^text\/plain; version=0\.0\.4/);
   assert.equal((await get("/api/status")).body.state, "running");
-  assert.equal((await app.request("/healthz", { method: "HEAD" })).status, 200);
-  assert.equal(await (await app.request("/metrics", { method: "HEAD" })).text(), "");
+  assert.equal((await ask(app, "/healthz", { method: "HEAD" })).status, 200);
+  assert.equal(await (await ask(app, "/metrics", { method: "HEAD" })).text(), "");
 });
 
 const METHODS: readonly (readonly [string, string, string])[] = [
@@ -262,7 +262,7 @@ const METHODS: readonly (readonly [string, string, string])[] = [
 ];
 for (const [method, path, allowed] of METHODS) {
   test(`405: ${method} ${path}`, async () => {
-    const answer = await answerOf(await appOn(new Script()).request(path, { method }));
+    const answer = await answerOf(await ask(appOn(new Script()), path, { method }));
     assert.equal(answer.status, 405);
     assert.equal(answer.headers.get("allow"), allowed);
     assert.equal(answer.body.error, `${path} takes ${allowed}, not ${method}`);
@@ -271,7 +271,7 @@ for (const [method, path, allowed] of METHODS) {
 
 test("404 in JSON for an unknown path, however long", async () => {
   for (const path of ["/", "/event", "/events/a/b", "/api", "/x".repeat(2000)]) {
-    const answer = await answerOf(await appOn(new Script()).request(path));
+    const answer = await answerOf(await ask(appOn(new Script()), path));
     assert.equal(answer.status, 404, path);
     assert.ok(answer.body.error.length < 200);
   }
@@ -299,7 +299,7 @@ test("CORS only where origins are set, and only for these", async () => {
   };
   const script = new Script();
   const app = appOn(script, { corsOrigins: [origin] });
-  const asked = await app.request("/events", preflight);
+  const asked = await ask(app, "/events", preflight);
   assert.equal(asked.status, 204);
   assert.equal(asked.headers.get("access-control-allow-origin"), origin);
   const answer = await post(app, "/events", GOOD, { origin });

@@ -12,7 +12,7 @@ import type {
   Taken,
   Ticket,
 } from "../../src/contracts.ts";
-import { type AdmitSettings, createApp } from "../../src/admit/app.ts";
+import { type AdmitSettings, type App, createApp } from "../../src/admit/app.ts";
 import { decode, type Decoded } from "../../src/admit/decode.ts";
 import { EventReader } from "../../src/admit/event.ts";
 import { Ids } from "../../src/admit/ids.ts";
@@ -166,9 +166,14 @@ export interface Answer {
   readonly body: any;
 }
 
+/** A request as it comes from outside. */
+export function ask(app: App, path: string, init: RequestInit = {}): Promise<Response> {
+  return Promise.resolve(app.fetch(new Request(`http://localhost${path}`, init)));
+}
+
 /** A POST as a server would hand it on: with its length, unless it is a stream. */
 export async function post(
-  app: ReturnType<typeof createApp>,
+  app: App,
   path: string,
   body: string | Uint8Array | ReadableStream<Uint8Array>,
   headers: Record<string, string> = {},
@@ -179,7 +184,7 @@ export async function post(
     ? {}
     : { "content-length": String((bytes as Uint8Array).length) };
   const init = { method: "POST", body: bytes, headers: { ...length, ...headers }, duplex: "half" };
-  return await answerOf(await app.request(path, init as RequestInit));
+  return await answerOf(await ask(app, path, init as RequestInit));
 }
 
 export async function answerOf(response: Response): Promise<Answer> {

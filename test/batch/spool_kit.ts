@@ -9,7 +9,7 @@ import type { PumpOptions } from "../../src/batch/pump_deps.ts";
 import { readSegment } from "../../src/batch/segment.ts";
 import { Spool } from "../../src/batch/spool.ts";
 import { uuid7 } from "../../src/batch/uuid7.ts";
-import type { Chunk } from "../../src/contracts.ts";
+import type { Chunk, Refused } from "../../src/contracts.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
@@ -44,9 +44,16 @@ export async function spoolKit(files = new FaultyFiles()): Promise<SpoolKit> {
     place,
     onSynced({ batch, places }, problem) {
       for (const place of places) fillOrForgo(batch, place, problem);
+      return problem === null ? null : refusedFor(problem);
     },
   });
-  return { files, gate, spool, log, submit: (batch, chunk) => spool.submit(batch.place(chunk, 0)) };
+  const submit = async (batch: HeldBatch, chunk: Chunk) =>
+    (await spool.submit(batch.place(chunk, 0)))?.reason ?? null;
+  return { files, gate, spool, log, submit };
+}
+
+function refusedFor(reason: string): Refused {
+  return { kind: "refused", why: "full", reason, retryAfterS: 1 };
 }
 
 function fillOrForgo(batch: HeldBatch, place: Place, problem: string | null): void {

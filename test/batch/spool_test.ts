@@ -302,7 +302,13 @@ test("on the real disk files are 0600 and folders 0700", async () => {
     assert.deepEqual(await openSpool(place), { problem: null });
     const chunk = events(3, { table: "t" });
     const batch = openBatch(chunk);
-    const spool = new Spool({ place, onSynced: (group) => group.batch.append(group.places[0]!) });
+    const spool = new Spool({
+      place,
+      onSynced({ batch, places }) {
+        batch.append(places[0]!);
+        return null;
+      },
+    });
     assert.equal(await spool.submit(batch.place(chunk, 0)), null);
     const paths = readdirSync(place.dataDir, { recursive: true, encoding: "utf8" });
     assert.ok(paths.some((path) => path.endsWith(".ndjson")));

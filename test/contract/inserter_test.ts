@@ -96,21 +96,39 @@ for (const { name, modern, start } of subjects) {
       deliver.inserter.insert({
         table,
         shape: "row",
-        body: new TextEncoder().encode(lines.map((line) => line + "\n").join("")),
+        body: [new TextEncoder().encode(lines.map((line) => line + "\n").join(""))],
         rows: lines.length,
         token,
       }, never);
 
-    test("stores rows, small and compressed", async () => {
-      await subject.createTable("stored");
-      assert.deepEqual(await insert("stored", ['{"a":1,"b":"x"}'], "t1"), { kind: "stored" });
-      const many = Array.from({ length: 3000 }, (_, at) => `{"a":${at + 2},"b":"row ${at}"}`);
-      assert.deepEqual(await insert("stored", many, "t2"), { kind: "stored" });
-      assert.deepEqual(
-        await subject.stored("stored"),
-        Array.from({ length: 3001 }, (_, at) => at + 1),
-      );
-    });
+    for (const compress of ["gzip", "none"] as const) {
+      test(`stores rows, few and many, in several pieces, compress=${compress}`, async () => {
+        const table = `stored_${compress}`;
+        await subject.createTable(table);
+        const room = deliverTo([subject.url], { compress });
+        const insertPieces = (pieces: readonly (readonly string[])[], token: string) =>
+          room.inserter.insert({
+            table,
+            shape: "row",
+            body: pieces.map((lines) => new TextEncoder().encode(lines.join(""))),
+            rows: pieces.reduce((sum, { length }) => sum + length, 0),
+            token,
+          }, never);
+        const lines = Array.from(
+          { length: 30_000 },
+          (_, at) => `{"a":${at + 1},"b":"row ${at}"}\n`,
+        );
+        const few = [lines.slice(0, 1)];
+        const many = [lines.slice(1, 9), lines.slice(9, 20_000), lines.slice(20_000)];
+        assert.deepEqual(await insertPieces(few, "t1"), { kind: "stored" });
+        assert.deepEqual(await insertPieces(many, "t2"), { kind: "stored" });
+        await room.close();
+        assert.deepEqual(
+          await subject.stored(table),
+          Array.from({ length: 30_000 }, (_, at) => at + 1),
+        );
+      });
+    }
 
     test("names the bad row and stores nothing of the INSERT", async () => {
       await subject.createTable("named");
@@ -151,9 +169,11 @@ for (const { name, modern, start } of subjects) {
     }
 
     test("sieves, or says that it cannot", async () => {
-      const body = new TextEncoder().encode(
-        '{"a":1,"b":"x"}\n{"a":"bad"}\n{}\n{"zz":1}\n{"a":5\n {"a":7}\n{"_row":1}\n{"a":9}\n',
-      );
+      const rows = [
+        '{"a":1,"b":"x"}\n{"a":"bad"}\n{}\n',
+        '{"zz":1}\n{"a":5\n {"a":7}\n{"_row":1}\n{"a":9}\n',
+      ];
+      const body = rows.map((row) => new TextEncoder().encode(row));
       const request = { table: "known", shape: "row" as const, body, rows: 8, token: "s1" };
       for (let time = 0; time < 2; time++) {
         assert.deepEqual(
@@ -176,7 +196,7 @@ for (const { name, modern, start } of subjects) {
     test("an aborted INSERT ends at once as transient", async () => {
       const abort = new AbortController();
       abort.abort();
-      const body = new TextEncoder().encode('{"a":1}\n');
+      const body = [new TextEncoder().encode('{"a":1}\n')];
       const verdict = await deliver.inserter.insert(
         { table: "known", shape: "row", body, rows: 1, token: "a1" },
         abort.signal,

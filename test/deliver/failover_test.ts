@@ -11,7 +11,7 @@ import { deliverTo, fakeClock, never, silent } from "./kit.ts";
 const request = {
   table: "t",
   shape: "row" as const,
-  body: new TextEncoder().encode('{"a":1}\n'),
+  body: [new TextEncoder().encode('{"a":1}\n')],
   rows: 1,
   token: "tok",
 };

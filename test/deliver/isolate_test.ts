@@ -8,6 +8,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { Batch, DeadRow, Inserter, Tables, Verdict } from "../../src/contracts.ts";
 import { EXPLAINED } from "../../src/deliver/isolate.ts";
+import { join } from "../../src/deliver/pieces.ts";
 import { createSink } from "../../src/deliver/sink.ts";
 import { batchOf, never, silent } from "./kit.ts";
 
@@ -42,8 +43,10 @@ async function run(model: Model): Promise<Outcome> {
   let inserts = 0;
   let sieves = 0;
   let uploadedRows = 0;
-  const numbersOf = (body: Uint8Array) =>
-    new TextDecoder().decode(body).trim().split("\n").map((line) => Number(line.slice(1, -1)));
+  const numbersOf = (body: readonly Uint8Array[]) =>
+    new TextDecoder().decode(join(body)).trim().split("\n").map((line) =>
+      Number(line.slice(1, -1))
+    );
 
   const inserter: Inserter = {
     insert(request): Promise<Verdict> {
@@ -278,7 +281,7 @@ describe("isolating bad rows", () => {
         inserter: {
           insert(request) {
             seen.push(request.token);
-            const bad = new TextDecoder().decode(request.body).split("\n").indexOf("{5}");
+            const bad = new TextDecoder().decode(join(request.body)).split("\n").indexOf("{5}");
             return Promise.resolve(
               bad < 0 ? { kind: "stored" } : { kind: "row", code: 27, message: "", row: null },
             );

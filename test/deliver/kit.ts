@@ -1,7 +1,7 @@
 /** What the tests of this room share: batches from lines, a silent log, the real clock. */
 
 import type { Batch, Clock, Endpoint, Ledger, Log, Shape } from "../../src/contracts.ts";
-import { createDeliver, type Deliver } from "../../src/deliver/deliver.ts";
+import { createDeliver, type Deliver, type DeliverSettings } from "../../src/deliver/deliver.ts";
 
 export const realClock: Clock = {
   nowMs: () => Date.now(),
@@ -80,6 +80,7 @@ export function deliverTo(
   urls: readonly string[],
   options: {
     insertTimeoutMs?: number;
+    compress?: DeliverSettings["compress"];
     createTable?: boolean;
     ledger?: Pick<Ledger, "insert" | "insertError">;
   } = {},
@@ -90,6 +91,7 @@ export function deliverTo(
       eventsTable: "analytics_events",
       createTable: options.createTable ?? true,
       insertTimeoutMs: options.insertTimeoutMs ?? 10_000,
+      compress: options.compress ?? "gzip",
     },
     {
       fetch: (url, init) => fetch(url, init),

@@ -102,9 +102,11 @@ describe("post", () => {
     });
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-    await post(exchange(url, { body: new Uint8Array(500), gzip: true }));
-    await post(exchange(url, { body: new Uint8Array(500_000), gzip: true }));
-    await post(exchange(url, { body: new Uint8Array(500_000) }));
+    await post(exchange(url, { body: [new Uint8Array(500)], gzip: true }));
+    await post(
+      exchange(url, { body: [new Uint8Array(200_000), new Uint8Array(300_000)], gzip: true }),
+    );
+    await post(exchange(url, { body: [new Uint8Array(200_000), new Uint8Array(300_000)] }));
     await new Promise<void>((resolve) => {
       server.close(() => resolve());
       server.closeAllConnections();
@@ -119,7 +121,7 @@ describe("post", () => {
     withFake(async (fake) => {
       const url = fake.url.replace("//", "//us%2Fer:geheim%40%C3%BC@") + "/db";
       const deliver = deliverTo([url]);
-      const body = new TextEncoder().encode('{"a":1}\n');
+      const body = [new TextEncoder().encode('{"a":1}\n')];
       await deliver.inserter.insert({ table: "t", shape: "row", body, rows: 1, token: "x" }, never);
       await deliver.close();
       const [insert] = fake.inserts;
@@ -132,7 +134,7 @@ describe("post", () => {
   test("every INSERT pins what it relies on", () =>
     withFake(async (fake) => {
       const deliver = deliverTo([`${fake.url}/db`]);
-      const body = new TextEncoder().encode('{"a":1}\n');
+      const body = [new TextEncoder().encode('{"a":1}\n')];
       await deliver.inserter.insert(
         { table: "t", shape: "row", body, rows: 1, token: "tok" },
         never,
@@ -154,7 +156,7 @@ describe("post", () => {
     withFake(async (fake) => {
       fake.old(["async_insert", "input_format_null_as_default"]);
       const deliver = deliverTo([`${fake.url}/db`]);
-      const body = new TextEncoder().encode('{"a":1}\n');
+      const body = [new TextEncoder().encode('{"a":1}\n')];
       const request = { table: "t", shape: "row" as const, body, rows: 1, token: "tok" };
       assert.deepEqual(await deliver.inserter.insert(request, never), { kind: "stored" });
       assert.equal(fake.inserts.length, 3);

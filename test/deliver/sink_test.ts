@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Columns, Inserter, Tables, Verdict } from "../../src/contracts.ts";
+import { join } from "../../src/deliver/pieces.ts";
 import { createSink } from "../../src/deliver/sink.ts";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { batchOf, deliverTo, never, silent } from "./kit.ts";
@@ -19,7 +20,7 @@ function sinkOf(
   const inserter: Inserter = {
     insert(request) {
       tokens.push(request.token);
-      const lines = new TextDecoder().decode(request.body).trim().split("\n");
+      const lines = new TextDecoder().decode(join(request.body)).trim().split("\n");
       return Promise.resolve(judge(lines, tokens.length));
     },
     sieve: () => Promise.resolve(null),

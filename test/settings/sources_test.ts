@@ -62,6 +62,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "tables": { text: "a,b_*", other: "c", read: (s) => s.tables, want: ["a", "b_*"] },
   "concurrency": { text: "9", other: "8", read: (s) => s.concurrency, want: 9 },
   "insert-timeout": { text: "2s", other: "1s", read: (s) => s.insertTimeoutMs, want: 2000 },
+  "compress": { text: "none", other: "gzip", read: (s) => s.compress, want: "none" },
   "max-block-size": { text: "1_000", other: "5", read: (s) => s.maxBlockSize, want: 1000 },
   "max-block-bytes": { text: "1MiB", other: "2MiB", read: (s) => s.maxBlockBytes, want: 2 ** 20 },
   "flush-interval": { text: "250ms", other: "2s", read: (s) => s.flushIntervalMs, want: 250 },

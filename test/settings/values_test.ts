@@ -20,6 +20,7 @@ describe("defaults", () => {
       tables: [],
       concurrency: 4,
       insertTimeoutMs: 30_000,
+      compress: "auto",
       maxBlockSize: 10_000,
       maxBlockBytes: 8 * 2 ** 20,
       flushIntervalMs: 1000,

@@ -31,7 +31,10 @@ const SLOWEST_MS = 3_000;
 /** A flood takes the processor's time from everybody, the test's own clients included. */
 const SLOWEST_IN_FLOOD_MS = 8_000;
 const WARM_UP_MS = 3_000;
-const MAX_GROWTH_MIB = 96;
+/** Less than the payloads of the shortest flood, 130 MiB, and a garbage collector's leeway. */
+const MAX_GROWTH_MIB = 120;
+/** A command is a process that has to start, on a machine that is busy. */
+const TOLD_WITHIN_MS = 2 * BACK_WITHIN_MS;
 
 interface Fault {
   readonly url: string;
@@ -187,14 +190,14 @@ describe("a NATS that", () => {
 
       await fault.happen(collector);
       const stormy = timing.since();
-      const overMs = performance.now();
-      await eventually(() => answers(fault, table), { withinMs: BACK_WITHIN_MS });
-      const backMs = performance.now() - overMs;
+      const overMs = Date.now();
+      await eventually(() => answers(fault, table), { withinMs: TOLD_WITHIN_MS });
+      const backMs = Math.max(0, lastConnectedMs(collector) - overMs);
       const grownMiB = await rssOf(collector) - rssMiB;
       say(table, {
         calm_p99_ms: calm.p99,
         p99_ms: stormy.p99,
-        back_ms: Math.round(backMs),
+        back_ms: backMs,
         grownMiB,
       });
 
@@ -205,6 +208,7 @@ describe("a NATS that", () => {
       assert.ok(books.acknowledged.size > 1_000, `${books.acknowledged.size} acknowledged`);
       const slowestMs = fault.slowestMs ?? SLOWEST_MS;
       assert.ok(stormy.p99 < slowestMs, `p99 of ${stormy.p99} ms, ${calm.p99} ms before`);
+      assert.ok(backMs < BACK_WITHIN_MS, `control was back after ${backMs} ms`);
       assert.ok(grownMiB < MAX_GROWTH_MIB, `memory grew by ${grownMiB} MiB`);
       await stopsOnce(collector, fault, table);
       const stored = await storedIds(clickhouse, table);
@@ -237,6 +241,12 @@ describe("a NATS that", () => {
     assert.equal(count("draining"), 1);
   }
 });
+
+/** By its log, epoch milliseconds. */
+function lastConnectedMs(collector: Shishi): number {
+  const lines = collector.lines().filter((line) => line["message"] === "nats: connected");
+  return Date.parse(String(lines.at(-1)?.["time"]));
+}
 
 async function rssOf(collector: Shishi): Promise<number> {
   const bytes = sum(await metrics(collector), "process_resident_memory_bytes");
