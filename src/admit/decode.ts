@@ -200,9 +200,10 @@ export class Decoding {
           this.#refuse(`the body is not JSON: ${this.#shown(at, to)}; ${WANTED}`);
           return;
         }
+        const counted = fault === null && this.#countOnly(at, to);
         if (fault === "deep") this.#wrong(() => TOO_DEEP);
-        else if (!this.#countOnly(at, to)) this.#closer(at, to);
-        effort -= ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
+        else if (!counted) this.#closer(at, to);
+        effort -= counted ? ROW_EFFORT : ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
       }
       if (to >= end) return void this.#refuse(`the array does not end; ${WANTED}`);
       if (bytes[to] === BRACKET_CLOSE) return this.#endArray(to + 1);

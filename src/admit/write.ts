@@ -54,7 +54,7 @@ const LOOK_UP_MS = 2000;
 export class Writer {
   readonly #deps: WriterDeps;
   readonly #deadlines: Deadlines;
-  readonly #desk = new Desk(() => new Promise((resolve) => setImmediate(resolve)));
+  readonly #desk = new Desk();
 
   constructor(deps: WriterDeps) {
     this.#deps = deps;

@@ -57,9 +57,11 @@ export class Lane {
         this.close();
         continue;
       }
+      // The counts of a tail are nobody else's.
+      const types = rest === chunk ? undefined : rest.types as Map<string, number>;
       const [head, tail]: [Chunk, Chunk | null] = rows === rest.rows
         ? [rest, null]
-        : cut(rest, rows);
+        : cut(rest, rows, types);
       places.push(batch.place(head, nowMs));
       const { maxRows, maxBytes } = this.limits;
       if (batch.rows + batch.placedRows >= maxRows || batch.bytes + batch.placedBytes >= maxBytes) {

@@ -114,6 +114,11 @@ export function codeOf(error: unknown): string {
   return typeof code === "string" ? code : "";
 }
 
+/** As `reasonOf`, without the path: for those who may write, but need not know this host. */
+export function reasonForAll(error: unknown): string {
+  return reasonOf(error).replace(/, \w+ '.*$/, "");
+}
+
 /** One line for people. */
 export function reasonOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);

@@ -1,7 +1,7 @@
 /** Finds out whether a disk that refused rows takes them again, without risking anybody's rows. */
 
 import { join } from "node:path";
-import { openSpool, type Place, reasonOf } from "./layout.ts";
+import { openSpool, type Place, reasonForAll } from "./layout.ts";
 
 /** As large as a block of most requests, or a disk that is all but full would seem well. */
 const PROBE_BYTES = 64 * 1024;
@@ -24,6 +24,6 @@ export async function probeDisk(place: Place): Promise<string | null> {
     }
     return null;
   } catch (error) {
-    return reasonOf(error);
+    return reasonForAll(error);
   }
 }

@@ -13,7 +13,7 @@ import { Disposal } from "./disposal.ts";
 import type { OpenFile } from "./files.ts";
 import { findGone } from "./gone.ts";
 import type { HeldBatch, Place } from "./held.ts";
-import { codeOf, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
+import { codeOf, reasonForAll, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
 import type * as layout from "./layout.ts";
 import { probeDisk } from "./probe.ts";
 import { loadSegment } from "./recovery.ts";
@@ -168,8 +168,8 @@ export class Spool {
       this.filesGone ||= codeOf(error) === "ENOENT";
       await this.#undo(batch);
       // Only a replay can meet its own file, which is being recovered: no trouble of the disk.
-      if (codeOf(error) !== "EEXIST") this.#note(reasonOf(error));
-      return reasonOf(error);
+      if (codeOf(error) !== "EEXIST") this.#note(reasonForAll(error));
+      return reasonForAll(error);
     }
   }
 

@@ -1,6 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { codeOf, isTableName, openSpool, reasonOf, VERSION_TEXT } from "../../src/batch/layout.ts";
+import {
+  codeOf,
+  isTableName,
+  openSpool,
+  reasonForAll,
+  reasonOf,
+  VERSION_TEXT,
+} from "../../src/batch/layout.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { DATA, placeOf, recoverAll, spooled } from "./recovery_kit.ts";
 
@@ -170,4 +177,15 @@ describe("small things", () => {
     assert.equal(codeOf(null), "");
     assert.equal(codeOf({ code: 5 }), "");
   });
+});
+
+test("who posts is told what is wrong with the disk, and no path", () => {
+  const error = Object.assign(new Error("EMFILE: too many open files, open '/srv/a b/x'"), {
+    code: "EMFILE",
+  });
+  assert.equal(reasonForAll(error), "EMFILE: too many open files");
+  const other = Object.assign(new Error("ENOSPC: no space left on device, write"), {
+    code: "ENOSPC",
+  });
+  assert.equal(reasonForAll(other), "ENOSPC: no space left on device, write");
 });

@@ -50,3 +50,8 @@ test("every metric is named, and no other", async () => {
   );
   assert.deepEqual([...new Set(named)].sort(), exported);
 });
+
+test("the lines that sign a command are the ones that are tested", () => {
+  const lines = new URL("../remote/signed_command.sh", import.meta.url);
+  assert.ok(readFileSync(README, "utf8").includes(readFileSync(lines, "utf8")));
+});
