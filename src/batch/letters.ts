@@ -66,8 +66,8 @@ export function createLetters(options: LettersOptions): Letters {
   const whole = new Set<string>();
   let usedBytes = 0;
   let folderReady = false;
-  /** A file was created and its name may not survive a power cut yet. */
-  let namesUnsynced = false;
+  /** Names may not survive a power cut yet: a file was created, perhaps by a process that was killed then. */
+  let namesUnsynced = true;
   let last: Promise<unknown> = Promise.resolve();
 
   /** One after the other: two writers of one file would not know whose bytes to take back. */

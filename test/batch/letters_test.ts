@@ -8,7 +8,10 @@ import { after, describe, test } from "node:test";
 import fc from "fast-check";
 import type { LogFields } from "../../src/contracts.ts";
 import { readLetter } from "../../src/batch/letter.ts";
+import { openSpool } from "../../src/batch/layout.ts";
 import { ASIDE_BYTES } from "../../src/batch/letters.ts";
+import { memoryLog } from "../kit/chunks.ts";
+import { FaultyFiles } from "../kit/faulty_files.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import {
   batch,
@@ -207,6 +210,21 @@ describe("a disk in trouble", () => {
       "write t.ndjson",
       "sync t.ndjson",
     ]);
+  });
+
+  test("nor where a process was killed before it could sync the name", async () => {
+    for (let seed = 0; seed < 20; seed++) {
+      const files = new FaultyFiles(seed);
+      await openSpool({ files, dataDir: "/data", log: memoryLog() });
+      const file = await files.append("/data/dead/t.ndjson");
+      await file.write(Buffer.from("{}\n"));
+      await file.close();
+      const after = files.crash("process");
+      const letters = lettersIn({ dataDir: "/data", files: after });
+      assert.equal(await letters.bury(batch("a"), deadRows(0), ["{}"]), "kept");
+      const text = Buffer.from(after.crash("power").get("/data/dead/t.ndjson") ?? []).toString();
+      assert.match(text, /"batch":"a"/, `seed ${seed}`);
+    }
   });
 
   test("the data-dir goes away: made anew", async () => {
