@@ -46,11 +46,10 @@ const CLOSED = {
 /** Preflight answers may be kept this long by a browser. */
 const CORS_MAX_AGE_S = 600;
 
-/** What `serve` needs, and the routes behind it. */
+/** What `serve` needs. */
 export interface App {
   /** Never rejects. */
   readonly fetch: (request: Request) => Response | Promise<Response>;
-  readonly routes: Hono;
 }
 
 export function createApp(deps: AdmitDeps): App {
@@ -64,8 +63,8 @@ export function createApp(deps: AdmitDeps): App {
     ledger.http(response.status);
     return response;
   };
-  const failed = (error: unknown): Response => {
-    deps.log.error("a request failed", { error: String(error) });
+  const failed = (error: unknown, request: Request): Response => {
+    deps.log.error("a request failed", { path: pathOf(request), error: String(error) });
     return counted(reply.internalError());
   };
   /** The answer that a request gets without being looked at further, or null. */
@@ -81,9 +80,11 @@ export function createApp(deps: AdmitDeps): App {
   const write = (request: Request, work: () => Response | Promise<Response>) => {
     try {
       const answer = shut(request) ?? work();
-      return answer instanceof Response ? counted(answer) : answer.then(counted, failed);
+      return answer instanceof Response
+        ? counted(answer)
+        : answer.then(counted, (error) => failed(error, request));
     } catch (error) {
-      return failed(error);
+      return failed(error, request);
     }
   };
   const postEvents = (request: Request) =>
@@ -113,11 +114,10 @@ export function createApp(deps: AdmitDeps): App {
   app.get("/api/status", (c) => counted(turnedAway(c.req.raw) ?? reply.value(control.status())));
 
   app.notFound((c) => counted(unknown(c)));
-  app.onError(failed);
+  app.onError((error, c) => failed(error, c.req.raw));
   // A request of one event costs the router about a fifth of what it costs at all.
   const direct = settings.corsOrigins.length === 0;
   return {
-    routes: app,
     fetch: (request) =>
       direct && request.method === "POST" && isEvents(request.url)
         ? postEvents(request)
