@@ -54,7 +54,9 @@ describe("on a terminal", () => {
       end: async () => ({ code: await exited, shown }),
     };
   }
-  const onTerminal = (args: string) => start("script", ["-qec", `${SHISHI} ${args}`, "/dev/null"]);
+  /** `exec`: a shell that stays in between would answer Ctrl-C itself, with 130. */
+  const onTerminal = (args: string) =>
+    start("script", ["-qec", `exec ${SHISHI} ${args}`, "/dev/null"]);
   const calls = () => controls.map((control) => control.calls.join());
 
   test("status --watch is drawn over in place; Ctrl-C ends it with 0", async () => {
