@@ -9,6 +9,7 @@ import type { LedgerTotals, Log } from "../contracts.ts";
 import { createLog } from "../runtime/log.ts";
 import { onStopSignal } from "../runtime/signals.ts";
 import { helpText } from "../settings/help.ts";
+import { startSupervisor } from "../supervisor.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
 
@@ -30,9 +31,17 @@ export const serve: CliCommand = {
     const { settings, warnings } = loaded;
     const log = createLog(settings.logLevel, settings.logFormat);
     for (const warning of warnings) log.warn(warning);
+    const { workers } = settings;
+    if (workers > 1 && process.platform !== "linux") {
+      log.error(
+        `workers: expected 1, for only on Linux processes can share a port; got ${workers}`,
+      );
+      return 2;
+    }
     let collector: Collector;
     try {
-      collector = await startCollector(settings, log);
+      const start = workers > 1 ? startSupervisor : startCollector;
+      collector = await start(settings, log);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       log.error(`cannot start: ${reason}`);
@@ -51,7 +60,9 @@ async function untilStopped(collector: Collector, log: Log): Promise<number> {
       return;
     }
     log.warn("second signal: ending at once", { signal });
-    process.exit(lastLine(collector.abandon(), log));
+    void Promise.resolve(collector.abandon()).then((totals) => {
+      process.exit(lastLine(totals, log));
+    });
   });
   const totals = await collector.finished;
   forget();
