@@ -341,3 +341,14 @@ export interface Report {
   readonly insertMsP50: number;
   readonly insertMsP99: number;
 }
+
+/** A worker's process; it answers `start report flush pause resume stop abandon`. */
+export interface WorkerProcess {
+  readonly pid: number;
+  call<T>(method: string, given?: unknown, withinMs?: number): Promise<T>;
+  kill(): void;
+  readonly exited: Promise<string>;
+}
+
+/** What a worker answers to `start`. */
+export type Started = { readonly report: Report } | { readonly problem: string };

@@ -36,8 +36,8 @@ import {
   sayListening,
   urlOf,
 } from "./collector.ts";
-import type { Control, DeadRow, Log, Report } from "./contracts.ts";
-import { createCrew, type WorkerProcess } from "./crew/crew.ts";
+import type { Control, DeadRow, Log, Report, WorkerProcess } from "./contracts.ts";
+import { createCrew } from "./crew/crew.ts";
 import { holdingsOf, stateOf, tablesOf, unreadyOf } from "./crew/sum.ts";
 import { createJoint } from "./meter/joint.ts";
 import { createLedger, type MeteredLedger } from "./meter/ledger.ts";

@@ -78,7 +78,13 @@ async function moveSpool(place: Place, from: string, to: string): Promise<void> 
     const there = new Set(await files.list(target));
     for (const name of names) {
       // The same name is the same batch, and one of the two is somebody's copy: neither is to be lost.
-      if (there.has(name)) continue;
+      if (there.has(name)) {
+        log.warn("a spool file stays: there is another one by its name", {
+          file: join(source, name),
+          other: join(target, name),
+        });
+        continue;
+      }
       await files.rename(join(source, name), join(target, name));
       moved++;
     }

@@ -7,18 +7,7 @@
  * that does not answer. At the end every worker has ended, by itself or by force.
  */
 
-import type { Clock, Counts, Log, Report } from "../contracts.ts";
-
-/** A worker's process; it answers `start report flush pause resume stop abandon`. */
-export interface WorkerProcess {
-  readonly pid: number;
-  call<T>(method: string, given?: unknown, withinMs?: number): Promise<T>;
-  kill(): void;
-  readonly exited: Promise<string>;
-}
-
-/** What a worker answers to `start`. */
-export type Started = { readonly report: Report } | { readonly problem: string };
+import type { Clock, Counts, Log, Report, Started, WorkerProcess } from "../contracts.ts";
 
 export interface CrewDeps {
   readonly size: number;
