@@ -28,7 +28,13 @@ after(() => clickhouse.close());
 beforeEach(() => clickhouse.query("DROP TABLE IF EXISTS analytics_events SYNC"));
 
 const collector = (workers: number, ...args: string[]) =>
-  startShishi({ args: ["--clickhouse-url", clickhouse.url, `--workers=${workers}`, ...args] });
+  startShishi({
+    args: [
+      ...(args.includes("--clickhouse-url") ? [] : ["--clickhouse-url", clickhouse.url]),
+      `--workers=${workers}`,
+      ...args,
+    ],
+  });
 
 /** Each on a connection of its own, so that every worker gets some. */
 async function postEach(shishi: Shishi, count: number, path = "/events"): Promise<void> {
@@ -54,34 +60,40 @@ function isAlive(pid: number): boolean {
   }
 }
 
-test("whoever answers, the answer is for all; each has its own spool, the end is one", async () => {
-  const shishi = await collector(2, "--flush-interval=1h");
-  try {
-    await ready(shishi);
-    await postEach(shishi, 40);
-    for (let n = 0; n < 8; n++) {
-      const answer = await shishi.get("/api/status", { connection: "close" });
-      assert.equal(answer.json.ledger.received, 40, "what was acknowledged is in every answer");
-      assert.equal(answer.json.ledger.held, 40);
+for (const binary of [false, true]) {
+  test(`whoever answers, it is for all; each has its own spool (${binary ? "binary" : "source"})`, async () => {
+    const shishi = await startShishi({
+      args: ["--clickhouse-url", clickhouse.url, "--workers=2", "--flush-interval=1h"],
+      binary,
+    });
+    try {
+      await ready(shishi);
+      await postEach(shishi, 40);
+      for (let n = 0; n < 8; n++) {
+        const answer = await shishi.get("/api/status", { connection: "close" });
+        assert.equal(answer.json.ledger.received, 40, "what was acknowledged is in every answer");
+        assert.equal(answer.json.ledger.held, 40);
+      }
+      const samples = await metrics(shishi);
+      assert.equal(sum(samples, "analytics_events_total"), 40);
+      assert.equal(sum(samples, "shishi_http_requests_total", 'status="202"'), 40);
+      assert.equal(sum(samples, "analytics_processing_duration_seconds_count"), 40);
+      for (const worker of [1, 2]) {
+        const spool = join(shishi.dir, "shishi-data", `worker-${worker}`, "spool/analytics_events");
+        assert.equal(readdirSync(spool).length, 1, `worker ${worker} has rows of its own`);
+      }
+      const pids = [1, 2].map((worker) => workerPid(shishi, worker));
+      // As systemd and terminals do: to every process. The workers leave it to the first one.
+      process.kill(-shishi.pid, "SIGTERM");
+      assert.equal((await shishi.exited).code, 0, shishi.stderr());
+      assert.equal(ledgerAtEnd(shishi)["stored"], 40);
+      assert.deepEqual(pids.map(isAlive), [false, false]);
+      assert.equal((await storedIds(clickhouse)).size, 40);
+    } finally {
+      await shishi.close();
     }
-    const samples = await metrics(shishi);
-    assert.equal(sum(samples, "analytics_events_total"), 40);
-    assert.equal(sum(samples, "shishi_http_requests_total", 'status="202"'), 40);
-    assert.equal(sum(samples, "analytics_processing_duration_seconds_count"), 40);
-    for (const worker of [1, 2]) {
-      const spool = join(shishi.dir, "shishi-data", `worker-${worker}`, "spool/analytics_events");
-      assert.equal(readdirSync(spool).length, 1, `worker ${worker} has rows of its own`);
-    }
-    const pids = [1, 2].map((worker) => workerPid(shishi, worker));
-    const { code } = await stopBy(shishi);
-    assert.equal(code, 0, shishi.stderr());
-    assert.equal(ledgerAtEnd(shishi)["stored"], 40);
-    assert.deepEqual(pids.map(isAlive), [false, false]);
-    assert.equal((await storedIds(clickhouse)).size, 40);
-  } finally {
-    await shishi.close();
-  }
-});
+  });
+}
 
 test("a worker is killed twice under load: nothing is missing or doubled, the books balance", async () => {
   const shishi = await collector(2, "--flush-interval=100ms");
@@ -270,4 +282,44 @@ test("more workers than INSERTs in flight are refused, with both numbers", async
   const { code, stderr } = await runShishi(["--workers=5"]);
   assert.equal(code, 2);
   assert.match(stderr, /--workers: expected at most concurrency \(4\), got 5/);
+});
+
+test("a second signal ends all at once; the rows wait on disk", async () => {
+  const away = await startFakeClickHouse();
+  await away.close();
+  const shishi = await collector(2, "--clickhouse-url", away.url, "--shutdown-timeout=1h");
+  try {
+    await postEach(shishi, 20);
+    const pids = [1, 2].map((worker) => workerPid(shishi, worker));
+    shishi.signal("SIGTERM");
+    await says(shishi, "draining");
+    shishi.signal("SIGTERM");
+    assert.equal((await shishi.exited).code, 0, shishi.stderr());
+    assert.equal(ledgerAtEnd(shishi)["held"], 20);
+    await eventually(() => assert.deepEqual(pids.map(isAlive), [false, false]), {
+      withinMs: 5_000,
+    });
+  } finally {
+    await shishi.close();
+  }
+});
+
+test("what memory held of a killed worker is counted as lost", async () => {
+  const away = await startFakeClickHouse();
+  await away.close();
+  const shishi = await collector(2, "--clickhouse-url", away.url, "--ack=memory");
+  try {
+    await postEach(shishi, 40);
+    const before = (await shishi.status()).ledger;
+    assert.equal(before.held, 40);
+    const pid = workerPid(shishi, 2);
+    process.kill(pid, "SIGKILL");
+    await says(shishi, "a worker runs again");
+    await eventually(async () => {
+      const { held, lost } = (await shishi.status()).ledger;
+      assert.ok(lost > 0 && held > 0 && held + lost === 40, `${held} ${lost}`);
+    }, { withinMs: 10_000 });
+  } finally {
+    await shishi.close();
+  }
 });
