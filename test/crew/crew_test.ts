@@ -8,6 +8,9 @@ import { ManualClock, settle } from "../kit/manual_clock.ts";
 const reportOf = (state: Status["state"], cpuSeconds = 1, recovering = false) =>
   ({ status: { state, recovering }, unready: [], counts: {}, cpuSeconds }) as unknown as Report;
 
+/** Who is spawned meanwhile hears nothing before this resolves. */
+const asleep: { until: Promise<unknown> | null } = { until: null };
+
 /** A worker whose end and answers the test decides. */
 class Fake implements WorkerProcess {
   readonly pid = 1;
@@ -15,6 +18,8 @@ class Fake implements WorkerProcess {
   readonly exited: Promise<string>;
   report = reportOf("running");
   silent = false;
+  /** Resolves when it can hear and answer. */
+  awake: Promise<unknown> = asleep.until ?? Promise.resolve();
   #exit = (_how: string) => {};
   #dead = new Promise<never>(() => {});
 
@@ -33,7 +38,7 @@ class Fake implements WorkerProcess {
     if (this.silent) return this.#dead;
     if (method === "start") {
       const { problem, report } = this;
-      return Promise.resolve((problem === null ? { report } : { problem }) as T);
+      return this.awake.then(() => (problem === null ? { report } : { problem }) as T);
     }
     return Promise.resolve((method === "flush" ? true : this.report) as T);
   }
@@ -183,16 +188,26 @@ test("who does not end is killed", async () => {
   assert.ok(logged.includes("a worker does not end; it is killed"));
 });
 
-test("one that starts while all are stopped is told when it can hear", async () => {
+test("one that starts while all are told something is told when it can hear", async () => {
   const { crew, clock, workers } = kit(1);
+  let wake = (_: null) => {};
   await crew.start();
   workers[0]!.kill();
+  const restarted = new Promise<null>((resolve) => wake = resolve);
+  await settle();
+  asleep.until = restarted;
   await clock.advance(110);
+  asleep.until = null;
+  crew.pause();
   const stopping = crew.stop("SIGTERM", 0);
-  assert.deepEqual(workers[1]!.calls.at(-1), {
-    method: "stop",
-    given: { why: "SIGTERM", withinMs: 0 },
-  });
+  const given = { why: "SIGTERM", withinMs: 0 };
+  workers[1]!.calls.length = 0;
+  wake(null);
+  await settle();
+  assert.deepEqual(workers[1]!.calls, [
+    { method: "pause", given: undefined },
+    { method: "stop", given },
+  ]);
   workers[1]!.drain();
   await stopping;
 });
