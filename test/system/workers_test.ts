@@ -9,8 +9,10 @@ import process from "node:process";
 import { after, before, beforeEach, test } from "node:test";
 import { createFetch } from "../../src/runtime/fetch.ts";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
+import { startFakeInflux } from "../kit/fake_influx.ts";
 import { freePort } from "../kit/free_port.ts";
 import { compare, load, storedIds } from "../kit/load.ts";
+import { createMemoryInflux } from "../kit/memory_influx.ts";
 import { type ClickHouse, startClickHouse, startNats } from "../kit/servers.ts";
 import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
@@ -62,8 +64,17 @@ function isAlive(pid: number): boolean {
 
 for (const binary of [false, true]) {
   test(`whoever answers, it is for all; each has its own spool (${binary ? "binary" : "source"})`, async () => {
+    const counts = createMemoryInflux();
+    const influx = await startFakeInflux(counts);
     const shishi = await startShishi({
-      args: ["--clickhouse-url", clickhouse.url, "--workers=2", "--flush-interval=1h"],
+      args: [
+        "--clickhouse-url",
+        clickhouse.url,
+        "--influx-url",
+        influx.url,
+        "--workers=2",
+        "--flush-interval=1h",
+      ],
       binary,
     });
     try {
@@ -89,8 +100,11 @@ for (const binary of [false, true]) {
       assert.equal(ledgerAtEnd(shishi)["stored"], 40);
       assert.deepEqual(pids.map(isAlive), [false, false]);
       assert.equal((await storedIds(clickhouse)).size, 40);
+      const mirrored = counts.series("shishi", "shishi_events").map(({ sums }) => sums);
+      assert.deepEqual(mirrored, [{ accepted: 40, stored: 40 }], "one mirror, with all in it");
     } finally {
       await shishi.close();
+      await influx.close();
     }
   });
 }
