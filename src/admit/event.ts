@@ -54,6 +54,9 @@ export class EventReader implements RowReader {
   readonly #names: Names;
   readonly #ids: Ids;
   #types = new Map<string, number>();
+  /** The type of the row before, and rows of it that are not in `#types` yet: most rows have it too. */
+  #lastType = "";
+  #lastRows = 0;
   #nowMs = NaN;
   /** For `#nowMs`, see `#makeFronts`. */
   #fronts: readonly (Uint8Array | undefined)[] = [];
@@ -70,12 +73,14 @@ export class EventReader implements RowReader {
 
   begin(nowMs: number): void {
     if (this.#types.size > 0) this.#types = new Map();
+    this.#lastRows = 0;
     if (nowMs === this.#nowMs) return;
     this.#nowMs = nowMs;
     this.#fronts = this.#makeFronts();
   }
 
   types(): TypeCounts {
+    this.#endRun();
     const types = this.#types;
     this.#types = new Map();
     return types;
@@ -188,7 +193,17 @@ export class EventReader implements RowReader {
   }
 
   #count(type: string): void {
-    this.#types.set(type, (this.#types.get(type) ?? 0) + 1);
+    if (type !== this.#lastType) {
+      this.#endRun();
+      this.#lastType = type;
+    }
+    this.#lastRows++;
+  }
+
+  #endRun(): void {
+    const type = this.#lastType, rows = this.#lastRows;
+    if (rows > 0) this.#types.set(type, (this.#types.get(type) ?? 0) + rows);
+    this.#lastRows = 0;
   }
 }
 

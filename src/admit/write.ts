@@ -143,10 +143,18 @@ export class Writer {
       writing.grant.free();
       return reply.unread(body.kind, settings.maxBodyBytes, writing.encoding);
     }
-    const decoded = this.#desk.decode(body.bytes, writing.kind, clock.nowMs());
-    return decoded instanceof Promise
-      ? decoded.then((decoded) => this.#take(writing, decoded))
-      : this.#take(writing, decoded);
+    // Rows are written into memory, and there may be none.
+    const failed = (error: unknown): never => {
+      writing.grant.free();
+      throw error;
+    };
+    try {
+      const decoded = this.#desk.decode(body.bytes, writing.kind, clock.nowMs());
+      if (!(decoded instanceof Promise)) return this.#take(writing, decoded);
+      return decoded.then((decoded) => this.#take(writing, decoded), failed);
+    } catch (error) {
+      return failed(error);
+    }
   }
 
   #take(writing: Writing, decoded: Decoded): Response | Promise<Response> {

@@ -10,13 +10,18 @@ import type { HeldBatch } from "./held.ts";
 
 /** @returns those of some batches on disk whose segments are gone. Never rejects. */
 export async function findGone(files: Files, batches: readonly HeldBatch[]): Promise<HeldBatch[]> {
-  const paths = new Map(batches.map((batch) => [batch, batch.segment?.path ?? ""]));
+  const segments = new Map(batches.map((batch) => [batch, batch.segment]));
+  const pathOf = (batch: HeldBatch) => segments.get(batch)?.path ?? "";
   const names = new Map<string, ReadonlySet<string> | null>();
-  for (const folder of new Set([...paths.values()].map((path) => dirname(path)))) {
+  for (const folder of new Set(batches.map((batch) => dirname(pathOf(batch))))) {
     names.set(folder, await namesIn(files, folder));
   }
-  return [...paths].filter(([, path]) => names.get(dirname(path))?.has(basename(path)) === false)
-    .map(([batch]) => batch);
+  return batches.filter((batch) => {
+    const path = pathOf(batch);
+    // One that was written again meanwhile is not in a listing from before.
+    return batch.segment === segments.get(batch) &&
+      names.get(dirname(path))?.has(basename(path)) === false;
+  });
 }
 
 /** Null where nobody can tell. */

@@ -95,8 +95,7 @@ export function sealLine(rows: Uint8Array | number): Uint8Array {
 /** A group's rows and its seal, to be written at once. */
 export function withSeal(rows: readonly Uint8Array[]): Uint8Array {
   const total = rows.reduce((sum, part) => sum + part.length, 0);
-  const seal = sealLine(new Uint8Array(0)).length;
-  const data = new Uint8Array(total + seal);
+  const data = new Uint8Array(total + SEAL_BYTES);
   let at = 0;
   for (const part of rows) {
     data.set(part, at);

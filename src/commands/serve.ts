@@ -9,7 +9,6 @@ import type { LedgerTotals, Log } from "../contracts.ts";
 import { createLog } from "../runtime/log.ts";
 import { onStopSignal } from "../runtime/signals.ts";
 import { helpText } from "../settings/help.ts";
-import { startSupervisor } from "../supervisor.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
 
@@ -40,7 +39,10 @@ export const serve: CliCommand = {
     }
     let collector: Collector;
     try {
-      const start = workers > 1 ? startSupervisor : startCollector;
+      // What one process does not need is not loaded.
+      const start = workers > 1
+        ? (await import("../supervisor.ts")).startSupervisor
+        : startCollector;
       collector = await start(settings, log);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

@@ -6,11 +6,12 @@
  */
 
 import process from "node:process";
+import type { Buried } from "../batch/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import { createLog } from "../runtime/log.ts";
-import { parent } from "../runtime/self.ts";
+import type { parent } from "../runtime/self.ts";
 import { onStopSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
@@ -35,18 +36,20 @@ export const worker: CliCommand = {
       return 2;
     }
     onStopSignal(() => {});
-    return await new Promise<number>((end) => work(end));
+    // Not above, or every command would wait for what is loaded with it.
+    const { parent } = await import("../runtime/self.ts");
+    return await new Promise<number>((end) => work(parent, end));
   },
 };
 
-function work(end: (code: number) => void): void {
+function work(callParent: typeof parent, end: (code: number) => void): void {
   let collector: LocalCollector | null = null;
   let memoryOnly = false;
   const running = (): LocalCollector => {
     if (collector === null) throw new Error("the worker has not been started");
     return collector;
   };
-  const supervisor = parent({
+  const supervisor = callParent({
     async start({ settings, number, paused }: Start) {
       memoryOnly = settings.ack === "memory";
       const log = numbered(createLog(settings.logLevel, settings.logFormat), number);
@@ -58,7 +61,8 @@ function work(end: (code: number) => void): void {
             supervisor.call<string[]>("unready", null, ASK_WITHIN_MS)
               .catch((error) => [`supervisor: ${(error as Error).message}`]),
           bury: ({ id, table, shape }, dead, rows) =>
-            supervisor.call("bury", { batch: { id, table, shape }, dead, rows }),
+            supervisor.call<Buried>("bury", { batch: { id, table, shape }, dead, rows })
+              .catch((error) => ({ problem: `supervisor: ${(error as Error).message}` })),
         });
       } catch (error) {
         return { problem: error instanceof Error ? error.message : String(error) };

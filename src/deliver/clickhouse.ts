@@ -12,6 +12,8 @@ import { createSieve } from "./sieve.ts";
 import { INSERT_SETTINGS, insertStatement, isIdentifier } from "./sql.ts";
 import { verdictOf } from "./verdict.ts";
 
+const TOKEN = "insert_deduplication_token";
+
 /** `insertTimeoutMs`: of one attempt, body and answer included. */
 export function createInserter(
   tools: {
@@ -24,8 +26,12 @@ export function createInserter(
   },
 ): Inserter {
   const { endpoint, post, query, clock, insertTimeoutMs, compress } = tools;
-  const gzip = compress === "gzip" || compress === "auto" && !isOnThisHost(endpoint.url);
   const unknownSettings = new Set<string>();
+  const local = isOnThisHost(endpoint.url);
+  // A server from before tokens takes a plain body that is broken off behind a row for a whole one, and
+  // the next attempt would store those rows again. A gzip that is cut short it refuses.
+  const gzip = () =>
+    compress === "gzip" || compress === "auto" && (!local || unknownSettings.has(TOKEN));
   const sieve = createSieve({ endpoint, post, query, timeoutMs: insertTimeoutMs, unknownSettings });
 
   async function insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict> {
@@ -36,7 +42,7 @@ export function createInserter(
         message: `not a table name: ${request.table.slice(0, 100)}`,
       };
     }
-    const settings = { ...INSERT_SETTINGS, insert_deduplication_token: request.token };
+    const settings = { ...INSERT_SETTINGS, [TOKEN]: request.token };
     while (true) {
       const url = new URL(endpoint.url);
       for (const [name, value] of Object.entries(settings)) {
@@ -52,7 +58,7 @@ export function createInserter(
         headers: credentials(endpoint),
         body: request.body,
         timeoutMs: insertTimeoutMs,
-        gzip,
+        gzip: gzip(),
         signal,
       });
       const verdict = verdictOf(answer, clock.nowMs());

@@ -13,6 +13,7 @@
 
 import { createGzip } from "node:zlib";
 import type { Clock } from "../contracts.ts";
+import { join } from "./pieces.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
@@ -83,6 +84,8 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
     } finally {
       cancel();
       exchange.signal?.removeEventListener("abort", onAbort);
+      // An answer may come before all is sent.
+      controller.abort();
     }
   };
 }
@@ -94,18 +97,26 @@ async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Prom
     pieces = await gzipped(pieces);
     headers["Content-Encoding"] = "gzip";
   }
-  const body = pieces === null ? exchange.body as string | null : streamed(pieces);
-  const response = await fetch(exchange.url, {
-    method: exchange.method,
-    headers,
-    body: body as BodyInit | null,
-    ...(pieces === null ? {} : { duplex: "half" }),
-    redirect: "manual",
-    // ClickHouse closes idle connections after 3 to 10 s; an INSERT that meets such a closing is an
-    // error without need, and a connection costs far less than a batch.
-    keepalive: false,
-    signal,
-  });
+  const ask = (body: BodyInit | null) =>
+    fetch(exchange.url, {
+      method: exchange.method,
+      headers,
+      body,
+      ...(body instanceof ReadableStream ? { duplex: "half" } : {}),
+      redirect: "manual",
+      // ClickHouse closes idle connections after 3 to 10 s; an INSERT that meets such a closing is an
+      // error without need, and a connection costs far less than a batch.
+      keepalive: false,
+      signal,
+    });
+  let response = await ask(
+    pieces === null ? exchange.body as string | null : streamed(pieces, signal),
+  );
+  // A proxy that wants to know the length beforehand.
+  if (response.status === 411 && pieces !== null) {
+    response.body?.cancel().catch(() => {});
+    response = await ask(join(pieces) as Uint8Array<ArrayBuffer>);
+  }
   const { bytes, cut } = await readUpTo(response, exchange.maxAnswerBytes ?? ANSWER_BYTES);
   const answered: Record<string, string> = {};
   response.headers.forEach((value, name) => answered[name.toLowerCase()] = value);
@@ -115,12 +126,25 @@ async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Prom
 /**
  * A body in pieces. Joined, a batch would be copied twice (`fetch` takes a copy too) in one go: 8 MiB
  * hold up every request for 10 to 20 ms on both runtimes, pieces for less than one each.
+ *
+ * With `signal` it breaks off, never ends: an end would make the part that was sent a whole INSERT. One
+ * of the runtimes otherwise holds all of it for as long as a server that has answered reads no further.
  */
-function streamed(pieces: readonly Uint8Array[]): ReadableStream<Uint8Array> {
+function streamed(
+  pieces: readonly Uint8Array[],
+  signal: AbortSignal,
+): ReadableStream<Uint8Array> {
   let next = 0;
+  let left = pieces;
   return new ReadableStream({
+    start(controller) {
+      signal.addEventListener("abort", () => {
+        controller.error(signal.reason);
+        left = [];
+      }, { once: true });
+    },
     pull(controller) {
-      if (next < pieces.length) controller.enqueue(pieces[next++]!);
+      if (next < left.length) controller.enqueue(left[next++]!);
       else controller.close();
     },
   }, { highWaterMark: 0 });

@@ -51,7 +51,7 @@ interface Progress {
    * column was missing for a moment: the same INSERT is sent once more before a row dies for it.
    */
   triedAgain: boolean;
-  /** Its rows and where they lie, for INSERTs of some of them. */
+  /** Its rows and where they lie, for INSERTs of some of them; during an attempt. */
   parts: { readonly whole: Uint8Array; readonly offsets: Float64Array } | null;
 }
 
@@ -60,6 +60,14 @@ export function createSink(tools: SinkTools): Sink {
   const progressOf = new WeakMap<Batch, Progress>();
 
   async function deliver(batch: Batch, signal: AbortSignal): Promise<Delivery> {
+    const delivery = await attempt(batch, signal);
+    // Until the next attempt the rows may be on disk only.
+    const progress = progressOf.get(batch);
+    if (progress !== undefined) progress.parts = null;
+    return delivery;
+  }
+
+  async function attempt(batch: Batch, signal: AbortSignal): Promise<Delivery> {
     const progress = progressOf.get(batch) ??
       {
         plan: startPlan(batch.rows),

@@ -291,6 +291,20 @@ test("an exception is a 500 that tells nothing, and a line in the log", async ()
   assert.deepEqual([script.reserved, script.statuses], [0, [500]]);
 });
 
+for (const [how, rows] of [["at once", 1], ["in slices", 100_000]] as const) {
+  test(`rows that cannot be decoded for want of memory hold no room: ${how}`, async () => {
+    const script = new Script();
+    const names = new Set<string>();
+    names.has = () => {
+      throw new RangeError("Array buffer allocation failed");
+    };
+    script.columns = { names, fingerprint: "f" };
+    const answer = await post(appOn(script), "/events/flights", '{"a":1}\n'.repeat(rows));
+    assert.equal(answer.status, 500);
+    assert.deepEqual([script.reserved, script.chunks.length], [0, 0]);
+  });
+}
+
 test("CORS only where origins are set, and only for these", async () => {
   const origin = "https://shop.example";
   const preflight = {

@@ -117,6 +117,24 @@ describe("post", () => {
     assert.deepEqual(seen[2], [undefined, 500_000]);
   });
 
+  test("a proxy that takes no body of unknown length gets one with its length", async () => {
+    const seen: string[] = [];
+    const server = createServer((request, response) => {
+      const length = request.headers["content-length"];
+      if (length === undefined) return void response.writeHead(411).end("length required");
+      request.on("data", (part: Uint8Array) => seen.push(Buffer.from(part).toString()));
+      request.on("end", () => response.end());
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const rows = [1, 2].map((a) => new TextEncoder().encode(`{"a":${a}}\n`));
+    const answer = await post(exchange(url, { body: rows }));
+    server.close();
+    server.closeAllConnections();
+    assert.equal("status" in answer && answer.status, 200);
+    assert.equal(seen.join(""), '{"a":1}\n{"a":2}\n');
+  });
+
   test("credentials travel in headers, never in the URL", () =>
     withFake(async (fake) => {
       const url = fake.url.replace("//", "//us%2Fer:geheim%40%C3%BC@") + "/db";

@@ -17,9 +17,11 @@ function sinkOf(
   createEventsTable: (() => Promise<boolean>) | null = null,
 ) {
   const tokens: string[] = [];
+  const bodies: Uint8Array[] = [];
   const inserter: Inserter = {
     insert(request) {
       tokens.push(request.token);
+      bodies.push(...request.body);
       const lines = new TextDecoder().decode(join(request.body)).trim().split("\n");
       return Promise.resolve(judge(lines, tokens.length));
     },
@@ -30,7 +32,7 @@ function sinkOf(
     lookUp: () => Promise.resolve(known()),
     refresh: () => Promise.resolve(known()),
   };
-  return { sink: createSink({ inserter, tables, log: silent, createEventsTable }), tokens };
+  return { sink: createSink({ inserter, tables, log: silent, createEventsTable }), tokens, bodies };
 }
 
 const bad: Verdict = { kind: "row", code: 27, message: "bad", row: 1 };
@@ -49,6 +51,18 @@ describe("sink", () => {
       assert.equal(delivery.kind, "settled");
       assert.equal(delivery.kind === "settled" && delivery.dead.length, 2);
     }
+  });
+
+  test("between attempts it holds no rows: what is sent is what the batch has then", async () => {
+    const verdicts: Verdict[] = [bad, { kind: "transient", code: 0, message: "away" }];
+    const { sink, bodies } = sinkOf(() => verdicts.shift() ?? { kind: "stored" });
+    const batch = batchOf(["{1}", "{2}", "{3}"]);
+    assert.equal((await sink.deliver(batch, never)).kind, "transient");
+    const again = batch.body.map((piece) => piece.slice());
+    Object.assign(batch, { body: again });
+    assert.equal((await sink.deliver(batch, never)).kind, "settled");
+    assert.equal(bodies.at(-1)?.buffer, again[0]?.buffer);
+    assert.equal(new TextDecoder().decode(bodies.at(-1)), "{2}\n{3}\n");
   });
 
   test("a field that became unknown is trouble of the table, and no row dies for it", async () => {

@@ -29,6 +29,7 @@ if (paths.length === 0) {
   await check("types", deno, ["check", "src", "test"]);
   await check("binary", "npm", ["run", "--silent", "build"]);
   await check("binary runs", BINARY, ["--version"]);
+  await check("benchmark", bun, ["test/bench/main.ts", "--quick"]);
   await check("bundle", "npm", ["run", "--silent", "bundle"]);
   await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
 } else if (!isFresh(BINARY, join(ROOT, "src"))) {

@@ -1,7 +1,8 @@
 /**
- * `node test/kit/prepare.mjs [--servers]`: makes a fresh clone able to run. Installs the npm packages
- * when they are missing or older than the lockfile; with `--servers` also the real servers that the
- * tests talk to. Plain JavaScript for Node alone: nothing is installed yet when it runs.
+ * `node test/kit/prepare.mjs [--servers[=NAME,…]]`: makes a fresh clone able to run. Installs the npm
+ * packages when they are missing or older than the lockfile; with `--servers` also the Debian packages
+ * of the servers that the tests talk to and of the benchmark's load, all of them or those named. Plain
+ * JavaScript for Node alone: nothing is installed yet when it runs.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, statSync, utimesSync } from "node:fs";
@@ -20,11 +21,13 @@ const SERVERS = {
   "nats-server": ["/usr/sbin/nats-server", "/usr/bin/nats-server"],
   "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
   "prometheus": ["/usr/bin/prometheus"],
+  "wrk": ["/usr/bin/wrk"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 
 await npmPackages();
-if (process.argv.includes("--servers")) await servers();
+const asked = process.argv.slice(2).find((arg) => /^--servers(=|$)/.test(arg));
+if (asked !== undefined) await servers(asked.split("=")[1]?.split(",") ?? Object.keys(SERVERS));
 
 async function npmPackages() {
   if (writtenMs(INSTALLED) >= writtenMs(LOCK) && isComplete()) return;
@@ -51,13 +54,11 @@ function isComplete() {
   );
 }
 
-async function servers() {
-  const missing = Object.entries(SERVERS)
-    .filter(([, paths]) => !paths.some((path) => existsSync(path)))
-    .map(([name]) => name);
+async function servers(names) {
+  const missing = names.filter((name) => !SERVERS[name].some((path) => existsSync(path)));
   if (missing.length === 0) return;
   const install = `sudo apt-get install --no-install-recommends ${missing.join(" ")}`;
-  const ask = `the tests need ${missing.join(", ")}: ${install}`;
+  const ask = `this needs ${missing.join(", ")}: ${install}`;
   if (process.getuid?.() !== 0) fail(ask);
   if (spawnSync("apt-get", ["--version"], { stdio: "ignore" }).status !== 0) fail(ask);
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };

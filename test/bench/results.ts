@@ -1,0 +1,30 @@
+/** What the runs told. */
+import type { Sample } from "./closed_loop.ts";
+import type { OpenSample } from "./open_loop.ts";
+import type { Ack, SinkName } from "./options.ts";
+import type { Reference, Scenario } from "./scenarios.ts";
+import type { StartSample } from "./start_up.ts";
+import type { VisibleSample } from "./visible.ts";
+
+/** Who was measured in a closed loop. */
+export type Who =
+  | { readonly reference: Reference }
+  | { readonly ack: Ack; readonly sink: SinkName };
+
+export interface Results {
+  start: StartSample | null;
+  readonly closed: {
+    readonly scenario: Scenario;
+    readonly who: Who;
+    readonly round: number;
+    readonly sample: Sample;
+  }[];
+  readonly open: { readonly ack: Ack; readonly sink: SinkName; readonly sample: OpenSample }[];
+  /** Sentences about runs that ended before their figures. */
+  readonly failed: string[];
+  readonly visible: { readonly ack: Ack; readonly sample: VisibleSample }[];
+}
+
+export function nameOf(who: Who): string {
+  return "reference" in who ? who.reference : `ack=${who.ack} → ${who.sink}`;
+}

@@ -1,0 +1,82 @@
+/** What the runs say together: medians of the rounds, ratios to the reference that ran before. */
+import type { Sample } from "./closed_loop.ts";
+import { nameOf, type Results, type Who } from "./results.ts";
+import { type Scenario, targetOf } from "./scenarios.ts";
+
+export type Figures = Omit<Sample, "problems" | "landedRows" | "acceptedRows">;
+
+export interface ClosedSummary {
+  readonly scenario: Scenario;
+  readonly who: Who;
+  readonly figures: Figures;
+  /** rows/s, of the scenario's last reference; null for references and where none was measured. */
+  readonly ratio: number | null;
+  readonly target: number | null;
+  /** Whether every accepted row is there; null for a reference. */
+  readonly landed: boolean | null;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return sorted.length % 2 === 1
+    ? sorted[Math.floor(middle)]!
+    : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** One entry for each who of each scenario, in the order in which they ran. */
+export function summarise(closed: Results["closed"]): ClosedSummary[] {
+  const groups = new Map<string, Results["closed"]>();
+  for (const run of closed) {
+    const key = `${run.scenario.name} ${nameOf(run.who)}`;
+    groups.set(key, [...groups.get(key) ?? [], run]);
+  }
+  return [...groups.values()].map((runs) => {
+    const { scenario, who } = runs[0]!;
+    const of = (key: keyof Figures) => median(runs.map(({ sample }) => sample[key]));
+    const ratios = runs.flatMap((run) => {
+      const reference = closed.slice(0, closed.indexOf(run)).findLast(({ scenario, who }) =>
+        scenario === run.scenario && "reference" in who &&
+        who.reference === scenario.references.at(-1)
+      );
+      if (reference === undefined) return [];
+      return [run.sample.rowsPerSecond / reference.sample.rowsPerSecond];
+    });
+    const isReference = "reference" in who;
+    return {
+      scenario,
+      who,
+      figures: {
+        rowsPerSecond: of("rowsPerSecond"),
+        requestsPerSecond: of("requestsPerSecond"),
+        p50Ms: of("p50Ms"),
+        p99Ms: of("p99Ms"),
+        p999Ms: of("p999Ms"),
+        // The promise is about every run.
+        peakRssBytes: Math.max(...runs.map(({ sample }) => sample.peakRssBytes)),
+        cpuSecondsPerMillionRows: of("cpuSecondsPerMillionRows"),
+        refused: of("refused"),
+        serverBusy: of("serverBusy"),
+        loadCoreBusy: of("loadCoreBusy"),
+      },
+      ratio: isReference || ratios.length === 0 ? null : median(ratios),
+      target: isReference ? null : targetOf(scenario, who),
+      landed: isReference ? null : runs.every(({ sample }) => sample.problems.length === 0),
+    };
+  });
+}
+
+/** What was wrong, a sentence each with the run that it is about; none = every run was sound. */
+export function broken(results: Results): string[] {
+  const say = (run: string) => (problem: string) => `${run}: ${problem}`;
+  return [
+    ...results.failed,
+    ...results.closed.flatMap(({ scenario, who, sample }) =>
+      sample.problems.map(say(`${scenario.name} ${nameOf(who)}`))
+    ),
+    ...results.open.flatMap(({ ack, sink, sample }) =>
+      sample.problems.map(say(`S4 ack=${ack} → ${sink}`))
+    ),
+    ...results.visible.flatMap(({ ack, sample }) => sample.problems.map(say(`visible ack=${ack}`))),
+  ];
+}

@@ -1,0 +1,69 @@
+/**
+ * `swallow.ts PORT`: a ClickHouse that takes every INSERT, counts its rows and forgets them, for next to
+ * no CPU. Answers what the collector asks besides: ping, version, columns, CREATE TABLE. A block that
+ * comes twice counts once. `/bench?delay=MS` tells the rows so far, and lets each later INSERT wait.
+ */
+import process from "node:process";
+import { serve } from "../../src/runtime/serve.ts";
+
+const COLUMNS: Record<string, Record<string, string>> = {
+  analytics_events: {
+    id: "UUID",
+    timestamp: "DateTime64(3, 'UTC')",
+    event_type: "LowCardinality(String)",
+    user_id: "String",
+    properties: "Map(LowCardinality(String), String)",
+  },
+  bench_rows: {
+    eventType: "LowCardinality(String)",
+    userId: "String",
+    timestamp: "DateTime64(3, 'UTC')",
+    properties: "Map(String, String)",
+  },
+};
+
+let rows = 0;
+let delayMs = 0;
+/** Tokens of blocks, as many as ClickHouse would remember. */
+const tokens = new Set<string>();
+
+async function handle(request: Request): Promise<Response> {
+  const url = new URL(request.url);
+  if (url.pathname === "/ping") return new Response("Ok.\n");
+  if (url.pathname === "/bench") {
+    delayMs = Number(url.searchParams.get("delay") ?? delayMs);
+    return Response.json({ rows });
+  }
+  if (/^\s*INSERT/.test(url.searchParams.get("query") ?? "")) {
+    return await insert(request, url.searchParams.get("insert_deduplication_token"));
+  }
+  const query = url.searchParams.get("query") ?? await request.text();
+  if (query.includes("system.columns")) {
+    const columns = COLUMNS[query.match(/table = '(\w+)'/)?.[1] ?? ""] ?? {};
+    const lines = Object.entries(columns)
+      .map(([name, type]) => `${JSON.stringify({ name, type, default_kind: "" })}\n`);
+    return new Response(lines.join(""));
+  }
+  return new Response(query.includes("version()") ? '{"version":"26.7.2.1"}\n' : "");
+}
+
+async function insert(request: Request, token: string | null): Promise<Response> {
+  if (request.headers.has("content-encoding")) return new Response("plain only", { status: 415 });
+  let lines = 0;
+  for await (const chunk of request.body ?? []) {
+    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) lines++;
+  }
+  if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
+  if (token === null || !tokens.has(token)) rows += lines;
+  if (token !== null) tokens.add(token);
+  if (tokens.size > 1000) tokens.delete(tokens.values().next().value!);
+  return new Response("");
+}
+
+serve({
+  hostname: "127.0.0.1",
+  port: Number(process.argv[2]),
+  handler: handle,
+  onError: (error) => console.error(error),
+});
