@@ -90,6 +90,11 @@ export interface Ticket {
 /** The mouth of the pipe: admit gives chunks to it. */
 export interface Intake {
   take(chunk: Chunk): Taken;
+  /**
+   * Why the rows of a plain body of so many bytes would be refused, as far as that is known before it is
+   * read: to read and parse what cannot be taken would cost as much as to take it.
+   */
+  refusal(bytes: number): Refused | null;
   /** Room for a body that is about to be read, to be given back with `release`; false: answer 429. */
   reserve(bytes: number): boolean;
   release(bytes: number): void;

@@ -129,6 +129,11 @@ export class Writer {
     const header = request.headers.get("content-encoding");
     const encoding = parseEncoding(header);
     if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
+    const length = Number(request.headers.get("content-length") ?? 0);
+    if (encoding === null && length <= settings.maxBodyBytes) {
+      const foreseen = intake.refusal(length);
+      if (foreseen !== null) return refused(foreseen);
+    }
     const grant = new Grant(intake);
     const writing: Writing = { request, target, kind, encoding, startedMs, grant };
     const body = readBody(request, encoding, settings.maxBodyBytes, grant, this.#deadlines);
@@ -143,17 +148,15 @@ export class Writer {
       writing.grant.free();
       return reply.unread(body.kind, settings.maxBodyBytes, writing.encoding);
     }
-    // Rows are written into memory, and there may be none.
-    const failed = (error: unknown): never => {
-      writing.grant.free();
-      throw error;
-    };
     try {
       const decoded = this.#desk.decode(body.bytes, writing.kind, clock.nowMs());
       if (!(decoded instanceof Promise)) return this.#take(writing, decoded);
-      return decoded.then((decoded) => this.#take(writing, decoded), failed);
+      return decoded.then(
+        (decoded) => this.#take(writing, decoded),
+        (error) => failed(writing.grant, error),
+      );
     } catch (error) {
-      return failed(error);
+      return failed(writing.grant, error);
     }
   }
 
@@ -224,6 +227,12 @@ export class Writer {
 
 function refused({ why, reason, retryAfterS }: Refused): Response {
   return why === "full" ? reply.full(reason, retryAfterS) : reply.closed(reason, retryAfterS);
+}
+
+/** Rows are written into memory, and there may be none: the room for the body must not be lost too. */
+function failed(grant: Grant, error: unknown): never {
+  grant.free();
+  throw error;
 }
 
 function withWait(applied: string, { waitS }: Preferences): string {

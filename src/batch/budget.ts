@@ -28,6 +28,14 @@ export class Budget {
     return null;
   }
 
+  /**
+   * Why the rows of a body of so many bytes will find no room, as far as that can be told before it is
+   * read; null where it may. A body that is larger than everything may be mostly blanks.
+   */
+  foreseen(bytes: number): string | null {
+    return bytes > this.limits.maxBytes ? null : this.refusal(1, bytes);
+  }
+
   hold(rows: number, bytes: number): void {
     this.rows += rows;
     this.bytes += bytes;

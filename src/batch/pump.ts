@@ -11,6 +11,7 @@ import type { Chunk, Delivery, Holdings, Intake, Refused, Taken, Ticket } from "
 import { Alarm } from "./alarm.ts";
 import { Budget } from "./budget.ts";
 import type { Fate, HeldBatch } from "./held.ts";
+import { Emptiness } from "./emptiness.ts";
 import { Keeper } from "./keeper.ts";
 import type { Lane } from "./lane.ts";
 import { deadOf } from "./lines.ts";
@@ -33,13 +34,14 @@ export class Pump implements Intake, Holdings {
   readonly #wallAheadMs: number;
   #closed: "stopping" | "paused" | null = null;
   readonly #alarm: Alarm;
-  #emptyWaiters: (() => void)[] = [];
+  readonly #emptiness: Emptiness;
   /** Nothing is sent any more: what is held now is given up. */
   #ended = false;
 
   constructor(readonly options: PumpOptions, readonly deps: PumpDeps) {
     this.#wallAheadMs = deps.clock.nowMs() - deps.clock.monotonicMs();
     this.#budget = new Budget(options.budget);
+    this.#emptiness = new Emptiness(deps.clock, () => this.#budget.rows === 0);
     this.#schedule = new Schedule({
       ...options.fill,
       concurrency: options.concurrency,
@@ -62,6 +64,11 @@ export class Pump implements Intake, Holdings {
 
   closed(): "stopping" | "paused" | null {
     return this.#closed;
+  }
+
+  refusal(bytes: number): Refused | null {
+    const reason = this.#budget.foreseen(bytes);
+    return reason === null ? null : this.#full(reason);
   }
 
   reserve(bytes: number): boolean {
@@ -186,16 +193,8 @@ export class Pump implements Intake, Holdings {
   }
 
   /** Resolves when nothing is held, or at `waitMs`. True when nothing is held. */
-  async drained(waitMs: number): Promise<boolean> {
-    if (this.#budget.rows === 0) return true;
-    await new Promise<void>((resolve) => {
-      const cancel = this.deps.clock.after(waitMs, resolve);
-      this.#emptyWaiters.push(() => {
-        cancel();
-        resolve();
-      });
-    });
-    return this.#budget.rows === 0;
+  drained(waitMs: number): Promise<boolean> {
+    return this.#emptiness.within(waitMs);
   }
 
   /** Writes what is in memory only to the spool, as far as the disk takes it. */
@@ -232,7 +231,7 @@ export class Pump implements Intake, Holdings {
       this.#turn();
     }
     this.#alarm.setFor(this.#schedule.openWakeAtMs(lane), this.#nowMs());
-    this.#tellIfEmpty();
+    this.#emptiness.tell();
   }
 
   #turn(): void {
@@ -289,11 +288,6 @@ export class Pump implements Intake, Holdings {
   #release(batch: HeldBatch, fate: Fate): void {
     this.#keeper.letGo(batch);
     batch.settle(fate);
-    this.#tellIfEmpty();
-  }
-
-  #tellIfEmpty(): void {
-    if (this.#budget.rows > 0) return;
-    for (const waiter of this.#emptyWaiters.splice(0)) waiter();
+    this.#emptiness.tell();
   }
 }

@@ -120,7 +120,9 @@ export const TABLE = [
       name: "compress",
       kind: oneOf(["auto", "gzip", "none"]),
       default: "auto",
-      meaning: "how INSERTs travel; auto = gzip, but plain to a ClickHouse on this host",
+      meaning:
+        "how INSERTs travel; auto = gzip, but plain to a ClickHouse on this host that has deduplication " +
+        "tokens (one that has none may take a part of a plain INSERT that breaks off: not for none)",
     }),
   ]),
   ...section("Batches", [

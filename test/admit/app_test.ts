@@ -130,6 +130,19 @@ for (const [why, status] of [["full", 429], ["closed", 503]] as const) {
   });
 }
 
+test("429 before the body is read, when its length tells that there is no room; 413 goes before", async () => {
+  const script = new Script();
+  script.refuse = { kind: "refused", why: "full", reason: "because", retryAfterS: 1 };
+  script.foreseenBytes = 1000;
+  const app = appOn(script);
+  const unread = () => new ReadableStream<Uint8Array>({ pull() {} }, { highWaterMark: 0 });
+  const full = await post(app, "/events", unread(), { "content-length": "1001" });
+  assert.deepEqual([full.status, full.body.error], [429, "because"]);
+  const large = await post(app, "/events", unread(), { "content-length": "1048577" });
+  assert.equal(large.status, 413);
+  assert.deepEqual([script.statuses, script.reserved, script.acknowledged], [[429, 413], 0, 0]);
+});
+
 for (const why of ["stopping", "paused"] as const) {
   test(`503 before the body is read: ${why}`, async () => {
     const script = new Script();

@@ -75,6 +75,8 @@ export class Script {
   room = Infinity;
   closed: "stopping" | "paused" | null = null;
   refuse: (Taken & { kind: "refused" }) | null = null;
+  /** A longer body is refused unread. */
+  foreseenBytes = Infinity;
   reached: Ticket["reached"] = "memory";
   settled: (waitMs: number) => Promise<{ dead: number } | null> = () =>
     Promise.resolve({ dead: 0 });
@@ -111,6 +113,7 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
       };
       return { kind: "taken", ticket };
     },
+    refusal: (bytes) => bytes > script.foreseenBytes ? script.refuse : null,
     reserve(bytes) {
       if (script.reserved + bytes > script.room) return false;
       script.reserved += bytes;

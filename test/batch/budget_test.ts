@@ -28,6 +28,18 @@ describe("budget of held rows", () => {
   });
 });
 
+describe("what is foreseen of a body", () => {
+  test("refused as its rows would be, but for one that may be mostly blanks", () => {
+    const held = budget();
+    held.hold(3, 900);
+    assert.equal(held.foreseen(100), null);
+    assert.match(held.foreseen(101) ?? "", /900 of 1000 bytes/);
+    assert.equal(held.foreseen(1001), null);
+    held.hold(7, 0);
+    assert.match(held.foreseen(1) ?? "", /10 of 10 rows/);
+  });
+});
+
 describe("budget of bodies under way", () => {
   test("is bounded, and what is released is free again", () => {
     const reading = budget();
