@@ -7,12 +7,14 @@ import process from "node:process";
 import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
+import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
 import { Pump } from "./batch/pump.ts";
-import type { Control, LedgerTotals, Log } from "./contracts.ts";
+import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
 import { createDeliver } from "./deliver/deliver.ts";
 import { createLedger } from "./meter/ledger.ts";
+import { cpuSeconds } from "./meter/process.ts";
 import type { Prometheus } from "./meter/prometheus.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
@@ -29,23 +31,42 @@ export interface Collector {
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
+  abandon(): LedgerTotals | Promise<LedgerTotals>;
+}
+
+/** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
+export interface Part {
+  readonly bury: Letters["bury"];
+  metrics(): Promise<string>;
+  status(): Promise<Status>;
+  unready(): Promise<readonly string[]>;
+}
+
+/** A collector that can be one of several. */
+export interface LocalCollector extends Collector {
+  /** This process alone, at this moment. */
+  report(): Report;
   abandon(): LedgerTotals;
 }
 
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
 /** How long a `flush` over NATS may take before it is answered as failed. */
-const FLUSH_TIMEOUT_MS = 60_000;
+export const FLUSH_TIMEOUT_MS = 60_000;
 /** After the drain: for the last write to InfluxDB, and for answers still being sent. */
-const LAST_WRITE_MS = 2_000;
+export const LAST_WRITE_MS = 2_000;
 const LAST_ANSWERS_MS = 1_000;
 
-/** Throws when the address cannot be listened on or the data folder not be used. */
+/**
+ * Throws when the address cannot be listened on or the data folder not be used.
+ * @param part null where this is the only process.
+ */
 export async function startCollector(
   settings: Settings,
   log: Log,
   files: Files = nodeFiles,
-): Promise<Collector> {
+  part: Part | null = null,
+): Promise<LocalCollector> {
   const clock = systemClock;
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
@@ -92,7 +113,7 @@ export async function startCollector(
       log,
       spool,
       async bury(batch, dead, rows) {
-        const buried = await letters.bury(batch, dead, rows);
+        const buried = await (part ?? letters).bury(batch, dead, rows);
         return buried === "kept" ? null : buried.problem;
       },
     },
@@ -125,10 +146,10 @@ export async function startCollector(
     intake: pump,
     tables: deliver.tables,
     ledger,
-    control,
+    control: part ?? control,
     clock,
     log,
-    metrics: async () => await (await (prometheus ??= loadPrometheus())).text(),
+    metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
     settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
   });
   let listening: Listening;
@@ -136,6 +157,7 @@ export async function startCollector(
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
+      reusePort: part !== null,
       handler: app.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
@@ -145,10 +167,8 @@ export async function startCollector(
     await closeDisk();
     throw error;
   }
-  const { hostname } = settings.listen;
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  const url = `${settings.tls === null ? "http" : "https"}://${host}:${listening.port}`;
-  log.info("listening", { url, group: settings.group, id: settings.id, version: VERSION });
+  const url = urlOf(settings, listening.port);
+  if (part === null) sayListening(settings, url, log);
 
   void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
@@ -210,7 +230,35 @@ export async function startCollector(
       pump.abandon();
       return ledger.totals();
     },
+    report() {
+      const { insertMsP50, insertMsP99 } = ledger.work();
+      return {
+        status: control.status(),
+        unready: control.unready(),
+        counts: ledger.counts(),
+        held: {
+          rows: pump.rows(),
+          memoryBytes: pump.memoryBytes(),
+          spoolBytes: pump.spoolBytes(),
+          oldestMs: pump.oldestMs(),
+          byTable: Object.fromEntries(pump.byTable()),
+        },
+        rssBytes: rssBytes(),
+        cpuSeconds: cpuSeconds(),
+        insertMsP50,
+        insertMsP99,
+      };
+    },
   };
+}
+
+export function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${tls === null ? "http" : "https"}://${host}:${port}`;
+}
+
+export function sayListening({ group, id }: Settings, url: string, log: Log): void {
+  log.info("listening", { url, group, id, version: VERSION });
 }
 
 /** Requests under way get their answers; a connection that stays open is cut off. */

@@ -272,6 +272,9 @@ export interface Ledger {
   };
 }
 
+/** A whole ledger as plain numbers that add up, by path: `["rows","clicks","stored"]`. */
+export type Counts = Readonly<Record<string, number>>;
+
 /** What is held right now, measured where it is held (not computed from the counts). */
 export interface Holdings {
   rows(): number;
@@ -316,6 +319,41 @@ export interface Control {
   resume(): void;
   /** Seals what is open and waits until all that was held at the call is settled; false at `waitMs`. */
   flush(waitMs: number): Promise<boolean>;
-  /** Begins to stop; resolves when everything is drained or given up. Idempotent. */
-  stop(why: string): Promise<void>;
+  /**
+   * Begins to stop; resolves when everything is drained or given up, for which it takes at most
+   * `withinMs`, shutdown-timeout unless given. Idempotent.
+   */
+  stop(why: string, withinMs?: number): Promise<void>;
 }
+
+// ---------------------------------------------------------------- several processes
+
+/** What one process of several tells of itself: one moment of it. */
+export interface Report {
+  readonly status: Status;
+  readonly unready: readonly string[];
+  /** Since it started. */
+  readonly counts: Counts;
+  readonly held: {
+    readonly rows: number;
+    readonly memoryBytes: number;
+    readonly spoolBytes: number;
+    readonly oldestMs: number;
+    readonly byTable: Readonly<Record<string, number>>;
+  };
+  readonly rssBytes: number;
+  readonly cpuSeconds: number;
+  readonly insertMsP50: number;
+  readonly insertMsP99: number;
+}
+
+/** A worker's process; it answers `start report flush pause resume stop abandon`. */
+export interface WorkerProcess {
+  readonly pid: number;
+  call<T>(method: string, given?: unknown, withinMs?: number): Promise<T>;
+  kill(): void;
+  readonly exited: Promise<string>;
+}
+
+/** What a worker answers to `start`. */
+export type Started = { readonly report: Report } | { readonly problem: string };

@@ -156,11 +156,11 @@ export function createControl(deps: ControlDeps): CollectorControl {
     if (lost > 0) log.error(`${lost} rows could not be stored in time`, fields);
   }
 
-  async function drain(why: string): Promise<void> {
+  async function drain(why: string, withinMs: number): Promise<void> {
     log.info("draining", { why, held: pump.rows() });
     cancelPing();
     pump.close();
-    if (!await pump.drained(deps.shutdownTimeoutMs)) await giveUp();
+    if (!await pump.drained(withinMs)) await giveUp();
     // What of the spool is not read yet is for the next start.
     else pump.abandon();
     tellDrained();
@@ -183,10 +183,10 @@ export function createControl(deps: ControlDeps): CollectorControl {
       changed();
     },
     flush: (waitMs) => pump.flush(waitMs),
-    stop(why) {
+    stop(why, withinMs = deps.shutdownTimeoutMs) {
       if (!draining) {
         draining = true;
-        void drain(why);
+        void drain(why, withinMs);
         changed();
       }
       return stopped;

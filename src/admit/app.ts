@@ -6,7 +6,7 @@
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import { getPath } from "hono/utils/url";
-import type { Clock, Control, Intake, Ledger, Log, Tables } from "../contracts.ts";
+import type { Clock, Intake, Ledger, Log, Status, Tables } from "../contracts.ts";
 import { createAuth } from "./auth.ts";
 import { compileGlobs } from "./globs.ts";
 import * as reply from "./reply.ts";
@@ -28,7 +28,10 @@ export interface AdmitDeps {
   readonly intake: Intake;
   readonly tables: Tables;
   readonly ledger: Ledger;
-  readonly control: Control;
+  readonly control: {
+    status(): Status | Promise<Status>;
+    unready(): readonly string[] | Promise<readonly string[]>;
+  };
   readonly clock: Clock;
   readonly log: Log;
   /** Prometheus' text format 0.0.4. */
@@ -106,12 +109,15 @@ export function createApp(deps: AdmitDeps): App {
     });
   });
   app.get("/healthz", () => counted(reply.alive()));
-  app.get("/readyz", () => counted(reply.readiness(control.unready())));
+  app.get("/readyz", async () => counted(reply.readiness(await control.unready())));
   app.get(
     "/metrics",
     async (c) => counted(turnedAway(c.req.raw) ?? reply.metricsText(await deps.metrics())),
   );
-  app.get("/api/status", (c) => counted(turnedAway(c.req.raw) ?? reply.value(control.status())));
+  app.get(
+    "/api/status",
+    async (c) => counted(turnedAway(c.req.raw) ?? reply.value(await control.status())),
+  );
 
   app.notFound((c) => counted(unknown(c)));
   app.onError((error, c) => failed(error, c.req.raw));

@@ -4,6 +4,7 @@
  */
 
 import type { Clock } from "../contracts.ts";
+import { gatherSpools } from "./gather.ts";
 import type { Place } from "./layout.ts";
 import { openSpool } from "./layout.ts";
 import { createLetters, type Letters } from "./letters.ts";
@@ -23,6 +24,8 @@ export interface DiskOptions {
   readonly clock: Clock;
   /** Of dead letters, all tables together. */
   readonly maxDeadBytes: number;
+  /** Processes that will work in folders of their own in this one; 1, or none given: in itself. */
+  readonly workers?: number;
   /** Somebody else has taken the folder: it must not be touched any more. */
   readonly onLost: () => void;
   /** Files that are not the system's bring a lock of their own. */
@@ -56,6 +59,15 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
   if (opened.problem !== null) {
     await lock.release();
     return { problem: opened.problem };
+  }
+  const problem = await gatherSpools(
+    place,
+    options.workers ?? 1,
+    (folder) => take(folder, { clock }),
+  ).catch((error) => `cannot use the data folder ${place.dataDir}: ${String(error)}`);
+  if (problem !== null) {
+    await lock.release();
+    return { problem };
   }
   // Before the first new segment: what is written from now on is not recovered.
   const found = await listSegments(place);

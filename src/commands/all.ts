@@ -6,6 +6,7 @@ import { controlCommand } from "./control.ts";
 import { dead } from "./dead.ts";
 import { health } from "./health.ts";
 import { serve } from "./serve.ts";
+import { worker } from "./worker.ts";
 
 export const commands: readonly CliCommand[] = [
   serve,
@@ -16,5 +17,6 @@ export const commands: readonly CliCommand[] = [
 ];
 
 export function findCommand(name: string): CliCommand | undefined {
-  return commands.find((command) => command.name === name);
+  // It is no command for people, so the overview does not name it.
+  return [...commands, worker].find((command) => command.name === name);
 }

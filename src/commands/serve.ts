@@ -30,29 +30,49 @@ export const serve: CliCommand = {
     const { settings, warnings } = loaded;
     const log = createLog(settings.logLevel, settings.logFormat);
     for (const warning of warnings) log.warn(warning);
-    let collector: Collector;
-    try {
-      collector = await startCollector(settings, log);
-    } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      log.error(`cannot start: ${reason}`);
-      return 1;
+    const { workers } = settings;
+    if (workers > 1 && process.platform !== "linux") {
+      log.error(
+        `workers: expected 1, for only on Linux processes can share a port; got ${workers}`,
+      );
+      return 2;
     }
-    return await untilStopped(collector, log);
+    return await untilStopped(log, async () => {
+      // What one process does not need is not loaded.
+      const start = workers > 1
+        ? (await import("../supervisor.ts")).startSupervisor
+        : startCollector;
+      return await start(settings, log);
+    });
   },
 };
 
-async function untilStopped(collector: Collector, log: Log): Promise<number> {
-  let signals = 0;
+/** Listens for signals from before the start: one that comes meanwhile stops what has started then. */
+async function untilStopped(log: Log, start: () => Promise<Collector>): Promise<number> {
+  const signals: string[] = [];
+  let collector: Collector | null = null;
   const forget = onStopSignal((signal) => {
-    signals++;
-    if (signals === 1) {
-      void collector.control.stop(signal);
+    signals.push(signal);
+    if (signals.length === 1) {
+      void collector?.control.stop(signal);
       return;
     }
     log.warn("second signal: ending at once", { signal });
-    process.exit(lastLine(collector.abandon(), log));
+    if (collector === null) process.exit(1);
+    void Promise.resolve(collector.abandon()).then((totals) => {
+      process.exit(lastLine(totals, log));
+    });
   });
+  try {
+    collector = await start();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    log.error(`cannot start: ${reason}`);
+    forget();
+    return 1;
+  }
+  const [early] = signals;
+  if (early !== undefined) void collector.control.stop(early);
   const totals = await collector.finished;
   forget();
   return lastLine(totals, log);

@@ -9,8 +9,9 @@
  * the rows are, and the two must agree.
  */
 
-import type { Ledger, LedgerTotals, TypeTotals } from "../contracts.ts";
+import type { Counts, Ledger, LedgerTotals, TypeTotals } from "../contracts.ts";
 import { createBooks, OTHER, totalsOf } from "./books.ts";
+import { addCount, countsOf, type Inside } from "./counts.ts";
 import { Histogram, Recent } from "./histogram.ts";
 
 const MAX_REASONS = 32;
@@ -40,6 +41,10 @@ export interface MeteredLedger extends Ledger {
   readonly requestSeconds: Histogram;
   readonly insertSeconds: Histogram;
   readonly insertRows: Histogram;
+  /** All that was counted but commands and mirror errors, to be added to another ledger. */
+  counts(): Counts;
+  /** Adds to one count of another ledger's `counts`; may be less than nothing. */
+  add(key: string, by: number): void;
 }
 
 /** 0 when the books balance, else by how many rows the left side is too large. */
@@ -61,8 +66,15 @@ export function createLedger(
   const insertRows = new Histogram(INSERT_ROWS);
   const recentMs = new Recent(RECENT_INSERTS);
   let mirrorErrors = 0;
-  let inserts = 0;
-  let retries = 0;
+  const work = { inserts: 0, retries: 0 };
+  const inside: Inside = {
+    books,
+    statuses,
+    work,
+    histograms: { requestSeconds, insertSeconds, insertRows },
+    reason: ({ reasons }, name, by) => bump(reasons, name, by, MAX_REASONS),
+    code: ({ codes }, name, by) => bump(codes, name, by, MAX_CODES),
+  };
 
   return {
     // Rows have no types of their own: for them `types` is empty.
@@ -105,14 +117,14 @@ export function createLedger(
     },
 
     insert(_table, rows, durationMs) {
-      inserts++;
+      work.inserts++;
       insertRows.observe(rows);
       insertSeconds.observe(durationMs / 1000);
       recentMs.add(durationMs);
     },
 
     insertError(table, code) {
-      retries++;
+      work.retries++;
       bump(books.table(table).codes, String(code), 1, MAX_CODES);
     },
 
@@ -153,7 +165,7 @@ export function createLedger(
 
     work() {
       const [insertMsP50 = 0, insertMsP99 = 0] = recentMs.quantiles(0.5, 0.99);
-      return { inserts, retries, insertMsP50, insertMsP99 };
+      return { ...work, insertMsP50, insertMsP99 };
     },
 
     eventTotals() {
@@ -197,6 +209,8 @@ export function createLedger(
     requestSeconds,
     insertSeconds,
     insertRows,
+    counts: () => countsOf(inside),
+    add: (key, by) => addCount(inside, key, by),
   };
 }
 

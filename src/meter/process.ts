@@ -14,14 +14,19 @@ export interface ProcessFigures {
   readonly startSeconds: number;
 }
 
-/** @param rssBytes measured by the caller, who also shows it elsewhere. */
-export function createProcessFigures(rssBytes: () => number): ProcessFigures {
+/** User and system time that this process has used so far. */
+export function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
+/** @param measured by the caller, who also shows it elsewhere, or adds up several processes. */
+export function createProcessFigures(
+  measured: Pick<ProcessFigures, "rssBytes"> & Partial<ProcessFigures>,
+): ProcessFigures {
   return {
-    rssBytes,
-    cpuSeconds() {
-      const { user, system } = process.cpuUsage();
-      return (user + system) / 1e6;
-    },
+    cpuSeconds,
+    ...measured,
     startSeconds: Date.now() / 1000 - process.uptime(),
   };
 }

@@ -28,7 +28,8 @@ export interface PrometheusDeps {
   readonly version: string;
   /** E.g. `name 1.2.3`. */
   readonly runtime: string;
-  readonly process: { rssBytes(): number };
+  /** `cpuSeconds`: of this process unless given. */
+  readonly process: { rssBytes(): number; cpuSeconds?(): number };
 }
 
 type Labels = Record<string, string>;
@@ -38,7 +39,7 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
   const { ledger, holdings, log } = deps;
   const registry = new Registry();
   const { counter, gauge, histogram, one } = registrar(registry);
-  const figures = createProcessFigures(deps.process.rssBytes);
+  const figures = createProcessFigures(deps.process);
 
   const byTable = (field: "received" | "stored" | "dead") => () =>
     [...ledger.tableTotals()].map(([table, totals]): Sample => [{ table }, totals[field]]);

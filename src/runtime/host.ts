@@ -7,10 +7,13 @@ import process from "node:process";
 
 interface BunLike {
   readonly version: string;
+  /** The entry. */
+  readonly main: string;
   serve(options: unknown): unknown;
 }
 interface DenoLike {
   readonly version: { readonly deno: string };
+  readonly build: { readonly standalone?: boolean };
   serve(options: unknown, handler: unknown): unknown;
   createHttpClient?(options: unknown): unknown;
 }

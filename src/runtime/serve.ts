@@ -10,6 +10,8 @@ export interface ServeOptions {
   readonly hostname: string;
   /** 0 = the system chooses. */
   readonly port: number;
+  /** Other processes of this program listen there too, and the system shares out the connections. */
+  readonly reusePort?: boolean;
   readonly tls?: { readonly cert: string; readonly key: string };
   readonly handler: (request: Request) => Response | Promise<Response>;
   /** Told of what the handler threw; the client gets a bare 500. */
@@ -69,7 +71,7 @@ function serveOnBun(options: ServeOptions): Listening {
     idleTimeout: IDLE_TIMEOUT_S,
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
-    reusePort: false,
+    reusePort: options.reusePort ?? false,
     fetch: (request: Request) => options.handler(request),
     error: (error: unknown) => failed(options, error),
   }) as BunServer;
@@ -96,6 +98,7 @@ function serveOnDeno(options: ServeOptions): Listening {
     const server = deno!.serve({
       hostname: options.hostname,
       port,
+      ...(options.reusePort ? { reusePort: true } : {}),
       ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
       signal: abort.signal,
       onListen: () => {},

@@ -26,6 +26,14 @@ export function crossProblems(values: Values, read: Read): string[] {
     }
   }
 
+  if (read.labels.has("workers") && !read.bad.has("concurrency")) {
+    const { workers, concurrency } = values;
+    if (workers > concurrency) {
+      problems.push(
+        `${label("workers")}: expected at most concurrency (${concurrency}), got ${workers}`,
+      );
+    }
+  }
   const rows = values["max-block-size"];
   if (read.labels.has("max-block-size") && !read.bad.has("backlog") && rows > values.backlog) {
     const wanted = `at most backlog (${values.backlog})`;

@@ -38,6 +38,8 @@ export interface Settings {
   /** Lower case, without a path; `*` = any. */
   readonly corsOrigins: readonly string[];
   readonly maxBodyBytes: number;
+  /** Processes; at most `concurrency`. */
+  readonly workers: number;
   /** At least one. */
   readonly clickhouse: readonly Endpoint[];
   readonly table: string;
@@ -175,6 +177,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
       : null,
     corsOrigins: values["cors-origins"] ?? [],
     maxBodyBytes: values["max-body-bytes"],
+    workers: values.workers,
     clickhouse: values["clickhouse-url"],
     table: values.table,
     createTable: values["create-table"],

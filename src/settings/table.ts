@@ -69,6 +69,13 @@ export const TABLE = [
       default: "10MiB",
       meaning: "largest request body, as sent and again after decompression",
     }),
+    setting({
+      name: "workers",
+      kind: count({ min: 1, max: 64 }),
+      default: "1",
+      meaning: "processes that share the port and the work (Linux only); " +
+        "concurrency, backlogs and spool-max-bytes are divided among them",
+    }),
   ]),
   ...section("ClickHouse", [
     setting({

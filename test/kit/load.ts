@@ -30,6 +30,8 @@ export interface LoadOptions {
   /** What is sent for the n-th id; an analytics event unless given. */
   readonly row?: (id: string, n: number) => unknown;
   readonly signal?: AbortSignal;
+  /** The runtime's own unless given. */
+  readonly fetch?: (url: string, init: RequestInit) => Promise<Response>;
 }
 
 /** Runs until all events are sent once, or the signal says so. */
@@ -69,7 +71,7 @@ export async function load(options: LoadOptions): Promise<Books> {
     for (;;) {
       let status: number;
       try {
-        const response = await fetch(options.url + (options.path ?? "/events"), {
+        const response = await (options.fetch ?? fetch)(options.url + (options.path ?? "/events"), {
           method: "POST",
           body,
         });

@@ -51,6 +51,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     want: ["https://a.example", "http://b:81"],
   },
   "max-body-bytes": { text: "2MB", other: "1MiB", read: (s) => s.maxBodyBytes, want: 2_000_000 },
+  "workers": { text: "3", other: "2", read: (s) => s.workers, want: 3 },
   "clickhouse-url": {
     text: "http://h:1/db",
     other: "http://other",

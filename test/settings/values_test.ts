@@ -14,6 +14,7 @@ describe("defaults", () => {
       tls: null,
       corsOrigins: [],
       maxBodyBytes: 10 * 2 ** 20,
+      workers: 1,
       clickhouse: [endpoint("127.0.0.1:8123", "default", "default")],
       table: "analytics_events",
       createTable: true,

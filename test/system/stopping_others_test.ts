@@ -12,7 +12,7 @@ import {
 import { startShishi } from "../kit/shishi.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";
 import { eventually } from "../kit/wait.ts";
-import { events, rawClient, ready, says, stopBy } from "./around.ts";
+import { events, ledgerAtEnd, rawClient, ready, says, stopBy } from "./around.ts";
 
 /** Beyond a limit: starting timers, ending a process, two busy cores. */
 const SLACK_MS = 1_000;
@@ -28,6 +28,20 @@ describe("a stop is not held up", () => {
   });
 
   const rowsIn = (table: string) => clickhouse.query(`SELECT count() FROM ${table}`);
+
+  test("a signal that comes with the very first line of the log is obeyed as any other", async () => {
+    const env = { SHISHI_CLICKHOUSE_URL: clickhouse.url, SHISHI_NATS_URL: nats.url };
+    for (let time = 0; time < 3; time++) {
+      const shishi = await startShishi({ binary: time > 0, env });
+      try {
+        const { code } = await stopBy(shishi);
+        assert.equal(code, 0, shishi.stderr());
+        assert.equal(ledgerAtEnd(shishi)["message"], "stopped");
+      } finally {
+        await shishi.close();
+      }
+    }
+  });
 
   test("by a slow client or an idle connection", async () => {
     const shishi = await startShishi({

@@ -1,0 +1,103 @@
+/**
+ * Spools of workers that are no more. Each worker has a data folder of its own in the one of all,
+ * `worker-1` to `worker-N`; a collector that is one process works in the folder itself. Where N has
+ * changed since the last start, what lies in folders that nobody works in any more is moved to one
+ * that somebody will: worker 1, or the only process. A segment is moved by a rename, so a crash leaves
+ * it in one of the two places, and both are looked at again at the next start.
+ */
+
+import { join } from "node:path";
+import {
+  codeOf,
+  isTableName,
+  openSpool,
+  type Place,
+  reasonOf,
+  spoolFolder,
+  tableFolder,
+} from "./layout.ts";
+
+/** The data folder of worker `number`, from 1. */
+export const workerFolder = (dataDir: string, number: number): string =>
+  join(dataDir, `worker-${number}`);
+
+/** Keeps others out of a folder while it is emptied. */
+export type Hold = (
+  dataDir: string,
+) => Promise<{ release(): Promise<void> } | { readonly problem: string }>;
+
+/**
+ * To be called by who holds the folder of all, before anybody lists a spool.
+ * @returns why that cannot be done, a sentence; null when it is done. What the disk refuses to move
+ * stays where it is, and is told in the log: it costs no start.
+ */
+export async function gatherSpools(
+  place: Place,
+  workers: number,
+  hold: Hold,
+): Promise<string | null> {
+  const { dataDir } = place;
+  const to = workers > 1 ? workerFolder(dataDir, 1) : dataDir;
+  const left = (await listOf(place, dataDir)).flatMap((name) => {
+    const number = Number(/^worker-([1-9]\d{0,5})\/$/.exec(name)?.[1] ?? 0);
+    return number > (workers > 1 ? workers : 0) ? [workerFolder(dataDir, number)] : [];
+  });
+  for (const from of workers > 1 ? [dataDir, ...left] : left) {
+    if ((await listOf(place, spoolFolder(from))).length === 0) continue;
+    const held = from === dataDir ? null : await hold(from);
+    if (held !== null && "problem" in held) return held.problem;
+    try {
+      await moveSpool(place, from, to);
+    } catch (error) {
+      place.log.error("a spool that nobody uses cannot be moved; its rows wait there", {
+        from,
+        to,
+        error: reasonOf(error),
+      });
+    }
+    await held?.release();
+  }
+  return null;
+}
+
+async function moveSpool(place: Place, from: string, to: string): Promise<void> {
+  const { files, log } = place;
+  // A spool of another version is set aside where it is.
+  for (const dataDir of [from, to]) {
+    const { problem } = await openSpool({ ...place, dataDir });
+    if (problem !== null) throw new Error(problem);
+  }
+  let moved = 0;
+  for (const entry of await listOf(place, spoolFolder(from))) {
+    const table = entry.replace(/\/$/, "");
+    if (!entry.endsWith("/") || !isTableName(table)) continue;
+    const [source, target] = [tableFolder(from, table), tableFolder(to, table)];
+    const names = (await listOf(place, source)).filter((name) => !name.endsWith("/"));
+    if (names.length === 0) continue;
+    await files.makeFolder(target);
+    const there = new Set(await files.list(target));
+    for (const name of names) {
+      // The same name is the same batch, and one of the two is somebody's copy: neither is to be lost.
+      if (there.has(name)) {
+        log.warn("a spool file stays: there is another one by its name", {
+          file: join(source, name),
+          other: join(target, name),
+        });
+        continue;
+      }
+      await files.rename(join(source, name), join(target, name));
+      moved++;
+    }
+    for (const folder of [target, spoolFolder(to), source]) await files.syncFolder(folder);
+  }
+  if (moved > 0) log.info("spool of another number of workers taken over", { from, to, moved });
+}
+
+async function listOf({ files }: Place, folder: string): Promise<readonly string[]> {
+  try {
+    return await files.list(folder);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return [];
+    throw error;
+  }
+}

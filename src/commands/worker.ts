@@ -1,0 +1,103 @@
+/**
+ * One process of a collector with `workers` > 1: `shishi worker`, started by the supervisor and told
+ * everything over its stdin. Signals are for the supervisor, who decides; when that is gone, nobody
+ * would ever tell this one to end, so it ends by itself, at once: what was acknowledged is on disk, or
+ * goes there.
+ */
+
+import process from "node:process";
+import type { Buried } from "../batch/letters.ts";
+import { type LocalCollector, startCollector } from "../collector.ts";
+import type { Log, LogFields, Report } from "../contracts.ts";
+import { nodeFiles } from "../runtime/files.ts";
+import { createLog } from "../runtime/log.ts";
+import type { parent } from "../runtime/self.ts";
+import { onStopSignal } from "../runtime/signals.ts";
+import type { Settings } from "../settings/settings.ts";
+import type { CliCommand } from "./command.ts";
+
+/** How long the supervisor may take to gather what the others have to say. */
+const ASK_WITHIN_MS = 5_000;
+const ALONE = "shishi: worker: is started by shishi serve --workers N, not by hand";
+
+interface Start {
+  readonly settings: Settings;
+  readonly number: number;
+  readonly paused: boolean;
+}
+
+export const worker: CliCommand = {
+  name: "worker",
+  summary: "one process of several; started by serve",
+  help: () => ALONE,
+  async run() {
+    if (process.stdin.isTTY) {
+      console.error(ALONE);
+      return 2;
+    }
+    onStopSignal(() => {});
+    // Not above, or every command would wait for what is loaded with it.
+    const { parent } = await import("../runtime/self.ts");
+    return await new Promise<number>((end) => work(parent, end));
+  },
+};
+
+function work(callParent: typeof parent, end: (code: number) => void): void {
+  let collector: LocalCollector | null = null;
+  let memoryOnly = false;
+  const running = (): LocalCollector => {
+    if (collector === null) throw new Error("the worker has not been started");
+    return collector;
+  };
+  const supervisor = callParent({
+    async start({ settings, number, paused }: Start) {
+      memoryOnly = settings.ack === "memory";
+      const log = numbered(createLog(settings.logLevel, settings.logFormat), number);
+      try {
+        collector = await startCollector(settings, log, nodeFiles, {
+          metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
+          status: () => supervisor.call("status", null, ASK_WITHIN_MS),
+          unready: () =>
+            supervisor.call<string[]>("unready", null, ASK_WITHIN_MS)
+              .catch((error) => [`supervisor: ${(error as Error).message}`]),
+          bury: ({ id, table, shape }, dead, rows) =>
+            supervisor.call<Buried>("bury", { batch: { id, table, shape }, dead, rows })
+              .catch((error) => ({ problem: `supervisor: ${(error as Error).message}` })),
+        });
+      } catch (error) {
+        return { problem: error instanceof Error ? error.message : String(error) };
+      }
+      if (paused) collector.control.pause();
+      void collector.finished.then(ended);
+      return { report: collector.report() };
+    },
+    report: () => running().report(),
+    flush: (waitMs: number) => running().control.flush(waitMs),
+    pause: () => running().control.pause(),
+    resume: () => running().control.resume(),
+    stop: ({ why, withinMs }: { why: string; withinMs?: number }) =>
+      void running().control.stop(why, withinMs),
+    abandon(): Report {
+      running().abandon();
+      return running().report();
+    },
+  });
+
+  async function ended(): Promise<void> {
+    // Nobody to be told: then nobody counts either.
+    await supervisor.call("ended", running().report(), ASK_WITHIN_MS).catch(() => {});
+    end(0);
+  }
+
+  void supervisor.gone.then(() => {
+    if (collector === null || !memoryOnly) end(1);
+    else void collector.control.stop("the supervisor is gone", 0);
+  });
+}
+
+/** Each line says which worker it is from. */
+function numbered(log: Log, worker: number): Log {
+  const at = (level: keyof Log) => (message: string, fields?: LogFields) =>
+    log[level](message, { ...fields, worker });
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}

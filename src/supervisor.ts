@@ -1,0 +1,278 @@
+/**
+ * `--workers N`: one collector that is several processes.
+ *
+ * **Who does what.** The process that was started, the supervisor, takes no request. It holds the data
+ * folder and its dead letters, the one ledger, the mirror and NATS, and it starts N workers: the same
+ * program again (`shishi worker`), spoken to over its stdin and stdout, one JSON line a message;
+ * settings go that way too, so that no secret is an argument. A worker is a whole collector with a
+ * spool of its own, `worker-K` in the data folder, without mirror and NATS. The workers listen on one
+ * port (SO_REUSEPORT: the system shares out the connections); before they do, the supervisor has
+ * listened there alone for a moment, so that a port that is another program's is not shared unnoticed.
+ * Concurrency and backlogs are divided, so N workers together keep the limits that are set.
+ *
+ * **One ledger.** Workers report their counts once a second, whenever somebody asks, and as they end;
+ * what came since a worker's last report is added to the supervisor's ledger, which everything reads
+ * as if it were the only one (`meter/joint.ts`). A worker that gets a GET asks the supervisor, who
+ * asks all of them: every answer is for all, and contains what was acknowledged before.
+ *
+ * **Death.** A worker that dies is started again with a backoff and recovers its own spool; its
+ * counts stay, short of what it did since its last report. A supervisor that dies takes its workers
+ * with it: their stdin ends. The next start finds all spools. Where N has changed, those without a
+ * worker are moved to worker 1, or to the folder itself (`batch/gather.ts`); dead letters lie in the
+ * folder itself, whatever N is.
+ *
+ * **Stop.** Signals reach the workers too and are ignored there; the supervisor tells all to drain,
+ * waits, writes the last counts, and says the ledger of all as the last line.
+ */
+
+import process from "node:process";
+import { openDisk } from "./batch/disk.ts";
+import { workerFolder } from "./batch/gather.ts";
+import type { Letters } from "./batch/letters.ts";
+import {
+  type Collector,
+  FLUSH_TIMEOUT_MS,
+  LAST_WRITE_MS,
+  sayListening,
+  urlOf,
+} from "./collector.ts";
+import type { Control, DeadRow, Log, Report, WorkerProcess } from "./contracts.ts";
+import { createCrew } from "./crew/crew.ts";
+import { holdingsOf, stateOf, tablesOf, unreadyOf } from "./crew/sum.ts";
+import { createJoint } from "./meter/joint.ts";
+import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
+import { createMirror } from "./meter/mirror.ts";
+import { cpuSeconds } from "./meter/process.ts";
+import { createPrometheus } from "./meter/prometheus.ts";
+import { startRemote } from "./remote/service.ts";
+import { systemClock } from "./runtime/clock.ts";
+import { createFetch } from "./runtime/fetch.ts";
+import { nodeFiles } from "./runtime/files.ts";
+import { runtimeName } from "./runtime/host.ts";
+import { spawnSelf } from "./runtime/self.ts";
+import { serve } from "./runtime/serve.ts";
+import type { Settings } from "./settings/settings.ts";
+import { VERSION } from "./version.ts";
+
+/** Workers of a supervisor that was killed may take so long to let go of the port. */
+const PORT_WITHIN_MS = 2_000;
+const PORT_AGAIN_MS = 100;
+/** Beyond shutdown-timeout: to spill what is left, and to send the last answers. */
+const STOP_MORE_MS = 15_000;
+
+interface ToBury {
+  readonly batch: Parameters<Letters["bury"]>[0];
+  readonly dead: readonly DeadRow[];
+  readonly rows: readonly string[];
+}
+
+/** Throws as `startCollector` does. */
+export async function startSupervisor(settings: Settings, log: Log): Promise<Collector> {
+  const clock = systemClock;
+  const { group, id, dataDir, workers } = settings;
+  const startedMs = clock.monotonicMs();
+  const disk = await openDisk({
+    place: { files: nodeFiles, dataDir, log },
+    clock,
+    maxDeadBytes: settings.deadMaxBytes,
+    workers,
+    onLost() {
+      log.error("another collector has taken the data folder; ending", { folder: dataDir });
+      process.exit(1);
+    },
+  });
+  if ("problem" in disk) throw new Error(disk.problem);
+
+  const ownLedger = createLedger();
+  const joint = createJoint(ownLedger);
+  let stopWhy: string | null = null;
+  let ended = false;
+  let paused = false;
+  const listeners: (() => void)[] = [];
+  const changed = () => listeners.forEach((listener) => listener());
+
+  const methods = {
+    metrics: () => crew.refresh().then(() => prometheus.text()),
+    status: () => crew.refresh().then(() => control.status()),
+    unready: () => crew.refresh().then(() => control.unready()),
+    bury: ({ batch, dead, rows }: ToBury) => disk.letters.bury(batch, dead, rows),
+  };
+  const port = await freePort(settings).catch(async (error) => {
+    await disk.close();
+    throw error;
+  });
+  const crew = createCrew({
+    size: workers,
+    spawn: (_number, ended): WorkerProcess => spawnSelf("worker", { ...methods, ended }),
+    settings: (number) => shareOf(settings, number, port),
+    joint,
+    fate: settings.ack === "memory" ? "lost" : "stored",
+    stopMs: settings.shutdownTimeoutMs + STOP_MORE_MS,
+    clock,
+    log,
+  });
+  const holdings = holdingsOf(crew.reports, joint.owed);
+  const most = (of: (report: Report) => number) => Math.max(0, ...crew.reports().map(of));
+  const ledger: MeteredLedger = {
+    ...ownLedger,
+    work: () => ({
+      ...ownLedger.work(),
+      // Quantiles do not add up: those of the slowest worker.
+      insertMsP50: most(({ insertMsP50 }) => insertMsP50),
+      insertMsP99: most(({ insertMsP99 }) => insertMsP99),
+    }),
+  };
+  const rssBytes = () =>
+    crew.reports().reduce((sum, report) => sum + report.rssBytes, process.memoryUsage.rss());
+  const prometheus = createPrometheus({
+    ledger,
+    holdings,
+    log,
+    version: VERSION,
+    runtime: runtimeName,
+    process: { rssBytes, cpuSeconds: () => cpuSeconds() + crew.cpuSeconds() },
+  });
+
+  let tellStopped = () => {};
+  const stopped = new Promise<void>((resolve) => tellStopped = resolve);
+  let tellStopping = (_withinMs?: number) => {};
+  const stopping = new Promise<number | undefined>((resolve) => tellStopping = resolve);
+  const control: Control = {
+    status() {
+      const own = ended ? "stopped" : stopWhy !== null ? "draining" : paused ? "paused" : null;
+      const reports = crew.reports();
+      return {
+        group,
+        id,
+        state: stateOf(reports, own, crew.down()),
+        version: VERSION,
+        runtime: runtimeName,
+        uptime_s: Math.floor((clock.monotonicMs() - startedMs) / 1000),
+        ledger: ledger.totals(),
+        oldest_s: Math.round(holdings.oldestMs()) / 1000,
+        memory_bytes: holdings.memoryBytes(),
+        spool_bytes: holdings.spoolBytes(),
+        recovering: reports.length < workers || reports.some(({ status }) => status.recovering),
+        tables: tablesOf(reports, ledger),
+      };
+    },
+    unready() {
+      const own = [...(stopWhy === null ? [] : ["draining"]), ...(paused ? ["paused"] : [])];
+      return unreadyOf(crew.reports(), [...own, ...crew.down()]);
+    },
+    pause() {
+      paused = true;
+      crew.pause();
+      changed();
+    },
+    resume() {
+      paused = false;
+      crew.resume();
+      changed();
+    },
+    flush: (waitMs) => crew.flush(waitMs),
+    stop(why, withinMs) {
+      if (stopWhy === null) {
+        stopWhy = why;
+        tellStopping(withinMs);
+        changed();
+      }
+      return stopped;
+    },
+  };
+
+  const problem = await crew.start();
+  if (problem !== null) {
+    await disk.close();
+    throw new Error(problem);
+  }
+  const url = urlOf(settings, port);
+  sayListening(settings, url, log);
+  const mirror = settings.influx === null ? null : createMirror({
+    endpoint: settings.influx,
+    intervalMs: settings.influxIntervalMs,
+    ledger,
+    holdings,
+    group,
+    id,
+    clock,
+    log,
+    rssBytes,
+    fetch: createFetch({ pooled: true }),
+  });
+  mirror?.start();
+  const remote = settings.nats === null ? null : startRemote({
+    ...settings.nats,
+    group,
+    id,
+    control,
+    watch: (listener) => void listeners.push(listener),
+    ledger,
+    clock,
+    log,
+    flushTimeoutMs: FLUSH_TIMEOUT_MS,
+  });
+
+  const closeDisk = disk.close;
+  async function end() {
+    const withinMs = await stopping;
+    await crew.stop(stopWhy ?? "", withinMs);
+    await mirror?.writeLast(LAST_WRITE_MS);
+    ended = true;
+    changed();
+    tellStopped();
+    await remote?.close();
+    await closeDisk();
+    return ledger.totals();
+  }
+
+  return {
+    url,
+    control,
+    finished: end(),
+    async abandon() {
+      await crew.abandon();
+      return ledger.totals();
+    },
+  };
+}
+
+/** What one worker gets of all. */
+function shareOf(settings: Settings, number: number, port: number): Settings {
+  const { workers, dataDir, listen } = settings;
+  const backlog = Math.ceil(settings.backlog / workers);
+  const backlogBytes = Math.ceil(settings.backlogBytes / workers);
+  return {
+    ...settings,
+    workers: 1,
+    listen: { ...listen, port },
+    dataDir: workerFolder(dataDir, number),
+    concurrency: Math.floor(settings.concurrency / workers),
+    backlog,
+    backlogBytes,
+    maxBlockSize: Math.min(settings.maxBlockSize, backlog),
+    maxBlockBytes: Math.min(settings.maxBlockBytes, backlogBytes),
+    spoolMaxBytes: Math.ceil(settings.spoolMaxBytes / workers),
+    influx: null,
+    nats: null,
+  };
+}
+
+/** A port that nobody listens on: the one that is set, or one that the system chooses. */
+async function freePort({ listen }: Settings): Promise<number> {
+  const untilMs = systemClock.monotonicMs() + PORT_WITHIN_MS;
+  while (true) {
+    try {
+      const alone = serve({
+        ...listen,
+        handler: () => new Response(null, { status: 503 }),
+        onError: () => {},
+      });
+      await alone.kill();
+      return alone.port;
+    } catch (error) {
+      if (systemClock.monotonicMs() >= untilMs) throw error;
+    }
+    await new Promise<void>((resolve) => void systemClock.after(PORT_AGAIN_MS, resolve));
+  }
+}
