@@ -4,18 +4,21 @@
  */
 
 import process from "node:process";
+import { isDeepStrictEqual } from "node:util";
 import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
 import { Pump } from "./batch/pump.ts";
+import type { PumpOptions } from "./batch/pump_deps.ts";
 import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
-import { createDeliver } from "./deliver/deliver.ts";
+import { createDeliver, type DeliverSettings } from "./deliver/deliver.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import type { Prometheus } from "./meter/prometheus.ts";
+import { createOutposts } from "./outposts.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
@@ -32,6 +35,12 @@ export interface Collector {
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
   abandon(): LedgerTotals | Promise<LedgerTotals>;
+  /**
+   * Goes on with other settings: what is decided from now on follows them, what is under way ends as
+   * it began. Rejects with a reason where they cannot be taken; then nothing has changed. Not to be
+   * called again before it has ended.
+   */
+  adopt(settings: Settings): Promise<void>;
 }
 
 /** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
@@ -51,10 +60,7 @@ export interface LocalCollector extends Collector {
 
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
-/** How long a `flush` over NATS may take before it is answered as failed. */
-export const FLUSH_TIMEOUT_MS = 60_000;
-/** After the drain: for the last write to InfluxDB, and for answers still being sent. */
-export const LAST_WRITE_MS = 2_000;
+/** After the drain: for answers still being sent. */
 const LAST_ANSWERS_MS = 1_000;
 
 /**
@@ -62,18 +68,19 @@ const LAST_ANSWERS_MS = 1_000;
  * @param part null where this is the only process.
  */
 export async function startCollector(
-  settings: Settings,
+  first: Settings,
   log: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
 ): Promise<LocalCollector> {
+  let settings = first;
   const clock = systemClock;
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
   const disk = await openDisk({
     place: { files, dataDir: settings.dataDir, log },
     clock,
-    maxDeadBytes: settings.deadMaxBytes,
+    maxDeadBytes: () => settings.deadMaxBytes,
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -84,28 +91,11 @@ export async function startCollector(
   if ("problem" in disk) throw new Error(disk.problem);
   const { spool, letters, close: closeDisk } = disk;
   const deliver = createDeliver(
-    {
-      endpoints: settings.clickhouse,
-      eventsTable: settings.table,
-      createTable: settings.createTable,
-      insertTimeoutMs: settings.insertTimeoutMs,
-      compress: settings.compress,
-    },
+    deliverSettings(settings),
     { fetch: createFetch({ pooled: false }), clock, log, ledger },
   );
   const pump = new Pump(
-    {
-      fill: {
-        maxRows: settings.maxBlockSize,
-        maxBytes: settings.maxBlockBytes,
-        flushIntervalMs: settings.flushIntervalMs,
-        idleIntervalMs: settings.idleIntervalMs,
-      },
-      budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
-      concurrency: settings.concurrency,
-      reached: settings.ack === "memory" ? "memory" : "disk",
-      maxSpoolBytes: settings.spoolMaxBytes,
-    },
+    pumpOptions(settings),
     {
       sink: deliver.sink,
       ledger,
@@ -134,7 +124,10 @@ export async function startCollector(
     ...settings,
     version: VERSION,
     runtime: runtimeName,
-    clickhouse: settings.clickhouse.map(({ label }) => label).join(","),
+    limits: () => ({
+      ...settings,
+      clickhouse: settings.clickhouse.map(({ label }) => label).join(","),
+    }),
     pump,
     ledger,
     clock,
@@ -142,23 +135,27 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
-  const app = createApp({
-    intake: pump,
-    tables: deliver.tables,
-    ledger,
-    control: part ?? control,
-    clock,
-    log,
-    metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
-    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
-  });
+  const appFor = (settings: Settings) =>
+    createApp({
+      intake: pump,
+      tables: deliver.tables,
+      ledger,
+      control: part ?? control,
+      clock,
+      log,
+      metrics: part?.metrics ??
+        (async () => await (await (prometheus ??= loadPrometheus())).text()),
+      settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
+    });
+  let app = appFor(settings);
   let listening: Listening;
   try {
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
       reusePort: part !== null,
-      handler: app.fetch,
+      processes: settings.workers,
+      handler: (request) => app.fetch(request),
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
@@ -172,50 +169,25 @@ export async function startCollector(
 
   void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
-  // Loaded late, and only where they are wanted: their libraries, and that of the metrics, cost the first
-  // answer 10 of 45 ms.
-  const mirror = settings.influx === null
-    ? null
-    : (await import("./meter/mirror.ts")).createMirror({
-      endpoint: settings.influx,
-      intervalMs: settings.influxIntervalMs,
-      ledger,
-      holdings: pump,
-      group: settings.group,
-      id: settings.id,
-      clock,
-      log,
-      rssBytes,
-      fetch: createFetch({ pooled: true }),
-    });
   const stopProgress = startProgress({
     backlog: () => pump.backlog(),
     settledRows: () => ledger.totals().stored + ledger.totals().dead,
     clock,
     log,
-    flushIntervalMs: settings.flushIntervalMs,
+    flushIntervalMs: () => settings.flushIntervalMs,
   });
-  mirror?.start();
-  const remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
-    ...settings.nats,
-    group: settings.group,
-    id: settings.id,
-    control,
-    watch: control.watch,
-    ledger,
-    clock,
-    log,
-    flushTimeoutMs: FLUSH_TIMEOUT_MS,
-  });
+  const { watch } = control;
+  const outposts = createOutposts({ control, watch, ledger, holdings: pump, clock, log });
+  await outposts.adopt(settings);
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
     stopProgress();
-    await mirror?.writeLast(LAST_WRITE_MS);
+    await outposts.writeLast();
     await stopListening(listening);
     control.stopped();
-    await remote?.close();
+    await outposts.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -226,6 +198,19 @@ export async function startCollector(
     url,
     control,
     finished: end(),
+    async adopt(next) {
+      // What can fail comes first.
+      if (next.tls !== null && !isDeepStrictEqual(next.tls, settings.tls)) {
+        await listening.renew(next.tls);
+      }
+      const same = isDeepStrictEqual({ ...next, tls: null }, { ...settings, tls: null });
+      settings = next;
+      if (same) return;
+      const elsewhere = deliver.adopt(deliverSettings(next));
+      pump.adopt(pumpOptions(next), elsewhere);
+      app = appFor(next);
+      await outposts.adopt(next);
+    },
     abandon() {
       pump.abandon();
       return ledger.totals();
@@ -249,6 +234,27 @@ export async function startCollector(
         insertMsP99,
       };
     },
+  };
+}
+
+function deliverSettings(settings: Settings): DeliverSettings {
+  const { clickhouse, table, createTable, insertTimeoutMs, compress } = settings;
+  return { endpoints: clickhouse, eventsTable: table, createTable, insertTimeoutMs, compress };
+}
+
+function pumpOptions(settings: Settings): PumpOptions {
+  const { flushIntervalMs, idleIntervalMs } = settings;
+  return {
+    fill: {
+      maxRows: settings.maxBlockSize,
+      maxBytes: settings.maxBlockBytes,
+      flushIntervalMs,
+      idleIntervalMs,
+    },
+    budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
+    concurrency: settings.concurrency,
+    reached: settings.ack === "memory" ? "memory" : "disk",
+    maxSpoolBytes: settings.spoolMaxBytes,
   };
 }
 

@@ -24,15 +24,20 @@ export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
   };
 }
 
+/** Asked for at each decision. */
+export interface ControlLimits {
+  /** ClickHouse's addresses, safe to log. */
+  readonly clickhouse: string;
+  readonly flushIntervalMs: number;
+  readonly shutdownTimeoutMs: number;
+}
+
 export interface ControlDeps {
   readonly group: string;
   readonly id: string;
   readonly version: string;
   readonly runtime: string;
-  /** ClickHouse's addresses, safe to log. */
-  readonly clickhouse: string;
-  readonly flushIntervalMs: number;
-  readonly shutdownTimeoutMs: number;
+  readonly limits: () => ControlLimits;
   readonly pump: HeldRows;
   readonly ledger: Ledger;
   readonly clock: Clock;
@@ -45,8 +50,8 @@ export interface ControlDeps {
 export interface CollectorControl extends Control {
   /** Resolves when, after `stop`, nothing is held any more: stored, or given up. */
   readonly drained: Promise<void>;
-  /** @param listener is called after each change of the state that somebody made. */
-  watch(listener: () => void): void;
+  /** @param listener is called after each change of the state that somebody made, until the answer is. */
+  watch(listener: () => void): () => void;
   /** Everything has ended but the answers to those who wait for the stop. */
   stopped(): void;
   /** Ends the pings. */
@@ -64,12 +69,11 @@ const SPILL_MS = 5_000;
 export function createControl(deps: ControlDeps): CollectorControl {
   const { pump, ledger, clock, log } = deps;
   const startedMs = clock.monotonicMs();
-  const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * deps.flushIntervalMs);
   let draining = false;
   let ended = false;
   let reachable = false;
   let cancelPing = () => {};
-  const listeners: (() => void)[] = [];
+  const listeners = new Set<() => void>();
   const changed = () => listeners.forEach((listener) => listener());
   let tellDrained = () => {};
   let tellStopped = () => {};
@@ -82,9 +86,9 @@ export function createControl(deps: ControlDeps): CollectorControl {
     if (ended) return;
     if (answered !== reachable) {
       if (answered) {
-        log.info("ClickHouse is there", { url: deps.clickhouse });
+        log.info("ClickHouse is there", { url: deps.limits().clickhouse });
         pump.serverIsBack();
-      } else log.warn("ClickHouse is away", { url: deps.clickhouse });
+      } else log.warn("ClickHouse is away", { url: deps.limits().clickhouse });
     }
     reachable = answered;
     cancelPing = clock.after(PING_MS, () => void ping());
@@ -137,6 +141,7 @@ export function createControl(deps: ControlDeps): CollectorControl {
     }
     if (disk !== null) reasons.push(`spool: ${disk}`);
     for (const [table, trouble] of tables) reasons.push(`table ${table}: ${trouble}`);
+    const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * deps.limits().flushIntervalMs);
     if (pump.oldestMs() > lateMs) {
       reasons.push(`oldest undelivered row older than ${lateMs / 1000} s`);
     }
@@ -145,7 +150,7 @@ export function createControl(deps: ControlDeps): CollectorControl {
 
   /** The time is up: what can be kept goes to disk, the rest is lost. */
   async function giveUp(): Promise<void> {
-    const fields = { shutdown_timeout_ms: deps.shutdownTimeoutMs };
+    const fields = { shutdown_timeout_ms: deps.limits().shutdownTimeoutMs };
     let cancel = () => {};
     const late = new Promise<void>((resolve) => cancel = clock.after(SPILL_MS, resolve));
     await Promise.race([pump.spill(), late]);
@@ -171,7 +176,10 @@ export function createControl(deps: ControlDeps): CollectorControl {
     status,
     unready,
     drained,
-    watch: (listener) => void listeners.push(listener),
+    watch(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
     pause() {
       log.info("paused: new events are refused");
       pump.pause();
@@ -183,7 +191,7 @@ export function createControl(deps: ControlDeps): CollectorControl {
       changed();
     },
     flush: (waitMs) => pump.flush(waitMs),
-    stop(why, withinMs = deps.shutdownTimeoutMs) {
+    stop(why, withinMs = deps.limits().shutdownTimeoutMs) {
       if (!draining) {
         draining = true;
         void drain(why, withinMs);

@@ -29,24 +29,16 @@ import process from "node:process";
 import { openDisk } from "./batch/disk.ts";
 import { workerFolder } from "./batch/gather.ts";
 import type { Letters } from "./batch/letters.ts";
-import {
-  type Collector,
-  FLUSH_TIMEOUT_MS,
-  LAST_WRITE_MS,
-  sayListening,
-  urlOf,
-} from "./collector.ts";
+import { type Collector, sayListening, urlOf } from "./collector.ts";
 import type { Control, DeadRow, Log, Report, WorkerProcess } from "./contracts.ts";
 import { createCrew } from "./crew/crew.ts";
 import { holdingsOf, stateOf, tablesOf, unreadyOf } from "./crew/sum.ts";
 import { createJoint } from "./meter/joint.ts";
 import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
-import { createMirror } from "./meter/mirror.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import { createPrometheus } from "./meter/prometheus.ts";
-import { startRemote } from "./remote/service.ts";
+import { createOutposts } from "./outposts.ts";
 import { systemClock } from "./runtime/clock.ts";
-import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { spawnSelf } from "./runtime/self.ts";
@@ -67,14 +59,15 @@ interface ToBury {
 }
 
 /** Throws as `startCollector` does. */
-export async function startSupervisor(settings: Settings, log: Log): Promise<Collector> {
+export async function startSupervisor(first: Settings, log: Log): Promise<Collector> {
   const clock = systemClock;
-  const { group, id, dataDir, workers } = settings;
+  let settings = first;
+  const { group, id, dataDir, workers } = first;
   const startedMs = clock.monotonicMs();
   const disk = await openDisk({
     place: { files: nodeFiles, dataDir, log },
     clock,
-    maxDeadBytes: settings.deadMaxBytes,
+    maxDeadBytes: () => settings.deadMaxBytes,
     workers,
     onLost() {
       log.error("another collector has taken the data folder; ending", { folder: dataDir });
@@ -88,7 +81,7 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
   let stopWhy: string | null = null;
   let ended = false;
   let paused = false;
-  const listeners: (() => void)[] = [];
+  const listeners = new Set<() => void>();
   const changed = () => listeners.forEach((listener) => listener());
 
   const methods = {
@@ -106,8 +99,8 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
     spawn: (_number, ended): WorkerProcess => spawnSelf("worker", { ...methods, ended }),
     settings: (number) => shareOf(settings, number, port),
     joint,
-    fate: settings.ack === "memory" ? "lost" : "stored",
-    stopMs: settings.shutdownTimeoutMs + STOP_MORE_MS,
+    fate: () => settings.ack === "memory" ? "lost" : "stored",
+    stopMs: () => settings.shutdownTimeoutMs + STOP_MORE_MS,
     clock,
     log,
   });
@@ -188,40 +181,22 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
   }
   const url = urlOf(settings, port);
   sayListening(settings, url, log);
-  const mirror = settings.influx === null ? null : createMirror({
-    endpoint: settings.influx,
-    intervalMs: settings.influxIntervalMs,
-    ledger,
-    holdings,
-    group,
-    id,
-    clock,
-    log,
-    rssBytes,
-    fetch: createFetch({ pooled: true }),
-  });
-  mirror?.start();
-  const remote = settings.nats === null ? null : startRemote({
-    ...settings.nats,
-    group,
-    id,
-    control,
-    watch: (listener) => void listeners.push(listener),
-    ledger,
-    clock,
-    log,
-    flushTimeoutMs: FLUSH_TIMEOUT_MS,
-  });
+  const watch = (listener: () => void) => {
+    listeners.add(listener);
+    return () => void listeners.delete(listener);
+  };
+  const outposts = createOutposts({ control, watch, ledger, holdings, clock, log, rssBytes });
+  await outposts.adopt(settings);
 
   const closeDisk = disk.close;
   async function end() {
     const withinMs = await stopping;
     await crew.stop(stopWhy ?? "", withinMs);
-    await mirror?.writeLast(LAST_WRITE_MS);
+    await outposts.writeLast();
     ended = true;
     changed();
     tellStopped();
-    await remote?.close();
+    await outposts.close();
     await closeDisk();
     return ledger.totals();
   }
@@ -230,6 +205,17 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
     url,
     control,
     finished: end(),
+    async adopt(next) {
+      const before = settings;
+      settings = next;
+      const problem = await crew.adopt();
+      if (problem !== null) {
+        settings = before;
+        await crew.adopt();
+        throw new Error(problem);
+      }
+      await outposts.adopt(next);
+    },
     async abandon() {
       await crew.abandon();
       return ledger.totals();
@@ -244,7 +230,6 @@ function shareOf(settings: Settings, number: number, port: number): Settings {
   const backlogBytes = Math.ceil(settings.backlogBytes / workers);
   return {
     ...settings,
-    workers: 1,
     listen: { ...listen, port },
     dataDir: workerFolder(dataDir, number),
     concurrency: Math.floor(settings.concurrency / workers),

@@ -14,7 +14,7 @@ export class Budget {
   bytes = 0;
   #reading = 0;
 
-  constructor(readonly limits: BudgetLimits) {}
+  constructor(public limits: BudgetLimits) {}
 
   /** Why there is no room for these rows, or null when there is. */
   refusal(rows: number, bytes: number): string | null {

@@ -42,6 +42,12 @@ export class Circle {
     this.#backoffUntilMs = 0;
   }
 
+  /** As if nothing had been tried yet. */
+  forget(): void {
+    this.failures = 0;
+    this.hurry();
+  }
+
   /** The backoff is over, though not what was asked for; the failures are not forgotten. */
   cutShort(): void {
     this.#backoffUntilMs = 0;

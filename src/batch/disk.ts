@@ -23,7 +23,7 @@ export interface DiskOptions {
   readonly place: Place;
   readonly clock: Clock;
   /** Of dead letters, all tables together. */
-  readonly maxDeadBytes: number;
+  readonly maxDeadBytes: () => number;
   /** Processes that will work in folders of their own in this one; 1, or none given: in itself. */
   readonly workers?: number;
   /** Somebody else has taken the folder: it must not be touched any more. */

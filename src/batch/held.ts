@@ -153,6 +153,14 @@ export class HeldBatch implements Batch {
     else this.#waiters.push(waiter);
   }
 
+  /** As if it had not been tried yet. */
+  forgetTrouble(): void {
+    this.failures = 0;
+    this.retryAtMs = 0;
+    this.unanswered = false;
+    this.refused = false;
+  }
+
   #keep(bytes: Uint8Array): void {
     if (bytes.length >= SMALL_BYTES) {
       this.#closeSlab();

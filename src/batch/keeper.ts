@@ -4,29 +4,11 @@
  * budget), takes sealed batches out of memory when it gets full, and brings them back to be sent.
  */
 
-import type { Chunk, Ledger, Refused } from "../contracts.ts";
-import type { Budget } from "./budget.ts";
+import type { Chunk, Refused } from "../contracts.ts";
 import type { HeldBatch, Place } from "./held.ts";
+import type { KeeperDeps, KeeperLimits } from "./keeper_deps.ts";
 import type { Lane } from "./lane.ts";
-import type { Schedule } from "./schedule.ts";
 import type { Group, Spool } from "./spool.ts";
-
-export interface KeeperDeps {
-  readonly schedule: Schedule;
-  readonly budget: Budget;
-  readonly ledger: Ledger;
-  /** Null where there is no disk to use. */
-  readonly spool:
-    | ((onSynced: (group: Group, problem: string | null) => Refused | null) => Spool)
-    | null;
-  /** Rows are on disk before they count as taken. */
-  readonly diskFirst: boolean;
-  /** On disk at most. */
-  readonly maxSpoolBytes: number;
-  /** Rows came, or went unfilled. `ready`: a batch may be sent that could not be before. */
-  readonly onChange: (lane: Lane, ready: boolean) => void;
-  readonly refuse: (reason: string) => Refused;
-}
 
 /** While the disk refuses, one write in this time finds out whether it still does. */
 const DISK_PROBE_MS = 500;
@@ -47,6 +29,7 @@ export class Keeper {
   sendingBytes = 0;
   readonly #sending = new Set<HeldBatch>();
   readonly #deps: KeeperDeps;
+  #limits: KeeperLimits;
   #diskProbedMs = -Infinity;
   /** Of the rows for which the spool had no room last. */
   #tooMuchBytes = 0;
@@ -57,14 +40,23 @@ export class Keeper {
 
   constructor(deps: KeeperDeps) {
     this.#deps = deps;
+    this.#limits = deps.limits;
     this.spool = deps.spool?.((group, problem) => this.#synced(group, problem)) ?? null;
+  }
+
+  /** From the next row on. With `diskFirst` those follow that are in memory only. */
+  adopt(limits: KeeperLimits): void {
+    const toDisk = limits.diskFirst && !this.#limits.diskFirst;
+    this.#limits = limits;
+    if (toDisk) void this.spillAll();
+    this.relieve();
   }
 
   /** Why the disk cannot take so many bytes, or null. */
   refusal(bytes: number, nowMs: number): string | null {
     const { spool } = this;
-    if (spool === null || !this.#deps.diskFirst) return null;
-    const { maxSpoolBytes } = this.#deps;
+    if (spool === null || !this.#limits.diskFirst) return null;
+    const { maxSpoolBytes } = this.#limits;
     // Never to be taken, so no trouble of the disk.
     if (bytes > maxSpoolBytes) {
       return `${bytes} bytes in one request, but spool-max-bytes is ${maxSpoolBytes}`;
@@ -84,7 +76,7 @@ export class Keeper {
     if (this.spool === null || this.spool.trouble !== null) return this.spool?.trouble ?? null;
     // As long as what was refused would be refused again, and not for its size alone.
     const wanted = this.#usedBytes + this.#tooMuchBytes;
-    if (this.#usedBytes > 0 && wanted > this.#deps.maxSpoolBytes) return this.#spoolIsFull();
+    if (this.#usedBytes > 0 && wanted > this.#limits.maxSpoolBytes) return this.#spoolIsFull();
     this.#tooMuchBytes = 0;
     return null;
   }
@@ -94,7 +86,7 @@ export class Keeper {
   }
 
   #spoolIsFull(): string {
-    return `spool is full: ${this.#usedBytes} of ${this.#deps.maxSpoolBytes} bytes (spool-max-bytes)`;
+    return `spool is full: ${this.#usedBytes} of ${this.#limits.maxSpoolBytes} bytes (spool-max-bytes)`;
   }
 
   /**
@@ -102,7 +94,7 @@ export class Keeper {
    * @returns null when they are filled, else `Ticket.kept`.
    */
   keep(lane: Lane, chunk: Chunk, places: readonly Place[]): Promise<Refused | null> | null {
-    if (this.spool !== null && this.#deps.diskFirst) return this.#keepOnDisk(this.spool, places);
+    if (this.spool !== null && this.#limits.diskFirst) return this.#keepOnDisk(this.spool, places);
     this.#deps.ledger.accepted(chunk);
     for (const place of places) this.#append(place);
     this.relieve();
@@ -172,7 +164,7 @@ export class Keeper {
     for (const batch of this.#inMemory) {
       if (!batch.sealed || schedule.lane(batch.table).inFlight.has(batch)) continue;
       if (batch.onDisk) this.#leaveMemory(batch);
-      else if (spool.trouble === null && spool.bytes + batch.bytes <= this.#deps.maxSpoolBytes) {
+      else if (spool.trouble === null && spool.bytes + batch.bytes <= this.#limits.maxSpoolBytes) {
         this.#spilling = this.#spill(spool, batch);
         return;
       }

@@ -35,7 +35,7 @@ export class Lane {
   /** Oldest and newest take turns, so that fresh rows do not wait behind a backlog. */
   #newestNext = false;
 
-  constructor(readonly table: string, readonly limits: FillLimits, readonly mintId: () => string) {}
+  constructor(readonly table: string, public limits: FillLimits, readonly mintId: () => string) {}
 
   /**
    * Finds places for a chunk's rows, closing what becomes full on the way and what it may not share a
@@ -145,6 +145,14 @@ export class Lane {
     this.circle.succeeded();
     this.unanswered = false;
     this.#easeTrouble();
+  }
+
+  /** As if nothing had been tried yet. */
+  forgetTrouble(): void {
+    this.circle.forget();
+    this.unanswered = false;
+    this.trouble = null;
+    for (const batch of this.held()) batch.forgetTrouble();
   }
 
   #easeTrouble(): void {

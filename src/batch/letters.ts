@@ -23,7 +23,7 @@ export interface LettersOptions {
   readonly files: Files;
   readonly dataDir: string;
   /** Of all tables together; exceeded by one batch at most. */
-  readonly maxBytes: number;
+  readonly maxBytes: () => number;
   readonly log: Log;
   readonly clock: Clock;
 }
@@ -118,9 +118,9 @@ export function createLetters(options: LettersOptions): Letters {
     }
     try {
       await makeFolder();
-      if (usedBytes >= maxBytes) {
+      if (usedBytes >= maxBytes()) {
         await measure();
-        if (usedBytes >= maxBytes) return { problem: full(usedBytes, maxBytes) };
+        if (usedBytes >= maxBytes()) return { problem: full(usedBytes, maxBytes()) };
       }
       const mark = join(folder, BURYING + crypto.randomUUID());
       await (await files.create(mark)).close();

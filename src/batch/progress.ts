@@ -20,7 +20,7 @@ export interface ProgressDeps {
   readonly clock: Clock;
   readonly log: Log;
   /** A batch may be this old in everyday work. */
-  readonly flushIntervalMs: number;
+  readonly flushIntervalMs: () => number;
 }
 
 const LOOK_MS = 1_000;
@@ -43,7 +43,6 @@ interface Drain {
 /** Looks once a second until it is cancelled by the answer. */
 export function startProgress(deps: ProgressDeps): () => void {
   const { clock, log } = deps;
-  const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * deps.flushIntervalMs);
   let drain: Drain | null = null;
   let wasBehind = false;
   let settled = deps.settledRows();
@@ -51,6 +50,7 @@ export function startProgress(deps: ProgressDeps): () => void {
 
   function look(): void {
     const nowMs = clock.monotonicMs();
+    const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * deps.flushIntervalMs());
     const { rows, oldestMs } = deps.backlog();
     const before = settled;
     const beforeMs = settledMs;

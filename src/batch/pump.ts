@@ -16,7 +16,7 @@ import { Keeper } from "./keeper.ts";
 import type { Lane } from "./lane.ts";
 import { deadOf } from "./lines.ts";
 import { backlogOf, oldestTakenMs, rowsByTable, type Troubles, troublesOf } from "./holdings.ts";
-import type { PumpDeps, PumpOptions } from "./pump_deps.ts";
+import { keeperLimits, type PumpDeps, type PumpOptions, scheduleLimits } from "./pump_deps.ts";
 import { Replays } from "./replays.ts";
 import type { Backlog } from "./progress.ts";
 import { report } from "./report.ts";
@@ -38,13 +38,12 @@ export class Pump implements Intake, Holdings {
   /** Nothing is sent any more: what is held now is given up. */
   #ended = false;
 
-  constructor(readonly options: PumpOptions, readonly deps: PumpDeps) {
+  constructor(options: PumpOptions, readonly deps: PumpDeps) {
     this.#wallAheadMs = deps.clock.nowMs() - deps.clock.monotonicMs();
     this.#budget = new Budget(options.budget);
     this.#emptiness = new Emptiness(deps.clock, () => this.#budget.rows === 0);
     this.#schedule = new Schedule({
-      ...options.fill,
-      concurrency: options.concurrency,
+      ...scheduleLimits(options),
       random: () => deps.clock.random(),
       mintId: () => uuid7(deps.clock.nowMs()),
     });
@@ -55,8 +54,7 @@ export class Pump implements Intake, Holdings {
       budget: this.#budget,
       ledger: deps.ledger,
       spool: deps.spool,
-      diskFirst: options.reached === "disk",
-      maxSpoolBytes: options.maxSpoolBytes,
+      limits: keeperLimits(options),
       onChange: (lane, ready) => this.#changed(lane, ready),
       refuse: (reason) => this.#full(reason),
     });
@@ -102,7 +100,7 @@ export class Pump implements Intake, Holdings {
     // A batch that was closed to make room for these rows need not wait until the disk has them.
     if (lane.justClosed) this.#changed(lane, true);
     if (chunk.replay !== undefined) this.#replays.taken(places[0]!.batch, kept);
-    const ticket = new RequestTicket(this.options.reached, kept, places, this.deps.clock);
+    const ticket = new RequestTicket(this.#replays.reached, kept, places, this.deps.clock);
     return { kind: "taken", ticket };
   }
 
@@ -171,6 +169,18 @@ export class Pump implements Intake, Holdings {
     const held = [...this.#schedule.held()];
     this.#turn();
     return allSettled(held, waitMs, this.deps.clock);
+  }
+
+  /**
+   * From the next decision on. What is open is sealed, for it was begun under other limits.
+   * @param elsewhere the servers are others too: trouble with the old ones is no reason to wait.
+   */
+  adopt(options: PumpOptions, elsewhere: boolean): void {
+    this.#schedule.adopt(scheduleLimits(options), elsewhere);
+    this.#budget.limits = options.budget;
+    this.#replays.reached = options.reached;
+    this.#keeper.adopt(keeperLimits(options));
+    this.#turn();
   }
 
   /** ClickHouse was asked and answered: its next probe need not wait out the backoff. */

@@ -4,7 +4,8 @@ import type { Ack, Clock, DeadRow, Ledger, Log, Sink } from "../contracts.ts";
 import type { BudgetLimits } from "./budget.ts";
 import type { HeldBatch } from "./held.ts";
 import type { FillLimits } from "./lane.ts";
-import type { KeeperDeps } from "./keeper.ts";
+import type { KeeperDeps, KeeperLimits } from "./keeper_deps.ts";
+import type { ScheduleLimits } from "./schedule.ts";
 
 export interface PumpOptions {
   readonly fill: FillLimits;
@@ -14,6 +15,14 @@ export interface PumpOptions {
   readonly reached: Exclude<Ack, "clickhouse">;
   /** On disk at most; Infinity without a spool. */
   readonly maxSpoolBytes: number;
+}
+
+export function scheduleLimits({ fill, concurrency }: PumpOptions): ScheduleLimits {
+  return { ...fill, concurrency };
+}
+
+export function keeperLimits({ reached, maxSpoolBytes }: PumpOptions): KeeperLimits {
+  return { diskFirst: reached === "disk", maxSpoolBytes };
 }
 
 export interface PumpDeps {

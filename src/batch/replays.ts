@@ -23,7 +23,7 @@ export class Replays {
   /** Whether the disk has them, as their first tickets say. */
   readonly #kept = new WeakMap<HeldBatch, Promise<Refused | null>>();
 
-  constructor(readonly reached: Ack, readonly clock: Clock) {}
+  constructor(public reached: Ack, readonly clock: Clock) {}
 
   /** The ticket of a replay that was taken before, or null. */
   find(lane: Lane, id: string): Ticket | null {

@@ -17,9 +17,12 @@ import { Circle } from "./circle.ts";
 import type { HeldBatch } from "./held.ts";
 import { type FillLimits, Lane } from "./lane.ts";
 
-export interface ScheduleOptions extends FillLimits {
+export interface ScheduleLimits extends FillLimits {
   /** INSERTs in flight, all tables together. */
   readonly concurrency: number;
+}
+
+export interface ScheduleOptions extends ScheduleLimits {
   readonly random: () => number;
   readonly mintId: () => string;
 }
@@ -47,7 +50,20 @@ export class Schedule {
   #inFlight = 0;
   #hurry = false;
 
-  constructor(readonly options: ScheduleOptions) {}
+  constructor(public options: ScheduleOptions) {}
+
+  /** From the next decision on. @param forgetful as if nothing had been tried yet. */
+  adopt(limits: ScheduleLimits, forgetful: boolean): void {
+    this.options = { ...this.options, ...limits };
+    for (const lane of this.lanes.values()) {
+      lane.close();
+      lane.limits = this.options;
+      if (forgetful) lane.forgetTrouble();
+    }
+    if (!forgetful) return;
+    this.trouble = null;
+    this.server.forget();
+  }
 
   lane(table: string): Lane {
     const known = this.lanes.get(table);

@@ -10,6 +10,11 @@ import {
 } from "../settings/settings.ts";
 import { tlsProblem } from "./tls.ts";
 
+/** What this process was given, for `loadSettings` and for reading it again later. */
+export function outside(argv: readonly string[]) {
+  return { argv, env: process.env, readFile: (path: string) => readFileSync(path, "utf8") };
+}
+
 type Usable<E extends readonly SettingSpec[]> = Extract<Loaded<E>, { ok: true }>;
 
 /**
@@ -25,9 +30,7 @@ export function settingsOrExitCode<const E extends readonly SettingSpec[] = read
   } = {},
 ): Usable<E> | 2 {
   const loaded = loadSettings<E>({
-    argv,
-    env: process.env,
-    readFile: (path) => readFileSync(path, "utf8"),
+    ...outside(argv),
     ...limits,
   });
   const tls = loaded.ok ? tlsProblem(loaded.settings) : null;

@@ -3,20 +3,23 @@
  * ends at once. The last line on stderr is the ledger.
  */
 
+import { readFile } from "node:fs/promises";
 import process from "node:process";
 import { type Collector, startCollector } from "../collector.ts";
 import type { LedgerTotals, Log } from "../contracts.ts";
-import { createLog } from "../runtime/log.ts";
-import { onStopSignal } from "../runtime/signals.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { createLog, createSwitchLog, type SwitchLog } from "../runtime/log.ts";
+import { onReloadSignal, onStopSignal } from "../runtime/signals.ts";
 import { helpText } from "../settings/help.ts";
 import type { CliCommand } from "./command.ts";
-import { settingsOrExitCode } from "./load.ts";
+import { outside, settingsOrExitCode } from "./load.ts";
+import type { Running } from "./reloader.ts";
 
 const ABOUT =
   "Takes JSON events over HTTP, gathers them into batches and writes these to ClickHouse, until it " +
   "is stopped by SIGTERM, SIGINT or shishi stop. Then it refuses new events (503) and delivers what " +
   "it holds, for at most shutdown-timeout; a second signal ends it at once. The last line on stderr " +
-  "is the ledger.\n" +
+  "is the ledger. SIGHUP has it read its settings file, secrets and certificate again.\n" +
   "Exit code 0 when nothing that was acknowledged is lost, 1 when rows were lost or it could not " +
   "start, 2 when the settings are unusable: each problem has a line.";
 
@@ -25,10 +28,11 @@ export const serve: CliCommand = {
   summary: "run the collector (the default command)",
   help: () => helpText("serve", { about: ABOUT }),
   async run(argv) {
+    const hangups = earlyHangups();
     const loaded = settingsOrExitCode(argv, { command: "serve" });
     if (typeof loaded === "number") return loaded;
     const { settings, warnings } = loaded;
-    const log = createLog(settings.logLevel, settings.logFormat);
+    const log = createSwitchLog(createLog(settings.logLevel, settings.logFormat));
     for (const warning of warnings) log.warn(warning);
     const { workers } = settings;
     if (workers > 1 && process.platform !== "linux") {
@@ -42,10 +46,57 @@ export const serve: CliCommand = {
       const start = workers > 1
         ? (await import("../supervisor.ts")).startSupervisor
         : startCollector;
-      return await start(settings, log);
+      const collector = await start(settings, log);
+      hangups.follow(await reloads(argv, loaded, collector, log));
+      return collector;
     });
   },
 };
+
+/** What comes before anybody can follow it is kept, and nothing of it ends the process. */
+function earlyHangups(): { follow(reload: () => void): void } {
+  let early = false;
+  let reload = (): void => {
+    early = true;
+  };
+  onReloadSignal(() => reload());
+  return {
+    follow(then) {
+      reload = then;
+      if (early) then();
+    },
+  };
+}
+
+async function reloads(
+  argv: readonly string[],
+  first: Running,
+  collector: Collector,
+  log: SwitchLog,
+): Promise<() => void> {
+  // After the first answer: nothing of it is needed for that.
+  const [{ createReloader }, { reloadSettings }] = await Promise.all([
+    import("./reloader.ts"),
+    import("../settings/reload.ts"),
+  ]);
+  let { logLevel, logFormat } = first.settings;
+  const reloader = createReloader({
+    first,
+    read: (running) => reloadSettings(outside(argv), running),
+    readFile: (path) => readFile(path, "utf8"),
+    async adopt(settings) {
+      await collector.adopt(settings);
+      if (settings.logLevel === logLevel && settings.logFormat === logFormat) return;
+      ({ logLevel, logFormat } = settings);
+      log.use(createLog(logLevel, logFormat));
+    },
+    stopping: () => ["draining", "stopped"].includes(collector.control.status().state),
+    clock: systemClock,
+    log,
+  });
+  void collector.finished.then(() => reloader.close());
+  return () => void reloader.reload();
+}
 
 /** Listens for signals from before the start: one that comes meanwhile stops what has started then. */
 async function untilStopped(log: Log, start: () => Promise<Collector>): Promise<number> {

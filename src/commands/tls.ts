@@ -6,11 +6,17 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { Settings } from "../settings/settings.ts";
 
+const BLOCK = /-----BEGIN CERTIFICATE-----(?:(?!-----BEGIN)[\s\S])*/g;
+
 /** @returns null when they are, else a line that names the setting and the file. */
 export function tlsProblem({ tls }: Settings): string | null {
   if (tls === null) return null;
   const { certFile, keyFile, cert, key } = tls;
-  const certificate = attempt(() => new X509Certificate(cert));
+  const certificate = attempt(() => {
+    // All of the chain, since the end may be missing of a file that is being written.
+    const chain = (cert.match(BLOCK) ?? []).map((block) => new X509Certificate(block));
+    return chain[0] ?? null;
+  });
   if (certificate === null) {
     return `tls-cert: expected a PEM file with a certificate, got ${show(certFile)}, damaged`;
   }

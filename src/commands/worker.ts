@@ -10,9 +10,9 @@ import type { Buried } from "../batch/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
 import { nodeFiles } from "../runtime/files.ts";
-import { createLog } from "../runtime/log.ts";
+import { createLog, createSwitchLog } from "../runtime/log.ts";
 import type { parent } from "../runtime/self.ts";
-import { onStopSignal } from "../runtime/signals.ts";
+import { onReloadSignal, onStopSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 
@@ -36,6 +36,7 @@ export const worker: CliCommand = {
       return 2;
     }
     onStopSignal(() => {});
+    onReloadSignal(() => {});
     // Not above, or every command would wait for what is loaded with it.
     const { parent } = await import("../runtime/self.ts");
     return await new Promise<number>((end) => work(parent, end));
@@ -45,31 +46,28 @@ export const worker: CliCommand = {
 function work(callParent: typeof parent, end: (code: number) => void): void {
   let collector: LocalCollector | null = null;
   let memoryOnly = false;
+  let started: Promise<unknown> = Promise.resolve();
   const running = (): LocalCollector => {
     if (collector === null) throw new Error("the worker has not been started");
     return collector;
   };
+  let number = 0;
+  const log = createSwitchLog(createLog("info", "auto"));
+  const logLike = ({ logLevel, logFormat }: Settings) =>
+    numbered(createLog(logLevel, logFormat), number);
   const supervisor = callParent({
-    async start({ settings, number, paused }: Start) {
-      memoryOnly = settings.ack === "memory";
-      const log = numbered(createLog(settings.logLevel, settings.logFormat), number);
+    start: (given: Start) => started = start(given),
+    /** @returns why not, or null. */
+    async adopt(settings: Settings): Promise<string | null> {
+      await started;
       try {
-        collector = await startCollector(settings, log, nodeFiles, {
-          metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
-          status: () => supervisor.call("status", null, ASK_WITHIN_MS),
-          unready: () =>
-            supervisor.call<string[]>("unready", null, ASK_WITHIN_MS)
-              .catch((error) => [`supervisor: ${(error as Error).message}`]),
-          bury: ({ id, table, shape }, dead, rows) =>
-            supervisor.call<Buried>("bury", { batch: { id, table, shape }, dead, rows })
-              .catch((error) => ({ problem: `supervisor: ${(error as Error).message}` })),
-        });
+        await collector?.adopt(settings);
       } catch (error) {
-        return { problem: error instanceof Error ? error.message : String(error) };
+        return messageOf(error);
       }
-      if (paused) collector.control.pause();
-      void collector.finished.then(ended);
-      return { report: collector.report() };
+      memoryOnly = settings.ack === "memory";
+      log.use(logLike(settings));
+      return null;
     },
     report: () => running().report(),
     flush: (waitMs: number) => running().control.flush(waitMs),
@@ -83,6 +81,29 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     },
   });
 
+  async function start({ settings, number: mine, paused }: Start) {
+    number = mine;
+    memoryOnly = settings.ack === "memory";
+    log.use(logLike(settings));
+    try {
+      collector = await startCollector(settings, log, nodeFiles, {
+        metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
+        status: () => supervisor.call("status", null, ASK_WITHIN_MS),
+        unready: () =>
+          supervisor.call<string[]>("unready", null, ASK_WITHIN_MS)
+            .catch((error) => [`supervisor: ${messageOf(error)}`]),
+        bury: ({ id, table, shape }, dead, rows) =>
+          supervisor.call<Buried>("bury", { batch: { id, table, shape }, dead, rows })
+            .catch((error) => ({ problem: `supervisor: ${messageOf(error)}` })),
+      });
+    } catch (error) {
+      return { problem: messageOf(error) };
+    }
+    if (paused) collector.control.pause();
+    void collector.finished.then(ended);
+    return { report: collector.report() };
+  }
+
   async function ended(): Promise<void> {
     // Nobody to be told: then nobody counts either.
     await supervisor.call("ended", running().report(), ASK_WITHIN_MS).catch(() => {});
@@ -93,6 +114,10 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     if (collector === null || !memoryOnly) end(1);
     else void collector.control.stop("the supervisor is gone", 0);
   });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Each line says which worker it is from. */

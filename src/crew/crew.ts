@@ -7,27 +7,8 @@
  * that does not answer. At the end every worker has ended, by itself or by force.
  */
 
-import type { Clock, Counts, Log, Report, Started, WorkerProcess } from "../contracts.ts";
-
-export interface CrewDeps {
-  readonly size: number;
-  /** `ended` is to be called with the last report of a worker that has drained. */
-  readonly spawn: (number: number, ended: (report: Report) => void) => WorkerProcess;
-  /** What worker `number` is to be started with. */
-  readonly settings: (number: number) => unknown;
-  readonly joint: {
-    took(worker: number, counts: Counts): void;
-    died(worker: number): void;
-    settle(worker: number, fate: "stored" | "lost"): void;
-    owed(): ReadonlyMap<string, number>;
-  };
-  /** Of rows that were acknowledged, and that nobody finds after a death. */
-  readonly fate: "stored" | "lost";
-  /** How long a worker may take to stop before it is killed. */
-  readonly stopMs: number;
-  readonly clock: Clock;
-  readonly log: Log;
-}
+import type { Report, Started, WorkerProcess } from "../contracts.ts";
+import type { CrewDeps } from "./crew_deps.ts";
 
 export interface Crew {
   /** Resolves when all listen, else with why one cannot; then none is left. */
@@ -41,6 +22,11 @@ export interface Crew {
   pause(): void;
   resume(): void;
   flush(waitMs: number): Promise<boolean>;
+  /**
+   * Gives every worker the settings that `CrewDeps.settings` has for it by then. Resolves with why one
+   * does not take them, or null; who is not there gets them at its next start.
+   */
+  adopt(): Promise<string | null>;
   /** Resolves when all have ended. */
   stop(why: string, withinMs?: number): Promise<void>;
   /** Has all give up what they hold, and ends them; takes about a second at most. */
@@ -61,6 +47,7 @@ interface Member {
 
 const REPORT_EVERY_MS = 1_000;
 const REPORT_WITHIN_MS = 2_000;
+const ADOPT_WITHIN_MS = 10_000;
 const ABANDON_WITHIN_MS = 1_000;
 const EXIT_WITHIN_MS = 1_000;
 const RESTART_MS = { first: 100, most: 10_000 };
@@ -97,7 +84,7 @@ export function createCrew(deps: CrewDeps): Crew {
     const { recovering, state } = report.status;
     // Who stops reads no further: the rest is for the next start.
     if (recovering || state === "draining" || state === "stopped") return;
-    joint.settle(member.number, deps.fate);
+    joint.settle(member.number, deps.fate());
   }
 
   /** @returns why it does not run, or null. */
@@ -258,11 +245,25 @@ export function createCrew(deps: CrewDeps): Crew {
       return done.every(Boolean) && [...joint.owed().values()].every((rows) => rows === 0);
     },
 
+    async adopt() {
+      const told = await Promise.all(members.map(async (member) => {
+        const { number, process } = member;
+        try {
+          const settings = deps.settings(number);
+          return await process?.call<string | null>("adopt", settings, ADOPT_WITHIN_MS);
+        } catch (error) {
+          if (member.process !== process) return null;
+          return `worker ${number}: ${(error as Error).message}`;
+        }
+      }));
+      return told.find((problem) => typeof problem === "string") ?? null;
+    },
+
     async stop(why, withinMs) {
       end();
       stopGiven = { why, withinMs };
       tell("stop", stopGiven);
-      const cancel = clock.after(deps.stopMs, () => {
+      const cancel = clock.after(deps.stopMs(), () => {
         for (const { number, process } of members) {
           if (process === null) continue;
           log.error("a worker does not end; it is killed", { worker: number });
@@ -273,7 +274,11 @@ export function createCrew(deps: CrewDeps): Crew {
       cancel();
       cancelPoll();
       // Nobody will look for them any more.
-      if (deps.fate === "lost") { for (const { number } of members) joint.settle(number, "lost"); }
+      if (deps.fate() === "lost") {
+        for (const { number } of members) {
+          joint.settle(number, "lost");
+        }
+      }
     },
 
     async abandon() {

@@ -1,8 +1,10 @@
 /**
  * The room put together: endpoints in, one `Sink` and one `Tables` out. Between them lie, from the
- * outside in: isolation of bad rows, counting, failover, one attempt at one server.
+ * outside in: isolation of bad rows, counting, failover, one attempt at one server. The servers, from
+ * failover inwards, can be replaced while all above goes on: how far a batch has got is kept there.
  */
 
+import { isDeepStrictEqual } from "node:util";
 import type { Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
 import { createInserter } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
@@ -33,6 +35,11 @@ export interface Deliver {
   readonly inserter: Inserter;
   /** Creates the table of events where that is wanted; never rejects. */
   prepare(): Promise<Prepared>;
+  /**
+   * From the next INSERT and question on; what is under way ends where it began.
+   * @returns false where nothing differs.
+   */
+  adopt(settings: DeliverSettings): boolean;
   /** Stops pings and look-ups; INSERTs under way are ended by their own signal. */
   close(): Promise<void>;
 }
@@ -54,25 +61,47 @@ export function createDeliver(
   },
 ): Deliver {
   const { clock, log } = tools;
-  const { insertTimeoutMs, eventsTable, createTable, compress } = settings;
   const post = createPost({ fetch: tools.fetch, clock });
-  const nodes = settings.endpoints.map((endpoint): Node => {
-    const query = createQuery({ endpoint, post, clock, timeoutMs: QUERY_TIMEOUT_MS });
-    const pinger = createQuery({ endpoint, post, clock, timeoutMs: PING_TIMEOUT_MS });
-    return {
-      label: endpoint.label,
-      query: { ...query, ping: pinger.ping },
-      inserter: createInserter({ endpoint, post, query, clock, insertTimeoutMs, compress }),
-    };
-  });
-  const first = settings.endpoints[0];
-  if (first === undefined) throw new Error("no ClickHouse endpoint");
-  const { inserter, query, close: closeFailover } = createFailover({ nodes, clock, log });
-  const tables = createTables({ query, database: first.database, eventsTable, clock, log });
+
+  function connect(settings: DeliverSettings) {
+    const { insertTimeoutMs, eventsTable, compress } = settings;
+    const nodes = settings.endpoints.map((endpoint): Node => {
+      const query = createQuery({ endpoint, post, clock, timeoutMs: QUERY_TIMEOUT_MS });
+      const pinger = createQuery({ endpoint, post, clock, timeoutMs: PING_TIMEOUT_MS });
+      return {
+        label: endpoint.label,
+        query: { ...query, ping: pinger.ping },
+        inserter: createInserter({ endpoint, post, query, clock, insertTimeoutMs, compress }),
+      };
+    });
+    const first = settings.endpoints[0];
+    if (first === undefined) throw new Error("no ClickHouse endpoint");
+    const failover = createFailover({ nodes, clock, log });
+    const { query } = failover;
+    const tables = createTables({ query, database: first.database, eventsTable, clock, log });
+    return { settings, failover, tables };
+  }
+
+  let servers = connect(settings);
+  const inserter: Inserter = {
+    insert: (request, signal) => servers.failover.inserter.insert(request, signal),
+    sieve: (request, signal) => servers.failover.inserter.sieve(request, signal),
+  };
+  const query: Query = {
+    rows: (sql, signal) => servers.failover.query.rows(sql, signal),
+    command: (sql, signal) => servers.failover.query.command(sql, signal),
+    ping: (signal) => servers.failover.query.ping(signal),
+  };
+  const tables: Tables = {
+    columns: (table) => servers.tables.columns(table),
+    lookUp: (table, waitMs) => servers.tables.lookUp(table, waitMs),
+    refresh: (table) => servers.tables.refresh(table),
+  };
 
   async function prepare(): Promise<Prepared> {
+    const { createTable, eventsTable } = servers.settings;
     if (!createTable) return { kind: "ready" };
-    const prepared = await tables.prepare();
+    const prepared = await servers.tables.prepare();
     if (prepared.kind === "failed") {
       log.warn(prepared.message, { table: eventsTable, code: prepared.code });
     }
@@ -83,7 +112,8 @@ export function createDeliver(
     inserter: tools.ledger ? withMeter(inserter, tools.ledger, clock) : inserter,
     tables,
     log,
-    createEventsTable: createTable ? async () => (await prepare()).kind === "ready" : null,
+    createEventsTable: async () =>
+      servers.settings.createTable && (await prepare()).kind === "ready",
   });
 
   return {
@@ -92,9 +122,17 @@ export function createDeliver(
     query,
     inserter,
     prepare,
+    adopt(settings) {
+      if (isDeepStrictEqual(settings, servers.settings)) return false;
+      // Its questions under way may still be answered, for those who wait.
+      servers.failover.close();
+      servers = connect(settings);
+      void prepare();
+      return true;
+    },
     async close() {
-      closeFailover();
-      await tables.close();
+      servers.failover.close();
+      await servers.tables.close();
     },
   };
 }

@@ -15,6 +15,7 @@
  * so old. Everything else: the same report again, after a backoff.
  */
 
+import { isDeepStrictEqual } from "node:util";
 import type { Clock, Endpoint, Holdings, Ledger, Log } from "../contracts.ts";
 import type { Fetch } from "./exchange.ts";
 import { createInflux } from "./influx.ts";
@@ -24,6 +25,11 @@ export interface Mirror {
   /** Begins to report, first after one interval. */
   start(): void;
   /**
+   * Reports there from now on, first after one interval; null: nowhere, until it is called again. What
+   * is not written yet goes where it is sent next, so that the sums over all places stay right.
+   */
+  adopt(to: Destination | null): void;
+  /**
    * Writes what is left and stops: what is under way first, then one last report. Resolves when it
    * is written or `withinMs` milliseconds have passed.
    */
@@ -32,9 +38,12 @@ export interface Mirror {
   stop(): void;
 }
 
-export interface MirrorDeps {
+export interface Destination {
   readonly endpoint: Endpoint;
   readonly intervalMs: number;
+}
+
+export interface MirrorDeps extends Destination {
   readonly ledger: Ledger;
   readonly holdings: Holdings;
   readonly group: string;
@@ -63,18 +72,21 @@ interface Attempt {
 }
 
 export function createMirror(deps: MirrorDeps): Mirror {
-  const { intervalMs, ledger, clock, log } = deps;
+  const { ledger, clock, log } = deps;
   const ending = new AbortController();
-  const influx = createInflux({
-    endpoint: deps.endpoint,
-    measurements: MEASUREMENTS,
-    clock,
-    fetch: deps.fetch ?? ((url, init) => fetch(url, init)),
-    timeoutMs: deps.timeoutMs ?? TIMEOUT_MS,
-    signal: ending.signal,
-  });
+  const connect = (endpoint: Endpoint) =>
+    createInflux({
+      endpoint,
+      measurements: MEASUREMENTS,
+      clock,
+      fetch: deps.fetch ?? ((url, init) => fetch(url, init)),
+      timeoutMs: deps.timeoutMs ?? TIMEOUT_MS,
+      signal: ending.signal,
+    });
+  let to: Destination | null = { endpoint: deps.endpoint, intervalMs: deps.intervalMs };
+  let influx = connect(deps.endpoint);
   const reporter = createReporter(deps);
-  const where = new URL(deps.endpoint.url).host;
+  let where = new URL(deps.endpoint.url).host;
   /** What is still to be written of the report under way, in writes. */
   let pieces: ReportPoint[][] = [];
   let pointsAWrite = POINTS_A_WRITE;
@@ -85,12 +97,13 @@ export function createMirror(deps: MirrorDeps): Mirror {
   let trouble: "away" | "refused" | null = null;
 
   function schedule(delayMs: number): void {
-    if (closing) return;
+    cancelTimer();
+    if (closing || to === null) return;
     cancelTimer = clock.after(delayMs, async () => {
       const startedMs = clock.monotonicMs();
       const done = await report();
       const spentMs = clock.monotonicMs() - startedMs;
-      schedule(done ? Math.max(0, intervalMs - spentMs) : backoffMs(BACKOFF_MS.most));
+      schedule(done ? Math.max(0, (to?.intervalMs ?? 0) - spentMs) : backoffMs(BACKOFF_MS.most));
     });
   }
 
@@ -196,12 +209,27 @@ export function createMirror(deps: MirrorDeps): Mirror {
   }
 
   return {
-    start: () => schedule(intervalMs),
+    start: () => schedule(deps.intervalMs),
+
+    adopt(next) {
+      if (isDeepStrictEqual(next, to)) return;
+      const moves = next !== null && !isDeepStrictEqual(next.endpoint, to?.endpoint);
+      to = next;
+      if (moves) {
+        influx = connect(next.endpoint);
+        where = new URL(next.endpoint.url).host;
+        failures = 0;
+        trouble = null;
+      }
+      // What is under way sets the next time when it ends.
+      if (inFlight === null) schedule(next?.intervalMs ?? 0);
+    },
 
     async writeLast(withinMs) {
       if (ending.signal.aborted) return;
       closing = true;
       cancelTimer();
+      if (to === null) return stop();
       const cancelDeadline = clock.after(withinMs, () => {
         log.warn("stopping before InfluxDB took the last counts", { where });
         ending.abort();

@@ -26,8 +26,8 @@ export interface RemoteOptions {
   readonly group: string;
   readonly id: string;
   readonly control: Control;
-  /** Has its listener called after each change of the state that somebody made. */
-  readonly watch?: (listener: () => void) => void;
+  /** Has its listener called after each change of the state that somebody made, until the answer is. */
+  readonly watch?: (listener: () => void) => () => void;
   /** `command` is one of the five or `unknown`; `ok`: it was obeyed. */
   readonly ledger: { control(command: string, ok: boolean): void };
   readonly clock: Clock;
@@ -103,12 +103,13 @@ export function startRemote(options: RemoteOptions): Remote {
       options.onState?.(state, server);
     },
   );
-  options.watch?.(() => events.look());
+  const unwatch = options.watch?.(() => events.look());
   return {
     server: () => link.server(),
     async close() {
       if (closed) return;
       closed = true;
+      unwatch?.();
       obedience.settle();
       events.close();
       await link.close();

@@ -16,6 +16,16 @@ interface DenoLike {
   readonly build: { readonly standalone?: boolean };
   serve(options: unknown, handler: unknown): unknown;
   createHttpClient?(options: unknown): unknown;
+  listen(options: unknown): { readonly addr: { readonly port: number }; close(): void };
+  /** There only with `--unstable-net`, or that in the settings file. */
+  readonly listenDatagram?: unknown;
+  dlopen(name: string, symbols: unknown): {
+    readonly symbols: { readonly setsockopt: (...args: unknown[]) => number };
+  };
+  readonly UnsafePointer: {
+    of(bytes: Uint8Array<ArrayBuffer>): unknown;
+    value(pointer: unknown): bigint;
+  };
 }
 
 const globals = globalThis as unknown as { Bun?: BunLike; Deno?: DenoLike };

@@ -33,6 +33,22 @@ export function createLog(
   return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
+/** A log that others hold on to while it is replaced. */
+export interface SwitchLog extends Log {
+  use(log: Log): void;
+}
+
+export function createSwitchLog(first: Log): SwitchLog {
+  let log = first;
+  return {
+    use: (next) => log = next,
+    debug: (message, fields) => log.debug(message, fields),
+    info: (message, fields) => log.info(message, fields),
+    warn: (message, fields) => log.warn(message, fields),
+    error: (message, fields) => log.error(message, fields),
+  };
+}
+
 function jsonLine(nowMs: number, level: LogLevel, message: string, fields: LogFields): string {
   const time = new Date(nowMs).toISOString();
   return JSON.stringify({ time, level, message, ...fields }) + "\n";

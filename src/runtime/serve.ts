@@ -2,9 +2,19 @@
  * One HTTP server for both runtimes. Promises: `stop()` takes no new connection and resolves when the
  * requests under way are answered; `kill()` waits for them no longer, and cuts them off where the
  * runtime can still do that. The end of the process does it in any case.
+ *
+ * A certificate is renewed by a second server on the same port, since neither runtime can change that
+ * of a server: see `renewable.ts`.
  */
 
 import { bun, deno } from "./host.ts";
+import { renewable, type Runtime } from "./renewable.ts";
+
+/** PEM texts. */
+export interface Tls {
+  readonly cert: string;
+  readonly key: string;
+}
 
 export interface ServeOptions {
   readonly hostname: string;
@@ -12,17 +22,28 @@ export interface ServeOptions {
   readonly port: number;
   /** Other processes of this program listen there too, and the system shares out the connections. */
   readonly reusePort?: boolean;
-  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly tls?: Tls;
+  /** How many processes that are; 1 unless given. */
+  readonly processes?: number;
   readonly handler: (request: Request) => Response | Promise<Response>;
   /** Told of what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
 }
 
-export interface Listening {
+/** One server of the runtime. */
+export interface Server {
   /** The port that is really listened on. */
   readonly port: number;
   stop(): Promise<void>;
   kill(): Promise<void>;
+}
+
+export interface Listening extends Server {
+  /**
+   * New connections get this certificate, those that are open go on. Rejects, and has changed nothing,
+   * where there is no TLS or the system cannot listen twice on one port.
+   */
+  renew(tls: Tls): Promise<void>;
 }
 
 /** An idle connection is closed after this, also one that waits for its answer (`Prefer: wait=N`). */
@@ -30,10 +51,13 @@ const IDLE_TIMEOUT_S = 255;
 
 /** Throws a sentence that names the address when it cannot be listened on. */
 export function serve(options: ServeOptions): Listening {
-  const start = bun ? serveOnBun : deno ? serveOnDeno : null;
-  if (start === null) throw new Error("this runtime has no HTTP server that Shishi knows");
+  const runtime = bun ? BUN : deno ? DENO : null;
+  if (runtime === null) throw new Error("this runtime has no HTTP server that Shishi knows");
+  const { tls } = options;
   try {
-    return start(options);
+    if (tls !== undefined) return renewable({ ...options, tls }, runtime);
+    const renew = () => Promise.reject(new Error("there is no certificate to renew"));
+    return { ...runtime.start(options), renew };
   } catch (error) {
     const { hostname, port } = options;
     const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
@@ -55,12 +79,33 @@ function reasonOf(error: unknown): string {
   return message ?? String(error);
 }
 
+const BUN: Runtime = {
+  start: serveOnBun,
+  tryAlone(options) {
+    const server = serveOnBun({ ...options, reusePort: false });
+    void server.kill();
+    return server.port;
+  },
+  shares: true,
+};
+
+const DENO: Runtime = {
+  start: serveOnDeno,
+  tryAlone({ hostname, port }) {
+    const listener = deno!.listen({ hostname, port });
+    listener.close();
+    return listener.addr.port;
+  },
+  // Asked to without the flag, it ends the process.
+  shares: deno?.listenDatagram !== undefined,
+};
+
 interface BunServer {
   port: number;
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
 
-function serveOnBun(options: ServeOptions): Listening {
+function serveOnBun(options: ServeOptions): Server {
   const server = bun!.serve({
     hostname: options.hostname,
     port: options.port,
@@ -91,7 +136,7 @@ interface DenoServer {
 /** How long a server that ended by itself waits before it listens again. */
 const AGAIN_MS = 100;
 
-function serveOnDeno(options: ServeOptions): Listening {
+function serveOnDeno(options: ServeOptions): Server {
   const abort = new AbortController();
   let stopping = false;
   const start = (port: number): DenoServer => {

@@ -2,6 +2,11 @@
 
 import process from "node:process";
 
+/** SIGHUP does not end the process from now on, but calls `handler` each time it comes. */
+export function onReloadSignal(handler: () => void): void {
+  process.on("SIGHUP", handler);
+}
+
 /** Calls `handler` at SIGINT and SIGTERM, each time one comes; the answer takes the handlers away. */
 export function onStopSignal(handler: (signal: string) => void): () => void {
   const names = ["SIGINT", "SIGTERM"] as const;

@@ -26,19 +26,20 @@ const NAME_WIDTH = 31;
 export function helpText(command: string, page: HelpPage = {}): string {
   const { only, extra = [], about = "", usage = `shishi ${command} [--SETTING VALUE ...]` } = page;
   const used = TABLE.filter(({ name }) => !only || name === "config" || only.includes(name));
+  const runs = command === "serve";
   const lines = [`Usage: ${usage}`];
   if (about !== "") {
     lines.push("", ...about.split("\n").flatMap((paragraph) => wrap(paragraph, WIDTH)));
   }
   for (const [section, specs] of bySection([...extra, ...used])) {
     lines.push("", `${section}:`);
-    for (const spec of specs) lines.push(...flagLines(spec, !extra.includes(spec)));
+    for (const spec of specs) lines.push(...flagLines(spec, !extra.includes(spec), runs));
   }
-  lines.push("", ...wrap(footnote(used), WIDTH));
+  lines.push("", ...wrap(footnote(used) + (runs ? RELOADED : ""), WIDTH));
   return lines.join("\n");
 }
 
-/** A GitHub table of all settings: name, value, default, meaning. Ends in a newline. */
+/** A GitHub table of all settings: name, value, default, meaning, what takes a change. Ends in a newline. */
 export function settingsMarkdown(): string {
   const rows = TABLE.map((spec) => {
     const names = [spec.name, ...aliasesOf(spec)].map((name) => `\`${name}\``).join(", ");
@@ -47,9 +48,13 @@ export function settingsMarkdown(): string {
       ? shownDefault(spec)
       : `\`${shownDefault(spec)}\``;
     const secret = (spec as SettingSpec).secret ? ` (or \`${spec.name}-file\`)` : "";
-    return [names, value, initial, spec.meaning + secret].map(cell);
+    const taken = (spec as SettingSpec).restart ? "restart" : "reload";
+    return [names, value, initial, spec.meaning + secret, taken].map(cell);
   });
-  const head = [["setting", "value", "default", "meaning"], ["---", "---", "---", "---"]];
+  const head = [
+    ["setting", "value", "default", "meaning", "a change takes a"],
+    Array(5).fill("---"),
+  ];
   return [...head, ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
 }
 
@@ -65,14 +70,16 @@ function bySection(specs: readonly SettingSpec[]): Map<string, SettingSpec[]> {
   return sections;
 }
 
-function flagLines(spec: SettingSpec, everywhere: boolean): string[] {
+/** @param everywhere also outside the command line. @param runs the command can be told to reload. */
+function flagLines(spec: SettingSpec, everywhere: boolean, runs: boolean): string[] {
   const no = spec.kind.file === "boolean" && everywhere ? "[no-]" : "";
   const name = `  --${no}${spec.name} ${spec.kind.placeholder}`.trimEnd();
   const variable = everywhere ? ` (${envName(spec.name)})` : "";
   const aliases = aliasesOf(spec).map((alias) => ` (also --${alias})`).join("");
   const secret = spec.secret ? ` (or --${spec.name}-file FILE)` : "";
   const initial = spec.default === null ? "" : `  [${shownDefault(spec)}]`;
-  const text = spec.meaning + aliases + secret + initial + variable;
+  const restart = runs && spec.restart ? " (restart)" : "";
+  const text = spec.meaning + aliases + secret + restart + initial + variable;
   const [first = "", ...more] = wrap(text, WIDTH - NAME_WIDTH - 2);
   const indent = " ".repeat(NAME_WIDTH + 2);
   const rest = more.map((line) => indent + line);
@@ -80,6 +87,10 @@ function flagLines(spec: SettingSpec, everywhere: boolean): string[] {
     ? [`${name.padEnd(NAME_WIDTH)}  ${first}`, ...rest]
     : [name, indent + first, ...rest];
 }
+
+const RELOADED =
+  " At SIGHUP the file, secrets and certificates are read again and changes are taken " +
+  "at once, except for settings marked (restart).";
 
 function footnote(used: readonly SettingSpec[]): string {
   const secrets = used.some((spec) => spec.secret)

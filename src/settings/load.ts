@@ -22,6 +22,8 @@ export interface Outside extends Host {
 export interface Read {
   /** By setting name; the default where nothing (or nothing usable) was given. */
   readonly values: ReadonlyMap<string, unknown>;
+  /** The same as text for people, `***` for a secret. */
+  readonly shown: ReadonlyMap<string, string>;
   /** The settings that were given and are sound, with how to speak of them: `--table`. */
   readonly labels: ReadonlyMap<string, string>;
   /** The settings whose value cannot be used. */
@@ -54,11 +56,14 @@ export function readSettings(
   problems.push(...inFile.problems);
 
   const values = new Map<string, unknown>();
+  const shown = new Map<string, string>();
   const labels = new Map<string, string>();
   const bad = new Set<string>();
   for (const spec of [...all, ...used, ...extra]) {
     if (values.has(spec.name)) continue;
-    values.set(spec.name, defaultOf(spec, outside));
+    const initial = defaultOf(spec, outside);
+    values.set(spec.name, initial.value);
+    shown.set(spec.name, initial.shown);
     const winner = choose(givens.filter((given) => given.spec === spec));
     if (winner === null) continue;
     const read = "problem" in winner ? winner : readOne(winner, outside);
@@ -67,13 +72,19 @@ export function readSettings(
       bad.add(spec.name);
     } else {
       values.set(spec.name, read.value);
+      shown.set(spec.name, read.shown);
       if (read.value !== null) labels.set(spec.name, winner.label);
     }
   }
-  return { values, labels, bad, problems };
+  return { values, shown, labels, bad, problems };
 }
 
 type Problem = { readonly problem: string };
+interface Value {
+  readonly value: unknown;
+  readonly shown: string;
+}
+const NONE = "none";
 
 function readConfig(givens: readonly Given[], names: Names, known: Names, outside: Outside) {
   const nothing = { givens: [], problems: [] };
@@ -105,7 +116,7 @@ function choose(givens: readonly Given[]): Given | (Problem & { label: string })
   return null;
 }
 
-function readOne(given: Given, outside: Outside): { value: unknown } | Problem {
+function readOne(given: Given, outside: Outside): Value | Problem {
   const { spec, label } = given;
   const problem = (wanted: string, found: string) => ({
     problem: `${label}: expected ${wanted}, got ${found}`,
@@ -125,22 +136,22 @@ function readOne(given: Given, outside: Outside): { value: unknown } | Problem {
   if (text === "") {
     if (spec.default !== null) return problem(spec.kind.wanted, "nothing");
     if (spec.secret) return problem(spec.kind.wanted, "nothing (leave it out for none)");
-    return { value: null };
+    return { value: null, shown: NONE };
   }
   const parsed = spec.kind.parse(text);
-  if (parsed.ok) return { value: parsed.value };
+  if (parsed.ok) return { value: parsed.value, shown: spec.secret ? "***" : text };
   const show = spec.kind.show ?? quote;
   const found = spec.secret && !spec.kind.show ? "***" : parsed.found ?? show(text);
   return problem(parsed.wanted ?? spec.kind.wanted, found);
 }
 
 /** Throws for a default that its own kind refuses: that is a bug in the table. */
-function defaultOf(spec: SettingSpec, host: Host): unknown {
-  if (spec.default === null) return null;
+function defaultOf(spec: SettingSpec, host: Host): Value {
+  if (spec.default === null) return { value: null, shown: NONE };
   const text = typeof spec.default === "string" ? spec.default : spec.default.from(host);
   const parsed = spec.kind.parse(text);
   if (!parsed.ok) throw new Error(`the default of ${spec.name} is no ${spec.kind.wanted}`);
-  return parsed.value;
+  return { value: parsed.value, shown: text };
 }
 
 /** Reads a file; a failure is told in the system's words, without what it was reading. */

@@ -83,6 +83,15 @@ export interface Settings {
   readonly logFormat: Values["log-format"];
 }
 
+/** All that settings were made of; what a reload compares with. Holds secrets. */
+export interface Snapshot {
+  readonly values: Values;
+  /** The same as text for people, `***` for a secret. */
+  readonly shown: ReadonlyMap<string, string>;
+  /** What is in the files that settings name, by setting. */
+  readonly texts: ReadonlyMap<string, string>;
+}
+
 export interface LoadOptions<E extends readonly SettingSpec[] = readonly []>
   extends Omit<Outside, "hostname"> {
   /** Default for `id`; the host's own name unless told otherwise. */
@@ -100,6 +109,7 @@ export type Loaded<E extends readonly SettingSpec[] = readonly []> =
   | {
     readonly ok: true;
     readonly settings: Settings;
+    readonly snapshot: Snapshot;
     /** The values of `LoadOptions.extra`, by name. */
     readonly extra: ValuesOf<E>;
     /** One line each, without secrets. */
@@ -135,11 +145,12 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
   }
   if (problems.length > 0) return { ok: false, problems };
 
-  const settings = assemble(values, texts);
+  const snapshot = { values, shown: read.shown, texts };
   const extras = Object.fromEntries(extra.map(({ name }) => [name, read.values.get(name)]));
   return {
     ok: true,
-    settings: deepFreeze(settings),
+    settings: settingsOf(snapshot),
+    snapshot,
     extra: deepFreeze(extras) as ValuesOf<E>,
     warnings: warningsAbout(values, read),
   };
@@ -163,6 +174,11 @@ function readFileOf(name: keyof typeof FILE_MARKS, values: Values, outside: Outs
     return { problem: `expected ${wanted}, got ${quote(path)} with something else in it` };
   }
   return content;
+}
+
+/** Deep frozen. */
+export function settingsOf({ values, texts }: Snapshot): Settings {
+  return deepFreeze(assemble(values, texts));
 }
 
 function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings {

@@ -56,6 +56,8 @@ export interface Row<T = unknown, N extends string = string, D extends Default =
   readonly aliases?: readonly string[];
   /** Default: a TOML file may set it too. */
   readonly notInFile?: boolean;
+  /** Default: a reload takes a changed value; this one only a restart. */
+  readonly restart?: boolean;
 }
 
 /** A row in its place. */

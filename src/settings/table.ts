@@ -37,6 +37,7 @@ export const TABLE = [
       default: "127.0.0.1:8080",
       meaning: "where the HTTP server listens; :8080 is every IPv4 address, port 0 any free " +
         "port; an address that others can reach prints a warning unless auth-tokens are set",
+      restart: true,
     }),
     setting({
       name: "auth-tokens",
@@ -75,6 +76,7 @@ export const TABLE = [
       default: "1",
       meaning: "processes that share the port and the work (Linux only); " +
         "concurrency, backlogs and spool-max-bytes are divided among them",
+      restart: true,
     }),
   ]),
   ...section("ClickHouse", [
@@ -187,6 +189,7 @@ export const TABLE = [
         from: ({ env }) => env["STATE_DIRECTORY"]?.split(":")[0] || "./shishi-data",
       },
       meaning: "spool, dead letters and lock; of one collector alone",
+      restart: true,
     }),
     setting({
       name: "spool-max-bytes",
@@ -225,6 +228,7 @@ export const TABLE = [
       default: "default",
       meaning: "the group of this collector, on NATS, in metrics and in logs; " +
         "anything but letters, digits, - and _ becomes -",
+      restart: true,
     }),
     setting({
       name: "id",
@@ -234,6 +238,7 @@ export const TABLE = [
         from: (host) => host.hostname().slice(0, 128) || "host",
       },
       meaning: "who this collector is within its group",
+      restart: true,
     }),
     setting({
       name: "log-level",
@@ -253,6 +258,7 @@ export const TABLE = [
       default: null,
       meaning: "TOML file whose keys are the names above, without the dashes in front",
       notInFile: true,
+      restart: true,
     }),
   ]),
 ] as const;

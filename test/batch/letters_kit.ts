@@ -20,7 +20,7 @@ export interface Around {
 export function lettersIn({ dataDir, files = nodeFiles, maxBytes = 2 ** 30, told = [] }: Around) {
   const tell = (message: string, fields: LogFields = {}) => void told.push({ message, fields });
   const log: Log = { debug: tell, info: tell, warn: tell, error: tell };
-  return createLetters({ files, dataDir, maxBytes, log, clock: systemClock });
+  return createLetters({ files, dataDir, maxBytes: () => maxBytes, log, clock: systemClock });
 }
 
 export function boxOf(dataDir: string, files: Files = nodeFiles) {

@@ -21,7 +21,7 @@ function watched(backlog: Backlog) {
     settledRows: () => state.settled,
     clock,
     log,
-    flushIntervalMs: 1000,
+    flushIntervalMs: () => 1000,
   });
   /** Every second so many rows leave. */
   const drain = async (seconds: number, rowsPerS: number) => {

@@ -106,7 +106,7 @@ export async function pumpKit(
   const disk = await openDisk({
     place: { files: gate, dataDir: DATA, log },
     clock,
-    maxDeadBytes: 1e9,
+    maxDeadBytes: () => 1e9,
     onLost() {},
     lock: () => Promise.resolve({ takenOver: false, release: () => Promise.resolve() }),
   });

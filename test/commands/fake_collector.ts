@@ -66,7 +66,7 @@ export async function startFakeCollector(options: FakeOptions = {}): Promise<Fak
   const letters = dataDir === undefined ? null : createLetters({
     files: nodeFiles,
     dataDir,
-    maxBytes: 2 ** 40,
+    maxBytes: () => 2 ** 40,
     log: QUIET,
     clock: systemClock,
   });

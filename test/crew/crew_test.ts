@@ -78,8 +78,8 @@ function kit(size: number, problems: (string | null)[] = [], fate: "stored" | "l
       settle: (number, how) => void booked.push(`${how} ${number}`),
       owed: () => new Map(),
     },
-    fate,
-    stopMs: 20_000,
+    fate: () => fate,
+    stopMs: () => 20_000,
     clock,
     log: { debug: at, info: at, warn: at, error: at },
   });

@@ -75,7 +75,7 @@ export class Life {
     const disk = await openDisk({
       place: { files: gate, dataDir: DATA, log },
       clock,
-      maxDeadBytes: 1e9,
+      maxDeadBytes: () => 1e9,
       onLost: () => options.onProblem("the lock was lost"),
       lock: () => Promise.resolve({ takenOver: false, release: () => Promise.resolve() }),
     });

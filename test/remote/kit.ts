@@ -59,7 +59,7 @@ export interface FakeControl extends Control {
   flushed(all: boolean): void;
   /** The state from outside: trouble comes and goes. */
   become(state: State): void;
-  watch(listener: () => void): void;
+  watch(listener: () => void): () => void;
 }
 
 /** Stops and flushes last until the test ends them. */
@@ -75,7 +75,10 @@ export function fakeControl(group: string, id: string): FakeControl {
   };
   return {
     calls,
-    watch: (listener) => void listeners.push(listener),
+    watch(listener) {
+      listeners.push(listener);
+      return () => void listeners.splice(listeners.indexOf(listener), 1);
+    },
     become: (to) => void (state = to),
     stopped: () => {
       change("stopped");

@@ -103,21 +103,21 @@ describe("help", () => {
 
 describe("README table", () => {
   const rows = settingsMarkdown().trimEnd().split("\n");
-  test("has one row of four cells for each setting", () => {
+  test("has one row of five cells for each setting", () => {
     assert.equal(rows.length, TABLE.length + 2);
     for (const row of rows) {
-      assert.equal(row.split(/(?<!\\)\|/).length, 6, row);
+      assert.equal(row.split(/(?<!\\)\|/).length, 7, row);
     }
     assert.deepEqual(
       rows.slice(2).map((row) => /^\| `([a-z-]+)`/.exec(row)?.[1]),
       TABLE.map(({ name }) => name),
     );
   });
-  test("gives default and meaning", () => {
+  test("gives default, meaning and what takes a change", () => {
     assert.ok(
       rows.some((row) =>
         row ===
-          "| `flush-interval` | DURATION | `1s` | a batch is never older than this when it is sent |"
+          "| `flush-interval` | DURATION | `1s` | a batch is never older than this when it is sent | reload |"
       ),
     );
   });

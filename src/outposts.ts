@@ -1,0 +1,94 @@
+/**
+ * The collector's outposts: the mirror in InfluxDB and remote control over NATS. They are loaded when
+ * they are first wanted, since their libraries would cost the first answer 10 of 45 ms, and can be sent
+ * elsewhere while the collector runs.
+ */
+
+import process from "node:process";
+import { isDeepStrictEqual } from "node:util";
+import type { Clock, Control, Holdings, Ledger, Log } from "./contracts.ts";
+import type { Mirror } from "./meter/mirror.ts";
+import type { Remote } from "./remote/service.ts";
+import { createFetch } from "./runtime/fetch.ts";
+import type { Settings } from "./settings/settings.ts";
+
+/** How long a `flush` over NATS may take before it is answered as failed. */
+const FLUSH_TIMEOUT_MS = 60_000;
+/** After the drain: for the last write to InfluxDB. */
+const LAST_WRITE_MS = 2_000;
+
+export interface OutpostDeps {
+  readonly control: Control;
+  /** Has its listener called after each change of the state that somebody made, until the answer is. */
+  readonly watch: (listener: () => void) => () => void;
+  readonly ledger: Ledger;
+  readonly holdings: Holdings;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** This process unless given. */
+  readonly rssBytes?: () => number;
+}
+
+export interface Outposts {
+  /** Resolves when both do as `settings` say; a NATS that hangs is not waited for long. */
+  adopt(settings: Settings): Promise<void>;
+  /** The last counts go to InfluxDB, if it takes them in time. */
+  writeLast(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** None is there before `adopt`. */
+export function createOutposts(deps: OutpostDeps): Outposts {
+  const { control, ledger, clock, log } = deps;
+  const { rssBytes = () => process.memoryUsage.rss() } = deps;
+  let mirror: Mirror | null = null;
+  let remote: Remote | null = null;
+  let nats: Settings["nats"] = null;
+  let closed = false;
+
+  async function adoptMirror(settings: Settings): Promise<void> {
+    const { influx, influxIntervalMs: intervalMs, group, id } = settings;
+    const to = influx === null ? null : { endpoint: influx, intervalMs };
+    if (mirror !== null || to === null) return mirror?.adopt(to);
+    const { createMirror } = await import("./meter/mirror.ts");
+    const fetch = createFetch({ pooled: true });
+    const { holdings } = deps;
+    mirror = createMirror({ ...to, ledger, holdings, group, id, clock, log, rssBytes, fetch });
+    mirror.start();
+  }
+
+  async function adoptRemote({ nats: wanted, group, id }: Settings): Promise<void> {
+    if (isDeepStrictEqual(nats, wanted)) return;
+    nats = wanted;
+    await remote?.close();
+    remote = null;
+    if (wanted === null) return;
+    const { startRemote } = await import("./remote/service.ts");
+    if (closed) return;
+    const flushTimeoutMs = FLUSH_TIMEOUT_MS;
+    const { watch } = deps;
+    remote = startRemote({
+      ...wanted,
+      group,
+      id,
+      control,
+      watch,
+      ledger,
+      clock,
+      log,
+      flushTimeoutMs,
+    });
+  }
+
+  return {
+    async adopt(settings) {
+      await adoptMirror(settings);
+      await adoptRemote(settings);
+    },
+    writeLast: async () => await mirror?.writeLast(LAST_WRITE_MS),
+    async close() {
+      closed = true;
+      await remote?.close();
+    },
+  };
+}
