@@ -70,12 +70,11 @@ export function createReloader(deps: ReloaderDeps): Reloader {
 
   async function readAgain(): Promise<void> {
     const read = deps.read(running.snapshot);
-    if (!read.ok) {
-      for (const problem of read.problems) {
-        log.error("reload: unusable settings; nothing has changed", { problem });
-      }
-      return;
+    const problems = read.ok ? [tlsProblem(read.wanted)] : read.problems;
+    for (const problem of problems) {
+      if (problem !== null) log.error("reload: unusable settings; nothing has changed", { problem });
     }
+    if (!read.ok || problems[0] !== null) return;
     const { taken, kept, warnings, files, settings } = read;
     if (taken.length > 0) {
       await adopt(settings);
@@ -86,7 +85,8 @@ export function createReloader(deps: ReloaderDeps): Reloader {
       log.warn(`reload: ${name} is taken at the next start only`, { running: from, wanted: to });
     }
     if (taken.length > 0) log.info("reloaded", { changed: taken.map(describe).join(", ") });
-    else if (files > 0) log.info("reload: nothing has changed that could be taken");
+    else if (kept.length > 0) log.info("reload: nothing else has changed");
+    else if (files > 0) log.info("reload: nothing has changed");
     else log.info("reload: no settings come from a file; there is nothing to read again");
   }
 

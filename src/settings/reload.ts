@@ -29,6 +29,8 @@ export type Reloaded =
     readonly ok: true;
     readonly settings: Settings;
     readonly snapshot: Snapshot;
+    /** What a restart would run with. */
+    readonly wanted: Settings;
     /** In `settings`. */
     readonly taken: readonly Change[];
     /** Not in `settings`: they need a restart. */
@@ -72,6 +74,7 @@ export function reloadSettings(options: LoadOptions, running: Snapshot): Reloade
     ok: true,
     settings: settingsOf(snapshot),
     snapshot,
+    wanted: loaded.settings,
     taken: changes.filter((spec) => !isKept(spec)).map(change),
     kept: kept.map(change),
     files,

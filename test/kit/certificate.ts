@@ -1,6 +1,6 @@
 /**
- * A certificate for 127.0.0.1 and localhost, signed by itself, valid from 2020 to 2120, and its key.
- * It is for tests only: everybody can read the key here.
+ * A certificate for 127.0.0.1 and localhost, signed by itself, valid from 2020 to 2120, and its key;
+ * and another pair that takes its place. For tests only: everybody can read the keys here.
  */
 
 export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
@@ -19,5 +19,26 @@ export const CERTIFICATE_KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgGIF4+n5Q2c8+vvdX
 S59h99BnVmlaKyK3o9NwzcSqusmhRANCAATYKwU2uL6nHwO5Xr4UGIkI3mKK7FDU
 UI1i3tX7I96KVKlEhpr8ucgMD/2tpFdVwX5M489E4nMhVyyJCjmfCwFF
+-----END PRIVATE KEY-----
+`;
+
+/** Its subject is `Shishi renewed`. */
+export const RENEWED_CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBpDCCAUugAwIBAgIURmIVtpH/sUoVuW8tRusQ3/Kq9zkwCgYIKoZIzj0EAwIw
+GTEXMBUGA1UEAwwOU2hpc2hpIHJlbmV3ZWQwIBcNMjYxMTIyMDUzMDExWhgPMjEy
+NjEwMjkwNTMwMTFaMBkxFzAVBgNVBAMMDlNoaXNoaSByZW5ld2VkMFkwEwYHKoZI
+zj0CAQYIKoZIzj0DAQcDQgAEMpbi18zZgBUUrxzf9p63VxxUmruoC757THKlZrGd
+IIlMJy0mMGbUrdZXw0I9zc+wRQeUAuAzSO1ZL1wzHQI9yKNvMG0wHQYDVR0OBBYE
+FDsjZre93ro47uq2Bde0i2gj4JSKMB8GA1UdIwQYMBaAFDsjZre93ro47uq2Bde0
+i2gj4JSKMA8GA1UdEwEB/wQFMAMBAf8wGgYDVR0RBBMwEYcEfwAAAYIJbG9jYWxo
+b3N0MAoGCCqGSM49BAMCA0cAMEQCIGvAgylK2znJKYv55cUH1gl1Qd9iXIBcOHPU
+pgLsVPOzAiBjh2SWI7BzVp3o5O5tmcBVh2luYjAw3AhJDJ/CsQPyXw==
+-----END CERTIFICATE-----
+`;
+
+export const RENEWED_KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7Tm1bkFJ5V2NxLCk
+ttGYjsgftPbfSjI7tSFfo/0/SOmhRANCAAQyluLXzNmAFRSvHN/2nrdXHFSau6gL
+vntMcqVmsZ0giUwnLSYwZtSt1lfDQj3Nz7BFB5QC4DNI7VkvXDMdAj3I
 -----END PRIVATE KEY-----
 `;
