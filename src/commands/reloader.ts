@@ -26,6 +26,8 @@ export interface ReloaderDeps {
   readonly readFile: (path: string) => Promise<string>;
   /** Rejects with a reason where the settings cannot be taken; then nothing has changed. */
   readonly adopt: (settings: Settings) => Promise<void>;
+  /** After all is told: the log itself may be another from here on. */
+  readonly relog?: (settings: Settings) => void;
   readonly stopping: () => boolean;
   readonly clock: Clock;
   readonly log: Log;
@@ -72,7 +74,9 @@ export function createReloader(deps: ReloaderDeps): Reloader {
     const read = deps.read(running.snapshot);
     const problems = read.ok ? [tlsProblem(read.wanted)] : read.problems;
     for (const problem of problems) {
-      if (problem !== null) log.error("reload: unusable settings; nothing has changed", { problem });
+      if (problem !== null) {
+        log.error("reload: unusable settings; nothing has changed", { problem });
+      }
     }
     if (!read.ok || problems[0] !== null) return;
     const { taken, kept, warnings, files, settings } = read;
@@ -88,6 +92,7 @@ export function createReloader(deps: ReloaderDeps): Reloader {
     else if (kept.length > 0) log.info("reload: nothing else has changed");
     else if (files > 0) log.info("reload: nothing has changed");
     else log.info("reload: no settings come from a file; there is nothing to read again");
+    deps.relog?.(settings);
   }
 
   async function look(): Promise<void> {

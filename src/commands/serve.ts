@@ -84,8 +84,8 @@ async function reloads(
     first,
     read: (running) => reloadSettings(outside(argv), running),
     readFile: (path) => readFile(path, "utf8"),
-    async adopt(settings) {
-      await collector.adopt(settings);
+    adopt: (settings) => collector.adopt(settings),
+    relog(settings) {
       if (settings.logLevel === logLevel && settings.logFormat === logFormat) return;
       ({ logLevel, logFormat } = settings);
       log.use(createLog(logLevel, logFormat));

@@ -13,6 +13,8 @@ import { eventually } from "./wait.ts";
 export interface Start {
   /** Flags of `serve`; `--listen 127.0.0.1:0` is added unless they say where to listen. */
   readonly args?: readonly string[];
+  /** Its settings file says where it listens. */
+  readonly listens?: boolean;
   /** Added to an environment without any `SHISHI_…`. */
   readonly env?: Readonly<Record<string, string>>;
   /** `dist/shishi`, or the binary of that path, instead of the source. */
@@ -80,7 +82,9 @@ const START_WITHIN_MS = 10_000;
 /** Starts `shishi` and returns when it says that it listens; throws its stderr when it does not. */
 export async function startShishi(start: Start): Promise<Shishi> {
   const args = [...(start.args ?? [])];
-  if (!args.some((arg) => /^--listen(=|$)/.test(arg)) && start.env?.SHISHI_LISTEN === undefined) {
+  const listens = start.listens === true || start.env?.SHISHI_LISTEN !== undefined ||
+    args.some((arg) => /^--listen(=|$)/.test(arg));
+  if (!listens) {
     args.push("--listen", "127.0.0.1:0");
   }
   const dir = tempDir("shishi");

@@ -115,7 +115,11 @@ test("to begin or end HTTPS takes a restart", () => {
   assert.deepEqual(begins.kept.map(({ name }) => name), ["tls-cert", "tls-key"]);
   const ends = reloaded(tls, { "s.toml": "" });
   assert.equal(ends.settings.tls?.cert, CERT);
-  const moves = reloaded(tls, { ...tls, "s.toml": tls["s.toml"].replace('"cert"', '"c2"'), c2: CERT });
+  const moves = reloaded(tls, {
+    ...tls,
+    "s.toml": tls["s.toml"].replace('"cert"', '"c2"'),
+    c2: CERT,
+  });
   assert.deepEqual(moves.taken.map(describe), ["tls-cert cert -> c2"]);
 });
 

@@ -1,0 +1,335 @@
+/**
+ * For each setting that a reload takes: how to see that it has. A probe fails where the running
+ * collector goes on as before.
+ */
+import assert from "node:assert/strict";
+import { connect as connectTls } from "node:tls";
+import { nkeys } from "nats.ws";
+import {
+  CERTIFICATE,
+  CERTIFICATE_KEY,
+  RENEWED_CERTIFICATE,
+  RENEWED_KEY,
+} from "../kit/certificate.ts";
+import type { FakeClickHouse } from "../kit/fake_clickhouse.ts";
+import type { FakeInflux } from "../kit/fake_influx.ts";
+import { type ClickHouse, startNats } from "../kit/servers.ts";
+import { eventually } from "../kit/wait.ts";
+import { operatorMode } from "../remote/jwt.ts";
+import { asker } from "../remote/kit.ts";
+import { bad, good } from "./rows.ts";
+import { type Reloading, startReloading, type Wishes } from "./reloading.ts";
+
+export interface Around {
+  readonly at: Reloading;
+  /** The one of the first settings; `fake` is another. */
+  readonly real: ClickHouse;
+  readonly fake: FakeClickHouse;
+  readonly influx: FakeInflux;
+}
+
+type Probe = (around: Around) => Promise<void>;
+
+const EVENT = { eventType: "click" };
+const SOON = { withinMs: 20_000 };
+const waits = (seconds: number) => ({ headers: { prefer: `wait=${seconds}` } });
+const TOKEN = "a-token-of-some-length";
+
+async function posts(at: Reloading, body: unknown, path = "/events", status = 202) {
+  const answer = await at.shishi.post(body, { path });
+  assert.equal(answer.status, status, answer.text);
+  return answer;
+}
+
+/** An event of about so many bytes. */
+const large = (bytes: number) => ({ ...EVENT, properties: { filler: "x".repeat(bytes) } });
+
+/** A NATS with this configuration lets in the collector with these settings. */
+function letsIn(config: string, wishes: (file: Reloading["file"]) => Wishes): Probe {
+  return async ({ at }) => {
+    const nats = await startNats(config);
+    try {
+      await at.set({ "nats-url": nats.url, "nats-subject": "let.in", ...wishes(at.file) });
+      await eventually(() => {
+        const { message, server } = at.shishi.lines().findLast(({ message }) =>
+          /^nats: (connected|not connected)/.test(String(message))
+        ) ?? {};
+        assert.deepEqual([message, server], ["nats: connected", `127.0.0.1:${nats.port}`]);
+      }, SOON);
+    } finally {
+      await at.set({});
+      await nats.close();
+    }
+  };
+}
+
+/** What a collector answers on this subject, asked until it does. */
+async function answerOn(url: string, subject: string): Promise<Record<string, unknown>> {
+  const client = await asker(url);
+  try {
+    return await eventually(async () => {
+      const answer = await client.ask(subject).next();
+      assert.ok(!("noResponders" in answer), subject);
+      return answer;
+    }, SOON);
+  } finally {
+    await client.close();
+  }
+}
+
+const renewsCertificate =
+  (change: (file: Reloading["file"]) => Wishes): Probe => async ({ fake }) => {
+    const at = await startReloading((file) => ({
+      "clickhouse-url": fake.url,
+      "tls-cert": file("cert", CERTIFICATE),
+      "tls-key": file("key", CERTIFICATE_KEY),
+    }));
+    try {
+      assert.equal(await subjectOf(at), "Shishi test");
+      await at.set(change(at.file));
+      assert.equal(await subjectOf(at), "Shishi renewed");
+    } finally {
+      await at.close();
+    }
+  };
+
+export function subjectOf({ shishi }: Reloading): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const { hostname: host, port } = new URL(shishi.url);
+    const socket = connectTls({ host, port: Number(port), rejectUnauthorized: false }, () => {
+      resolve(String(socket.getPeerCertificate().subject.CN));
+      socket.destroy();
+    });
+    socket.on("error", reject);
+  });
+}
+
+const user = nkeys.createUser();
+const operator = operatorMode();
+const withPassword = (password: string) =>
+  letsIn(
+    `authorization { user: "edge", password: "${password}" }`,
+    () => ({ "nats-user": "edge", "nats-password": password }),
+  );
+
+export const PROBES: Readonly<Record<string, Probe>> = {
+  async "auth-tokens"({ at }) {
+    await at.set({ "auth-tokens": [TOKEN] });
+    await posts(at, EVENT, "/events", 401);
+    const headers = { authorization: `Bearer ${TOKEN}` };
+    assert.equal((await at.shishi.post(EVENT, { headers })).status, 202);
+    assert.ok(!at.shishi.stderr().includes(TOKEN));
+  },
+  "tls-cert": renewsCertificate((file) => {
+    file("key", RENEWED_KEY);
+    return { "tls-cert": file("cert2", RENEWED_CERTIFICATE) };
+  }),
+  "tls-key": renewsCertificate((file) => {
+    file("cert", RENEWED_CERTIFICATE);
+    return { "tls-key": file("key2", RENEWED_KEY) };
+  }),
+  async "cors-origins"({ at }) {
+    await at.set({ "cors-origins": ["https://app.example"] });
+    const answer = await at.shishi.get("/healthz", { origin: "https://app.example" });
+    assert.equal(answer.headers.get("access-control-allow-origin"), "https://app.example");
+  },
+  async "max-body-bytes"({ at }) {
+    await at.set({ "max-body-bytes": "1KiB" });
+    await posts(at, large(2000), "/events", 413);
+  },
+  async "clickhouse-url"({ at, fake }) {
+    const before = fake.inserts.length;
+    await at.set({ "clickhouse-url": fake.url });
+    await posts(at, EVENT);
+    await eventually(() => assert.ok(fake.inserts.length > before), SOON);
+  },
+  async table({ at, real }) {
+    await at.set({ table: "other_events" });
+    assert.equal((await at.shishi.post(EVENT, waits(20))).status, 200);
+    assert.equal((await real.query("SELECT count() FROM other_events")).trim(), "1");
+  },
+  async "create-table"({ at, real }) {
+    await at.set({ table: "not_made", "create-table": false });
+    await posts(at, EVENT);
+    const { shishi } = at;
+    await eventually(async () => {
+      assert.equal((await shishi.status()).tables.not_made.state, "trouble");
+    }, SOON);
+    await at.set({ table: "not_made", "create-table": true });
+    await eventually(async () => {
+      assert.equal((await shishi.status()).tables.not_made.stored, 1);
+    }, SOON);
+    assert.equal((await real.query("SELECT count() FROM not_made")).trim(), "1");
+  },
+  async tables({ at }) {
+    await posts(at, good(1), "/events/plain", 404);
+    await at.set({ tables: ["pl*"], "flush-interval": "1h" });
+    await posts(at, good(1), "/events/plain");
+    await at.set({});
+    await posts(at, good(2), "/events/plain", 404);
+    await eventually(async () => {
+      assert.equal((await at.shishi.status()).tables.plain.stored, 1, "what was held flows");
+    }, SOON);
+  },
+  async concurrency({ at, fake }) {
+    const before = fake.inserts.length;
+    const one = { "clickhouse-url": fake.url, "max-block-size": 1, "insert-timeout": "2s" };
+    await at.set({ ...one, concurrency: 1 });
+    fake.misbehave(...Array(3).fill({ kind: "hang" }));
+    for (let n = 0; n < 6; n++) await posts(at, EVENT);
+    await eventually(() => assert.equal(fake.inserts.length, before + 1), SOON);
+    await at.set({ ...one, concurrency: 4, "insert-timeout": "3s" });
+    await eventually(() => assert.ok(fake.inserts.length >= before + 3), SOON);
+  },
+  async "insert-timeout"({ at, fake }) {
+    await at.set({ "clickhouse-url": fake.url, "insert-timeout": "123ms" });
+    fake.misbehave({ kind: "hang" });
+    await posts(at, EVENT);
+    await eventually(() => assert.match(at.shishi.stderr(), /no answer within 123 ms/), SOON);
+  },
+  async compress({ at, fake }) {
+    for (const compress of ["gzip", "none"]) {
+      const before = fake.inserts.length;
+      await at.set({ "clickhouse-url": fake.url, compress });
+      await posts(at, large(5000));
+      const insert = await eventually(() => {
+        const insert = fake.inserts.slice(before).find(({ lines }) => lines[0]!.length > 5000);
+        assert.ok(insert !== undefined);
+        return insert;
+      }, SOON);
+      assert.equal(insert.headers["content-encoding"], compress === "gzip" ? "gzip" : undefined);
+    }
+  },
+  async "max-block-size"({ at, fake }) {
+    const before = fake.inserts.length;
+    await at.set({ "clickhouse-url": fake.url, "max-block-size": 2 });
+    await posts(at, Array(5).fill(EVENT));
+    await eventually(() => assert.ok(fake.inserts.length >= before + 3), SOON);
+    assert.ok(fake.inserts.slice(before).every(({ lines }) => lines.length <= 2));
+  },
+  async "max-block-bytes"({ at, fake }) {
+    const before = fake.inserts.length;
+    await at.set({ "clickhouse-url": fake.url, "max-block-bytes": "1KiB" });
+    await posts(at, Array(4).fill(large(600)));
+    await eventually(() => assert.ok(fake.inserts.length >= before + 4), SOON);
+  },
+  async "flush-interval"({ at }) {
+    await at.set({ "flush-interval": "1h" });
+    assert.equal((await at.shishi.post(EVENT, waits(1))).status, 202, "not yet");
+    await at.set({ "flush-interval": "20ms" });
+    assert.equal((await at.shishi.post(EVENT, waits(20))).status, 200);
+  },
+  async "idle-interval"({ at }) {
+    await at.set({ "flush-interval": "1h", "idle-interval": "20ms" });
+    assert.equal((await at.shishi.post(EVENT, waits(20))).status, 200);
+  },
+  async ack({ at }) {
+    for (const ack of ["memory", "clickhouse", "disk"]) {
+      await at.set({ ack, "insert-timeout": "30s" });
+      assert.equal((await at.shishi.post(EVENT)).json.ack, ack);
+    }
+  },
+  async backlog({ at }) {
+    await at.set({ backlog: 2 });
+    const { text } = await posts(at, Array(3).fill(EVENT), "/events", 429);
+    assert.match(text, /backlog is 2/);
+  },
+  async "backlog-bytes"({ at }) {
+    await at.set({ "backlog-bytes": "64KiB" });
+    const { text } = await posts(at, large(70_000), "/events", 429);
+    assert.match(text, /backlog-bytes is 65536/);
+  },
+  async "spool-max-bytes"({ at }) {
+    await at.set({ "spool-max-bytes": "64KiB" });
+    const { text } = await posts(at, large(70_000), "/events", 429);
+    assert.match(text, /spool-max-bytes is 65536/);
+  },
+  async "dead-max-bytes"({ at }) {
+    const tables = { tables: ["plain"] };
+    const dead = async () => (await at.shishi.status()).tables.plain;
+    await at.set(tables);
+    await posts(at, `{"n":"none","s":"${"x".repeat(70_000)}"}`, "/events/plain");
+    await eventually(async () => assert.equal((await dead()).dead, 1), SOON);
+    await at.set({ ...tables, "dead-max-bytes": "64KiB" });
+    await posts(at, bad(2), "/events/plain");
+    await eventually(async () => {
+      assert.match((await dead()).trouble ?? "", /dead-max-bytes is 65536/);
+    }, SOON);
+    await at.set(tables);
+    await eventually(async () => assert.equal((await dead()).dead, 2), SOON);
+  },
+  async "influx-url"({ at, influx }) {
+    const before = influx.seen.length;
+    await at.set({ "influx-url": influx.url, "influx-interval": "100ms" });
+    await eventually(() => assert.ok(influx.seen.length > before), SOON);
+  },
+  async "influx-interval"({ at, influx }) {
+    await at.set({ "influx-url": influx.url, "influx-interval": "1h" });
+    const before = influx.seen.length;
+    await at.set({ "influx-url": influx.url, "influx-interval": "100ms" });
+    await eventually(() => assert.ok(influx.seen.length > before + 1), SOON);
+  },
+  async "nats-url"({ at }) {
+    const nats = await startNats();
+    await at.set({ "nats-url": nats.url });
+    assert.equal((await answerOn(nats.url, "shishi.status"))["ok"], true);
+    await at.set({});
+    await nats.close();
+  },
+  async "nats-subject"({ at }) {
+    const nats = await startNats();
+    await at.set({ "nats-url": nats.url });
+    await answerOn(nats.url, "shishi.status");
+    await at.set({ "nats-url": nats.url, "nats-subject": "moved" });
+    assert.equal((await answerOn(nats.url, "moved.status"))["ok"], true);
+    await at.set({});
+    await nats.close();
+  },
+  async "control-secret"({ at }) {
+    const nats = await startNats();
+    await at.set({ "nats-url": nats.url, "control-secret": TOKEN });
+    assert.equal((await answerOn(nats.url, "shishi.status"))["ok"], false);
+    await at.set({});
+    await nats.close();
+  },
+  "nats-creds": letsIn(
+    operator.config,
+    (file) => ({ "nats-creds": file("creds", operator.creds) }),
+  ),
+  "nats-nkey": letsIn(
+    `authorization { users: [{ nkey: ${user.getPublicKey()} }] }`,
+    () => ({ "nats-nkey": new TextDecoder().decode(user.getSeed()) }),
+  ),
+  "nats-user": withPassword("one-password"),
+  "nats-password": withPassword("another-password"),
+  "nats-token": letsIn('authorization { token: "s3cret" }', () => ({ "nats-token": "s3cret" })),
+  async "log-level"({ at }) {
+    await at.set({ "log-level": "error" });
+    at.write({ "log-level": "error", tables: ["plain"] });
+    at.shishi.signal("SIGHUP");
+    const before = at.shishi.lines().length;
+    await eventually(() => posts(at, good(3), "/events/plain"), SOON);
+    assert.equal(at.shishi.lines().length, before, "it says no more how it goes");
+    at.write({ "log-level": "info" });
+    at.shishi.signal("SIGHUP");
+    await eventually(() => posts(at, good(4), "/events/plain", 404), SOON);
+    await at.set({ "max-block-size": 9 });
+  },
+  async "log-format"({ at }) {
+    await at.set({ "log-format": "text" });
+    at.write({ "log-format": "json" });
+    at.shishi.signal("SIGHUP");
+    await eventually(
+      () => assert.match(at.shishi.stderr(), /INFO .*reloaded.*log-format text -> json/),
+      SOON,
+    );
+  },
+  async "shutdown-timeout"({ at, fake }) {
+    await at.set({ "clickhouse-url": fake.url, "shutdown-timeout": "7ms", "insert-timeout": "1h" });
+    fake.misbehave({ kind: "hang" });
+    await posts(at, EVENT);
+    at.shishi.signal("SIGTERM");
+    assert.equal((await at.shishi.exited).code, 0);
+    assert.match(at.shishi.stderr(), /"shutdown_timeout_ms":7\b/);
+  },
+};

@@ -1,0 +1,76 @@
+/** Every setting: a reload takes it, and a probe sees that, or the log says that it needs a restart. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { TABLE } from "../../src/settings/table.ts";
+import type { SettingSpec } from "../../src/settings/spec.ts";
+import { type FakeClickHouse, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
+import { type FakeInflux, startFakeInflux } from "../kit/fake_influx.ts";
+import { freePort } from "../kit/free_port.ts";
+import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
+import { PROBES } from "./reload_probes.ts";
+import { type Reloading, startReloading, told, type Wishes } from "./reloading.ts";
+import { createPlain } from "./rows.ts";
+
+const RESTART: Wishes = {
+  listen: "127.0.0.1:1",
+  workers: 2,
+  "data-dir": "elsewhere",
+  group: "another-group",
+  id: "another-id",
+};
+
+const specs: readonly SettingSpec[] = TABLE;
+const needRestart = specs.filter(({ restart, notInFile }) => restart && !notInFile);
+
+test("no setting is neither taken nor named", () => {
+  const live = specs.filter(({ restart }) => !restart).map(({ name }) => name);
+  assert.deepEqual(Object.keys(PROBES).sort(), live.sort(), "each of these needs a probe");
+  assert.deepEqual(Object.keys(RESTART).sort(), needRestart.map(({ name }) => name).sort());
+});
+
+describe("a running collector", () => {
+  let at: Reloading;
+  let real: ClickHouse;
+  let fake: FakeClickHouse;
+  let influx: FakeInflux;
+  before(async () => {
+    [real, fake, influx] = await Promise.all([
+      startClickHouse(),
+      startFakeClickHouse(),
+      startFakeInflux(null),
+    ]);
+    await createPlain(real, "plain");
+    const port = await freePort();
+    at = await startReloading(() => ({
+      listen: `127.0.0.1:${port}`,
+      "clickhouse-url": real.url,
+      "flush-interval": "50ms",
+      "insert-timeout": "10s",
+    }), { listens: true });
+  });
+  after(async () => {
+    await at.close();
+    await Promise.all([real.close(), fake.close(), influx.close()]);
+  });
+
+  for (const { name } of needRestart) {
+    test(`names ${name}, what runs and what was wanted`, async () => {
+      const lines = await at.set({ [name]: RESTART[name]! });
+      const [line, ...more] = told(lines, `reload: ${name} is taken at the next start only`);
+      assert.deepEqual(more, []);
+      assert.equal(line?.["wanted"], String(RESTART[name]));
+      assert.equal(typeof line?.["running"], "string");
+      assert.equal((await at.shishi.get("/healthz")).status, 200);
+    });
+  }
+
+  for (const [name, probe] of Object.entries(PROBES)) {
+    test(`takes ${name}`, async () => {
+      await probe({ at, real, fake, influx });
+      if (name === "shutdown-timeout") return;
+      await at.set({});
+      const { ledger } = await at.shishi.status();
+      assert.equal(ledger.lost, 0);
+    });
+  }
+});
