@@ -66,7 +66,7 @@ export class Spool {
   readonly #writing = new Underway();
   /** Folders that are known to be there. */
   readonly #folders = new Set<string>();
-  /** Batches whose file is open. */
+  /** Batches whose file is open; one that is spilled closes its own. */
   readonly #open = new Set<HeldBatch>();
   readonly #disposal: Disposal;
 
@@ -184,7 +184,7 @@ export class Spool {
     }
     try {
       const file = await files.create(path);
-      this.#open.add(batch);
+      if (!batch.spilling) this.#open.add(batch);
       return { path, bytes: 0, file, keep: false };
     } catch (error) {
       // The folder may have been removed under us: it is made again next time.

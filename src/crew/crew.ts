@@ -47,7 +47,7 @@ interface Member {
 
 const REPORT_EVERY_MS = 1_000;
 const REPORT_WITHIN_MS = 2_000;
-const ADOPT_WITHIN_MS = 10_000;
+const ADOPT_WITHIN_MS = 30_000;
 const ABANDON_WITHIN_MS = 1_000;
 const EXIT_WITHIN_MS = 1_000;
 const RESTART_MS = { first: 100, most: 10_000 };

@@ -12,11 +12,21 @@ import type { Listening, ServeOptions, Server, Tls } from "./serve.ts";
 import { steerToNewer } from "./steer.ts";
 
 /** Whoever uses his connection at all does so in this time. */
-const RETIRE_MS = 10_000;
+const RETIRE_MS = 5_000;
+/** Where the next one is there already: who has just connected has sent his request. */
+const RETIRE_LEAST_MS = 1_000;
+/** Other processes end theirs some moments later. */
+const OTHERS_MS = 1_000;
 
 interface Generation extends Server {
   /** Every answer from now on is the last one of its connection. */
   sayGoodbye(): void;
+}
+
+interface Retiring {
+  readonly server: Generation;
+  end(): Promise<void>;
+  readonly sinceMs: number;
 }
 
 /** What a runtime can do. */
@@ -52,7 +62,7 @@ export function renewable(
 
   const triesAlone = options.reusePort !== true && shares;
   let current = open(options.tls, triesAlone ? tryAlone(options) : options.port);
-  let retiring: { readonly server: Generation; readonly end: () => Promise<void> } | null = null;
+  let retiring: Retiring | null = null;
 
   function retire(server: Generation, withinMs: number): void {
     server.sayGoodbye();
@@ -62,7 +72,7 @@ export function renewable(
       if (retiring?.server === server) retiring = null;
       return server.stop();
     };
-    retiring = { server, end };
+    retiring = { server, end, sinceMs: performance.now() };
   }
 
   return {
@@ -70,7 +80,11 @@ export function renewable(
     async renew(tls) {
       if (!shares) throw new Error("this runtime cannot listen twice on one port");
       // With three on one port nobody would know which is the newer one.
-      void retiring?.end();
+      if (retiring !== null) {
+        const leastMs = processes > 1 ? RETIRE_MS + OTHERS_MS : RETIRE_LEAST_MS;
+        await pause(retiring.sinceMs + leastMs - performance.now());
+        void retiring?.end();
+      }
       const steered = await steerToNewer(current.port, processes);
       const old = current;
       current = open(tls, old.port);
@@ -83,6 +97,10 @@ export function renewable(
       await Promise.all([retiring?.server.kill(), current.kill()]);
     },
   };
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 }
 
 function lastOne(answer: Response): Response {

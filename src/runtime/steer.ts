@@ -24,8 +24,8 @@ const LOOK_MS = 10;
 type SetOption = (fd: number, name: number, value: Uint8Array<ArrayBuffer>) => number;
 
 /**
- * From the `processes` older sockets that listen on `port` (each process has one) to as many newer
- * ones. While there are none, connections are shared out as ever. Lasts as long as somebody listens.
+ * From the `processes` older sockets that listen on `port` (each process has one) to the first of as
+ * many newer ones, until the older ones are gone; before and after connections are shared out as ever.
  * @returns false where that cannot be done.
  */
 export async function steerToNewer(port: number, processes: number): Promise<boolean> {
@@ -34,7 +34,7 @@ export async function steerToNewer(port: number, processes: number): Promise<boo
     const fd = await onlyListener(port);
     const [setOption, addressOf] = await libc();
     const filter = filterOf(processes);
-    const program = new BigUint64Array([BigInt(filter.length / 8), addressOf(filter)]);
+    const program = new BigUint64Array([1n, addressOf(filter)]);
     const value = new Uint8Array(program.buffer);
     return fd !== null && setOption(fd, SO_ATTACH_REUSEPORT_CBPF, value) === 0;
   } catch {
@@ -43,17 +43,15 @@ export async function steerToNewer(port: number, processes: number): Promise<boo
 }
 
 /**
- * A random index from `count` up to, not including, twice that: sockets are numbered in the order in
- * which they came. An index that nobody has means: any of them.
+ * One instruction: the socket with this index. They are numbered in the order in which they came, and
+ * when one goes the last takes its number; so this one is newer as long as an older one is there, and
+ * it is nobody, which means any of them, when only the newer ones are left.
  */
-function filterOf(count: number): Uint8Array<ArrayBuffer> {
-  const RANDOM = 0xffff_f038;
-  const code = [[0x20, RANDOM], [0x94, count], [0x04, count], [0x16, 0]] as const;
-  const filter = new DataView(new ArrayBuffer(8 * code.length));
-  code.forEach(([operation, operand], at) => {
-    filter.setUint16(8 * at, operation, true);
-    filter.setUint32(8 * at + 4, operand, true);
-  });
+function filterOf(index: number): Uint8Array<ArrayBuffer> {
+  const RETURN = 0x06;
+  const filter = new DataView(new ArrayBuffer(8));
+  filter.setUint16(0, RETURN, true);
+  filter.setUint32(4, index, true);
   return new Uint8Array(filter.buffer);
 }
 

@@ -18,6 +18,8 @@ class Fake implements WorkerProcess {
   readonly exited: Promise<string>;
   report = reportOf("running");
   silent = false;
+  /** What it answers to a method, where not as usual. */
+  readonly answers = new Map<string, unknown>();
   /** Resolves when it can hear and answer. */
   awake: Promise<unknown> = asleep.until ?? Promise.resolve();
   #exit = (_how: string) => {};
@@ -40,7 +42,8 @@ class Fake implements WorkerProcess {
       const { problem, report } = this;
       return this.awake.then(() => (problem === null ? { report } : { problem }) as T);
     }
-    return Promise.resolve((method === "flush" ? true : this.report) as T);
+    const usual = method === "flush" ? true : this.report;
+    return Promise.resolve((this.answers.has(method) ? this.answers.get(method) : usual) as T);
   }
 
   kill(): void {
@@ -107,6 +110,25 @@ test("one that cannot start is a reason, and then none is left", async () => {
   await clock.advance(60_000);
   assert.equal(workers.length, 2);
   assert.deepEqual(logged.filter((line) => line.includes("again")), []);
+});
+
+test("new settings go to each; one that does not take them is a reason, one that dies is not", async () => {
+  const { crew, workers } = kit(2);
+  await crew.start();
+  const [one, two] = workers as [Fake, Fake];
+  one.answers.set("adopt", null);
+  two.answers.set("adopt", null);
+  assert.equal(await crew.adopt(), null);
+  assert.deepEqual(workers.map(({ calls }) => calls.at(-1)), [
+    { method: "adopt", given: { dataDir: "worker-1" } },
+    { method: "adopt", given: { dataDir: "worker-2" } },
+  ]);
+  two.answers.set("adopt", "worker 2: no");
+  assert.equal(await crew.adopt(), "worker 2: no");
+  two.silent = true;
+  const adopting = crew.adopt();
+  two.kill();
+  assert.equal(await adopting, null);
 });
 
 test("one that dies is mourned and started again, later each time, told that all are paused", async () => {

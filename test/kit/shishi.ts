@@ -15,6 +15,8 @@ export interface Start {
   readonly args?: readonly string[];
   /** Its settings file says where it listens. */
   readonly listens?: boolean;
+  /** Told at once, before anything is known of the process. */
+  readonly onSpawn?: (pid: number) => void;
   /** Added to an environment without any `SHISHI_…`. */
   readonly env?: Readonly<Record<string, string>>;
   /** `dist/shishi`, or the binary of that path, instead of the source. */
@@ -89,6 +91,7 @@ export async function startShishi(start: Start): Promise<Shishi> {
   }
   const dir = tempDir("shishi");
   const child = launch(args, start, dir);
+  start.onSpawn?.(child.pid);
   const guard = startGuard(child.pid, dir);
   const kill = async () => {
     await guard.end();
