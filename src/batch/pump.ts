@@ -171,10 +171,7 @@ export class Pump implements Intake, Holdings {
     return allSettled(held, waitMs, this.deps.clock);
   }
 
-  /**
-   * From the next decision on. What is open is sealed, for it was begun under other limits.
-   * @param elsewhere the servers are others too: trouble with the old ones is no reason to wait.
-   */
+  /** From the next decision on. @param elsewhere the servers are others: what failed is forgotten. */
   adopt(options: PumpOptions, elsewhere: boolean): void {
     this.#schedule.adopt(scheduleLimits(options), elsewhere);
     this.#budget.limits = options.budget;

@@ -107,6 +107,48 @@ describe("the sums equal the ledger when InfluxDB", () => {
     }
   });
 
+  test("is left for another and come back to: the sums over both are right, nothing counts twice", async () => {
+    const [one, other] = [newDatabase(), newDatabase()];
+    const { ledger, mirror, feed } = setUp(influx.url, one);
+    const at = (database: string) => ({
+      endpoint: { url: influx.url, user: "", password: "", database, label: influx.url },
+      intervalMs: 500,
+    });
+    const holds = (database: string) =>
+      eventually(async () => {
+        const found = await sums(influx, database);
+        assert.ok(found.length > 0);
+        return found;
+      }, { withinMs: 20_000 });
+    feed();
+    mirror.start();
+    const first = await holds(one);
+    mirror.adopt(at(other));
+    feed();
+    const second = await holds(other);
+    mirror.adopt(null);
+    feed();
+    mirror.adopt(at(one));
+    await mirror.writeLast(100_000);
+    assert.notDeepEqual(first, second);
+    const both = new Map<string, { accepted: number; stored: number }>();
+    for (
+      const { table, eventType, accepted, stored } of [
+        ...await sums(influx, one),
+        ...await sums(influx, other),
+      ]
+    ) {
+      const sum = both.get(table + eventType) ?? { accepted: 0, stored: 0 };
+      both.set(table + eventType, {
+        accepted: sum.accepted + accepted,
+        stored: sum.stored + stored,
+      });
+    }
+    for (const { table, eventType, accepted, stored } of ledger.typeTotals()) {
+      assert.deepEqual(both.get(table + eventType), { accepted, stored }, table + eventType);
+    }
+  });
+
   test("loses its database: it is made again and later counts go on", async () => {
     const database = newDatabase();
     const { ledger, mirror, feed } = setUp(influx.url, database);

@@ -37,6 +37,7 @@ export type Command =
   | { readonly do: "answerAll"; readonly with: Answer; readonly more: number }
   | { readonly do: "flush"; readonly waitMs: number }
   | { readonly do: "setWall"; readonly byMs: number }
+  | { readonly do: "adopt"; readonly config: Config; readonly elsewhere: boolean }
   | { readonly do: "pause" | "resume" | "close" | "abandon" };
 
 export const config: fc.Arbitrary<Config> = fc.record({
@@ -103,6 +104,10 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
       do: fc.constant("setWall" as const),
       byMs: fc.integer({ min: -1e8, max: 1e8 }),
     }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant("adopt" as const), config, elsewhere: fc.boolean() }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("pause" as const, "resume" as const) }) },
 );

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import type { Delivery } from "../../src/contracts.ts";
 import { Pump } from "../../src/batch/pump.ts";
+import type { PumpOptions } from "../../src/batch/pump_deps.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { chunkOf, memoryLog } from "../kit/chunks.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
@@ -68,19 +69,17 @@ export class Run {
   requests = 0;
   waiting = 0;
 
-  constructor(readonly config: Config) {
+  /** The largest limits that there were: what was sealed or taken under them stays as it is. */
+  most: Config;
+
+  constructor(public config: Config) {
+    this.most = config;
     this.clock = new ManualClock(config.chance);
     this.sink = new ScriptedSink(
       (attempt) => this.handed(attempt),
       () => this.clock.monotonicMs(),
     );
-    this.pump = new Pump({
-      fill: config,
-      budget: { maxRows: config.backlog, maxBytes: config.backlogBytes },
-      concurrency: config.concurrency,
-      reached: "memory",
-      maxSpoolBytes: Infinity,
-    }, {
+    this.pump = new Pump(optionsOf(config), {
       sink: this.sink,
       ledger: this.ledger,
       clock: this.clock,
@@ -125,6 +124,9 @@ export class Run {
       case "setWall":
         this.clock.setWall(command.byMs);
         break;
+      case "adopt":
+        this.#adopt(command);
+        break;
       case "pause":
         this.pump.pause();
         this.paused = true;
@@ -151,6 +153,31 @@ export class Run {
   }
 
   // -------------------------------------------------------------- commands
+
+  #adopt({ config, elsewhere }: Command & { do: "adopt" }): void {
+    const larger = (name: "maxRows" | "maxBytes" | "backlog" | "backlogBytes") =>
+      Math.max(this.most[name], config[name]);
+    this.most = {
+      ...config,
+      maxRows: larger("maxRows"),
+      maxBytes: larger("maxBytes"),
+      backlog: larger("backlog"),
+      backlogBytes: larger("backlogBytes"),
+    };
+    this.config = config;
+    if (elsewhere) {
+      this.silences = 0;
+      this.excused = false;
+      this.silentTables.clear();
+      this.serverNotBeforeMs = 0;
+      this.tableNotBeforeMs.clear();
+      for (const known of this.batches.values()) {
+        known.notBeforeMs = 0;
+        known.silent = false;
+      }
+    }
+    this.pump.adopt(optionsOf(config), elsewhere);
+  }
 
   #take({ table: number, pads, fingerprint, asRows, waitMs }: Command & { do: "take" }): void {
     const table = `t${number}`;
@@ -274,4 +301,14 @@ export class Run {
     }
     return "hold";
   }
+}
+
+function optionsOf(config: Config): PumpOptions {
+  return {
+    fill: config,
+    budget: { maxRows: config.backlog, maxBytes: config.backlogBytes },
+    concurrency: config.concurrency,
+    reached: "memory",
+    maxSpoolBytes: Infinity,
+  };
 }

@@ -7,7 +7,8 @@ import type { Row, Run } from "./pump_model.ts";
 
 /** What must be true of every attempt at the moment it goes out. */
 export function checkAttempt(run: Run, { batch, text, startedMs }: Attempt): void {
-  const { maxRows, maxBytes, concurrency } = run.config;
+  const { concurrency } = run.config;
+  const { maxRows, maxBytes } = run.most;
   const under = run.sink.inFlight;
   assert.equal(run.abandoned, false, "sent after it was given up");
   assert.ok(under.length <= concurrency, `${under.length} in flight`);
@@ -61,7 +62,7 @@ export function checkAttempt(run: Run, { batch, text, startedMs }: Attempt): voi
 /** What must be true after every step. */
 export function checkStep(run: Run): void {
   if (run.problem !== null) throw run.problem;
-  const { pump, ledger, config } = run;
+  const { pump, ledger, config, most } = run;
   const held = run.heldRows;
   const totals = ledger.totals();
   const fates = (fate: Row["fate"]) => run.rows.filter((row) => row.fate === fate).length;
@@ -77,7 +78,7 @@ export function checkStep(run: Run): void {
   }
   assert.equal(byTable.reduce((sum, [, rows]) => sum + rows, 0), held.length);
   assert.equal(pump.memoryBytes(), held.reduce((sum, row) => sum + row.bytes, 0));
-  assert.ok(pump.rows() <= config.backlog && pump.memoryBytes() <= config.backlogBytes);
+  assert.ok(pump.rows() <= most.backlog && pump.memoryBytes() <= most.backlogBytes);
 
   const nowMs = run.clock.monotonicMs();
   const oldestMs = held.length === 0 ? 0 : nowMs - Math.min(...held.map((row) => row.takenMs));
