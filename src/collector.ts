@@ -4,15 +4,12 @@
  */
 
 import process from "node:process";
-import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
-import { Pump } from "./batch/pump.ts";
 import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
-import { createDeliver } from "./deliver/deliver.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import type { Prometheus } from "./meter/prometheus.ts";
@@ -70,7 +67,7 @@ export async function startCollector(
   const clock = systemClock;
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
-  const disk = await openDisk({
+  const opening = openDisk({
     place: { files, dataDir: settings.dataDir, log },
     clock,
     maxDeadBytes: settings.deadMaxBytes,
@@ -81,6 +78,13 @@ export async function startCollector(
       process.exit(1);
     },
   });
+  // Loaded while the disk syncs, which takes as long.
+  const [disk, { Pump }, { createDeliver }, { createApp }] = await Promise.all([
+    opening,
+    import("./batch/pump.ts"),
+    import("./deliver/deliver.ts"),
+    import("./admit/app.ts"),
+  ]);
   if ("problem" in disk) throw new Error(disk.problem);
   const { spool, letters, close: closeDisk } = disk;
   const deliver = createDeliver(
