@@ -28,6 +28,8 @@ export interface Collector {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
+  /** @param listener is called after each change of the state that somebody made. */
+  watch(listener: () => void): void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -225,6 +227,7 @@ export async function startCollector(
   return {
     url,
     control,
+    watch: control.watch,
     finished: end(),
     abandon() {
       pump.abandon();

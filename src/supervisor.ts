@@ -229,6 +229,7 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
   return {
     url,
     control,
+    watch: (listener) => void listeners.push(listener),
     finished: end(),
     async abandon() {
       await crew.abandon();

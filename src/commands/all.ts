@@ -6,6 +6,7 @@ import { controlCommand } from "./control.ts";
 import { dead } from "./dead.ts";
 import { health } from "./health.ts";
 import { serve } from "./serve.ts";
+import { service } from "./service.ts";
 import { worker } from "./worker.ts";
 
 export const commands: readonly CliCommand[] = [
@@ -14,6 +15,7 @@ export const commands: readonly CliCommand[] = [
   check,
   dead,
   health,
+  service,
 ];
 
 export function findCommand(name: string): CliCommand | undefined {

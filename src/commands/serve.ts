@@ -42,7 +42,11 @@ export const serve: CliCommand = {
       const start = workers > 1
         ? (await import("../supervisor.ts")).startSupervisor
         : startCollector;
-      return await start(settings, log);
+      const collector = await start(settings, log);
+      if (process.env["NOTIFY_SOCKET"]) {
+        await (await import("./inform.ts")).inform(collector, settings, log);
+      }
+      return collector;
     });
   },
 };

@@ -31,6 +31,11 @@ function ownArguments(): string[] {
   return deno === undefined ? [entry] : ["run", "-A", "-q", "--unstable-net", entry];
 }
 
+/** The command that runs this program, in front of the words of a command. */
+export function ownCommand(): readonly string[] {
+  return [process.execPath, ...ownArguments()];
+}
+
 export function spawnSelf(word: string, methods: Methods): Child {
   const child = spawn(process.execPath, [...ownArguments(), word], {
     stdio: ["pipe", "pipe", "inherit"],
