@@ -1,7 +1,7 @@
 /**
  * This very program as another process: the same binary, or the same source on the same runtime. It
- * is spoken to over its stdin and stdout; its stderr is ours. It gets no argument but `word`: what it
- * needs to know, secrets too, goes over the pipe.
+ * is spoken to over its stdin and stdout; its stderr is ours. What it needs to know, secrets too, goes
+ * over the pipe.
  */
 
 import { spawn } from "node:child_process";
@@ -36,9 +36,16 @@ export function ownCommand(): readonly string[] {
   return [process.execPath, ...ownArguments()];
 }
 
-export function spawnSelf(word: string, methods: Methods): Child {
-  const child = spawn(process.execPath, [...ownArguments(), word], {
+/** @param words a command. @param env of the process; ours unless given. */
+export function spawnSelf(
+  words: readonly string[],
+  methods: Methods,
+  env: NodeJS.ProcessEnv = process.env,
+): Child {
+  const [program = "", ...before] = ownCommand();
+  const child = spawn(program, [...before, ...words], {
     stdio: ["pipe", "pipe", "inherit"],
+    env,
   });
   const exited = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message));

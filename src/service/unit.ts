@@ -75,6 +75,8 @@ export function unitText(options: UnitOptions): string {
     `ExecStart=${command.map(argument).join(" ")}`,
     "ExecReload=/bin/kill -HUP $MAINPID",
     "WatchdogSec=30s",
+    "# What hangs is no place to look for a fault in; its core would only be large.",
+    "WatchdogSignal=SIGKILL",
     "Restart=on-failure",
     "RestartSec=2s",
     "# Unusable settings do not get better by themselves.",
