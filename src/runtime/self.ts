@@ -31,9 +31,12 @@ function ownArguments(): string[] {
   return deno === undefined ? [entry] : ["run", "-A", "-q", "--unstable-net", entry];
 }
 
+/** Linux says this of a program in whose place another one lies by now: that one is meant. */
+const REPLACED = / \(deleted\)$/;
+
 /** The command that runs this program, in front of the words of a command. */
 export function ownCommand(): readonly string[] {
-  return [process.execPath, ...ownArguments()];
+  return [process.execPath.replace(REPLACED, ""), ...ownArguments()];
 }
 
 /** @param words a command. @param env of the process; ours unless given. */

@@ -1,9 +1,10 @@
 /** SIGUSR2: another process takes over, and nobody notices. */
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { copyFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { compare, load, storedIds } from "../kit/load.ts";
 import { openRaw, type RawAnswer, type RawConnection, rawRequest } from "../kit/raw_http.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
@@ -18,6 +19,7 @@ before(async () => {
 });
 after(() => clickhouse.close());
 
+const BINARY = fileURLToPath(new URL("../../dist/shishi", import.meta.url));
 const LATE_MS = 20_000;
 const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "500ms"];
 
@@ -109,8 +111,11 @@ for (const binary of [true, false]) {
   test(`${what}: under load no request fails, and each row is stored once`, async () => {
     const database = `upgrade_${binary ? "binary" : "source"}`;
     await clickhouse.query(`CREATE DATABASE ${database}`);
+    const dir = tempDir("upgrade");
+    const program = join(dir, "shishi");
+    if (binary) copyFileSync(BINARY, program);
     const shishi = await startShishi({
-      binary,
+      binary: binary && program,
       args: ["--clickhouse-url", `${clickhouse.url}/${database}`],
     });
     const client = strictFetch(shishi.url);
@@ -131,6 +136,10 @@ for (const binary of [true, false]) {
           withinMs: LATE_MS,
         });
       await sent(rate / 2);
+      if (binary) {
+        symlinkSync(BINARY, `${program}.next`);
+        renameSync(`${program}.next`, program);
+      }
       shishi.signal("SIGUSR2");
       await ended(shishi, 1);
       await sent(rate / 2);
@@ -155,6 +164,7 @@ for (const binary of [true, false]) {
       stop.abort();
       await client.close();
       await closeAll(shishi);
+      removeDir(dir);
     }
   });
 }
