@@ -51,6 +51,9 @@ export async function upgrade(running: Running): Promise<void> {
   const { log, collector: { listening, control }, settings: { dataDir }, notices } = running;
   const refuse = (why: string) => log.error(`not followed by a new process: ${why}`);
   if (listening === null) return refuse("workers: expected 1; restart it instead");
+  if (control.status().recovering) {
+    return refuse("the spool of the one before is still being read; try again");
+  }
   const { port } = listening;
   const shared = await sharePort(port);
   if (shared === null) return refuse("this system cannot share a port; restart it instead");
@@ -87,6 +90,12 @@ export async function upgrade(running: Running): Promise<void> {
     if (ended) {
       listening.lastAnswers(false);
       return refuse(`it has ended (${await exited})`);
+    }
+    if (control.status().state === "draining") {
+      // Whoever stops this one means the collector.
+      process.kill(child.pid, "SIGTERM");
+      tellOver();
+      return refuse("this one was told to stop meanwhile");
     }
     const passedMs = systemClock.monotonicMs() - fromMs;
     if (passedMs > IDLE_MS || passedMs > LINGER_MS && shared.connections() === 0) break;

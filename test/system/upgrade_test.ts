@@ -243,6 +243,22 @@ test("a new one that cannot start changes nothing", async () => {
   }
 });
 
+test("a stop in the middle of it ends both", async () => {
+  const shishi = await startShishi({ args: NOWHERE });
+  // A connection that stays open holds up the handing over.
+  const idle = await openRaw(shishi.url);
+  try {
+    shishi.signal("SIGUSR2");
+    await eventually(() => assert.equal(count(shishi, /^listening/), 2), { withinMs: LATE_MS });
+    shishi.signal("SIGTERM");
+    assert.equal((await shishi.exited).code, 0);
+    assert.equal(count(shishi, /^stopped/), 2);
+  } finally {
+    await idle.close();
+    await closeAll(shishi);
+  }
+});
+
 test("workers are not followed, and say so", async () => {
   const shishi = await startShishi({ args: [...NOWHERE, "--workers", "2"] });
   try {
