@@ -77,8 +77,17 @@ export async function upgrade(running: Running): Promise<void> {
     ended = true;
     return how;
   });
+  let following = true;
+  running.collector.watch(() => {
+    // Whoever stops this one, while the other is not yet the collector, means both.
+    if (!following || ended || control.status().state !== "draining") return;
+    following = false;
+    child.stop();
+    tellOver();
+  });
   const began = await Promise.race([listens, exited, sleep(START_WITHIN_MS)]);
   if (began !== "listens") {
+    following = false;
     child.kill();
     return refuse(began === undefined ? "it does not start" : `it has ended (${began})`);
   }
@@ -87,19 +96,15 @@ export async function upgrade(running: Running): Promise<void> {
   const fromMs = systemClock.monotonicMs();
   for (;;) {
     await sleep(LOOK_MS);
+    if (!following) return;
     if (ended) {
       listening.lastAnswers(false);
       return refuse(`it has ended (${await exited})`);
     }
-    if (control.status().state === "draining") {
-      // Whoever stops this one means the collector.
-      process.kill(child.pid, "SIGTERM");
-      tellOver();
-      return refuse("this one was told to stop meanwhile");
-    }
     const passedMs = systemClock.monotonicMs() - fromMs;
     if (passedMs > IDLE_MS || passedMs > LINGER_MS && shared.connections() === 0) break;
   }
+  following = false;
   notices?.replacedBy(child.pid);
   await stopListening(listening);
   tellOver();
