@@ -25,6 +25,10 @@ export interface Collector {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
+  /** Its port; null where that is several processes'. */
+  readonly listening: Listening | null;
+  /** @param listener is called after each change of the state that somebody made. */
+  watch(listener: () => void): void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -46,6 +50,14 @@ export interface LocalCollector extends Collector {
   abandon(): LedgerTotals;
 }
 
+/** A collector that is at work, and that this one is to follow on its port and in its folder. */
+export interface Predecessor {
+  /** Tells it that this one listens; resolves when it takes no more connections. */
+  listening(): Promise<void>;
+  /** Its process has ended. */
+  readonly gone: Promise<void>;
+}
+
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
 /** How long a `flush` over NATS may take before it is answered as failed. */
@@ -56,13 +68,14 @@ const LAST_ANSWERS_MS = 1_000;
 
 /**
  * Throws when the address cannot be listened on or the data folder not be used.
- * @param part null where this is the only process.
+ * @param part null where this is the only process. @param predecessor null where there is none.
  */
 export async function startCollector(
   settings: Settings,
   log: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
+  predecessor: Predecessor | null = null,
 ): Promise<LocalCollector> {
   const clock = systemClock;
   const rssBytes = () => process.memoryUsage.rss();
@@ -71,6 +84,7 @@ export async function startCollector(
     place: { files, dataDir: settings.dataDir, log },
     clock,
     maxDeadBytes: settings.deadMaxBytes,
+    ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -161,7 +175,7 @@ export async function startCollector(
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
-      reusePort: part !== null,
+      reusePort: part !== null || predecessor !== null,
       handler: app.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
@@ -199,18 +213,29 @@ export async function startCollector(
     log,
     flushIntervalMs: settings.flushIntervalMs,
   });
-  mirror?.start();
-  const remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
-    ...settings.nats,
-    group: settings.group,
-    id: settings.id,
-    control,
-    watch: control.watch,
-    ledger,
-    clock,
-    log,
-    flushTimeoutMs: FLUSH_TIMEOUT_MS,
-  });
+  let remote: { close(): Promise<void> } | null = null;
+  const appear = async () => {
+    mirror?.start();
+    remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
+      ...settings.nats,
+      group: settings.group,
+      id: settings.id,
+      control,
+      watch: control.watch,
+      ledger,
+      clock,
+      log,
+      flushTimeoutMs: FLUSH_TIMEOUT_MS,
+    });
+  };
+  if (predecessor === null) await appear();
+  else {
+    await predecessor.listening();
+    // Two of one name cannot be told apart, neither in InfluxDB nor on NATS.
+    void predecessor.gone.then(() => {
+      if (control.status().state !== "stopped") return appear();
+    });
+  }
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
@@ -229,6 +254,8 @@ export async function startCollector(
   return {
     url,
     control,
+    listening,
+    watch: control.watch,
     finished: end(),
     abandon() {
       pump.abandon();
@@ -266,7 +293,7 @@ export function sayListening({ group, id }: Settings, url: string, log: Log): vo
 }
 
 /** Requests under way get their answers; a connection that stays open is cut off. */
-async function stopListening(listening: Listening): Promise<void> {
+export async function stopListening(listening: Listening): Promise<void> {
   let cancel = () => {};
   const late = new Promise<"late">((resolve) => {
     cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
