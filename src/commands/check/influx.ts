@@ -11,11 +11,10 @@ const TIMEOUT_MS = 5_000;
 export async function lookAtInflux(endpoint: Endpoint): Promise<Finding[]> {
   const is = about(`influxdb ${endpoint.label}`);
   const { database, user, password } = endpoint;
-  const fetch = createFetch({ pooled: true });
   const deps: ExchangeDeps = {
     endpoint,
     clock: systemClock,
-    fetch,
+    fetch: createFetch({ pooled: true }),
     timeoutMs: TIMEOUT_MS,
     signal: new AbortController().signal,
   };
@@ -24,9 +23,9 @@ export async function lookAtInflux(endpoint: Endpoint): Promise<Finding[]> {
   const quoted = (name: string) => `"${name.replace(/["\\]/g, "\\$&")}"`;
   const hasToken = user === "" && password !== "";
   try {
-    const version = await versionOf(endpoint, fetch);
     const written = await ask("/write", { db: database });
     const { status } = written;
+    const version = written.version?.slice(0, 40) ?? "of an unknown version";
     // 400: it would like at least one point, and has let us in to say so.
     if (status === 204 || status === 200 || status === 400) {
       return [is.ok(`${version}, takes counts`)];
@@ -61,17 +60,4 @@ export async function lookAtInflux(endpoint: Endpoint): Promise<Finding[]> {
     const message = error instanceof Error ? error.message : String(error);
     return [is.wrong(message.slice(0, 300), "start it, or correct influx-url")];
   }
-}
-
-/** Throws when nobody answers. */
-async function versionOf(
-  { url }: Endpoint,
-  fetch: ReturnType<typeof createFetch>,
-): Promise<string> {
-  const answer = await fetch(`${url}/ping`, {
-    redirect: "manual",
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-  });
-  answer.body?.cancel().catch(() => {});
-  return answer.headers.get("x-influxdb-version")?.slice(0, 40) ?? "of an unknown version";
 }
