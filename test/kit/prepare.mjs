@@ -22,6 +22,8 @@ const SERVERS = {
   "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
   "prometheus": ["/usr/bin/prometheus"],
   "wrk": ["/usr/bin/wrk"],
+  "zsh": ["/usr/bin/zsh"],
+  "fish": ["/usr/bin/fish"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 
