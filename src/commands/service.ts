@@ -33,7 +33,7 @@ const HIDDEN = /^\/(?:home|root|tmp|var\/tmp|run\/user)\//;
 export const service: CliCommand = {
   name: "service",
   summary: "print a systemd unit for this program and these settings",
-  page: { usage: USAGE, about: ABOUT, extra: EXTRA },
+  page: { usage: USAGE, about: ABOUT, words: ["print"], extra: EXTRA },
   run(argv) {
     const { operand: verb, rest } = operandOf(argv, [...EXTRA, ...TABLE]);
     if (verb === "print") return Promise.resolve(print(rest));

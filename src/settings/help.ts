@@ -12,6 +12,8 @@ export interface HelpPage {
   readonly usage?: string;
   /** A sentence or a few paragraphs, wrapped here. */
   readonly about?: string;
+  /** One of these comes first: `ls`. */
+  readonly words?: readonly string[];
   /** The settings that the command takes, `config` with them; all unless told otherwise. */
   readonly only?: readonly SettingName[];
   /** The command's own flags; their section comes first. */
