@@ -79,6 +79,7 @@ try {
   run("tar", ["--extract", "--file", join(folder, "dist/release", `${NAME}.tar`)], HERE);
   const unpacked = join(HERE, NAME);
   assert.deepEqual(readdirSync(unpacked, { recursive: true }).sort(), IN_IT);
+  assert.match(readFileSync(join(unpacked, "NOTICES"), "utf8"), /\nhono \d/);
   const version = run(join(unpacked, "shishi"), ["--version"], HERE);
   assert.ok(version.includes(`shishi ${stamp.version} (commit ${stamp.commit}, `), version);
   assert.ok(version.includes(", linux-x64)"), version);
