@@ -14,14 +14,27 @@ import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { ledgerAtEnd, stopBy } from "./around.ts";
 
-const SHISHI = join(fileURLToPath(new URL("../../", import.meta.url)), "dist/shishi");
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const SHISHI = join(ROOT, "dist/shishi");
+/** The source: only one of the runtimes opens stderr so that a write may wait. */
+const SOURCE = process.versions["deno"] === undefined
+  ? [process.execPath, join(ROOT, "src/main.ts")]
+  : [
+    process.execPath,
+    "run",
+    "-A",
+    "-q",
+    "--config",
+    join(ROOT, "deno.json"),
+    join(ROOT, "src/main.ts"),
+  ];
 const ROWS = 1_000;
 
-/** The binary with its stderr as `redirect` says, and how it ended. */
+/** A collector with its stderr as `redirect` says, and how it ended. */
 function startWith(redirect: string, args: readonly string[], cwd: string) {
-  const child = spawn("sh", ["-c", `exec "$@" ${redirect}`, "sh", SHISHI, ...args], {
+  const child = spawn("sh", ["-c", `exec "$@" ${redirect}`, "sh", ...SOURCE, ...args], {
     cwd,
-    env: { PATH: process.env.PATH ?? "" },
+    env: { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "" },
     stdio: "ignore",
   });
   let running = true;
