@@ -23,7 +23,6 @@ const SERVERS = {
   "prometheus": ["/usr/bin/prometheus"],
   "wrk": ["/usr/bin/wrk"],
   "xz-utils": ["/usr/bin/xz"],
-  "zip": ["/usr/bin/zip"],
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
   "systemd": ["/usr/bin/systemd-analyze"],
