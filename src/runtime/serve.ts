@@ -13,7 +13,10 @@ export interface ServeOptions {
   /** Other processes of this program listen there too, and the system shares out the connections. */
   readonly reusePort?: boolean;
   readonly tls?: { readonly cert: string; readonly key: string };
-  readonly handler: (request: Request) => Response | Promise<Response>;
+  /** `address` is the peer's, such as `127.0.0.1` or `2001:db8::1`; empty unless `addresses` is set. */
+  readonly handler: (request: Request, address: string) => Response | Promise<Response>;
+  /** To ask for the peer's address costs every request a little. */
+  readonly addresses?: boolean;
   /** Told of what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
 }
@@ -57,6 +60,7 @@ function reasonOf(error: unknown): string {
 
 interface BunServer {
   port: number;
+  requestIP(request: Request): { readonly address: string } | null;
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
 
@@ -72,7 +76,10 @@ function serveOnBun(options: ServeOptions): Listening {
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
     reusePort: options.reusePort ?? false,
-    fetch: (request: Request) => options.handler(request),
+    fetch: options.addresses
+      ? (request: Request, server: BunServer) =>
+        options.handler(request, server.requestIP(request)?.address ?? "")
+      : (request: Request) => options.handler(request, ""),
     error: (error: unknown) => failed(options, error),
   }) as BunServer;
   return {
@@ -82,6 +89,9 @@ function serveOnBun(options: ServeOptions): Listening {
   };
 }
 
+interface DenoPeer {
+  readonly remoteAddr: { readonly hostname: string };
+}
 interface DenoServer {
   addr: { port: number };
   shutdown(): Promise<void>;
@@ -95,15 +105,19 @@ function serveOnDeno(options: ServeOptions): Listening {
   const abort = new AbortController();
   let stopping = false;
   const start = (port: number): DenoServer => {
-    const server = deno!.serve({
-      hostname: options.hostname,
-      port,
-      ...(options.reusePort ? { reusePort: true } : {}),
-      ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
-      signal: abort.signal,
-      onListen: () => {},
-      onError: (error: unknown) => failed(options, error),
-    }, (request: Request) => options.handler(request)) as DenoServer;
+    const server = deno!.serve(
+      {
+        hostname: options.hostname,
+        port,
+        ...(options.reusePort ? { reusePort: true } : {}),
+        ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
+        signal: abort.signal,
+        onListen: () => {},
+        onError: (error: unknown) => failed(options, error),
+      },
+      (request: Request, { remoteAddr }: DenoPeer) =>
+        options.handler(request, options.addresses ? remoteAddr.hostname : ""),
+    ) as DenoServer;
     // It ends by itself, and the process with it, when a client cannot be let in for want of files.
     server.finished.catch((error) => {
       if (!stopping) options.onError(error);
