@@ -45,6 +45,7 @@ before(async () => {
     startClickHouse(),
     startBrowser(`--host-resolver-rules=MAP ${REBOUND} 127.0.0.1`),
   ]);
+  profile = await browser.newContext();
   const args = [
     "--clickhouse-url",
     clickhouse.url,
