@@ -60,10 +60,11 @@ function isLink(site: string, headers: Headers): boolean {
   return site === "none" || headers.get("sec-fetch-mode") === "navigate";
 }
 
-/** Names that nobody else can let point to this host. */
+/** Addresses, and names that nobody can own (RFC 6761, 8375 and 9476), so that none lets them point here. */
 function isOwnHost(host: string): boolean {
   const name = host.replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
-  return !name.includes(".") || isIP(name) !== 0 || name.endsWith(".localhost");
+  return !name.includes(".") || isIP(name) !== 0 ||
+    /\.(localhost|test|internal|home\.arpa)$/.test(name);
 }
 
 /** `https://app.example:8443` → `app.example:8443`; `null` stays. */

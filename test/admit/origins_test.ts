@@ -83,6 +83,8 @@ const CASES: readonly Case[] = [
     "localhost:8080",
     "LOCALHOST",
     "a.localhost:1",
+    "shishi.test",
+    "box.home.arpa:80",
     "127.0.0.1:8080",
     "[::1]:8080",
     "box",
