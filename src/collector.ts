@@ -163,7 +163,6 @@ export async function startCollector(
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
       reusePort: part !== null,
-      addresses: settings.rateLimit !== null,
       handler: app.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });

@@ -5,7 +5,6 @@
 
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
-import { secureHeaders } from "hono/secure-headers";
 import type { Clock, Intake, Ledger, Log, Status, Tables } from "../contracts.ts";
 import { createAuth } from "./auth.ts";
 import { createFinish, EXPOSED } from "./finish.ts";
@@ -22,7 +21,7 @@ export interface AdmitSettings extends WriteSettings {
   readonly table: string;
   /** Names or globs of the other tables that may be written. */
   readonly tables: readonly string[];
-  /** `digestOf` each of them. None = everybody may. */
+  /** None = everybody may. */
   readonly authTokens: readonly string[];
   /** None = no CORS headers at all. `*` = every origin. */
   readonly corsOrigins: readonly string[];
@@ -67,8 +66,11 @@ const ALLOWED_HEADERS = [
 
 /** What `serve` needs. */
 export interface App {
-  /** Never rejects. @param address of the peer; only looked at with `rateLimit`. */
-  readonly fetch: (request: Request, address: string) => Response | Promise<Response>;
+  /** Never rejects. @param addressOf the peer's address; asked for only where `rateLimit` is set. */
+  readonly fetch: (
+    request: Request,
+    addressOf: (request: Request) => string,
+  ) => Response | Promise<Response>;
 }
 
 export function createApp(deps: AdmitDeps): App {
@@ -98,12 +100,16 @@ export function createApp(deps: AdmitDeps): App {
   };
   const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
   /** The answer to a page of another site, and to who asks too often. */
-  const keptOut = (request: Request, address: string, posting: boolean): Response | null => {
+  const keptOut = (
+    request: Request,
+    addressOf: (request: Request) => string,
+    posting: boolean,
+  ): Response | null => {
     const foreign = origins.refusal(request, posting);
     if (foreign !== null) return reply.foreign(foreign);
     if (limit === null || request.method === "OPTIONS") return null;
     const token = authorize?.(request.headers.get("authorization")) ?? -1;
-    const waitMs = limit.waitMs(token < 0 ? clientOf(address) : `token ${token}`);
+    const waitMs = limit.waitMs(token < 0 ? clientOf(addressOf(request)) : `token ${token}`);
     return waitMs === 0 ? null : reply.tooOften(settings.rateLimit!, waitMs / 1000);
   };
 
@@ -119,8 +125,6 @@ export function createApp(deps: AdmitDeps): App {
       }),
     );
   }
-  // What a browser shows: by itself, in no frame, and told to no other site.
-  app.get("*", secureHeaders({ strictTransportSecurity: false, xFrameOptions: "DENY" }));
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post("/events/:table", (c) => {
     const answer = shut(c.req.raw);
@@ -147,20 +151,20 @@ export function createApp(deps: AdmitDeps): App {
   app.notFound(unknown);
   app.onError((error, c) => finish.failed(error, c.req.raw));
 
-  const answer = (request: Request, address: string): Response | Promise<Response> => {
+  const answer: App["fetch"] = (request, addressOf) => {
     // A request of one event costs the router about a fifth of what it costs at all.
     if (request.method === "POST" && isEvents(request.url)) {
-      return keptOut(request, address, true) ?? postEvents(request);
+      return keptOut(request, addressOf, true) ?? postEvents(request);
     }
     const path = pathOf(request);
     // Who watches the collector comes by any name, and often.
-    const refused = HEALTH.includes(path) ? null : keptOut(request, address, isPosting(path));
+    const refused = HEALTH.includes(path) ? null : keptOut(request, addressOf, isPosting(path));
     return refused ?? app.fetch(request);
   };
   return {
-    fetch(request, address) {
+    fetch(request, addressOf) {
       try {
-        const answered = answer(request, address);
+        const answered = answer(request, addressOf);
         return answered instanceof Response ? finish.done(answered, request) : answered.then(
           (response) => finish.done(response, request),
           (error) => finish.done(finish.failed(error, request), request),

@@ -21,6 +21,13 @@ export interface Finish {
 }
 
 const ID = "x-request-id";
+/** For what a browser can show: in no frame, in no page of another site, and without telling the next one. */
+const SHOWN = [
+  ["x-frame-options", "DENY"],
+  ["cross-origin-resource-policy", "same-origin"],
+  ["referrer-policy", "no-referrer"],
+] as const;
+const HSTS = "max-age=31536000";
 /** What scripts of another origin may read besides status and body. */
 export const EXPOSED = ["retry-after", "preference-applied", ID];
 
@@ -44,6 +51,7 @@ export function createFinish(
         const id = idOf(request);
         if (id !== null) response.headers.set(ID, id);
       }
+      if (request.method !== "POST") protect(response, request);
       if (crossOrigin !== null) share(response, request, crossOrigin);
       return response;
     },
@@ -60,6 +68,13 @@ export function createFinish(
 function idOf({ headers }: Request): string | null {
   const id = headers.get(ID);
   return id !== null && /^[\x21-\x7e]{1,128}$/.test(id) ? id : null;
+}
+
+/** What the answer says itself stays. */
+function protect({ headers }: Response, { url }: Request): void {
+  for (const [name, value] of SHOWN) if (!headers.has(name)) headers.set(name, value);
+  // For https without a port alone: it speaks for all ports of the host, and for those of other programs.
+  if (/^https:\/\/(\[[^\]]*\]|[^:/]*)\//.test(url)) headers.set("strict-transport-security", HSTS);
 }
 
 function about(request: Request, { headers }: Response) {

@@ -4,7 +4,6 @@
  */
 
 import process from "node:process";
-import { digestOf } from "../admit/auth.ts";
 import { type Collector, startCollector } from "../collector.ts";
 import type { LedgerTotals, Log } from "../contracts.ts";
 import { createLog } from "../runtime/log.ts";
@@ -43,9 +42,7 @@ export const serve: CliCommand = {
       const start = workers > 1
         ? (await import("../supervisor.ts")).startSupervisor
         : startCollector;
-      // From here on nobody has the tokens themselves.
-      const authTokens = settings.authTokens.map(digestOf);
-      return await start({ ...settings, authTokens }, log);
+      return await start(settings, log);
     });
   },
 };

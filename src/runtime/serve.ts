@@ -13,10 +13,11 @@ export interface ServeOptions {
   /** Other processes of this program listen there too, and the system shares out the connections. */
   readonly reusePort?: boolean;
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** `address` is the peer's, such as `127.0.0.1` or `2001:db8::1`; empty unless `addresses` is set. */
-  readonly handler: (request: Request, address: string) => Response | Promise<Response>;
-  /** To ask for the peer's address costs every request a little. */
-  readonly addresses?: boolean;
+  /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
+  readonly handler: (
+    request: Request,
+    addressOf: (request: Request) => string,
+  ) => Response | Promise<Response>;
   /** Told of what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
 }
@@ -65,6 +66,7 @@ interface BunServer {
 }
 
 function serveOnBun(options: ServeOptions): Listening {
+  const addressOf = (request: Request) => server.requestIP(request)?.address ?? "";
   const server = bun!.serve({
     hostname: options.hostname,
     port: options.port,
@@ -76,10 +78,7 @@ function serveOnBun(options: ServeOptions): Listening {
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
     reusePort: options.reusePort ?? false,
-    fetch: options.addresses
-      ? (request: Request, server: BunServer) =>
-        options.handler(request, server.requestIP(request)?.address ?? "")
-      : (request: Request) => options.handler(request, ""),
+    fetch: (request: Request) => options.handler(request, addressOf),
     error: (error: unknown) => failed(options, error),
   }) as BunServer;
   return {
@@ -116,7 +115,7 @@ function serveOnDeno(options: ServeOptions): Listening {
         onError: (error: unknown) => failed(options, error),
       },
       (request: Request, { remoteAddr }: DenoPeer) =>
-        options.handler(request, options.addresses ? remoteAddr.hostname : ""),
+        options.handler(request, () => remoteAddr.hostname),
     ) as DenoServer;
     // It ends by itself, and the process with it, when a client cannot be let in for want of files.
     server.finished.catch((error) => {

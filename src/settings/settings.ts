@@ -26,7 +26,7 @@ export type NatsAuth =
 /** Deep frozen. Holds secrets: never log it whole. */
 export interface Settings {
   readonly listen: ListenAddress;
-  /** As given, for who sends one; `serve` keeps but the digest of each. Empty = no token is asked for. */
+  /** Empty = no token is asked for. */
   readonly authTokens: readonly string[];
   /** `cert` and `key` are the PEM texts of the files. */
   readonly tls: {

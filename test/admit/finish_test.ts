@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { digestOf } from "../../src/admit/auth.ts";
 import type { Log, LogFields } from "../../src/contracts.ts";
 import { createFinish } from "../../src/admit/finish.ts";
 import { appOn, ask, bytesOf, post, Script } from "./kit.ts";
@@ -63,6 +62,20 @@ test("what a browser shows is not sniffed, framed, kept or told to other sites",
   const taken = await post(app, "/events", GOOD);
   assert.equal(taken.headers.get("x-content-type-options"), "nosniff");
 });
+
+const HTTPS: readonly (readonly [string, string | null])[] = [
+  ["https://box.example/metrics", "max-age=31536000"],
+  ["https://[2001:db8::1]/metrics", "max-age=31536000"],
+  ["https://box.example:8443/metrics", null],
+  ["https://[2001:db8::1]:8443/metrics", null],
+  ["http://box.example/metrics", null],
+];
+for (const [url, wanted] of HTTPS) {
+  test(`${url}: ${wanted ? "the host is said to speak https" : "nothing is said of its other ports"}`, async () => {
+    const { headers } = await appOn(new Script()).fetch(new Request(url), () => "");
+    assert.equal(headers.get("strict-transport-security"), wanted);
+  });
+}
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "X"];
 const PATHS = [
@@ -128,7 +141,7 @@ test("whatever is asked: JSON or the documented text, no 500, nothing of the ins
   const script = new Script();
   script.columns = { names: new Set(["a"]), fingerprint: "f" };
   const settings = {
-    authTokens: [digestOf("token")],
+    authTokens: ["token"],
     loopback: true,
     corsOrigins: ["https://a.example"],
   };

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { createAuth, digestOf } from "../../src/admit/auth.ts";
+import { createAuth } from "../../src/admit/auth.ts";
 import { compileGlobs } from "../../src/admit/globs.ts";
 import { parseEncoding } from "../../src/admit/inflate.ts";
 import { parsePrefer } from "../../src/admit/prefer.ts";
@@ -62,13 +62,12 @@ const AUTH: readonly (readonly [string | null, number])[] = [
   ["Basic one", -1],
   ["one", -1],
   ["Bearer ", -1],
-  [`Bearer ${digestOf("one")}`, -1],
   ["", -1],
   [null, -1],
 ];
 for (const [header, wanted] of AUTH) {
   test(`Authorization: ${header}`, () => {
-    assert.equal(createAuth(["one", "two"].map(digestOf))!(header), wanted);
+    assert.equal(createAuth(["one", "two"])!(header), wanted);
   });
 }
 
