@@ -30,14 +30,15 @@ export class Limit {
   waitMs(client: string): number {
     const { count, periodMs } = this.#rate;
     const nowMs = this.#clock.monotonicMs();
-    const fullAtMs = Math.max(this.#fullAtMs.get(client) ?? 0, nowMs) + periodMs / count;
+    const knownMs = this.#fullAtMs.get(client) ?? 0;
+    const fullAtMs = Math.max(knownMs, nowMs) + periodMs / count;
     const waitMs = fullAtMs - nowMs - periodMs;
     // Sums of fractions: a millionth of a millisecond is nothing to wait for.
-    if (waitMs > 1e-6) return waitMs;
+    const mayAsk = waitMs <= 1e-6;
     this.#fullAtMs.delete(client);
-    this.#fullAtMs.set(client, fullAtMs);
+    this.#fullAtMs.set(client, mayAsk ? fullAtMs : knownMs);
     if (this.#fullAtMs.size > MOST_CLIENTS) this.#forgetOne();
-    return 0;
+    return mayAsk ? 0 : waitMs;
   }
 
   #forgetOne(): void {

@@ -53,11 +53,17 @@ test("any pattern: never more than a period's requests and those that were due; 
 
 test("more clients than are remembered: nobody new is shut out, and who asks on is remembered", () => {
   const limit = new Limit(new ManualClock(), { count: 2, periodMs: 3_600_000 });
-  limit.waitMs("steady");
-  limit.waitMs("steady");
-  for (let n = 0; n < MOST_CLIENTS - 1; n++) assert.equal(limit.waitMs(`${n}`), 0);
-  assert.ok(limit.waitMs("steady") > 0, "not forgotten yet");
-  for (let n = 0; n < MOST_CLIENTS; n++) assert.equal(limit.waitMs(`more ${n}`), 0);
+  const others = (count: number, name: string) => {
+    for (let n = 0; n < count; n++) assert.equal(limit.waitMs(`${name} ${n}`), 0);
+  };
+  assert.equal(limit.waitMs("steady"), 0);
+  others(MOST_CLIENTS - 1, "some");
+  assert.equal(limit.waitMs("steady"), 0);
+  others(MOST_CLIENTS - 1, "more");
+  assert.ok(limit.waitMs("steady") > 0, "remembered for what was let in");
+  others(MOST_CLIENTS - 1, "others");
+  assert.ok(limit.waitMs("steady") > 0, "and for what was refused");
+  others(MOST_CLIENTS, "too many");
   assert.equal(limit.waitMs("steady"), 0, "forgotten in favour of others");
 });
 
