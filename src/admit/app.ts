@@ -4,31 +4,20 @@
  */
 
 import { type Context, Hono } from "hono";
-import { cors } from "hono/cors";
 import type { Clock, Intake, Ledger, Log, Status, Tables } from "../contracts.ts";
-import { createAuth } from "./auth.ts";
-import { createFinish, EXPOSED } from "./finish.ts";
+import { createFinish } from "./finish.ts";
+import { type AddressOf, createGate, type GateSettings, preflight } from "./gate.ts";
 import { compileGlobs } from "./globs.ts";
-import { clientOf, Limit, type Rate } from "./limit.ts";
-import { createOrigins } from "./origins.ts";
 import { isEvents, isPosting, pathOf } from "./paths.ts";
 import * as reply from "./reply.ts";
 import { shown } from "./scan.ts";
 import { Writer, type WriteSettings } from "./write.ts";
 
-export interface AdmitSettings extends WriteSettings {
+export interface AdmitSettings extends WriteSettings, GateSettings {
   /** The table behind `POST /events`. */
   readonly table: string;
   /** Names or globs of the other tables that may be written. */
   readonly tables: readonly string[];
-  /** None = everybody may. */
-  readonly authTokens: readonly string[];
-  /** None = no CORS headers at all. `*` = every origin. */
-  readonly corsOrigins: readonly string[];
-  /** Only this host can reach the server, in plain HTTP. */
-  readonly loopback: boolean;
-  /** Of each token, and of each address that comes without one. */
-  readonly rateLimit: Rate | null;
 }
 
 export interface AdmitDeps {
@@ -54,77 +43,28 @@ const CLOSED = {
   paused: "the collector is paused; nothing was taken",
 } as const;
 
-/** Browsers keep what a preflight said no longer than this. */
-const CORS_MAX_AGE_S = 7200;
-const ALLOWED_HEADERS = [
-  "authorization",
-  "content-type",
-  "content-encoding",
-  "prefer",
-  "x-request-id",
-];
-
 /** What `serve` needs. */
 export interface App {
-  /** Never rejects. @param addressOf the peer's address; asked for only where `rateLimit` is set. */
-  readonly fetch: (
-    request: Request,
-    addressOf: (request: Request) => string,
-  ) => Response | Promise<Response>;
+  /** Never rejects. */
+  readonly fetch: (request: Request, addressOf: AddressOf) => Response | Promise<Response>;
 }
 
 export function createApp(deps: AdmitDeps): App {
   const { intake, control, settings, clock } = deps;
   const app = new Hono({ getPath: pathOf });
   const writer = new Writer(deps);
-  const authorize = createAuth(settings.authTokens);
   const allowed = compileGlobs(settings.tables);
-  const origins = createOrigins({
-    corsOrigins: settings.corsOrigins,
-    onlyOwnHost: settings.loopback && authorize === null,
-  });
-  const limit = settings.rateLimit && new Limit(clock, settings.rateLimit);
-  const crossOrigin = settings.corsOrigins.length > 0;
-  const finish = createFinish(deps, crossOrigin ? origins.allowed : null);
+  const { turnedAway, keptOut, crossOrigin } = createGate(settings, clock);
+  const finish = createFinish(deps, crossOrigin);
 
-  /** The answer that a request gets without being looked at further, or null. */
-  const turnedAway = (request: Request): Response | null => {
-    if (authorize === null) return null;
-    const header = request.headers.get("authorization");
-    return authorize(header) >= 0 ? null : reply.unauthorized(header);
-  };
   /** The answer that a write gets without a look at its body, or null. */
   const shut = (request: Request): Response | null => {
     const closed = intake.closed();
     return closed === null ? turnedAway(request) : reply.closed(CLOSED[closed]);
   };
   const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
-  /** The answer to a page of another site, and to who asks too often. */
-  const keptOut = (
-    request: Request,
-    addressOf: (request: Request) => string,
-    posting: boolean,
-  ): Response | null => {
-    const foreign = origins.refusal(request, posting);
-    if (foreign !== null) return reply.foreign(foreign);
-    if (limit === null || request.method === "OPTIONS") return null;
-    const token = authorize?.(request.headers.get("authorization")) ?? -1;
-    const waitMs = limit.waitMs(token < 0 ? clientOf(addressOf(request)) : `token ${token}`);
-    return waitMs === 0 ? null : reply.tooOften(settings.rateLimit!, waitMs / 1000);
-  };
 
-  if (crossOrigin) {
-    app.options(
-      "/events/:table?",
-      cors({
-        origin: (origin) => origins.allowed(origin) ? origin : null,
-        allowMethods: [WRITE_METHODS],
-        allowHeaders: ALLOWED_HEADERS,
-        exposeHeaders: EXPOSED,
-        maxAge: CORS_MAX_AGE_S,
-      }),
-    );
-  }
+  if (crossOrigin !== null) app.options("/events/:table?", preflight(crossOrigin));
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post("/events/:table", (c) => {
     const answer = shut(c.req.raw);
