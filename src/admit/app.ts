@@ -64,7 +64,9 @@ export function createApp(deps: AdmitDeps): App {
   };
   const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
 
-  if (crossOrigin !== null) app.options("/events/:table?", preflight(crossOrigin));
+  if (crossOrigin !== null) {
+    app.on("OPTIONS", ["/events", "/events/:table"], preflight(crossOrigin));
+  }
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post("/events/:table", (c) => {
     const answer = shut(c.req.raw);

@@ -3,8 +3,8 @@
  * afterwards. It asks nobody but whom the test's pages ask.
  */
 import { type Browser, chromium } from "playwright-core";
+import { programAt } from "../servers/process.ts";
 
-const PROGRAM = "/usr/bin/chromium";
 const ARGS = [
   "--no-sandbox",
   "--disable-gpu",
@@ -20,7 +20,7 @@ const START_WITHIN_MS = 60_000;
 /** @param more flags of Chromium. Close it at the end. */
 export function startBrowser(...more: readonly string[]): Promise<Browser> {
   return chromium.launch({
-    executablePath: PROGRAM,
+    executablePath: programAt(["/usr/bin/chromium"], "chromium"),
     args: [...ARGS, ...more],
     timeout: START_WITHIN_MS,
   });
