@@ -106,7 +106,7 @@ for (const workers of [1, 2]) {
             const answer = await connection.answer();
             if (answer === null) return;
             assert.ok(answer.status < 500 || answer.status === 501, `${answer.status}`);
-            assert.doesNotMatch(answer.text, /\bat .*\(|\.ts:|node_modules|\/src\//);
+            assert.doesNotMatch(answer.text, /\bat .*:\d+:\d+|\.ts:\d|node_modules|\/src\//);
             const told = answer.text + [...answer.headers.values()].join("\n");
             for (const secret of secrets) {
               if (!value.includes(secret)) {
@@ -115,7 +115,9 @@ for (const workers of [1, 2]) {
             }
             if (answer.text === "") return;
             const type = answer.headers.get("content-type") ?? "";
-            if (type !== "application/json") assert.ok(DOCUMENTS.includes(path), `${path} ${type}`);
+            if (type !== "application/json") {
+              assert.ok(DOCUMENTS.includes(path.replace(/[?#].*/, "")), `${path} ${type}`);
+            }
           } finally {
             await connection.close();
           }
