@@ -16,7 +16,7 @@ const overview = (): string =>
     "",
     "Usage: shishi [COMMAND] [--SETTING VALUE ...]",
     "",
-    ...commands.map((command) => `  ${command.name.padEnd(8)} ${command.summary}`),
+    ...commands.map((command) => `  ${command.name.padEnd(11)} ${command.summary}`),
     "",
     "  shishi COMMAND --help    what a command takes",
     "  shishi --version",

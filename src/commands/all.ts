@@ -2,6 +2,7 @@
 
 import { check } from "./check.ts";
 import type { CliCommand } from "./command.ts";
+import { completions } from "./completions.ts";
 import { controlCommand } from "./control.ts";
 import { dead } from "./dead.ts";
 import { health } from "./health.ts";
@@ -14,6 +15,7 @@ export const commands: readonly CliCommand[] = [
   check,
   dead,
   health,
+  completions,
 ];
 
 export function findCommand(name: string): CliCommand | undefined {

@@ -43,6 +43,7 @@ const ABOUT =
 export const dead: CliCommand = {
   name: "dead",
   summary: "look at dead letters, send them again, delete them (ls, show, replay, purge)",
+  takes: { only: RUNNING, extra: EVERY_FLAG, words: ["ls", "show", "replay", "purge"] },
   help: () => helpText("dead", { usage: USAGE, about: ABOUT, only: RUNNING, extra: EVERY_FLAG }),
   async run(argv) {
     const { operand: verb, rest } = operandOf(argv, EVERY_FLAG);

@@ -23,6 +23,8 @@ const SERVERS = {
   "prometheus": ["/usr/bin/prometheus"],
   "wrk": ["/usr/bin/wrk"],
   "chromium": ["/usr/bin/chromium"],
+  "zsh": ["/usr/bin/zsh"],
+  "fish": ["/usr/bin/fish"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 
