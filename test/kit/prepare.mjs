@@ -26,6 +26,7 @@ const SERVERS = {
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
   "systemd": ["/usr/bin/systemd-analyze"],
+  "chromium": ["/usr/bin/chromium"],
   "zsh": ["/usr/bin/zsh"],
   "fish": ["/usr/bin/fish"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
