@@ -37,6 +37,8 @@ export interface Collector {
 /** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
 export interface Part {
   readonly bury: Letters["bury"];
+  /** The folder that all dead letters lie in. */
+  readonly deadDir: string;
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
@@ -142,6 +144,23 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  const loadDeadDesk = async () =>
+    (await import("./batch/dead_desk.ts")).createDeadDesk({
+      files: nodeFiles,
+      dataDir: part?.deadDir ?? settings.dataDir,
+      clock,
+      log,
+      write: (...rows) => app.again(...rows),
+    });
+  let deadDesk: ReturnType<typeof loadDeadDesk> | null = null;
+  const loadQueries = async () =>
+    (await import("./query/queries.ts")).createQueries({
+      ask: deliver.ask,
+      database: settings.clickhouse[0]!.database,
+      table: settings.table,
+      clock,
+    });
+  let queries: ReturnType<typeof loadQueries> | null = null;
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
@@ -150,6 +169,8 @@ export async function startCollector(
     clock,
     log,
     metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
+    queries: () => queries ??= loadQueries(),
+    deadLetters: () => deadDesk ??= loadDeadDesk(),
     settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
   });
   let listening: Listening;
@@ -211,6 +232,8 @@ export async function startCollector(
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
+    (await queries)?.close();
+    (await deadDesk)?.close();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
     await stopListening(listening);
