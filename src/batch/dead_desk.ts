@@ -8,7 +8,7 @@
 import { existsSync } from "node:fs";
 import type { Clock, DeadLetters, Log, Replaying, Shape } from "../contracts.ts";
 import type { FileParts, Files } from "./files.ts";
-import { type Given, giveLetters, type Write, type Written } from "./give.ts";
+import { giveLetters, type Given, type Write, type Written } from "./give.ts";
 import { deadFolder } from "./layout.ts";
 import { createLetterbox } from "./letterbox.ts";
 import { type Letter, letterId } from "./letter.ts";

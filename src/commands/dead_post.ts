@@ -8,7 +8,7 @@
 import { request as plain } from "node:http";
 import { request as secure } from "node:https";
 import { rootCertificates } from "node:tls";
-import { type Given, giveLetters as give, type Write, type Written } from "../batch/give.ts";
+import { giveLetters as give, type Given, type Write, type Written } from "../batch/give.ts";
 import type { Letter } from "../batch/letter.ts";
 import type { Clock } from "../contracts.ts";
 

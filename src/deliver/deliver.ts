@@ -3,16 +3,7 @@
  * outside in: isolation of bad rows, counting, failover, one attempt at one server.
  */
 
-import type {
-  Ask,
-  Clock,
-  Endpoint,
-  Inserter,
-  Ledger,
-  Log,
-  Sink,
-  Tables,
-} from "../contracts.ts";
+import type { Ask, Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
 import { createInserter, tooOld } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
 import { withMeter } from "./metered.ts";
@@ -53,7 +44,7 @@ const QUERY_TIMEOUT_MS = 5_000;
 /** Of a ping; also the bound of how long `check` waits for a dead host. */
 const PING_TIMEOUT_MS = 2_000;
 /** Of a question; who asks gives up sooner by its signal. */
-const ASK_TIMEOUT_MS = 60_000;
+const ASK_TIMEOUT_MS = 15_000;
 
 /** `fetch` must not pool connections where that means sending a POST twice. */
 export function createDeliver(

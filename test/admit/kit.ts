@@ -174,6 +174,7 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
     clock: script.clock,
     log,
     metrics: () => "shishi_up 1\n",
+    version: "0",
     queries: () => Promise.resolve(script.queries),
     deadLetters: () => Promise.resolve(script.letters),
     settings: {
