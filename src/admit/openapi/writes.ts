@@ -127,7 +127,9 @@ const EVENTS_PATH: Piece = {
       "one bad row": taken(1, "disk", [BAD_TYPE]),
     }, {
       "no good row": {
-        error: "the body is not JSON; expected one JSON object, an array of objects, or NDJSON",
+        accepted: 0,
+        rejected: 1,
+        errors: [{ index: 0, error: 'not JSON: {"eventType":"click"' }],
       },
       "nothing": {
         error: "the body is empty; expected one JSON object, an array of objects, or NDJSON",
