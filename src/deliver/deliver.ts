@@ -95,7 +95,7 @@ export function createDeliver(
   const ask: Ask = async (select, signal) => {
     const answer = await failover.ask(select, signal);
     // It knows no bound values, nor what they are about.
-    if (answer.kind === "ok" || ![46, 50, 62].includes(answer.code)) return answer;
+    if (answer.kind === "ok" || ![46, 50, 62, 115].includes(answer.code)) return answer;
     return { ...answer, message: await tooOld(query, eventsTable, signal) };
   };
 
