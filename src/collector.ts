@@ -10,12 +10,14 @@ import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
 import { Pump } from "./batch/pump.ts";
-import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
+import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
 import { createDeliver } from "./deliver/deliver.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import type { Prometheus } from "./meter/prometheus.ts";
+import { createPage } from "./page/page.ts";
+import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
@@ -40,6 +42,7 @@ export interface Part {
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
+  readonly page: PageSource;
 }
 
 /** A collector that can be one of several. */
@@ -63,11 +66,13 @@ const LAST_ANSWERS_MS = 1_000;
  */
 export async function startCollector(
   settings: Settings,
-  log: Log,
+  outerLog: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
 ): Promise<LocalCollector> {
   const clock = systemClock;
+  const problems = createProblems(clock);
+  const log = problems.watch(outerLog);
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
   const disk = await openDisk({
@@ -142,11 +147,16 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  const page = createPage(
+    part?.page ?? { ledger, holdings: pump, control, clock, problems, about: aboutOf(settings) },
+    clock,
+  );
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
     ledger,
     control: part ?? control,
+    page,
     clock,
     log,
     metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
@@ -162,6 +172,7 @@ export async function startCollector(
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
+    page.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -213,6 +224,7 @@ export async function startCollector(
     await control.drained;
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
+    page.close();
     await stopListening(listening);
     control.stopped();
     await remote?.close();
@@ -255,6 +267,13 @@ export async function startCollector(
 export function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
   const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   return `${tls === null ? "http" : "https"}://${host}:${port}`;
+}
+
+/** What the page says of who it shows. */
+export function aboutOf(settings: Settings) {
+  const { group, id, table, tables, backlog, backlogBytes, spoolMaxBytes } = settings;
+  const limits = { backlog, backlogBytes, spoolMaxBytes };
+  return { group, id, version: VERSION, runtime: runtimeName, table, tables, ...limits };
 }
 
 export function sayListening({ group, id }: Settings, url: string, log: Log): void {

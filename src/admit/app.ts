@@ -6,7 +6,7 @@
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import { getPath } from "hono/utils/url";
-import type { Clock, Intake, Ledger, Log, Status, Tables } from "../contracts.ts";
+import type { Clock, Intake, Ledger, Log, Page, Status, Tables } from "../contracts.ts";
 import { createAuth } from "./auth.ts";
 import { compileGlobs } from "./globs.ts";
 import * as reply from "./reply.ts";
@@ -36,6 +36,7 @@ export interface AdmitDeps {
   readonly log: Log;
   /** Prometheus' text format 0.0.4. */
   readonly metrics: () => string | Promise<string>;
+  readonly page: Page;
   readonly settings: AdmitSettings;
 }
 
@@ -119,6 +120,12 @@ export function createApp(deps: AdmitDeps): App {
     async (c) => counted(turnedAway(c.req.raw) ?? reply.value(await control.status())),
   );
 
+  app.get("/", async (c) => counted(await deps.page.document(c.req.raw)));
+  app.get(
+    "/api/live",
+    async (c) => counted(turnedAway(c.req.raw) ?? await deps.page.live()),
+  );
+
   app.notFound((c) => counted(unknown(c)));
   app.onError((error, c) => failed(error, c.req.raw));
   // A request of one event costs the router about a fifth of what it costs at all.
@@ -148,7 +155,7 @@ function unknown(c: Context): Response {
   if (/^\/events(\/[^/]+)?$/.test(path)) {
     return reply.wrongMethod(method, shown(path), WRITE_METHODS);
   }
-  if (["/healthz", "/readyz", "/metrics", "/api/status"].includes(path)) {
+  if (["/", "/healthz", "/readyz", "/metrics", "/api/live", "/api/status"].includes(path)) {
     return reply.wrongMethod(method, path, READ_METHODS);
   }
   return reply.notFound(`${shown(path)} does not exist; events go to POST /events`);

@@ -148,6 +148,10 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
     clock: script.clock,
     log,
     metrics: () => "shishi_up 1\n",
+    page: {
+      document: () => Promise.resolve(new Response("<!doctype html>")),
+      live: () => Promise.resolve(new Response("event: now\n\n")),
+    },
     settings: {
       table: "analytics_events",
       tables: ["flights", "log_*"],
