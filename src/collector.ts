@@ -22,7 +22,7 @@ import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
-import { type Listening, serve } from "./runtime/serve.ts";
+import { type Listening, serve, stopListening } from "./runtime/serve.ts";
 import type { Settings } from "./settings/settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -39,6 +39,8 @@ export interface Collector {
 /** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
 export interface Part {
   readonly bury: Letters["bury"];
+  /** The folder that all dead letters lie in. */
+  readonly deadDir: string;
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
@@ -147,10 +149,28 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  const about = { ...settings, version: VERSION, runtime: runtimeName };
   const page = createPage(
-    part?.page ?? { ledger, holdings: pump, control, clock, problems, about: aboutOf(settings) },
+    part?.page ?? { ledger, holdings: pump, control, clock, problems, about },
     clock,
   );
+  const loadDeadDesk = async () =>
+    (await import("./batch/dead_desk.ts")).createDeadDesk({
+      files: nodeFiles,
+      dataDir: part?.deadDir ?? settings.dataDir,
+      clock,
+      log,
+      write: (...rows) => app.again(...rows),
+    });
+  let deadDesk: ReturnType<typeof loadDeadDesk> | null = null;
+  const loadQueries = async () =>
+    (await import("./query/queries.ts")).createQueries({
+      ask: deliver.ask,
+      database: settings.clickhouse[0]!.database,
+      table: settings.table,
+      clock,
+    });
+  let queries: ReturnType<typeof loadQueries> | null = null;
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
@@ -160,6 +180,8 @@ export async function startCollector(
     clock,
     log,
     metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
+    queries: () => queries ??= loadQueries(),
+    deadLetters: () => deadDesk ??= loadDeadDesk(),
     settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
   });
   let listening: Listening;
@@ -222,10 +244,12 @@ export async function startCollector(
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
+    (await queries)?.close();
+    (await deadDesk)?.close();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
     page.close();
-    await stopListening(listening);
+    await stopListening(listening, LAST_ANSWERS_MS);
     control.stopped();
     await remote?.close();
     control.close();
@@ -269,23 +293,6 @@ export function urlOf({ listen: { hostname }, tls }: Settings, port: number): st
   return `${tls === null ? "http" : "https"}://${host}:${port}`;
 }
 
-/** What the page says of who it shows. */
-export function aboutOf(settings: Settings) {
-  const { group, id, table, tables, backlog, backlogBytes, spoolMaxBytes } = settings;
-  const limits = { backlog, backlogBytes, spoolMaxBytes };
-  return { group, id, version: VERSION, runtime: runtimeName, table, tables, ...limits };
-}
-
 export function sayListening({ group, id }: Settings, url: string, log: Log): void {
   log.info("listening", { url, group, id, version: VERSION });
-}
-
-/** Requests under way get their answers; a connection that stays open is cut off. */
-async function stopListening(listening: Listening): Promise<void> {
-  let cancel = () => {};
-  const late = new Promise<"late">((resolve) => {
-    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
-  });
-  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
-  cancel();
 }

@@ -30,7 +30,6 @@ import { openDisk } from "./batch/disk.ts";
 import { workerFolder } from "./batch/gather.ts";
 import type { Letters } from "./batch/letters.ts";
 import {
-  aboutOf,
   type Collector,
   FLUSH_TIMEOUT_MS,
   LAST_WRITE_MS,
@@ -190,7 +189,7 @@ export async function startSupervisor(settings: Settings, outerLog: Log): Promis
     },
   };
 
-  const about = aboutOf(settings);
+  const about = { ...settings, version: VERSION, runtime: runtimeName };
   const recorder = createRecorder({ ledger, holdings, control, clock, problems, about });
 
   const problem = await crew.start();

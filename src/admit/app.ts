@@ -5,8 +5,20 @@
 
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
+import { METHOD_NAME_ALL } from "hono/router";
 import { getPath } from "hono/utils/url";
-import type { Clock, Intake, Ledger, Log, Page, Status, Tables } from "../contracts.ts";
+import type {
+  Clock,
+  DeadLetters,
+  Intake,
+  Ledger,
+  Log,
+  Page,
+  Queries,
+  Shape,
+  Status,
+  Tables,
+} from "../contracts.ts";
 import { createAuth } from "./auth.ts";
 import { compileGlobs } from "./globs.ts";
 import * as reply from "./reply.ts";
@@ -37,11 +49,12 @@ export interface AdmitDeps {
   /** Prometheus' text format 0.0.4. */
   readonly metrics: () => string | Promise<string>;
   readonly page: Page;
+  /** Made when they are wanted first. */
+  readonly queries: () => Promise<Queries>;
+  readonly deadLetters: () => Promise<DeadLetters>;
   readonly settings: AdmitSettings;
 }
 
-const READ_METHODS = "GET, HEAD";
-const WRITE_METHODS = "POST";
 const CLOSED = {
   stopping: "the collector is stopping; nothing was taken",
   paused: "the collector is paused; nothing was taken",
@@ -54,6 +67,10 @@ const CORS_MAX_AGE_S = 600;
 export interface App {
   /** Never rejects. */
   readonly fetch: (request: Request) => Response | Promise<Response>;
+  /** Rows that the program itself gives again, in a request as of `POST /events…`: no token is asked for. */
+  readonly again: (request: Request, table: string, shape: Shape) => Promise<Response>;
+  /** What is served, for those who describe it. */
+  readonly routes: readonly { readonly method: string; readonly path: string }[];
 }
 
 export function createApp(deps: AdmitDeps): App {
@@ -81,6 +98,11 @@ export function createApp(deps: AdmitDeps): App {
     const closed = intake.closed();
     return closed === null ? turnedAway(request) : reply.closed(CLOSED[closed]);
   };
+  /** Loaded late: the first answer does not need it. */
+  const loadReads = async () => (await import("./reads.ts")).createReads(deps);
+  let reads: ReturnType<typeof loadReads> | null = null;
+  const read = (path: string, answer: (request: Request) => Promise<Response>) =>
+    app.get(path, async (c) => counted(turnedAway(c.req.raw) ?? await answer(c.req.raw)));
   const write = (request: Request, work: () => Response | Promise<Response>) => {
     try {
       const answer = shut(request) ?? work();
@@ -94,39 +116,39 @@ export function createApp(deps: AdmitDeps): App {
   const postEvents = (request: Request) =>
     write(request, () => writer.events(request, settings.table));
 
+  const postRows = (request: Request, table: string) => {
+    if (table === settings.table) {
+      return reply.notFound(`${table} takes analytics events: use POST /events`);
+    }
+    if (!allowed(table)) {
+      return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
+    }
+    return writer.rows(request, table);
+  };
+
   if (settings.corsOrigins.length > 0) addCors(app, settings.corsOrigins, ledger);
 
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post("/events/:table", (c) => {
     const table = c.req.param("table");
-    return write(c.req.raw, () => {
-      if (table === settings.table) {
-        return reply.notFound(`${table} takes analytics events: use POST /events`);
-      }
-      if (!allowed(table)) {
-        return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
-      }
-      return writer.rows(c.req.raw, table);
-    });
+    return write(c.req.raw, () => postRows(c.req.raw, table));
   });
   app.get("/healthz", () => counted(reply.alive()));
   app.get("/readyz", async () => counted(reply.readiness(await control.unready())));
-  app.get(
-    "/metrics",
-    async (c) => counted(turnedAway(c.req.raw) ?? reply.metricsText(await deps.metrics())),
-  );
-  app.get(
-    "/api/status",
-    async (c) => counted(turnedAway(c.req.raw) ?? reply.value(await control.status())),
+  read("/metrics", async () => reply.metricsText(await deps.metrics()));
+  read("/api/status", async () => reply.value(await control.status()));
+  read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
+  read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
+  read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
+  app.post(
+    "/api/dead/replay",
+    (c) => write(c.req.raw, async () => (await (reads ??= loadReads())).replay(c.req.raw)),
   );
 
   app.get("/", async (c) => counted(await deps.page.document(c.req.raw)));
-  app.get(
-    "/api/live",
-    async (c) => counted(turnedAway(c.req.raw) ?? await deps.page.live()),
-  );
+  read("/api/live", () => deps.page.live());
 
-  app.notFound((c) => counted(unknown(c)));
+  app.notFound((c) => counted(unknown(c, app.routes)));
   app.onError((error, c) => failed(error, c.req.raw));
   // A request of one event costs the router about a fifth of what it costs at all.
   const direct = settings.corsOrigins.length === 0;
@@ -135,6 +157,14 @@ export function createApp(deps: AdmitDeps): App {
       direct && request.method === "POST" && isEvents(request.url)
         ? postEvents(request)
         : app.fetch(request),
+    async again(request, table, shape) {
+      const closed = intake.closed();
+      if (closed !== null) return reply.closed(CLOSED[closed]);
+      return await (shape === "event"
+        ? writer.events(request, settings.table)
+        : postRows(request, table));
+    },
+    routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),
   };
 }
 
@@ -150,15 +180,17 @@ function pathOf(request: Request): string {
 }
 
 /** A known path with a method that it does not take, or nothing at all. */
-function unknown(c: Context): Response {
+function unknown(c: Context, routes: App["routes"]): Response {
   const { path, method } = c.req;
-  if (/^\/events(\/[^/]+)?$/.test(path)) {
-    return reply.wrongMethod(method, shown(path), WRITE_METHODS);
-  }
-  if (["/", "/healthz", "/readyz", "/metrics", "/api/live", "/api/status"].includes(path)) {
-    return reply.wrongMethod(method, path, READ_METHODS);
-  }
-  return reply.notFound(`${shown(path)} does not exist; events go to POST /events`);
+  const taken = routes.filter((route) => isOn(route, path)).map(({ method }) => method);
+  return taken.length === 0
+    ? reply.notFound(`${shown(path)} does not exist; events go to POST /events`)
+    : reply.wrongMethod(method, shown(path), taken.join(", ").replace("GET", "GET, HEAD"));
+}
+
+function isOn({ method, path: pattern }: App["routes"][number], path: string): boolean {
+  return method !== METHOD_NAME_ALL &&
+    new RegExp(`^${pattern.replace(/:\w+/, "[^/]+").replaceAll(".", "\\.")}$`).test(path);
 }
 
 function addCors(app: Hono, origins: readonly string[], ledger: Ledger): void {

@@ -6,6 +6,7 @@
  */
 
 import process from "node:process";
+import { folderOfAll } from "../batch/gather.ts";
 import type { Buried } from "../batch/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
@@ -58,6 +59,7 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
       const log = noted(ownLog, (note) => supervisor.call("note", note).catch(() => {}));
       try {
         collector = await startCollector(settings, log, nodeFiles, {
+          deadDir: folderOfAll(settings.dataDir),
           metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
           status: () => supervisor.call("status", null, ASK_WITHIN_MS),
           page: {

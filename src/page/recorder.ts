@@ -15,7 +15,7 @@ export interface RecorderDeps extends MomentDeps, SamplerDeps {
   readonly about: About;
 }
 
-/** What does not change while the collector runs. */
+/** Of the settings, what the page shows. */
 export interface About {
   readonly group: string;
   readonly id: string;
@@ -69,7 +69,7 @@ export function createRecorder(deps: RecorderDeps): Recorder {
     // deno-lint-ignore require-await
     async first() {
       return {
-        about: JSON.stringify(deps.about),
+        about: JSON.stringify(told(deps.about)),
         past: JSON.stringify({ series: SERIES, columns: history.columns() }),
         ...moment(),
       };
@@ -79,4 +79,11 @@ export function createRecorder(deps: RecorderDeps): Recorder {
       return next ??= new Promise((resolve) => tellNext = resolve);
     },
   };
+}
+
+/** These and no others: there are secrets among the settings. */
+function told(about: About): About {
+  const { group, id, version, runtime, table, tables, backlog, backlogBytes, spoolMaxBytes } =
+    about;
+  return { group, id, version, runtime, table, tables, backlog, backlogBytes, spoolMaxBytes };
 }
