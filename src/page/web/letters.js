@@ -34,7 +34,7 @@ export function createLetters() {
    * @param {number} total
    */
   function show(letters, total) {
-    byId("letters-list").replaceChildren(...letters.map((letter) => item(letter, replay)));
+    byId("letters-list").replaceChildren(...letters.map((letter) => letterItem(letter, replay)));
     const hidden = total - letters.length;
     say(
       "letters-total",
@@ -95,7 +95,7 @@ function outcome({ stored, dead, left = 0, problems = [] }) {
  * @param {Letter} letter
  * @param {(which: { table: string, ids: string[] }) => Promise<void>} replay
  */
-function item({ table, id, time, code, message, row }, replay) {
+function letterItem({ table, id, time, code, message, row }, replay) {
   const button = make(
     "button",
     { type: "button", class: "small", "aria-label": `Send this row of ${table} again` },

@@ -8,7 +8,7 @@ import { clockTime, exact } from "./format.js";
 
 /** @param {Problem[]} problems latest first */
 export function showProblems(problems) {
-  byId("problems-list").replaceChildren(...problems.map(item));
+  byId("problems-list").replaceChildren(...problems.map(problemItem));
   say(
     "problems-none",
     problems.length === 0 ? "None since it started. The water runs." : "",
@@ -16,7 +16,7 @@ export function showProblems(problems) {
 }
 
 /** @param {Problem} problem */
-function item({ level, text, times, firstMs, lastMs, batch }) {
+function problemItem({ level, text, times, firstMs, lastMs, batch }) {
   const when = make("time", { datetime: new Date(lastMs).toISOString() }, clockTime(lastMs));
   const often = times > 1 ? [`${exact(times)} times since ${clockTime(firstMs)}`] : [];
   const told = [...often, ...(batch === undefined ? [] : [`batch ${batch}`])].join(" · ");
