@@ -19,28 +19,31 @@ export interface SamplerDeps {
   readonly clock: Clock;
 }
 
-/** Quantiles are of the INSERTs of so many samples. */
+/** Rates are over so many samples: batches go out about once a second, and are seen in no steady beat. */
+const RATE_SAMPLES = 5;
+/** Quantiles are of the INSERTs of so many. */
 const INSERT_SAMPLES = 10;
 
-/** @returns what takes the next sample; rates are since the one before, the first has none. */
+/** @returns what takes the next sample. */
 export function createSampler({ ledger, holdings, clock }: SamplerDeps): () => Values {
   const inserts = createWindow(INSERT_SAMPLES);
   const counts = () => {
     const { received, stored, dead } = ledger.totals();
-    return { received, stored, dead, retries: ledger.work().retries };
+    return { atMs: clock.monotonicMs(), received, stored, dead, retries: ledger.work().retries };
   };
-  let before = counts();
-  let beforeMs = clock.monotonicMs();
+  const earlier = [counts()];
   inserts.slide(ledger.insertSeconds.counts);
 
   return () => {
-    const nowMs = clock.monotonicMs();
-    const passedS = Math.max(0.001, (nowMs - beforeMs) / 1000);
     const now = counts();
+    earlier.push(now);
+    if (earlier.length > RATE_SAMPLES + 1) earlier.shift();
+    const before = earlier[0]!;
+    const passedS = Math.max(0.001, (now.atMs - before.atMs) / 1000);
     const rate = (name: keyof typeof now) => Math.max(0, now[name] - before[name]) / passedS;
     const { bounds } = ledger.insertSeconds;
     const recent = { bounds, counts: inserts.slide(ledger.insertSeconds.counts) };
-    const values: Values = {
+    return {
       received: rate("received"),
       stored: rate("stored"),
       held: holdings.rows(),
@@ -52,8 +55,5 @@ export function createSampler({ ledger, holdings, clock }: SamplerDeps): () => V
       retries: rate("retries"),
       dead: rate("dead"),
     };
-    before = now;
-    beforeMs = nowMs;
-    return values;
   };
 }

@@ -17,6 +17,9 @@ const Plot = /** @type {any} */ (globalThis).uPlot;
 
 const HEIGHT_PX = 168;
 const LEFT_PX = 62;
+/** Between two lines of a grid: 1, 2 or 5 of something; of bytes a power of two. */
+const TENS = Array.from({ length: 16 }, (_, at) => [1, 2, 5].map((n) => n * 10 ** (at - 3))).flat();
+const TWOS = Array.from({ length: 48 }, (_, at) => 2 ** at);
 
 /** @type {Chart[]} columns as in the samples: time, then `SERIES` */
 const CHARTS = [
@@ -131,13 +134,14 @@ function createChart({ id, format, lines }) {
           {
             ...axis,
             size: 24,
-            space: 60,
+            space: 50,
             values: (_, ticks) => ticks.map((at) => clockTime(at * 1000).replace(/:00$/, "")),
           },
           {
             ...axis,
             size: LEFT_PX,
             space: 34,
+            incrs: format === bytes ? TWOS : TENS,
             values: (_, ticks) => ticks.map((value) => format(value)),
           },
         ],

@@ -6,6 +6,7 @@ export const NOTHING = "–";
 
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const HUNDREDTHS = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const TENTHS = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 /**
@@ -28,7 +29,7 @@ export function exact(value) {
 /** @param {number | null | undefined} value a second */
 export function rate(value) {
   if (value === null || value === undefined) return NOTHING;
-  return value < 10 ? TENTHS.format(value) : count(Math.round(value));
+  return value < 10 ? (value < 1 ? HUNDREDTHS : TENTHS).format(value) : count(Math.round(value));
 }
 
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
