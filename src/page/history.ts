@@ -50,7 +50,9 @@ export function createHistory(size: number = SAMPLES_AN_HOUR): History {
 
     columns() {
       const order = Array.from({ length: kept }, (_, at) => (added - kept + at) % size);
-      return rings.map((ring) => order.map((at) => tidy(ring[at]!)));
+      return rings.map((ring, index) =>
+        order.map((at) => index === 0 ? ring[at]! : tidy(ring[at]!))
+      );
     },
 
     size: () => kept,

@@ -11,6 +11,7 @@ import type { PageMoment, PageSource } from "../contracts.ts";
 
 export interface Live {
   open(): Promise<Response>;
+  viewers(): number;
   close(): void;
 }
 
@@ -83,7 +84,7 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
     async open() {
       if (closed) return unavailable("the collector is stopping");
       if (viewers.size + opening >= mostViewers) {
-        return unavailable(`${mostViewers} viewers look at the page already`);
+        return unavailable(`no more than ${mostViewers} viewers at a time`);
       }
       opening++;
       try {
@@ -110,6 +111,8 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
         opening--;
       }
     },
+
+    viewers: () => viewers.size,
 
     close() {
       closed = true;
