@@ -52,6 +52,8 @@ test("nothing is loaded from elsewhere, nothing is left to be put in", async () 
   assert.equal(found(/@import|url\(/, style), undefined);
   assert.equal(found(/^\s*(import|export)\b/m, script), undefined);
   assert.ok(script.length > 10_000 && style.length > 5_000);
+  // Modules that were made one: no two give the same name to something.
+  assert.doesNotThrow(() => new Function(script));
 });
 
 test("packed where the browser takes it, and the same", async () => {

@@ -98,7 +98,7 @@ function outcome({ stored, dead, left = 0, problems = [] }) {
 function letterItem({ table, id, time, code, message, row }, replay) {
   const button = make(
     "button",
-    { type: "button", class: "small", "aria-label": `Send this row of ${table} again` },
+    { type: "button", class: "small", "aria-label": `Send again: this row of ${table}` },
     "Send again",
   );
   button.addEventListener("click", () => void replay({ table, ids: [id] }));
