@@ -10,17 +10,19 @@ import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
 import { Pump } from "./batch/pump.ts";
-import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
+import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
 import { createDeliver } from "./deliver/deliver.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import type { Prometheus } from "./meter/prometheus.ts";
+import { createPage } from "./page/page.ts";
+import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
-import { type Listening, serve } from "./runtime/serve.ts";
+import { type Listening, serve, stopListening } from "./runtime/serve.ts";
 import type { Settings } from "./settings/settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -42,6 +44,7 @@ export interface Part {
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
+  readonly page: PageSource;
 }
 
 /** A collector that can be one of several. */
@@ -65,11 +68,13 @@ const LAST_ANSWERS_MS = 1_000;
  */
 export async function startCollector(
   settings: Settings,
-  log: Log,
+  outerLog: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
 ): Promise<LocalCollector> {
   const clock = systemClock;
+  const problems = createProblems(clock);
+  const log = problems.watch(outerLog);
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
   const disk = await openDisk({
@@ -144,6 +149,11 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  const about = { ...settings, version: VERSION, runtime: runtimeName };
+  const page = createPage(
+    part?.page ?? { ledger, holdings: pump, control, clock, problems, about },
+    clock,
+  );
   const loadDeadDesk = async () =>
     (await import("./batch/dead_desk.ts")).createDeadDesk({
       files: nodeFiles,
@@ -166,6 +176,7 @@ export async function startCollector(
     tables: deliver.tables,
     ledger,
     control: part ?? control,
+    page,
     clock,
     log,
     metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
@@ -184,6 +195,7 @@ export async function startCollector(
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
+    page.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -237,7 +249,8 @@ export async function startCollector(
     (await deadDesk)?.close();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
-    await stopListening(listening);
+    page.close();
+    await stopListening(listening, LAST_ANSWERS_MS);
     control.stopped();
     await remote?.close();
     control.close();
@@ -283,14 +296,4 @@ export function urlOf({ listen: { hostname }, tls }: Settings, port: number): st
 
 export function sayListening({ group, id }: Settings, url: string, log: Log): void {
   log.info("listening", { url, group, id, version: VERSION });
-}
-
-/** Requests under way get their answers; a connection that stays open is cut off. */
-async function stopListening(listening: Listening): Promise<void> {
-  let cancel = () => {};
-  const late = new Promise<"late">((resolve) => {
-    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
-  });
-  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
-  cancel();
 }

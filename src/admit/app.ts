@@ -13,6 +13,7 @@ import type {
   Intake,
   Ledger,
   Log,
+  Page,
   Queries,
   Shape,
   Status,
@@ -48,6 +49,7 @@ export interface AdmitDeps {
   /** Prometheus' text format 0.0.4. */
   readonly metrics: () => string | Promise<string>;
   readonly version: string;
+  readonly page: Page;
   /** Made when they are wanted first. */
   readonly queries: () => Promise<Queries>;
   readonly deadLetters: () => Promise<DeadLetters>;
@@ -150,6 +152,14 @@ export function createApp(deps: AdmitDeps): App {
     "/api/dead/replay",
     (c) => write(c.req.raw, async () => (await (reads ??= loadReads())).replay(c.req.raw)),
   );
+
+  app.get("/", async (c) => counted(await deps.page.document(c.req.raw)));
+  read("/api/live", async (request) => {
+    const live = await deps.page.live();
+    // Nobody would ever read what follows.
+    if (request.method === "HEAD") await live.body?.cancel();
+    return live;
+  });
 
   app.notFound((c) => counted(unknown(c, app.routes)));
   app.onError((error, c) => failed(error, c.req.raw));

@@ -11,6 +11,7 @@ import type { Buried } from "../batch/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
 import { nodeFiles } from "../runtime/files.ts";
+import { noted } from "../page/problems.ts";
 import { createLog } from "../runtime/log.ts";
 import type { parent } from "../runtime/self.ts";
 import { onStopSignal } from "../runtime/signals.ts";
@@ -53,12 +54,18 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
   const supervisor = callParent({
     async start({ settings, number, paused }: Start) {
       memoryOnly = settings.ack === "memory";
-      const log = numbered(createLog(settings.logLevel, settings.logFormat), number);
+      const ownLog = numbered(createLog(settings.logLevel, settings.logFormat), number);
+      // The page shows the problems of all.
+      const log = noted(ownLog, (note) => supervisor.call("note", note).catch(() => {}));
       try {
         collector = await startCollector(settings, log, nodeFiles, {
           deadDir: folderOfAll(settings.dataDir),
           metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
           status: () => supervisor.call("status", null, ASK_WITHIN_MS),
+          page: {
+            first: () => supervisor.call("pageFirst", null, ASK_WITHIN_MS),
+            next: () => supervisor.call("pageNext", null, ASK_WITHIN_MS),
+          },
           unready: () =>
             supervisor.call<string[]>("unready", null, ASK_WITHIN_MS)
               .catch((error) => [`supervisor: ${(error as Error).message}`]),

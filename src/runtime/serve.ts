@@ -4,6 +4,7 @@
  * runtime can still do that. The end of the process does it in any case.
  */
 
+import { systemClock } from "./clock.ts";
 import { bun, deno } from "./host.ts";
 
 export interface ServeOptions {
@@ -53,6 +54,16 @@ function reasonOf(error: unknown): string {
     return "permission denied (ports below 1024 need a privilege)";
   }
   return message ?? String(error);
+}
+
+/** Requests under way get their answers; a connection that stays open beyond that is cut off. */
+export async function stopListening(listening: Listening, withinMs: number): Promise<void> {
+  let cancel = () => {};
+  const late = new Promise<"late">((resolve) => {
+    cancel = systemClock.after(withinMs, () => resolve("late"));
+  });
+  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
+  cancel();
 }
 
 interface BunServer {

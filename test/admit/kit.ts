@@ -92,6 +92,7 @@ export class Script {
     metrics: (question) => this.#asked(question),
     events: (question) => this.#asked(question),
   };
+  live = (): Response => new Response("event: now\n\n");
   replaying: Awaited<ReturnType<DeadLetters["replay"]>> | null = null;
   readonly letters: DeadLetters = {
     newest: (...question) => {
@@ -175,6 +176,10 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
     log,
     metrics: () => "shishi_up 1\n",
     version: "0",
+    page: {
+      document: () => Promise.resolve(new Response("<!doctype html>")),
+      live: () => Promise.resolve(script.live()),
+    },
     queries: () => Promise.resolve(script.queries),
     deadLetters: () => Promise.resolve(script.letters),
     settings: {

@@ -120,6 +120,14 @@ test("an event that the schema describes is taken, and no other", () => {
   assert.ok(taken > 100, `${taken} of them were good`);
 });
 
+test("HEAD of what never ends ends it", async () => {
+  const script = new Script();
+  let ended = false;
+  script.live = () => new Response(new ReadableStream({ cancel: () => void (ended = true) }));
+  assert.equal((await ask(appOn(script), "/api/live", { method: "HEAD" })).status, 200);
+  assert.ok(ended);
+});
+
 test("it is served once and known again by its tag", async () => {
   const app = appOn(new Script());
   const first = await ask(app, "/openapi.json");

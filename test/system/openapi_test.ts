@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { App } from "../../src/admit/app.ts";
 import { appOn, Script } from "../admit/kit.ts";
+import { createLive } from "../../src/page/live.ts";
 import { freePort } from "../kit/free_port.ts";
 import { answers, assertDescribed, openapi, type Operation, operations } from "../kit/openapi.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
@@ -77,7 +78,7 @@ function operation(method: string, path: string): Operation {
   return operations.find((one) => one.method === method && one.path === path)!;
 }
 const isWrite = ({ path }: Operation) => path.startsWith("/events");
-const isHealth = ({ path }: Operation) => ["/healthz", "/readyz"].includes(path);
+const needsNoToken = ({ path }: Operation) => ["/healthz", "/readyz", "/"].includes(path);
 const isQuestion = ({ path }: Operation) => ["/api/metrics", "/api/events"].includes(path);
 const GOOD: Readonly<Record<string, string>> = {
   "/events": '{"eventType":"click"}',
@@ -131,7 +132,7 @@ for (const one of operations) {
     });
     assert.equal(other.status, 405);
     met.add(await assertDescribed(one, other));
-    if (!isHealth(one)) {
+    if (!needsNoToken(one)) {
       assert.equal(await ask(one, alone, method === "get" ? {} : { body: "" }), 401);
     }
   });
@@ -182,9 +183,12 @@ test("a wrong question, the known document, a collector that is not ready", asyn
     assert.equal(await ask(one, well, { query: "?from=yesterday&colour=red" }), 400);
     assert.equal(await ask(one, alone, { headers: WITH_TOKEN }), 503);
   }
-  const document = operation("get", "/openapi.json");
-  const tag = (await fetch(`${well.url}/openapi.json`)).headers.get("etag") ?? "";
-  assert.equal(await ask(document, well, { headers: { "if-none-match": tag } }), 304);
+  for (const path of ["/openapi.json", "/"]) {
+    const response = await fetch(`${well.url}${path}`);
+    await response.body?.cancel();
+    const headers = { "if-none-match": response.headers.get("etag") ?? "" };
+    assert.equal(await ask(operation("get", path), well, { headers }), 304);
+  }
   assert.equal(await ask(operation("get", "/readyz"), alone), 503);
 });
 
@@ -226,6 +230,10 @@ test("what takes long to bring about, by an app whose rooms behind it are made u
     Object.assign(new Script(), { letters: { newest: () => Promise.reject(new Error("EIO")) } }),
   );
   assert.equal(await askApp(operation("get", "/api/dead"), failing), 503);
+  const source = { first: () => assert.fail(), next: () => assert.fail() };
+  const unseen = await createLive({ source, mostViewers: 0 }).open();
+  script.live = () => unseen;
+  assert.equal(await askApp(operation("get", "/api/live"), app), 503);
   const cramped = Object.assign(new Script(), { room: 0 });
   const headers = { "content-length": "1" };
   assert.equal(await askApp(replay, appOn(cramped), { body: "x", headers }), 429);
