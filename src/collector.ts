@@ -180,6 +180,7 @@ export async function startCollector(
     clock,
     log,
     metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
+    version: VERSION,
     queries: () => queries ??= loadQueries(),
     deadLetters: () => deadDesk ??= loadDeadDesk(),
     settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },

@@ -49,6 +49,7 @@ export interface AdmitDeps {
   /** Prometheus' text format 0.0.4. */
   readonly metrics: () => string | Promise<string>;
   readonly page: Page;
+  readonly version: string;
   /** Made when they are wanted first. */
   readonly queries: () => Promise<Queries>;
   readonly deadLetters: () => Promise<DeadLetters>;
@@ -101,6 +102,9 @@ export function createApp(deps: AdmitDeps): App {
   /** Loaded late: the first answer does not need it. */
   const loadReads = async () => (await import("./reads.ts")).createReads(deps);
   let reads: ReturnType<typeof loadReads> | null = null;
+  const loadDescription = async () =>
+    (await import("./openapi/document.ts")).describe(deps.version);
+  let description: ReturnType<typeof loadDescription> | null = null;
   const read = (path: string, answer: (request: Request) => Promise<Response>) =>
     app.get(path, async (c) => counted(turnedAway(c.req.raw) ?? await answer(c.req.raw)));
   const write = (request: Request, work: () => Response | Promise<Response>) => {
@@ -140,6 +144,10 @@ export function createApp(deps: AdmitDeps): App {
   read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
   read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
   read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
+  read("/openapi.json", async (request) => {
+    const { text, tag } = await (description ??= loadDescription());
+    return reply.document(text, tag, request.headers.get("if-none-match"));
+  });
   app.post(
     "/api/dead/replay",
     (c) => write(c.req.raw, async () => (await (reads ??= loadReads())).replay(c.req.raw)),

@@ -57,8 +57,15 @@ export const count = (most: number): Kind<number> => ({
   },
 });
 
-/** @returns the values, or a sentence that names every problem. */
-export function readParameters<K extends Kinds>(url: string, kinds: K): Values<K> | string {
+/**
+ * @param also what may be wrong with the values together; one that is wrong by itself is undefined.
+ * @returns the values, or a sentence that names every problem.
+ */
+export function readParameters<K extends Kinds>(
+  url: string,
+  kinds: K,
+  also: (values: Partial<Values<K>>) => string | null = () => null,
+): Values<K> | string {
   const query = url.indexOf("?");
   const given = new URLSearchParams(query < 0 ? "" : url.slice(query + 1));
   const values: Record<string, unknown> = {};
@@ -70,19 +77,20 @@ export function readParameters<K extends Kinds>(url: string, kinds: K): Values<K
     const repeated = seen.has(name);
     seen.add(name);
     if (repeated) {
-      problems.push(`${shown(name)}: expected once, got another one: ${shown(value)}`);
+      problems.push(`${shown(name)}: expected once, got another one: ${found(value)}`);
     } else if (kind === undefined) {
       const names = Object.keys(kinds).join(", ");
       problems.push(`${shown(name)}: unknown parameter; there are ${names}`);
     } else {
-      const read = kind.read(value);
+      const read = values[name] = kind.read(value);
       if (read === undefined) {
         problems.push(`${name}: expected ${kind.wanted}, got ${found(value)}`);
       }
-      values[name] = read;
     }
     if (problems.length === MOST_PROBLEMS) break;
   }
+  const together = also(values as Partial<Values<K>>);
+  if (together !== null) problems.push(together);
   return problems.length > 0 ? problems.join("; ") : values as Values<K>;
 }
 
@@ -95,14 +103,23 @@ function found(value: string): string {
 /** A question without a beginning reaches back so far. */
 export const DEFAULT_PERIOD_MS = 24 * 3600 * 1000;
 
-/** The period from the parameters, or what is wrong with it. */
+/** From when to when a question reaches. */
 export function periodOf(
   { from, to }: { readonly from: number | null; readonly to: number | null },
   nowMs: number,
-): { readonly fromMs: number; readonly toMs: number } | string {
+): { readonly fromMs: number; readonly toMs: number } {
   const toMs = to ?? nowMs;
-  const fromMs = from ?? toMs - DEFAULT_PERIOD_MS;
-  if (fromMs < toMs) return { fromMs, toMs };
+  return { fromMs: from ?? toMs - DEFAULT_PERIOD_MS, toMs };
+}
+
+/** Why that is no period, or null. */
+export function periodFault(
+  { from, to }: { readonly from?: number | null; readonly to?: number | null },
+  nowMs: number,
+): string | null {
+  if (from === undefined || to === undefined) return null;
+  const { fromMs, toMs } = periodOf({ from, to }, nowMs);
+  if (fromMs < toMs) return null;
   const [begin, end] = [fromMs, toMs].map((ms) => new Date(ms).toISOString());
   return `from: expected a time before to (${end}), got ${begin}`;
 }

@@ -9,7 +9,7 @@ import { Deadlines } from "./deadlines.ts";
 import { TABLE_NAME } from "./globs.ts";
 import { parseEncoding } from "./inflate.ts";
 import * as kinds from "./parameters.ts";
-import { periodOf, readParameters } from "./parameters.ts";
+import { periodFault, periodOf, readParameters } from "./parameters.ts";
 import * as reply from "./reply.ts";
 import { shown } from "./scan.ts";
 
@@ -38,7 +38,6 @@ export const LETTERS = { usual: 50, most: 500 };
 const MOST_REPLAY_BYTES = 64 * 1024;
 
 const PERIOD = { eventType: kinds.text, from: kinds.moment, to: kinds.moment };
-const METRICS = PERIOD;
 const EVENTS_ASKED = { ...PERIOD, id: kinds.uuid, limit: kinds.count(EVENTS.most) };
 const DEAD = { table: kinds.tableName, limit: kinds.count(LETTERS.most) };
 
@@ -84,27 +83,23 @@ export function createReads(deps: ReadsDeps): Reads {
 
   return {
     async metrics(request) {
-      const asked = readParameters(request.url, METRICS);
+      const nowMs = clock.nowMs();
+      const asked = readParameters(request.url, PERIOD, (values) => periodFault(values, nowMs));
       if (typeof asked === "string") return reply.badRequest(asked);
-      const period = periodOf(asked, clock.nowMs());
-      if (typeof period === "string") return reply.badRequest(period);
       const { eventType } = asked;
-      const queries = await deps.queries();
-      return reply.asked(
-        await queries.metrics({ eventType, id: null, ...period }, request.signal),
-      );
+      const question = { eventType, id: null, ...periodOf(asked, nowMs) };
+      return reply.asked(await (await deps.queries()).metrics(question, request.signal));
     },
     async events(request) {
-      const asked = readParameters(request.url, EVENTS_ASKED);
+      const nowMs = clock.nowMs();
+      const asked = readParameters(request.url, EVENTS_ASKED, (v) => periodFault(v, nowMs));
       if (typeof asked === "string") return reply.badRequest(asked);
       const { eventType, id, from, to, limit } = asked;
       // One event is one event, whenever it was.
       const ever = id !== null && from === null && to === null;
-      const period = ever ? { fromMs: null, toMs: null } : periodOf(asked, clock.nowMs());
-      if (typeof period === "string") return reply.badRequest(period);
-      const queries = await deps.queries();
+      const period = ever ? { fromMs: null, toMs: null } : periodOf(asked, nowMs);
       const question = { eventType, id, ...period, limit: limit ?? EVENTS.usual };
-      return reply.asked(await queries.events(question, request.signal));
+      return reply.asked(await (await deps.queries()).events(question, request.signal));
     },
     async dead(request) {
       const asked = readParameters(request.url, DEAD);

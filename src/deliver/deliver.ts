@@ -44,7 +44,7 @@ const QUERY_TIMEOUT_MS = 5_000;
 /** Of a ping; also the bound of how long `check` waits for a dead host. */
 const PING_TIMEOUT_MS = 2_000;
 /** Of a question; who asks gives up sooner by its signal. */
-const ASK_TIMEOUT_MS = 60_000;
+const ASK_TIMEOUT_MS = 15_000;
 
 /** `fetch` must not pool connections where that means sending a POST twice. */
 export function createDeliver(
@@ -95,7 +95,7 @@ export function createDeliver(
   const ask: Ask = async (select, signal) => {
     const answer = await failover.ask(select, signal);
     // It knows no bound values, nor what they are about.
-    if (answer.kind === "ok" || ![46, 50, 62].includes(answer.code)) return answer;
+    if (answer.kind === "ok" || ![46, 50, 62, 115].includes(answer.code)) return answer;
     return { ...answer, message: await tooOld(query, eventsTable, signal) };
   };
 

@@ -34,6 +34,8 @@ const LARGE = `the answer is larger than ${MOST_RESULT_BYTES / MIB} MiB; ` +
 const SLOW_CODES: ReadonlySet<number> = new Set([159, 160, 241, 158, 307]);
 /** Too many rows or bytes of result. */
 const LARGE_CODE = 396;
+/** No such table, no such database. */
+const MISSING_CODES: ReadonlySet<number> = new Set([60, 81]);
 
 export function createQueries(options: QueriesOptions): Queries & {
   /** Ends the questions under way. */
@@ -71,7 +73,11 @@ export function createQueries(options: QueriesOptions): Queries & {
       if (found.kind === "ok") return { kind: "answer", json: answer(found.value) };
       if (late || SLOW_CODES.has(found.code)) return { kind: "slow", reason: SLOW };
       if (found.code === LARGE_CODE) return { kind: "large", reason: LARGE };
-      const reason = closing.signal.aborted ? "the collector is stopping" : found.message;
+      const reason = closing.signal.aborted
+        ? "the collector is stopping"
+        : MISSING_CODES.has(found.code)
+        ? `there is no table ${database}.${table}`
+        : found.message;
       return { kind: "away", reason: `clickhouse: ${reason}` };
     } finally {
       underWay--;

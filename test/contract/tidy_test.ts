@@ -36,7 +36,7 @@ function assertNone(broken: string[]): void {
 }
 
 function imports(text: string): string[] {
-  const pattern = /(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
+  const pattern = /(?<!["'])(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
   return [...withoutComments(text).matchAll(pattern)].map((match) => match[1]!);
 }
 
