@@ -9,6 +9,7 @@ import type {
   Intake,
   Ledger,
   Log,
+  Page,
   Queries,
   Status,
   Tables,
@@ -85,6 +86,10 @@ export class Script {
     Promise.resolve({ dead: 0 });
   columns: Columns | "missing" | "unknown" = "unknown";
   unready: string[] = [];
+  page: Page = {
+    document: () => Promise.resolve(new Response("<!doctype html>")),
+    live: () => Promise.resolve(new Response("event: now\n\n")),
+  };
   /** What was asked of the stored events and of the dead letters, and the answers to it. */
   readonly questions: unknown[] = [];
   asked: Asked = { kind: "answer", json: "{}\n" };
@@ -92,7 +97,6 @@ export class Script {
     metrics: (question) => this.#asked(question),
     events: (question) => this.#asked(question),
   };
-  live = (): Response => new Response("event: now\n\n");
   replaying: Awaited<ReturnType<DeadLetters["replay"]>> | null = null;
   readonly letters: DeadLetters = {
     newest: (...question) => {
@@ -175,11 +179,8 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
     clock: script.clock,
     log,
     metrics: () => "shishi_up 1\n",
+    page: script.page,
     version: "0",
-    page: {
-      document: () => Promise.resolve(new Response("<!doctype html>")),
-      live: () => Promise.resolve(script.live()),
-    },
     queries: () => Promise.resolve(script.queries),
     deadLetters: () => Promise.resolve(script.letters),
     settings: {

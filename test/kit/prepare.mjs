@@ -22,6 +22,7 @@ const SERVERS = {
   "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
   "prometheus": ["/usr/bin/prometheus"],
   "wrk": ["/usr/bin/wrk"],
+  "chromium": ["/usr/bin/chromium"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 

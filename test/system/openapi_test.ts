@@ -8,13 +8,14 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { App } from "../../src/admit/app.ts";
-import { appOn, Script } from "../admit/kit.ts";
 import { createLive } from "../../src/page/live.ts";
+import { appOn, Script } from "../admit/kit.ts";
 import { freePort } from "../kit/free_port.ts";
 import { answers, assertDescribed, openapi, type Operation, operations } from "../kit/openapi.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
+import { ScriptedSource } from "../page/kit.ts";
 import { holds, ready } from "./around.ts";
 
 const TOKEN = "a-token-for-the-test";
@@ -78,7 +79,7 @@ function operation(method: string, path: string): Operation {
   return operations.find((one) => one.method === method && one.path === path)!;
 }
 const isWrite = ({ path }: Operation) => path.startsWith("/events");
-const needsNoToken = ({ path }: Operation) => ["/healthz", "/readyz", "/"].includes(path);
+const isOpen = ({ path }: Operation) => ["/", "/healthz", "/readyz"].includes(path);
 const isQuestion = ({ path }: Operation) => ["/api/metrics", "/api/events"].includes(path);
 const GOOD: Readonly<Record<string, string>> = {
   "/events": '{"eventType":"click"}',
@@ -132,7 +133,7 @@ for (const one of operations) {
     });
     assert.equal(other.status, 405);
     met.add(await assertDescribed(one, other));
-    if (!needsNoToken(one)) {
+    if (!isOpen(one)) {
       assert.equal(await ask(one, alone, method === "get" ? {} : { body: "" }), 401);
     }
   });
@@ -183,10 +184,9 @@ test("a wrong question, the known document, a collector that is not ready", asyn
     assert.equal(await ask(one, well, { query: "?from=yesterday&colour=red" }), 400);
     assert.equal(await ask(one, alone, { headers: WITH_TOKEN }), 503);
   }
-  for (const path of ["/openapi.json", "/"]) {
-    const response = await fetch(`${well.url}${path}`);
-    await response.body?.cancel();
-    const headers = { "if-none-match": response.headers.get("etag") ?? "" };
+  for (const path of ["/", "/openapi.json"]) {
+    const tag = (await fetch(well.url + path)).headers.get("etag") ?? "";
+    const headers = { "if-none-match": tag };
     assert.equal(await ask(operation("get", path), well, { headers }), 304);
   }
   assert.equal(await ask(operation("get", "/readyz"), alone), 503);
@@ -230,10 +230,9 @@ test("what takes long to bring about, by an app whose rooms behind it are made u
     Object.assign(new Script(), { letters: { newest: () => Promise.reject(new Error("EIO")) } }),
   );
   assert.equal(await askApp(operation("get", "/api/dead"), failing), 503);
-  const source = { first: () => assert.fail(), next: () => assert.fail() };
-  const unseen = await createLive({ source, mostViewers: 0 }).open();
-  script.live = () => unseen;
-  assert.equal(await askApp(operation("get", "/api/live"), app), 503);
+  const { open: live } = createLive({ source: new ScriptedSource(), mostViewers: 0 });
+  const watched = appOn(Object.assign(new Script(), { page: { ...script.page, live } }));
+  assert.equal(await askApp(operation("get", "/api/live"), watched), 503);
   const cramped = Object.assign(new Script(), { room: 0 });
   const headers = { "content-length": "1" };
   assert.equal(await askApp(replay, appOn(cramped), { body: "x", headers }), 429);

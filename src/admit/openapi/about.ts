@@ -1,16 +1,6 @@
-/** The description of the routes that tell of the collector, and of the page and this document. */
+/** The description of the routes that tell something of the collector, and of this document. */
 
-import {
-  answer,
-  ETAG,
-  type Piece,
-  readMethods,
-  ref,
-  refusal,
-  RETRY_AFTER,
-  UNAUTHORIZED,
-  values,
-} from "./parts.ts";
+import { answer, ETAG, type Piece, readMethods, ref, UNAUTHORIZED, values } from "./parts.ts";
 
 const NO_TOKEN: Piece = { security: [] };
 
@@ -105,48 +95,6 @@ export const ABOUT: Readonly<Record<string, Piece>> = {
         "200": answer("As it is at this moment.", ref("Status"), { degraded: STATUS }),
         "401": UNAUTHORIZED,
         "405": readMethods("/api/status"),
-      },
-    },
-  },
-  "/": {
-    get: {
-      operationId: "getPage",
-      tags: ["watching"],
-      summary: "The page for people: figures, charts, problems, dead letters, a playground.",
-      description: "Needs no token: it asks for one, and shows nothing before.",
-      ...NO_TOKEN,
-      parameters: [KNOWN_TAG],
-      responses: {
-        "200": {
-          description: "One document, nothing of which is loaded from elsewhere.",
-          headers: ETAG,
-          content: { "text/html": { schema: { type: "string" } } },
-        },
-        "304": { description: "It is the known one.", headers: ETAG },
-        "405": readMethods("/"),
-      },
-    },
-  },
-  "/api/live": {
-    get: {
-      operationId: "watch",
-      tags: ["watching"],
-      summary: "The figures of the page, live.",
-      description:
-        "Server-sent events of the page's own, which may change with it: `about`, `past`, `now` each " +
-        "second, `problems`, `end`.",
-      responses: {
-        "200": {
-          description: "Until either side ends it.",
-          content: { "text/event-stream": { schema: { type: "string" } } },
-        },
-        "401": UNAUTHORIZED,
-        "405": readMethods("/api/live"),
-        "503": refusal(
-          "Too many viewers, or stopping.",
-          "no more than 32 viewers at a time",
-          RETRY_AFTER,
-        ),
       },
     },
   },

@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { EVENTS } from "../reads.ts";
 import { ABOUT } from "./about.ts";
 import { DEAD } from "./dead.ts";
+import { PAGE } from "./page.ts";
 import { questions } from "./questions.ts";
 import { SCHEMAS } from "./schemas.ts";
 import { WRITES } from "./writes.ts";
@@ -41,7 +42,7 @@ export function describe(version: string): Description {
       { name: "dead letters", description: "Rows that ClickHouse refused for good." },
       { name: "watching", description: "How the collector is." },
     ],
-    paths: { ...WRITES, ...questions(EVENTS), ...DEAD, ...ABOUT },
+    paths: { ...WRITES, ...questions(EVENTS), ...DEAD, ...ABOUT, ...PAGE },
     components: {
       securitySchemes: {
         token: {

@@ -32,6 +32,18 @@ export function showState({ state, reasons, uptime_s, recovering }) {
 }
 
 /**
+ * Nobody tells the state any more.
+ * @param {string} name
+ * @param {string} why
+ */
+export function showGone(name, why) {
+  mark(byId("state"), "state", "stopped");
+  say("state-name", name);
+  say("state-why", why);
+  document.title = `${name} · Shishi`;
+}
+
+/**
  * @param {Moment} moment
  * @param {About} about
  */

@@ -4,7 +4,7 @@
 /// <reference lib="dom.iterable" />
 import { createCharts } from "./charts.js";
 import { mark, say } from "./dom.js";
-import { showAbout, showBooks, showFigures, showState } from "./figures.js";
+import { showAbout, showBooks, showFigures, showGone, showState } from "./figures.js";
 import { clockTime, seconds } from "./format.js";
 import { createLetters } from "./letters.js";
 import { askForToken, prepareLogin } from "./login.js";
@@ -78,21 +78,20 @@ function gone(why) {
   mark(document.documentElement, "connection", "gone");
   say("connection", "not connected");
   const since = `since ${clockTime(lastMs)}`;
-  say(
-    "gone",
-    lastMs === 0
-      ? `The collector cannot be reached: ${why}. Trying again …`
-      : ended
-      ? `The collector has stopped; it is gone ${since}.`
-      : `No word from the collector ${since}: ${why}. Trying again …`,
-  );
+  const told = lastMs === 0
+    ? `The collector cannot be reached: ${why}. Trying again …`
+    : ended
+    ? `The collector has stopped; it is gone ${since}.`
+    : `No word from the collector ${since}: ${why}. Trying again …`;
+  say("gone", told);
+  showGone(ended ? "stopped" : "gone", lastMs === 0 ? why : since);
 }
 
 // Not said to screen readers: it would never end.
 setInterval(() => {
   const passedS = (Date.now() - lastMs) / 1000;
   const isGone = document.documentElement.dataset.connection === "gone" && lastMs > 0;
-  say("gone-for", isGone ? ` ${seconds(Math.floor(passedS))}` : "");
+  say("gone-for", isGone ? ` (${seconds(Math.floor(passedS))})` : "");
 }, 1000);
 
 const again = follow({
