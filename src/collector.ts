@@ -4,18 +4,15 @@
  */
 
 import process from "node:process";
-import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
-import { Pump } from "./batch/pump.ts";
 import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
-import { createDeliver } from "./deliver/deliver.ts";
+import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
-import type { Prometheus } from "./meter/prometheus.ts";
 import { createPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
@@ -30,6 +27,10 @@ export interface Collector {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
+  /** Its port; null where that is several processes'. */
+  readonly listening: Listening | null;
+  /** @param listener is called after each change of the state that somebody made. */
+  watch(listener: () => void): void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -54,33 +55,42 @@ export interface LocalCollector extends Collector {
   abandon(): LedgerTotals;
 }
 
+/** A collector that is at work, and that this one is to follow on its port and in its folder. */
+export interface Predecessor {
+  /** Tells it that this one listens; resolves when it takes no more connections. */
+  listening(): Promise<void>;
+  /** Its process has ended. */
+  readonly gone: Promise<void>;
+}
+
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
 /** How long a `flush` over NATS may take before it is answered as failed. */
 export const FLUSH_TIMEOUT_MS = 60_000;
-/** After the drain: for the last write to InfluxDB, and for answers still being sent. */
+/** After the drain: for the last write to InfluxDB. */
 export const LAST_WRITE_MS = 2_000;
-const LAST_ANSWERS_MS = 1_000;
 
 /**
  * Throws when the address cannot be listened on or the data folder not be used.
- * @param part null where this is the only process.
+ * @param part null where this is the only process. @param predecessor null where there is none.
  */
 export async function startCollector(
   settings: Settings,
   outerLog: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
+  predecessor: Predecessor | null = null,
 ): Promise<LocalCollector> {
   const clock = systemClock;
   const problems = createProblems(clock);
   const log = problems.watch(outerLog);
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
-  const disk = await openDisk({
+  const opening = openDisk({
     place: { files, dataDir: settings.dataDir, log },
     clock,
     maxDeadBytes: settings.deadMaxBytes,
+    ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -88,6 +98,13 @@ export async function startCollector(
       process.exit(1);
     },
   });
+  // Loaded while the disk syncs, which takes as long.
+  const [disk, { Pump }, { createDeliver }, { createApp }] = await Promise.all([
+    opening,
+    import("./batch/pump.ts"),
+    import("./deliver/deliver.ts"),
+    import("./admit/app.ts"),
+  ]);
   if ("problem" in disk) throw new Error(disk.problem);
   const { spool, letters, close: closeDisk } = disk;
   const deliver = createDeliver(
@@ -125,17 +142,6 @@ export async function startCollector(
       },
     },
   );
-  /** Made at the first scrape, see below. */
-  let prometheus: Promise<Prometheus> | null = null;
-  const loadPrometheus = async () =>
-    (await import("./meter/prometheus.ts")).createPrometheus({
-      ledger,
-      holdings: pump,
-      log,
-      version: VERSION,
-      runtime: runtimeName,
-      process: { rssBytes },
-    });
   let recovering = true;
   const control = createControl({
     ...settings,
@@ -154,23 +160,14 @@ export async function startCollector(
     part?.page ?? { ledger, holdings: pump, control, clock, problems, about },
     clock,
   );
-  const loadDeadDesk = async () =>
-    (await import("./batch/dead_desk.ts")).createDeadDesk({
-      files: nodeFiles,
-      dataDir: part?.deadDir ?? settings.dataDir,
-      clock,
-      log,
-      write: (...rows) => app.again(...rows),
-    });
-  let deadDesk: ReturnType<typeof loadDeadDesk> | null = null;
-  const loadQueries = async () =>
-    (await import("./query/queries.ts")).createQueries({
-      ask: deliver.ask,
-      database: settings.clickhouse[0]!.database,
-      table: settings.table,
-      clock,
-    });
-  let queries: ReturnType<typeof loadQueries> | null = null;
+  const tools = { ledger, holdings: pump, clock, log, rssBytes };
+  const later = createLater({
+    ...tools,
+    ask: deliver.ask,
+    settings,
+    deadDir: part?.deadDir ?? settings.dataDir,
+    write: (...rows) => app.again(...rows),
+  });
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
@@ -179,10 +176,9 @@ export async function startCollector(
     page,
     clock,
     log,
-    metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
+    ...later,
+    metrics: part?.metrics ?? later.metrics,
     version: VERSION,
-    queries: () => queries ??= loadQueries(),
-    deadLetters: () => deadDesk ??= loadDeadDesk(),
     settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
   });
   let listening: Listening;
@@ -190,7 +186,7 @@ export async function startCollector(
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
-      reusePort: part !== null,
+      reusePort: part !== null || predecessor !== null,
       handler: app.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
@@ -206,20 +202,15 @@ export async function startCollector(
 
   void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
-  // Loaded late, and only where they are wanted: their libraries, and that of the metrics, cost the first
-  // answer 10 of 45 ms.
+  // Loaded late, and only where they are wanted: their libraries cost the first answer 10 of 45 ms.
   const mirror = settings.influx === null
     ? null
     : (await import("./meter/mirror.ts")).createMirror({
       endpoint: settings.influx,
       intervalMs: settings.influxIntervalMs,
-      ledger,
-      holdings: pump,
+      ...tools,
       group: settings.group,
       id: settings.id,
-      clock,
-      log,
-      rssBytes,
       fetch: createFetch({ pooled: true }),
     });
   const stopProgress = startProgress({
@@ -229,28 +220,36 @@ export async function startCollector(
     log,
     flushIntervalMs: settings.flushIntervalMs,
   });
-  mirror?.start();
-  const remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
-    ...settings.nats,
-    group: settings.group,
-    id: settings.id,
-    control,
-    watch: control.watch,
-    ledger,
-    clock,
-    log,
-    flushTimeoutMs: FLUSH_TIMEOUT_MS,
-  });
+  let remote: { close(): Promise<void> } | null = null;
+  const appear = async () => {
+    mirror?.start();
+    remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
+      ...settings.nats,
+      ...tools,
+      group: settings.group,
+      id: settings.id,
+      control,
+      watch: control.watch,
+      flushTimeoutMs: FLUSH_TIMEOUT_MS,
+    });
+  };
+  if (predecessor === null) await appear();
+  else {
+    await predecessor.listening();
+    // Two of one name cannot be told apart, neither in InfluxDB nor on NATS.
+    void predecessor.gone.then(() => {
+      if (control.status().state !== "stopped") return appear();
+    });
+  }
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
-    (await queries)?.close();
-    (await deadDesk)?.close();
+    await later.close();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
     page.close();
-    await stopListening(listening, LAST_ANSWERS_MS);
+    await stopListening(listening);
     control.stopped();
     await remote?.close();
     control.close();
@@ -262,6 +261,8 @@ export async function startCollector(
   return {
     url,
     control,
+    listening,
+    watch: control.watch,
     finished: end(),
     abandon() {
       pump.abandon();
