@@ -24,7 +24,6 @@ const SERVERS = {
   "wrk": ["/usr/bin/wrk"],
   "chromium": ["/usr/bin/chromium"],
   "xz-utils": ["/usr/bin/xz"],
-  "zip": ["/usr/bin/zip"],
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
   "systemd": ["/usr/bin/systemd-analyze"],
