@@ -8,11 +8,13 @@ import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
-import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
+import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
+import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
-import type { Prometheus } from "./meter/prometheus.ts";
+import { createPage } from "./page/page.ts";
+import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
@@ -39,9 +41,12 @@ export interface Collector {
 /** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
 export interface Part {
   readonly bury: Letters["bury"];
+  /** The folder that all dead letters lie in. */
+  readonly deadDir: string;
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
+  readonly page: PageSource;
 }
 
 /** A collector that can be one of several. */
@@ -72,12 +77,14 @@ export const LAST_WRITE_MS = 2_000;
  */
 export async function startCollector(
   settings: Settings,
-  log: Log,
+  outerLog: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
   predecessor: Predecessor | null = null,
 ): Promise<LocalCollector> {
   const clock = systemClock;
+  const problems = createProblems(clock);
+  const log = problems.watch(outerLog);
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
   const opening = openDisk({
@@ -136,17 +143,6 @@ export async function startCollector(
       },
     },
   );
-  /** Made at the first scrape, see below. */
-  let prometheus: Promise<Prometheus> | null = null;
-  const loadPrometheus = async () =>
-    (await import("./meter/prometheus.ts")).createPrometheus({
-      ledger,
-      holdings: pump,
-      log,
-      version: VERSION,
-      runtime: runtimeName,
-      process: { rssBytes },
-    });
   let recovering = true;
   const control = createControl({
     ...settings,
@@ -160,14 +156,30 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  const about = { ...settings, version: VERSION, runtime: runtimeName };
+  const page = createPage(
+    part?.page ?? { ledger, holdings: pump, control, clock, problems, about },
+    clock,
+  );
+  const tools = { ledger, holdings: pump, clock, log, rssBytes };
+  const later = createLater({
+    ...tools,
+    ask: deliver.ask,
+    settings,
+    deadDir: part?.deadDir ?? settings.dataDir,
+    write: (...rows) => app.again(...rows),
+  });
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
     ledger,
     control: part ?? control,
+    page,
     clock,
     log,
-    metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
+    ...later,
+    metrics: part?.metrics ?? later.metrics,
+    version: VERSION,
     settings: {
       ...settings,
       bodyTimeoutMs: BODY_TIMEOUT_MS,
@@ -184,6 +196,7 @@ export async function startCollector(
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
+    page.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -194,20 +207,15 @@ export async function startCollector(
 
   void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
-  // Loaded late, and only where they are wanted: their libraries, and that of the metrics, cost the first
-  // answer 10 of 45 ms.
+  // Loaded late, and only where they are wanted: their libraries cost the first answer 10 of 45 ms.
   const mirror = settings.influx === null
     ? null
     : (await import("./meter/mirror.ts")).createMirror({
       endpoint: settings.influx,
       intervalMs: settings.influxIntervalMs,
-      ledger,
-      holdings: pump,
+      ...tools,
       group: settings.group,
       id: settings.id,
-      clock,
-      log,
-      rssBytes,
       fetch: createFetch({ pooled: true }),
     });
   const stopProgress = startProgress({
@@ -222,13 +230,11 @@ export async function startCollector(
     mirror?.start();
     remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
       ...settings.nats,
+      ...tools,
       group: settings.group,
       id: settings.id,
       control,
       watch: control.watch,
-      ledger,
-      clock,
-      log,
       flushTimeoutMs: FLUSH_TIMEOUT_MS,
     });
   };
@@ -244,8 +250,10 @@ export async function startCollector(
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
+    await later.close();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
+    page.close();
     await stopListening(listening);
     control.stopped();
     await remote?.close();

@@ -44,6 +44,8 @@ import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
 import { createMirror } from "./meter/mirror.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import { createPrometheus } from "./meter/prometheus.ts";
+import { createProblems, type Note } from "./page/problems.ts";
+import { createRecorder } from "./page/recorder.ts";
 import { startRemote } from "./remote/service.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
@@ -67,8 +69,10 @@ interface ToBury {
 }
 
 /** Throws as `startCollector` does. */
-export async function startSupervisor(settings: Settings, log: Log): Promise<Collector> {
+export async function startSupervisor(settings: Settings, outerLog: Log): Promise<Collector> {
   const clock = systemClock;
+  const problems = createProblems(clock);
+  const log = problems.watch(outerLog);
   const { group, id, dataDir, workers } = settings;
   const startedMs = clock.monotonicMs();
   const disk = await openDisk({
@@ -95,6 +99,9 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
     metrics: () => crew.refresh().then(() => prometheus.text()),
     status: () => crew.refresh().then(() => control.status()),
     unready: () => crew.refresh().then(() => control.unready()),
+    pageFirst: () => recorder.first(),
+    pageNext: () => recorder.next(),
+    note: (note: Note) => problems.note(note),
     bury: ({ batch, dead, rows }: ToBury) => disk.letters.bury(batch, dead, rows),
   };
   const port = await freePort(settings).catch(async (error) => {
@@ -107,6 +114,7 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
     settings: (number) => shareOf(settings, number, port),
     joint,
     fate: settings.ack === "memory" ? "lost" : "stored",
+    polled: () => recorder.sample(),
     stopMs: settings.shutdownTimeoutMs + STOP_MORE_MS,
     clock,
     log,
@@ -180,6 +188,9 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
       return stopped;
     },
   };
+
+  const about = { ...settings, version: VERSION, runtime: runtimeName };
+  const recorder = createRecorder({ ledger, holdings, control, clock, problems, about });
 
   const problem = await crew.start();
   if (problem !== null) {

@@ -4,7 +4,19 @@
  */
 
 import { type Context, Hono } from "hono";
-import type { Clock, Intake, Ledger, Log, Status, Tables } from "../contracts.ts";
+import { METHOD_NAME_ALL } from "hono/router";
+import type {
+  Clock,
+  DeadLetters,
+  Intake,
+  Ledger,
+  Log,
+  Page,
+  Queries,
+  Shape,
+  Status,
+  Tables,
+} from "../contracts.ts";
 import { createFinish } from "./finish.ts";
 import { type AddressOf, createGate, type GateSettings, preflight } from "./gate.ts";
 import { compileGlobs } from "./globs.ts";
@@ -32,11 +44,14 @@ export interface AdmitDeps {
   readonly log: Log;
   /** Prometheus' text format 0.0.4. */
   readonly metrics: () => string | Promise<string>;
+  readonly version: string;
+  readonly page: Page;
+  /** Made when they are wanted first. */
+  readonly queries: () => Promise<Queries>;
+  readonly deadLetters: () => Promise<DeadLetters>;
   readonly settings: AdmitSettings;
 }
 
-const READ_METHODS = "GET, HEAD";
-const WRITE_METHODS = "POST";
 const HEALTH: readonly string[] = ["/healthz", "/readyz"];
 const CLOSED = {
   stopping: "the collector is stopping; nothing was taken",
@@ -47,6 +62,10 @@ const CLOSED = {
 export interface App {
   /** Never rejects. */
   readonly fetch: (request: Request, addressOf: AddressOf) => Response | Promise<Response>;
+  /** Rows that the program itself gives again, in a request as of `POST /events…`: no token is asked for. */
+  readonly again: (request: Request, table: string, shape: Shape) => Promise<Response>;
+  /** What is served, for those who describe it. */
+  readonly routes: readonly { readonly method: string; readonly path: string }[];
 }
 
 export function createApp(deps: AdmitDeps): App {
@@ -62,35 +81,53 @@ export function createApp(deps: AdmitDeps): App {
     const closed = intake.closed();
     return closed === null ? turnedAway(request) : reply.closed(CLOSED[closed]);
   };
+  /** Loaded late: the first answer does not need it. */
+  const loadReads = async () => (await import("./reads.ts")).createReads(deps);
+  let reads: ReturnType<typeof loadReads> | null = null;
+  const loadDescription = async () =>
+    (await import("./openapi/document.ts")).describe(deps.version);
+  let description: ReturnType<typeof loadDescription> | null = null;
+  const read = (path: string, answer: (request: Request) => Promise<Response>) =>
+    app.get(path, async (c) => turnedAway(c.req.raw) ?? await answer(c.req.raw));
   const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
-
-  if (crossOrigin !== null) {
-    app.on("OPTIONS", ["/events", "/events/:table"], preflight(crossOrigin));
-  }
-  app.post("/events", (c) => postEvents(c.req.raw));
-  app.post("/events/:table", (c) => {
-    const answer = shut(c.req.raw);
-    if (answer !== null) return answer;
-    const table = c.req.param("table");
+  const postRows = (request: Request, table: string) => {
     if (table === settings.table) {
       return reply.notFound(`${table} takes analytics events: use POST /events`);
     }
     if (!allowed(table)) {
       return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
     }
-    return writer.rows(c.req.raw, table);
-  });
+    return writer.rows(request, table);
+  };
+
+  if (crossOrigin !== null) {
+    app.on("OPTIONS", ["/events", "/events/:table"], preflight(crossOrigin));
+  }
+  app.post("/events", (c) => postEvents(c.req.raw));
+  app.post("/events/:table", (c) => shut(c.req.raw) ?? postRows(c.req.raw, c.req.param("table")));
   app.get("/healthz", () => reply.alive());
   app.get("/readyz", async () => reply.readiness(await control.unready()));
-  app.get(
-    "/metrics",
-    async (c) => turnedAway(c.req.raw) ?? reply.metricsText(await deps.metrics()),
+  read("/metrics", async () => reply.metricsText(await deps.metrics()));
+  read("/api/status", async () => reply.value(await control.status()));
+  read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
+  read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
+  read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
+  read("/openapi.json", async (request) => {
+    const { text, tag } = await (description ??= loadDescription());
+    return reply.document(text, tag, request.headers.get("if-none-match"));
+  });
+  app.post(
+    "/api/dead/replay",
+    async (c) => shut(c.req.raw) ?? (await (reads ??= loadReads())).replay(c.req.raw),
   );
-  app.get(
-    "/api/status",
-    async (c) => turnedAway(c.req.raw) ?? reply.value(await control.status()),
-  );
-  app.notFound(unknown);
+  app.get("/", (c) => deps.page.document(c.req.raw));
+  read("/api/live", async (request) => {
+    const live = await deps.page.live();
+    // Nobody would ever read what follows.
+    if (request.method === "HEAD") await live.body?.cancel();
+    return live;
+  });
+  app.notFound((c) => unknown(c, app.routes));
   app.onError((error, c) => finish.failed(error, c.req.raw));
 
   const answer: App["fetch"] = (request, addressOf) => {
@@ -115,15 +152,27 @@ export function createApp(deps: AdmitDeps): App {
         return finish.done(finish.failed(error, request), request);
       }
     },
+    async again(request, table, shape) {
+      const closed = intake.closed();
+      if (closed !== null) return reply.closed(CLOSED[closed]);
+      return await (shape === "event"
+        ? writer.events(request, settings.table)
+        : postRows(request, table));
+    },
+    routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),
   };
 }
 
 /** A known path with a method that it does not take, or nothing at all. */
-function unknown(c: Context): Response {
+function unknown(c: Context, routes: App["routes"]): Response {
   const { path, method } = c.req;
-  if (isPosting(path)) return reply.wrongMethod(method, shown(path), WRITE_METHODS);
-  if ([...HEALTH, "/metrics", "/api/status"].includes(path)) {
-    return reply.wrongMethod(method, path, READ_METHODS);
-  }
-  return reply.notFound(`${shown(path)} does not exist; events go to POST /events`);
+  const taken = routes.filter((route) => isOn(route, path)).map(({ method }) => method);
+  return taken.length === 0
+    ? reply.notFound(`${shown(path)} does not exist; events go to POST /events`)
+    : reply.wrongMethod(method, shown(path), taken.join(", ").replace("GET", "GET, HEAD"));
+}
+
+function isOn({ method, path: pattern }: App["routes"][number], path: string): boolean {
+  return method !== METHOD_NAME_ALL &&
+    new RegExp(`^${pattern.replace(/:\w+/, "[^/]+").replaceAll(".", "\\.")}$`).test(path);
 }

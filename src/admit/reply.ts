@@ -4,7 +4,7 @@
  * is ever in one.
  */
 
-import type { Ack } from "../contracts.ts";
+import type { Ack, Asked, Replaying } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
 import { ENCODINGS, MOST_FRAMES } from "./encoding.ts";
@@ -164,6 +164,39 @@ export function metricsText(text: string): Response {
       "cache-control": "no-store",
     },
   });
+}
+
+/** What came of a question to ClickHouse. */
+export function asked(answer: Asked): Response {
+  switch (answer.kind) {
+    case "answer":
+      return new Response(answer.json, { headers: JSON_HEADERS });
+    case "busy":
+      return full(answer.reason, NO_ROOM_RETRY_S);
+    case "large":
+      return badRequest(answer.reason);
+    case "slow":
+      return json(504, { error: answer.reason });
+    case "away":
+      return closed(answer.reason);
+  }
+}
+
+/** What a replay has done: 202 when there is more to do. */
+export function replayed(done: Replaying): Response {
+  return json(done.left > 0 ? 202 : 200, done);
+}
+
+/** Somebody else is at it. */
+export function conflict(error: string): Response {
+  return json(409, { error });
+}
+
+/** A document that stays what it is while the program runs. @param tag a quoted `ETag`. */
+export function document(text: string, tag: string, known: string | null): Response {
+  const headers = { ...JSON_HEADERS, etag: tag, "cache-control": "no-cache" };
+  const same = known?.split(",").some((one) => one.trim().replace(/^W\//, "") === tag) ?? false;
+  return same ? new Response(null, { status: 304, headers }) : new Response(text, { headers });
 }
 
 export function internalError(): Response {

@@ -6,7 +6,7 @@
  * it in one of the two places, and both are looked at again at the next start.
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import {
   codeOf,
   isTableName,
@@ -20,6 +20,9 @@ import {
 /** The data folder of worker `number`, from 1. */
 export const workerFolder = (dataDir: string, number: number): string =>
   join(dataDir, `worker-${number}`);
+
+/** The folder that a worker's lies in. */
+export const folderOfAll = (workerDir: string): string => dirname(workerDir);
 
 /** Keeps others out of a folder while it is emptied. */
 export type Hold = (

@@ -6,10 +6,12 @@
  */
 
 import process from "node:process";
+import { folderOfAll } from "../batch/gather.ts";
 import type { Buried } from "../batch/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
 import { nodeFiles } from "../runtime/files.ts";
+import { noted } from "../page/problems.ts";
 import { createLog } from "../runtime/log.ts";
 import type { parent } from "../runtime/self.ts";
 import { onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
@@ -55,11 +57,20 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
       memoryOnly = settings.ack === "memory";
       const whole = createLog(settings.logLevel, settings.logFormat);
       process.on("exit", () => whole.flush());
-      const log = numbered(whole, number);
+      // The page shows the problems of all.
+      const log = noted(
+        numbered(whole, number),
+        (note) => supervisor.call("note", note).catch(() => {}),
+      );
       try {
         collector = await startCollector(settings, log, nodeFiles, {
+          deadDir: folderOfAll(settings.dataDir),
           metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
           status: () => supervisor.call("status", null, ASK_WITHIN_MS),
+          page: {
+            first: () => supervisor.call("pageFirst", null, ASK_WITHIN_MS),
+            next: () => supervisor.call("pageNext", null, ASK_WITHIN_MS),
+          },
           unready: () =>
             supervisor.call<string[]>("unready", null, ASK_WITHIN_MS)
               .catch((error) => [`supervisor: ${(error as Error).message}`]),

@@ -23,6 +23,8 @@ export interface CrewDeps {
   };
   /** Of rows that were acknowledged, and that nobody finds after a death. */
   readonly fate: "stored" | "lost";
+  /** Told after each round of reports, about once a second. */
+  readonly polled: () => void;
   /** How long a worker may take to stop before it is killed. */
   readonly stopMs: number;
   readonly clock: Clock;
@@ -188,7 +190,11 @@ export function createCrew(deps: CrewDeps): Crew {
   }
 
   function poll(): void {
-    cancelPoll = clock.after(REPORT_EVERY_MS, () => void refresh().then(poll));
+    cancelPoll = clock.after(REPORT_EVERY_MS, () =>
+      void refresh().then(() => {
+        deps.polled();
+        poll();
+      }));
   }
 
   /** Who has died meanwhile cannot be told, and need not. */

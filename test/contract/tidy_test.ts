@@ -11,7 +11,7 @@ const MOST_LINES = 300;
 const TOP_LEVEL =
   /^(\..+|src|test|deno\.json|package\.json|package-lock\.json|Dockerfile|README\.md|LICENSE|CHANGELOG\.md)$/;
 /** They know all rooms: the wiring, the entry, and the commands that run it. */
-const WIRING = /^(main\.ts|collector\.ts|supervisor\.ts|commands\/.*)$/;
+const WIRING = /^(main\.ts|collector\.ts|later\.ts|supervisor\.ts|commands\/.*)$/;
 
 interface Source {
   /** Below src, with `/`. */
@@ -36,7 +36,7 @@ function assertNone(broken: string[]): void {
 }
 
 function imports(text: string): string[] {
-  const pattern = /(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
+  const pattern = /(?<!["'])(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
   return [...withoutComments(text).matchAll(pattern)].map((match) => match[1]!);
 }
 
