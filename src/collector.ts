@@ -4,19 +4,14 @@
  */
 
 import process from "node:process";
-import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
-import { Pump } from "./batch/pump.ts";
 import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
-import { createDeliver } from "./deliver/deliver.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
-import type { Prometheus } from "./meter/prometheus.ts";
-import { createPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
@@ -30,6 +25,10 @@ export interface Collector {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
+  /** Its port; null where that is several processes'. */
+  readonly listening: Listening | null;
+  /** @param listener is called after each change of the state that somebody made. */
+  watch(listener: () => void): void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -39,11 +38,11 @@ export interface Collector {
 /** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
 export interface Part {
   readonly bury: Letters["bury"];
-  /** The folder that all dead letters lie in. */
-  readonly deadDir: string;
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
+  /** The folder that all dead letters lie in. */
+  readonly deadDir: string;
   readonly page: PageSource;
 }
 
@@ -54,33 +53,40 @@ export interface LocalCollector extends Collector {
   abandon(): LedgerTotals;
 }
 
-/** A client may take this long to send its body. */
-const BODY_TIMEOUT_MS = 30_000;
+/** A collector that is at work, and that this one is to follow on its port and in its folder. */
+export interface Predecessor {
+  /** Tells it that this one listens; resolves when it takes no more connections. */
+  listening(): Promise<void>;
+  /** Its process has ended. */
+  readonly gone: Promise<void>;
+}
+
 /** How long a `flush` over NATS may take before it is answered as failed. */
 export const FLUSH_TIMEOUT_MS = 60_000;
-/** After the drain: for the last write to InfluxDB, and for answers still being sent. */
+/** After the drain: for the last write to InfluxDB. */
 export const LAST_WRITE_MS = 2_000;
-const LAST_ANSWERS_MS = 1_000;
 
 /**
  * Throws when the address cannot be listened on or the data folder not be used.
- * @param part null where this is the only process.
+ * @param part null where this is the only process. @param predecessor null where there is none.
  */
 export async function startCollector(
   settings: Settings,
   outerLog: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
+  predecessor: Predecessor | null = null,
 ): Promise<LocalCollector> {
   const clock = systemClock;
   const problems = createProblems(clock);
   const log = problems.watch(outerLog);
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
-  const disk = await openDisk({
+  const opening = openDisk({
     place: { files, dataDir: settings.dataDir, log },
     clock,
     maxDeadBytes: settings.deadMaxBytes,
+    ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -88,6 +94,13 @@ export async function startCollector(
       process.exit(1);
     },
   });
+  // Loaded while the disk syncs, which takes as long.
+  const [disk, { Pump }, { createDeliver }, { createFront }] = await Promise.all([
+    opening,
+    import("./batch/pump.ts"),
+    import("./deliver/deliver.ts"),
+    import("./front.ts"),
+  ]);
   if ("problem" in disk) throw new Error(disk.problem);
   const { spool, letters, close: closeDisk } = disk;
   const deliver = createDeliver(
@@ -125,17 +138,6 @@ export async function startCollector(
       },
     },
   );
-  /** Made at the first scrape, see below. */
-  let prometheus: Promise<Prometheus> | null = null;
-  const loadPrometheus = async () =>
-    (await import("./meter/prometheus.ts")).createPrometheus({
-      ledger,
-      holdings: pump,
-      log,
-      version: VERSION,
-      runtime: runtimeName,
-      process: { rssBytes },
-    });
   let recovering = true;
   const control = createControl({
     ...settings,
@@ -149,53 +151,29 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
-  const about = { ...settings, version: VERSION, runtime: runtimeName };
-  const page = createPage(
-    part?.page ?? { ledger, holdings: pump, control, clock, problems, about },
-    clock,
-  );
-  const loadDeadDesk = async () =>
-    (await import("./batch/dead_desk.ts")).createDeadDesk({
-      files: nodeFiles,
-      dataDir: part?.deadDir ?? settings.dataDir,
-      clock,
-      log,
-      write: (...rows) => app.again(...rows),
-    });
-  let deadDesk: ReturnType<typeof loadDeadDesk> | null = null;
-  const loadQueries = async () =>
-    (await import("./query/queries.ts")).createQueries({
-      ask: deliver.ask,
-      database: settings.clickhouse[0]!.database,
-      table: settings.table,
-      clock,
-    });
-  let queries: ReturnType<typeof loadQueries> | null = null;
-  const app = createApp({
-    intake: pump,
-    tables: deliver.tables,
+  const front = createFront({
+    settings,
+    part,
     ledger,
-    control: part ?? control,
-    page,
+    pump,
+    deliver,
+    control,
+    problems,
     clock,
     log,
-    metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
-    version: VERSION,
-    queries: () => queries ??= loadQueries(),
-    deadLetters: () => deadDesk ??= loadDeadDesk(),
-    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
+    rssBytes,
   });
   let listening: Listening;
   try {
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
-      reusePort: part !== null,
-      handler: app.fetch,
+      reusePort: part !== null || predecessor !== null,
+      handler: front.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
-    page.close();
+    await front.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -206,8 +184,7 @@ export async function startCollector(
 
   void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
-  // Loaded late, and only where they are wanted: their libraries, and that of the metrics, cost the first
-  // answer 10 of 45 ms.
+  // Loaded late, and only where they are wanted: their libraries cost the first answer 10 of 45 ms.
   const mirror = settings.influx === null
     ? null
     : (await import("./meter/mirror.ts")).createMirror({
@@ -229,28 +206,38 @@ export async function startCollector(
     log,
     flushIntervalMs: settings.flushIntervalMs,
   });
-  mirror?.start();
-  const remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
-    ...settings.nats,
-    group: settings.group,
-    id: settings.id,
-    control,
-    watch: control.watch,
-    ledger,
-    clock,
-    log,
-    flushTimeoutMs: FLUSH_TIMEOUT_MS,
-  });
+  let remote: { close(): Promise<void> } | null = null;
+  const appear = async () => {
+    mirror?.start();
+    remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
+      ...settings.nats,
+      group: settings.group,
+      id: settings.id,
+      control,
+      watch: control.watch,
+      ledger,
+      clock,
+      log,
+      flushTimeoutMs: FLUSH_TIMEOUT_MS,
+    });
+  };
+  if (predecessor === null) await appear();
+  else {
+    await predecessor.listening();
+    // Two of one name cannot be told apart, neither in InfluxDB nor on NATS.
+    void predecessor.gone.then(() => {
+      if (control.status().state !== "stopped") return appear();
+    });
+  }
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
-    (await queries)?.close();
-    (await deadDesk)?.close();
+    await front.endQuestions();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
-    page.close();
-    await stopListening(listening, LAST_ANSWERS_MS);
+    await front.close();
+    await stopListening(listening);
     control.stopped();
     await remote?.close();
     control.close();
@@ -262,6 +249,14 @@ export async function startCollector(
   return {
     url,
     control,
+    listening: {
+      ...listening,
+      lastAnswers(last) {
+        front.letGo(last);
+        listening.lastAnswers(last);
+      },
+    },
+    watch: control.watch,
     finished: end(),
     abandon() {
       pump.abandon();

@@ -110,7 +110,7 @@ export async function startSupervisor(settings: Settings, outerLog: Log): Promis
   });
   const crew = createCrew({
     size: workers,
-    spawn: (_number, ended): WorkerProcess => spawnSelf("worker", { ...methods, ended }),
+    spawn: (_number, ended): WorkerProcess => spawnSelf(["worker"], { ...methods, ended }),
     settings: (number) => shareOf(settings, number, port),
     joint,
     fate: settings.ack === "memory" ? "lost" : "stored",
@@ -240,6 +240,8 @@ export async function startSupervisor(settings: Settings, outerLog: Log): Promis
   return {
     url,
     control,
+    listening: null,
+    watch: (listener) => void listeners.push(listener),
     finished: end(),
     async abandon() {
       await crew.abandon();

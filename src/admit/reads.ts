@@ -7,7 +7,7 @@ import type { Clock, DeadLetters, Intake, Log, Queries } from "../contracts.ts";
 import { Grant, readBody } from "./body.ts";
 import { Deadlines } from "./deadlines.ts";
 import { TABLE_NAME } from "./globs.ts";
-import { parseEncoding } from "./inflate.ts";
+import { parseEncoding } from "./encoding.ts";
 import * as kinds from "./parameters.ts";
 import { periodFault, periodOf, readParameters } from "./parameters.ts";
 import * as reply from "./reply.ts";

@@ -14,7 +14,7 @@ import { nodeFiles } from "../runtime/files.ts";
 import { noted } from "../page/problems.ts";
 import { createLog } from "../runtime/log.ts";
 import type { parent } from "../runtime/self.ts";
-import { onStopSignal } from "../runtime/signals.ts";
+import { onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 
@@ -31,13 +31,14 @@ interface Start {
 export const worker: CliCommand = {
   name: "worker",
   summary: "one process of several; started by serve",
-  help: () => ALONE,
+  page: { usage: "shishi worker", about: ALONE, only: [] },
   async run() {
     if (process.stdin.isTTY) {
       console.error(ALONE);
       return 2;
     }
     onStopSignal(() => {});
+    onUpgradeSignal(() => {});
     // Not above, or every command would wait for what is loaded with it.
     const { parent } = await import("../runtime/self.ts");
     return await new Promise<number>((end) => work(parent, end));
@@ -54,9 +55,13 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
   const supervisor = callParent({
     async start({ settings, number, paused }: Start) {
       memoryOnly = settings.ack === "memory";
-      const ownLog = numbered(createLog(settings.logLevel, settings.logFormat), number);
+      const whole = createLog(settings.logLevel, settings.logFormat);
+      process.on("exit", () => whole.flush());
       // The page shows the problems of all.
-      const log = noted(ownLog, (note) => supervisor.call("note", note).catch(() => {}));
+      const log = noted(
+        numbered(whole, number),
+        (note) => supervisor.call("note", note).catch(() => {}),
+      );
       try {
         collector = await startCollector(settings, log, nodeFiles, {
           deadDir: folderOfAll(settings.dataDir),

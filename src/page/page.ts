@@ -10,8 +10,10 @@ import type { Live } from "./live.ts";
 import type { RecorderDeps } from "./recorder.ts";
 
 export interface OpenPage extends Page {
+  /** While it is true, viewers are sent away, to come again on another connection. */
+  letGo(go: boolean): void;
   /** Ends what viewers are being told, and the recording. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 const FIRST_SAMPLE_MS = 1_000;
@@ -56,10 +58,14 @@ export function createPage(
       return opened.open();
     },
 
-    close() {
+    letGo(go) {
+      void live?.then((opened) => opened.letGo(go));
+    },
+
+    async close() {
       closed = true;
       cancel();
-      void live?.then((opened) => opened.close());
+      (await live)?.close();
     },
   };
 }
