@@ -10,8 +10,10 @@ import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
 import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
+import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
+import { createPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
@@ -61,6 +63,8 @@ export interface Predecessor {
   readonly gone: Promise<void>;
 }
 
+/** A client may take this long to send its body. */
+const BODY_TIMEOUT_MS = 30_000;
 /** How long a `flush` over NATS may take before it is answered as failed. */
 export const FLUSH_TIMEOUT_MS = 60_000;
 /** After the drain: for the last write to InfluxDB. */
@@ -95,11 +99,11 @@ export async function startCollector(
     },
   });
   // Loaded while the disk syncs, which takes as long.
-  const [disk, { Pump }, { createDeliver }, { createFront }] = await Promise.all([
+  const [disk, { Pump }, { createDeliver }, { createApp }] = await Promise.all([
     opening,
     import("./batch/pump.ts"),
     import("./deliver/deliver.ts"),
-    import("./front.ts"),
+    import("./admit/app.ts"),
   ]);
   if ("problem" in disk) throw new Error(disk.problem);
   const { spool, letters, close: closeDisk } = disk;
@@ -151,17 +155,28 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
-  const front = createFront({
+  const tools = { ledger, holdings: pump, clock, log, rssBytes };
+  const about = { ...settings, version: VERSION, runtime: runtimeName };
+  const page = createPage(part?.page ?? { ...tools, control, problems, about }, clock);
+  const later = createLater({
+    ...tools,
+    ask: deliver.ask,
     settings,
-    part,
+    deadDir: part?.deadDir ?? settings.dataDir,
+    write: (...rows) => app.again(...rows),
+  });
+  const app = createApp({
+    intake: pump,
+    tables: deliver.tables,
     ledger,
-    pump,
-    deliver,
-    control,
-    problems,
+    control: part ?? control,
+    page,
     clock,
     log,
-    rssBytes,
+    ...later,
+    metrics: part?.metrics ?? later.metrics,
+    version: VERSION,
+    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
   });
   let listening: Listening;
   try {
@@ -169,11 +184,11 @@ export async function startCollector(
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
       reusePort: part !== null || predecessor !== null,
-      handler: front.fetch,
+      handler: app.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
-    await front.close();
+    await page.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -190,13 +205,9 @@ export async function startCollector(
     : (await import("./meter/mirror.ts")).createMirror({
       endpoint: settings.influx,
       intervalMs: settings.influxIntervalMs,
-      ledger,
-      holdings: pump,
+      ...tools,
       group: settings.group,
       id: settings.id,
-      clock,
-      log,
-      rssBytes,
       fetch: createFetch({ pooled: true }),
     });
   const stopProgress = startProgress({
@@ -211,13 +222,11 @@ export async function startCollector(
     mirror?.start();
     remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
       ...settings.nats,
+      ...tools,
       group: settings.group,
       id: settings.id,
       control,
       watch: control.watch,
-      ledger,
-      clock,
-      log,
       flushTimeoutMs: FLUSH_TIMEOUT_MS,
     });
   };
@@ -233,10 +242,10 @@ export async function startCollector(
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
-    await front.endQuestions();
+    await later.close();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
-    await front.close();
+    await page.close();
     await stopListening(listening);
     control.stopped();
     await remote?.close();
@@ -249,13 +258,7 @@ export async function startCollector(
   return {
     url,
     control,
-    listening: {
-      ...listening,
-      lastAnswers(last) {
-        front.letGo(last);
-        listening.lastAnswers(last);
-      },
-    },
+    listening: page.leaving(listening),
     watch: control.watch,
     finished: end(),
     abandon() {

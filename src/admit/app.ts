@@ -48,8 +48,8 @@ export interface AdmitDeps {
   readonly log: Log;
   /** Prometheus' text format 0.0.4. */
   readonly metrics: () => string | Promise<string>;
-  readonly page: Page;
   readonly version: string;
+  readonly page: Page;
   /** Made when they are wanted first. */
   readonly queries: () => Promise<Queries>;
   readonly deadLetters: () => Promise<DeadLetters>;
@@ -154,7 +154,12 @@ export function createApp(deps: AdmitDeps): App {
   );
 
   app.get("/", async (c) => counted(await deps.page.document(c.req.raw)));
-  read("/api/live", () => deps.page.live());
+  read("/api/live", async (request) => {
+    const live = await deps.page.live();
+    // Nobody would ever read what follows.
+    if (request.method === "HEAD") await live.body?.cancel();
+    return live;
+  });
 
   app.notFound((c) => counted(unknown(c, app.routes)));
   app.onError((error, c) => failed(error, c.req.raw));

@@ -40,7 +40,6 @@ export function createDeadDesk(options: DeadDeskOptions): DeadLetters & {
   const letterbox = createLetterbox(options);
   const { newest } = createNewestLetters(options);
   const folder = deadFolder(dataDir);
-  let replaying = false;
   let closed = false;
 
   /** As a client would, but from within. */
@@ -116,23 +115,17 @@ export function createDeadDesk(options: DeadDeskOptions): DeadLetters & {
   return {
     newest,
     async replay(wanted, signal) {
-      if (replaying) return { busy: BUSY };
-      replaying = true;
+      // Otherwise the lock would make the folder.
+      if (!existsSync(folder)) return NOTHING;
+      const lock = await takeLock(folder, { clock });
+      if ("problem" in lock) {
+        if (/ in use by |; try again$/.test(lock.problem)) return { busy: BUSY };
+        throw new Error(lock.problem);
+      }
       try {
-        // Otherwise the lock would make the folder.
-        if (!existsSync(folder)) return NOTHING;
-        const lock = await takeLock(folder, { clock });
-        if ("problem" in lock) {
-          if (/ in use by /.test(lock.problem)) return { busy: BUSY };
-          throw new Error(lock.problem);
-        }
-        try {
-          return await replay(wanted, signal);
-        } finally {
-          await lock.release();
-        }
+        return await replay(wanted, signal);
       } finally {
-        replaying = false;
+        await lock.release();
       }
     },
     close() {

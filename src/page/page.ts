@@ -10,8 +10,11 @@ import type { Live } from "./live.ts";
 import type { RecorderDeps } from "./recorder.ts";
 
 export interface OpenPage extends Page {
-  /** While it is true, viewers are sent away, to come again on another connection. */
-  letGo(go: boolean): void;
+  /**
+   * The same server; while each of its answers is the last of a connection, viewers are sent away, to
+   * come again on another one: their answers would not end.
+   */
+  leaving<T extends { lastAnswers(last: boolean): void }>(server: T): T;
   /** Ends what viewers are being told, and the recording. */
   close(): Promise<void>;
 }
@@ -58,9 +61,13 @@ export function createPage(
       return opened.open();
     },
 
-    letGo(go) {
-      void live?.then((opened) => opened.letGo(go));
-    },
+    leaving: (server) => ({
+      ...server,
+      lastAnswers(last) {
+        void live?.then((opened) => opened.letGo(last));
+        server.lastAnswers(last);
+      },
+    }),
 
     async close() {
       closed = true;

@@ -42,7 +42,7 @@ const SENTENCES: Readonly<Record<string, Say>> = {
 
 /** One sentence or two, that end in a full stop. */
 export function sentenceOf({ message, fields }: Pick<Note, "message" | "fields">): string {
-  const say = SENTENCES[message];
+  const say = Object.hasOwn(SENTENCES, message) ? SENTENCES[message] : undefined;
   if (say !== undefined) return say(fields);
   const where = typeof fields.table === "string" && !message.includes(fields.table)
     ? ` (table ${fields.table})`

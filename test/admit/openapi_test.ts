@@ -107,7 +107,7 @@ test("an event that the schema describes is taken, and no other", () => {
       fc.boolean(),
       (e, more, add) => {
         const given = add && e !== null && typeof e === "object" && !Array.isArray(e)
-          ? { ...e as object, [String(more).slice(0, 9)]: more }
+          ? { ...e as object, [JSON.stringify(more).slice(0, 9)]: more }
           : e;
         // An array is several events, and anything else no event.
         fc.pre(!Array.isArray(given) && given !== undefined);
@@ -118,6 +118,15 @@ test("an event that the schema describes is taken, and no other", () => {
     { numRuns: 2000 },
   );
   assert.ok(taken > 100, `${taken} of them were good`);
+});
+
+test("HEAD of what never ends ends it", async () => {
+  const script = new Script();
+  let ended = false;
+  const endless = new ReadableStream({ cancel: () => void (ended = true) });
+  script.page = { ...script.page, live: () => Promise.resolve(new Response(endless)) };
+  assert.equal((await ask(appOn(script), "/api/live", { method: "HEAD" })).status, 200);
+  assert.ok(ended);
 });
 
 test("it is served once and known again by its tag", async () => {

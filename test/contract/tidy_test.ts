@@ -11,7 +11,7 @@ const MOST_LINES = 300;
 const TOP_LEVEL =
   /^(\..+|src|test|deno\.json|package\.json|package-lock\.json|Dockerfile|README\.md|LICENSE|CHANGELOG\.md)$/;
 /** They know all rooms: the wiring, the entry, and the commands that run it. */
-const WIRING = /^(main\.ts|collector\.ts|front\.ts|supervisor\.ts|commands\/.*)$/;
+const WIRING = /^(main\.ts|collector\.ts|later\.ts|supervisor\.ts|commands\/.*)$/;
 
 interface Source {
   /** Below src, with `/`. */

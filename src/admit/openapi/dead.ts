@@ -15,7 +15,7 @@ import {
   UNAUTHORIZED,
   wrongMethod,
 } from "./parts.ts";
-import { whole } from "./reads.ts";
+import { whole } from "./questions.ts";
 
 const REASON = "Cannot parse JSON object: expected a number";
 const NOTHING = { stored: 0, dead: 0, left: 0, reasons: [], problems: [] };

@@ -6,9 +6,10 @@
 
 import { createHash } from "node:crypto";
 import { EVENTS } from "../reads.ts";
+import { ABOUT } from "./about.ts";
 import { DEAD } from "./dead.ts";
 import { PAGE } from "./page.ts";
-import { ABOUT, questions } from "./reads.ts";
+import { questions } from "./questions.ts";
 import { SCHEMAS } from "./schemas.ts";
 import { WRITES } from "./writes.ts";
 
