@@ -41,11 +41,11 @@ export interface Collector {
 /** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
 export interface Part {
   readonly bury: Letters["bury"];
-  /** The folder that all dead letters lie in. */
-  readonly deadDir: string;
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
+  /** The folder that all dead letters lie in. */
+  readonly deadDir: string;
   readonly page: PageSource;
 }
 
@@ -156,12 +156,9 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
-  const about = { ...settings, version: VERSION, runtime: runtimeName };
-  const page = createPage(
-    part?.page ?? { ledger, holdings: pump, control, clock, problems, about },
-    clock,
-  );
   const tools = { ledger, holdings: pump, clock, log, rssBytes };
+  const about = { ...settings, version: VERSION, runtime: runtimeName };
+  const page = createPage(part?.page ?? { ...tools, control, problems, about }, clock);
   const later = createLater({
     ...tools,
     ask: deliver.ask,
@@ -196,7 +193,7 @@ export async function startCollector(
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
-    page.close();
+    await page.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -253,7 +250,7 @@ export async function startCollector(
     await later.close();
     stopProgress();
     await mirror?.writeLast(LAST_WRITE_MS);
-    page.close();
+    await page.close();
     await stopListening(listening);
     control.stopped();
     await remote?.close();
@@ -266,7 +263,7 @@ export async function startCollector(
   return {
     url,
     control,
-    listening,
+    listening: page.leaving(listening),
     watch: control.watch,
     finished: end(),
     abandon() {

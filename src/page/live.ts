@@ -12,6 +12,8 @@ import type { PageMoment, PageSource } from "../contracts.ts";
 export interface Live {
   open(): Promise<Response>;
   viewers(): number;
+  /** While it is true nobody is let in, and who is in is let go, to come again. */
+  letGo(go: boolean): void;
   close(): void;
 }
 
@@ -113,6 +115,11 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
     },
 
     viewers: () => viewers.size,
+
+    letGo(go) {
+      closed = go;
+      if (go) { for (const viewer of [...viewers]) drop(viewer); }
+    },
 
     close() {
       closed = true;

@@ -10,8 +10,13 @@ import type { Live } from "./live.ts";
 import type { RecorderDeps } from "./recorder.ts";
 
 export interface OpenPage extends Page {
+  /**
+   * The same server; while each of its answers is the last of a connection, viewers are sent away, to
+   * come again on another one: their answers would not end.
+   */
+  leaving<T extends { lastAnswers(last: boolean): void }>(server: T): T;
   /** Ends what viewers are being told, and the recording. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 const FIRST_SAMPLE_MS = 1_000;
@@ -56,10 +61,18 @@ export function createPage(
       return opened.open();
     },
 
-    close() {
+    leaving: (server) => ({
+      ...server,
+      lastAnswers(last) {
+        void live?.then((opened) => opened.letGo(last));
+        server.lastAnswers(last);
+      },
+    }),
+
+    async close() {
       closed = true;
       cancel();
-      void live?.then((opened) => opened.close());
+      (await live)?.close();
     },
   };
 }

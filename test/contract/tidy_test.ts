@@ -20,7 +20,7 @@ interface Source {
 }
 
 const sources: Source[] = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })
-  .filter((path) => /\.tsx?$/.test(path))
+  .filter((path) => /\.(tsx?|js)$/.test(path))
   .map((path) => ({
     path: path.split(sep).join("/"),
     text: readFileSync(join(ROOT, "src", path), "utf8"),

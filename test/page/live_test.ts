@@ -127,3 +127,19 @@ test("where the figures come from is gone: viewers are let go, to come again", a
   assert.equal(live.viewers(), 0);
   await listening.stop();
 });
+
+test("let go, viewers come to an end that is none of the collector; let in again, they come", async () => {
+  const source = new ScriptedSource();
+  const { live, listening } = start(source);
+  const events = eventsOf(await open(listening));
+  await names(events, 4);
+  live.letGo(true);
+  assert.equal(await events.next(), null, "an end was told, or nothing");
+  assert.equal((await open(listening)).status, 503);
+  live.letGo(false);
+  const again = eventsOf(await open(listening));
+  assert.deepEqual(await names(again, 4), ["about", "past", "now", "problems"]);
+  live.close();
+  await again.close();
+  await listening.stop();
+});

@@ -126,7 +126,7 @@ function createChart({ id, format, lines }) {
       {
         width: box.clientWidth,
         height: HEIGHT_PX,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         legend: { show: false },
         cursor: { sync: { key: "hour" }, drag: { x: false, y: false }, y: false },
         scales: { y: { range: (_, _least, most) => [0, most > 0 ? most * 1.1 : 1] } },

@@ -12,20 +12,16 @@ const MOST_SHOWN = 50;
 /** @returns {{ look(dead: number): void }} */
 export function createLetters() {
   let seen = -1;
-  let looking = false;
 
   async function look() {
-    if (looking) return;
-    looking = true;
     try {
       const answer = await ask(`/api/dead?limit=${MOST_SHOWN}`);
       const { letters = [], total = 0, error = "" } = await answer.json();
       if (error !== "") return say("letters-status", error);
       show(letters, total);
     } catch {
-      // The page says by itself that nobody answers.
-    } finally {
-      looking = false;
+      // The page says by itself that nobody answers; the next moment that it is told is another try.
+      seen = -1;
     }
   }
 
