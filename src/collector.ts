@@ -5,32 +5,36 @@
 
 import process from "node:process";
 import { isDeepStrictEqual } from "node:util";
-import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
-import { Pump } from "./batch/pump.ts";
-import type { PumpOptions } from "./batch/pump_deps.ts";
-import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
+import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
-import { createDeliver, type DeliverSettings } from "./deliver/deliver.ts";
+import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
-import type { Prometheus } from "./meter/prometheus.ts";
 import { createOutposts } from "./outposts.ts";
+import { createPage } from "./page/page.ts";
+import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
-import { type Listening, serve } from "./runtime/serve.ts";
+import { type Listening, serve, stopListening } from "./runtime/serve.ts";
+import { isLoopback } from "./settings/checks.ts";
 import type { Settings } from "./settings/settings.ts";
+import { deliverSettings, pumpOptions } from "./shares.ts";
 import { VERSION } from "./version.ts";
 
 export interface Collector {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
+  /** Its port; null where that is several processes'. */
+  readonly listening: Listening | null;
+  /** @param listener is called after each change of the state that somebody made, until the answer is. */
+  watch(listener: () => void): () => void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -49,6 +53,9 @@ export interface Part {
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
+  /** The folder that all dead letters lie in. */
+  readonly deadDir: string;
+  readonly page: PageSource;
 }
 
 /** A collector that can be one of several. */
@@ -58,29 +65,39 @@ export interface LocalCollector extends Collector {
   abandon(): LedgerTotals;
 }
 
+/** A collector that is at work, and that this one is to follow on its port and in its folder. */
+export interface Predecessor {
+  /** Tells it that this one listens; resolves when it takes no more connections. */
+  listening(): Promise<void>;
+  /** Its process has ended. */
+  readonly gone: Promise<void>;
+}
+
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
-/** After the drain: for answers still being sent. */
-const LAST_ANSWERS_MS = 1_000;
 
 /**
  * Throws when the address cannot be listened on or the data folder not be used.
- * @param part null where this is the only process.
+ * @param part null where this is the only process. @param predecessor null where there is none.
  */
 export async function startCollector(
   first: Settings,
-  log: Log,
+  outerLog: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
+  predecessor: Predecessor | null = null,
 ): Promise<LocalCollector> {
   let settings = first;
   const clock = systemClock;
+  const problems = createProblems(clock);
+  const log = problems.watch(outerLog);
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
-  const disk = await openDisk({
+  const opening = openDisk({
     place: { files, dataDir: settings.dataDir, log },
     clock,
     maxDeadBytes: () => settings.deadMaxBytes,
+    ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -88,6 +105,13 @@ export async function startCollector(
       process.exit(1);
     },
   });
+  // Loaded while the disk syncs, which takes as long.
+  const [disk, { Pump }, { createDeliver }, { createApp, createKept }] = await Promise.all([
+    opening,
+    import("./batch/pump.ts"),
+    import("./deliver/deliver.ts"),
+    import("./admit/app.ts"),
+  ]);
   if ("problem" in disk) throw new Error(disk.problem);
   const { spool, letters, close: closeDisk } = disk;
   const deliver = createDeliver(
@@ -108,17 +132,6 @@ export async function startCollector(
       },
     },
   );
-  /** Made at the first scrape, see below. */
-  let prometheus: Promise<Prometheus> | null = null;
-  const loadPrometheus = async () =>
-    (await import("./meter/prometheus.ts")).createPrometheus({
-      ledger,
-      holdings: pump,
-      log,
-      version: VERSION,
-      runtime: runtimeName,
-      process: { rssBytes },
-    });
   let recovering = true;
   const control = createControl({
     ...settings,
@@ -135,30 +148,48 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  const tools = { ledger, holdings: pump, clock, log, rssBytes };
+  const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
+  const page = createPage(part?.page ?? { ...tools, control, problems, about }, clock);
+  const later = createLater({
+    ...tools,
+    ask: deliver.ask,
+    settings: () => settings,
+    deadDir: part?.deadDir ?? settings.dataDir,
+    write: (...rows) => app.again(...rows),
+  });
+  const kept = createKept(clock);
   const appFor = (settings: Settings) =>
     createApp({
       intake: pump,
       tables: deliver.tables,
       ledger,
       control: part ?? control,
+      page,
       clock,
       log,
-      metrics: part?.metrics ??
-        (async () => await (await (prometheus ??= loadPrometheus())).text()),
-      settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
-    });
+      ...later,
+      metrics: part?.metrics ?? later.metrics,
+      version: VERSION,
+      settings: {
+        ...settings,
+        bodyTimeoutMs: BODY_TIMEOUT_MS,
+        loopback: isLoopback(settings.listen) && settings.tls === null,
+      },
+    }, kept);
   let app = appFor(settings);
   let listening: Listening;
   try {
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
-      reusePort: part !== null,
+      reusePort: part !== null || predecessor !== null,
       processes: settings.workers,
-      handler: (request) => app.fetch(request),
+      handler: (request, addressOf) => app.fetch(request, addressOf),
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
   } catch (error) {
+    await page.close();
     control.close();
     await deliver.close();
     await closeDisk();
@@ -176,15 +207,25 @@ export async function startCollector(
     log,
     flushIntervalMs: () => settings.flushIntervalMs,
   });
-  const { watch } = control;
-  const outposts = createOutposts({ control, watch, ledger, holdings: pump, clock, log });
-  await outposts.adopt(settings);
+  const outposts = createOutposts({ ...tools, control, watch: control.watch });
+  // Two of one name cannot be told apart, neither in InfluxDB nor on NATS.
+  let alone = predecessor === null;
+  if (predecessor === null) await outposts.adopt(settings);
+  else {
+    await predecessor.listening();
+    void predecessor.gone.then(() => {
+      alone = true;
+      return outposts.adopt(settings);
+    });
+  }
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
     await control.drained;
+    await later.close();
     stopProgress();
-    await outposts.writeLast();
+    await outposts.writeLast(settings);
+    await page.close();
     await stopListening(listening);
     control.stopped();
     await outposts.close();
@@ -197,6 +238,8 @@ export async function startCollector(
   return {
     url,
     control,
+    listening: page.leaving(listening),
+    watch: control.watch,
     finished: end(),
     async adopt(next) {
       // What can fail comes first.
@@ -209,7 +252,7 @@ export async function startCollector(
       const elsewhere = deliver.adopt(deliverSettings(next));
       pump.adopt(pumpOptions(next), elsewhere);
       app = appFor(next);
-      await outposts.adopt(next);
+      if (alone) await outposts.adopt(next);
     },
     abandon() {
       pump.abandon();
@@ -237,27 +280,6 @@ export async function startCollector(
   };
 }
 
-function deliverSettings(settings: Settings): DeliverSettings {
-  const { clickhouse, table, createTable, insertTimeoutMs, compress } = settings;
-  return { endpoints: clickhouse, eventsTable: table, createTable, insertTimeoutMs, compress };
-}
-
-function pumpOptions(settings: Settings): PumpOptions {
-  const { flushIntervalMs, idleIntervalMs } = settings;
-  return {
-    fill: {
-      maxRows: settings.maxBlockSize,
-      maxBytes: settings.maxBlockBytes,
-      flushIntervalMs,
-      idleIntervalMs,
-    },
-    budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
-    concurrency: settings.concurrency,
-    reached: settings.ack === "memory" ? "memory" : "disk",
-    maxSpoolBytes: settings.spoolMaxBytes,
-  };
-}
-
 export function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
   const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   return `${tls === null ? "http" : "https"}://${host}:${port}`;
@@ -265,14 +287,4 @@ export function urlOf({ listen: { hostname }, tls }: Settings, port: number): st
 
 export function sayListening({ group, id }: Settings, url: string, log: Log): void {
   log.info("listening", { url, group, id, version: VERSION });
-}
-
-/** Requests under way get their answers; a connection that stays open is cut off. */
-async function stopListening(listening: Listening): Promise<void> {
-  let cancel = () => {};
-  const late = new Promise<"late">((resolve) => {
-    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
-  });
-  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
-  cancel();
 }

@@ -328,6 +328,104 @@ export interface Control {
   stop(why: string, withinMs?: number): Promise<void>;
 }
 
+// ---------------------------------------------------------------- questions
+
+/** Which events are meant. */
+export interface Question {
+  /** null: of every type. */
+  readonly eventType: string | null;
+  /** null: any. */
+  readonly id: string | null;
+  /** From here on, epoch milliseconds; null: since ever. */
+  readonly fromMs: number | null;
+  /** Before this, epoch milliseconds; null: for ever. */
+  readonly toMs: number | null;
+}
+
+/** A SELECT that has its values bound: `{name:Type}` in `sql` is `params.name`. */
+export interface Select {
+  readonly sql: string;
+  readonly format: "JSON" | "JSONEachRow";
+  readonly params: Readonly<Record<string, string | number>>;
+  readonly settings: Readonly<Record<string, string | number>>;
+}
+
+/**
+ * Asks ClickHouse; the answer as it came. Never rejects, and says nothing of a server's health to those
+ * who write. `code` 0: nobody who speaks for ClickHouse answered.
+ */
+export type Ask = (
+  select: Select,
+  signal: AbortSignal,
+) => Promise<
+  { readonly kind: "ok"; readonly value: string } | Trouble & { readonly kind: "failed" }
+>;
+
+/** What came of a question about events. */
+export type Asked =
+  /** JSON; numbers have every digit that ClickHouse has. */
+  | { readonly kind: "answer"; readonly json: string }
+  /** `busy`: too many questions at once. `large`: the answer would be. `slow`: too much to read. */
+  | { readonly kind: "busy" | "large" | "slow" | "away"; readonly reason: string };
+
+/** Reads events. Never rejects; `signal`: nobody waits for the answer any more. */
+export interface Queries {
+  /** How many of which type, and of how many users. */
+  metrics(question: Question, signal: AbortSignal): Promise<Asked>;
+  /** The newest of them. */
+  events(question: Question & { readonly limit: number }, signal: AbortSignal): Promise<Asked>;
+}
+
+/** A dead letter as others see it. */
+export interface DeadLetter {
+  readonly table: string;
+  readonly id: string;
+  /** When it was written, ISO 8601. */
+  readonly time: string;
+  /** ClickHouse's exception code. */
+  readonly code: number;
+  readonly message: string;
+  /** The beginning of a long row. */
+  readonly row: string;
+  /** Characters of the whole row. */
+  readonly rowLength: number;
+  readonly shape: Shape;
+  /** The batch that brought the row, and its 0-based place there. */
+  readonly batch: string;
+  readonly index: number;
+}
+
+/** What a replay has done. */
+export interface Replaying {
+  /** Rows that are in ClickHouse. */
+  readonly stored: number;
+  /** Rows that are letters still, or again. */
+  readonly dead: number;
+  /** Letters that were not sent, or whose rows are on their way: another replay goes on with them. */
+  readonly left: number;
+  /** Why rows are dead, the most frequent reasons. */
+  readonly reasons: readonly { readonly reason: string; readonly letters: number }[];
+  /** Why letters are left. */
+  readonly problems: readonly string[];
+}
+
+/** The dead letters of a running collector. Rejects with the disk's error. */
+export interface DeadLetters {
+  /** The newest first. @param table null: of all tables. `total`: how many there are. */
+  newest(
+    table: string | null,
+    limit: number,
+  ): Promise<{ readonly letters: readonly DeadLetter[]; readonly total: number }>;
+  /**
+   * Gives letters to the collector again, for a bounded time. `busy`: somebody else works on them.
+   * @param ids null: all of them.
+   */
+  replay(
+    wanted: { readonly table: string | null; readonly ids: readonly string[] | null },
+    signal: AbortSignal,
+  ): Promise<Replaying | { readonly busy: string }>;
+}
+
 // ---------------------------------------------------------------- several processes
 
 /** What one process of several tells of itself: one moment of it. */
@@ -359,3 +457,29 @@ export interface WorkerProcess {
 
 /** What a worker answers to `start`. */
 export type Started = { readonly report: Report } | { readonly problem: string };
+
+// ---------------------------------------------------------------- the page
+
+/** What a viewer of the page is told; every text is JSON. */
+export interface PageMoment {
+  /** The last sample with state, books, tables and event types. */
+  readonly now: string;
+  /** The last problems; told again only when they have changed. */
+  readonly problems: string;
+}
+
+/** Where the page's figures come from: the process that has the ledger. */
+export interface PageSource {
+  /** For a new viewer: who this is, and the hour that has passed. */
+  first(): Promise<PageMoment & { readonly about: string; readonly past: string }>;
+  /** Resolves with the next sample, within about a second; costs nothing while nobody asks. */
+  next(): Promise<PageMoment>;
+}
+
+/** The page's answers. */
+export interface Page {
+  /** `GET /`: needs no token, for it shows nothing before it has one. */
+  document(request: Request): Promise<Response>;
+  /** `GET /api/live`: server-sent events until either side ends them. */
+  live(): Promise<Response>;
+}

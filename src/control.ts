@@ -86,9 +86,9 @@ export function createControl(deps: ControlDeps): CollectorControl {
     if (ended) return;
     if (answered !== reachable) {
       if (answered) {
-        log.info("ClickHouse is there", { url: deps.limits().clickhouse });
+        log.info("ClickHouse is there", { server: deps.limits().clickhouse });
         pump.serverIsBack();
-      } else log.warn("ClickHouse is away", { url: deps.limits().clickhouse });
+      } else log.warn("ClickHouse is away", { server: deps.limits().clickhouse });
     }
     reachable = answered;
     cancelPing = clock.after(PING_MS, () => void ping());
@@ -162,7 +162,7 @@ export function createControl(deps: ControlDeps): CollectorControl {
   }
 
   async function drain(why: string, withinMs: number): Promise<void> {
-    log.info("draining", { why, held: pump.rows() });
+    log.info("draining", { reason: why, held: pump.rows() });
     cancelPing();
     pump.close();
     if (!await pump.drained(withinMs)) await giveUp();

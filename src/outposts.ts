@@ -30,10 +30,13 @@ export interface OutpostDeps {
 }
 
 export interface Outposts {
-  /** Resolves when both do as `settings` say; a NATS that hangs is not waited for long. */
+  /**
+   * Resolves when both do as `settings` say; a NATS that hangs is not waited for long. One after the
+   * other; after the last counts nothing comes any more.
+   */
   adopt(settings: Settings): Promise<void>;
-  /** The last counts go to InfluxDB, if it takes them in time. */
-  writeLast(): Promise<void>;
+  /** The last counts go where `settings` say, if InfluxDB takes them in time. */
+  writeLast(settings: Settings): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -44,7 +47,8 @@ export function createOutposts(deps: OutpostDeps): Outposts {
   let mirror: Mirror | null = null;
   let remote: Remote | null = null;
   let nats: Settings["nats"] = null;
-  let closed = false;
+  let ending = false;
+  let busy: Promise<void> = Promise.resolve();
 
   async function adoptMirror(settings: Settings): Promise<void> {
     const { influx, influxIntervalMs: intervalMs, group, id } = settings;
@@ -64,7 +68,7 @@ export function createOutposts(deps: OutpostDeps): Outposts {
     remote = null;
     if (wanted === null) return;
     const { startRemote } = await import("./remote/service.ts");
-    if (closed) return;
+    if (ending) return;
     const flushTimeoutMs = FLUSH_TIMEOUT_MS;
     const { watch } = deps;
     remote = startRemote({
@@ -81,14 +85,21 @@ export function createOutposts(deps: OutpostDeps): Outposts {
   }
 
   return {
-    async adopt(settings) {
+    adopt(settings) {
+      const adopted = busy.then(async () => {
+        if (ending) return;
+        await adoptMirror(settings);
+        await adoptRemote(settings);
+      });
+      busy = adopted.catch(() => {});
+      return adopted;
+    },
+    async writeLast(settings) {
+      ending = true;
+      await busy;
       await adoptMirror(settings);
-      await adoptRemote(settings);
+      await mirror?.writeLast(LAST_WRITE_MS);
     },
-    writeLast: async () => await mirror?.writeLast(LAST_WRITE_MS),
-    async close() {
-      closed = true;
-      await remote?.close();
-    },
+    close: async () => await remote?.close(),
   };
 }

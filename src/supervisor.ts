@@ -27,7 +27,6 @@
 
 import process from "node:process";
 import { openDisk } from "./batch/disk.ts";
-import { workerFolder } from "./batch/gather.ts";
 import type { Letters } from "./batch/letters.ts";
 import { type Collector, sayListening, urlOf } from "./collector.ts";
 import type { Control, DeadRow, Log, Report, WorkerProcess } from "./contracts.ts";
@@ -38,12 +37,15 @@ import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import { createPrometheus } from "./meter/prometheus.ts";
 import { createOutposts } from "./outposts.ts";
+import { createProblems, type Note } from "./page/problems.ts";
+import { createRecorder } from "./page/recorder.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { spawnSelf } from "./runtime/self.ts";
 import { serve } from "./runtime/serve.ts";
 import type { Settings } from "./settings/settings.ts";
+import { workerSettings } from "./shares.ts";
 import { VERSION } from "./version.ts";
 
 /** Workers of a supervisor that was killed may take so long to let go of the port. */
@@ -59,8 +61,10 @@ interface ToBury {
 }
 
 /** Throws as `startCollector` does. */
-export async function startSupervisor(first: Settings, log: Log): Promise<Collector> {
+export async function startSupervisor(first: Settings, outerLog: Log): Promise<Collector> {
   const clock = systemClock;
+  const problems = createProblems(clock);
+  const log = problems.watch(outerLog);
   let settings = first;
   const { group, id, dataDir, workers } = first;
   const startedMs = clock.monotonicMs();
@@ -88,6 +92,9 @@ export async function startSupervisor(first: Settings, log: Log): Promise<Collec
     metrics: () => crew.refresh().then(() => prometheus.text()),
     status: () => crew.refresh().then(() => control.status()),
     unready: () => crew.refresh().then(() => control.unready()),
+    pageFirst: () => recorder.first(),
+    pageNext: () => recorder.next(),
+    note: (note: Note) => problems.note(note),
     bury: ({ batch, dead, rows }: ToBury) => disk.letters.bury(batch, dead, rows),
   };
   const port = await freePort(settings).catch(async (error) => {
@@ -96,10 +103,11 @@ export async function startSupervisor(first: Settings, log: Log): Promise<Collec
   });
   const crew = createCrew({
     size: workers,
-    spawn: (_number, ended): WorkerProcess => spawnSelf("worker", { ...methods, ended }),
-    settings: (number) => shareOf(settings, number, port),
+    spawn: (_number, ended): WorkerProcess => spawnSelf(["worker"], { ...methods, ended }),
+    settings: (number) => workerSettings(settings, number, port),
     joint,
     fate: () => settings.ack === "memory" ? "lost" : "stored",
+    polled: () => recorder.sample(),
     stopMs: () => settings.shutdownTimeoutMs + STOP_MORE_MS,
     clock,
     log,
@@ -174,6 +182,9 @@ export async function startSupervisor(first: Settings, log: Log): Promise<Collec
     },
   };
 
+  const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
+  const recorder = createRecorder({ ledger, holdings, control, clock, problems, about });
+
   const problem = await crew.start();
   if (problem !== null) {
     await disk.close();
@@ -192,7 +203,7 @@ export async function startSupervisor(first: Settings, log: Log): Promise<Collec
   async function end() {
     const withinMs = await stopping;
     await crew.stop(stopWhy ?? "", withinMs);
-    await outposts.writeLast();
+    await outposts.writeLast(settings);
     ended = true;
     changed();
     tellStopped();
@@ -204,6 +215,8 @@ export async function startSupervisor(first: Settings, log: Log): Promise<Collec
   return {
     url,
     control,
+    listening: null,
+    watch,
     finished: end(),
     async adopt(next) {
       const before = settings;
@@ -220,26 +233,6 @@ export async function startSupervisor(first: Settings, log: Log): Promise<Collec
       await crew.abandon();
       return ledger.totals();
     },
-  };
-}
-
-/** What one worker gets of all. */
-function shareOf(settings: Settings, number: number, port: number): Settings {
-  const { workers, dataDir, listen } = settings;
-  const backlog = Math.ceil(settings.backlog / workers);
-  const backlogBytes = Math.ceil(settings.backlogBytes / workers);
-  return {
-    ...settings,
-    listen: { ...listen, port },
-    dataDir: workerFolder(dataDir, number),
-    concurrency: Math.floor(settings.concurrency / workers),
-    backlog,
-    backlogBytes,
-    maxBlockSize: Math.min(settings.maxBlockSize, backlog),
-    maxBlockBytes: Math.min(settings.maxBlockBytes, backlogBytes),
-    spoolMaxBytes: Math.ceil(settings.spoolMaxBytes / workers),
-    influx: null,
-    nats: null,
   };
 }
 

@@ -3,8 +3,8 @@
 import { type Member, shown } from "./scan.ts";
 import { inRange, isoMs, TIMESTAMP_WANTED } from "./timestamp.ts";
 
-const FIELDS: readonly string[] = ["eventType", "userId", "timestamp", "id", "properties"];
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+export const FIELDS: readonly string[] = ["eventType", "userId", "timestamp", "id", "properties"];
+export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const encoder = new TextEncoder();
 
 export type EventField = "eventType" | "userId" | "timestamp" | "id" | "properties";

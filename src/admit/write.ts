@@ -8,8 +8,8 @@ import type { Ack, Chunk, Clock, Intake, Ledger, Refused, Tables, Ticket } from 
 import { Grant, type ReadBody, readBody } from "./body.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Decoded } from "./decode.ts";
-import { Desk, type Kind } from "./desk.ts";
-import { type Encoding, parseEncoding } from "./inflate.ts";
+import type { Desk, Kind } from "./desk.ts";
+import { type Encoding, parseEncoding } from "./encoding.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { parseReplay } from "./replay.ts";
 import * as reply from "./reply.ts";
@@ -54,10 +54,11 @@ const LOOK_UP_MS = 2000;
 export class Writer {
   readonly #deps: WriterDeps;
   readonly #deadlines: Deadlines;
-  readonly #desk = new Desk();
+  readonly #desk: Desk;
 
-  constructor(deps: WriterDeps) {
+  constructor(deps: WriterDeps, desk: Desk) {
     this.#deps = deps;
+    this.#desk = desk;
     this.#deadlines = new Deadlines(deps.clock, deps.settings.bodyTimeoutMs);
   }
 

@@ -30,3 +30,18 @@ export interface OpenFile {
   truncate(bytes: number): Promise<void>;
   close(): Promise<void>;
 }
+
+/** What reading a file that may be large asks for besides. */
+export interface FileParts {
+  /**
+   * The bytes in [from, to), fewer where the file ends before; how long the file is, and which one it
+   * is: another file of the same name has another `identity`.
+   */
+  readPart(path: string, from: number, to: number): Promise<FilePart>;
+}
+
+export interface FilePart {
+  readonly bytes: Uint8Array;
+  readonly size: number;
+  readonly identity: number;
+}

@@ -25,6 +25,11 @@ export interface Letter {
   readonly row: string;
 }
 
+/** What a letter is called outside. */
+export function letterId({ batch, index }: Pick<Letter, "batch" | "index">): string {
+  return `${batch}.${index}`;
+}
+
 /** A file of this prefix stands in the folder while somebody appends letters. */
 export const BURYING = ".burying-";
 

@@ -8,6 +8,7 @@
 
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
+import { setImmediate } from "node:timers";
 import type { Clock } from "../contracts.ts";
 import type { Files } from "./files.ts";
 import { codeOf, deadFolder } from "./layout.ts";
@@ -70,6 +71,8 @@ export interface Letterbox {
 /** Appending some thousand letters takes a fraction of this. */
 const BURYING_MS = 10_000;
 const LOOK_AGAIN_MS = 20;
+/** Of a file, looked at in one go. */
+const AT_ONCE_BYTES = 1024 * 1024;
 const NEWLINE = 0x0a;
 
 export function createLetterbox(
@@ -96,7 +99,7 @@ export function createLetterbox(
     return {
       name,
       bytes: bytes.length,
-      lines: linesOf(bytes),
+      lines: await linesOf(bytes),
       replayed: replayedOf(new TextDecoder().decode(journal)),
     };
   }
@@ -199,11 +202,18 @@ export function createLetterbox(
   };
 }
 
-/** Cuts bytes into lines; the last one may lack its end. Empty lines are none. */
-function linesOf(bytes: Uint8Array): LetterLine[] {
+/**
+ * Cuts bytes into lines; the last one may lack its end. Empty lines are none. Others have their turn
+ * meanwhile: a collector that replays goes on taking events.
+ */
+async function linesOf(bytes: Uint8Array): Promise<LetterLine[]> {
   const decoder = new TextDecoder();
   const lines: LetterLine[] = [];
-  for (let from = 0; from < bytes.length;) {
+  for (let from = 0, pause = AT_ONCE_BYTES; from < bytes.length;) {
+    if (from >= pause) {
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      pause = from + AT_ONCE_BYTES;
+    }
     const at = bytes.indexOf(NEWLINE, from);
     const end = at < 0 ? bytes.length : at + 1;
     const line = bytes.subarray(from, end);

@@ -3,8 +3,8 @@
 import process from "node:process";
 import type { Command } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
+import { wantsColor } from "../runtime/color.ts";
 import { onStopSignal } from "../runtime/signals.ts";
-import { helpText } from "../settings/help.ts";
 import type { SettingName } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { confirmOnTerminal } from "./confirm.ts";
@@ -61,7 +61,7 @@ export function controlCommand(command: Command): CliCommand {
   return {
     name: command,
     summary: SUMMARY[command],
-    help: () => helpText(command, { usage, about, only: ONLY, extra }),
+    page: { usage, about, only: ONLY, extra },
     async run(argv) {
       const loaded = settingsOrExitCode(argv, { command, only: ONLY, extra });
       if (typeof loaded === "number") return loaded;
@@ -110,7 +110,7 @@ async function run(command: Command, nats: Nats, flags: ControlFlags): Promise<n
       roll: batch === undefined || batch === null ? null : { size: batch, pauseMs: wait ?? 0 },
       confirm: yes ? null : confirmOnTerminal(interrupted.signal),
       clock: systemClock,
-      color: terminal,
+      color: wantsColor(process.stdout),
       // A terminal that does not tell its size says 0.
       screen: terminal ? { rows: () => process.stdout.rows || 24 } : null,
       out,

@@ -1,9 +1,11 @@
 /** What `shishi dead replay` says while it works and when it is done. */
 
+import { type ReplayIo, replayTable, Totals } from "../batch/replay.ts";
 import type { Clock } from "../contracts.ts";
-import { type ReplayIo, replayTable, Totals } from "./dead_replay.ts";
 
-export interface ReportIo extends Omit<ReplayIo, "give" | "progress"> {
+export interface ReportIo extends Omit<ReplayIo, "give" | "progress" | "wanted"> {
+  /** Only letters with this code; null = all. */
+  readonly code: number | null;
   readonly give: (
     options: { readonly waiting: (why: string) => void },
   ) => ReplayIo["give"];
@@ -59,7 +61,8 @@ export async function replayTables(tables: readonly string[], io: ReportIo): Pro
     }
     const before = totals.stored + totals.dead + totals.unsent;
     const give = io.give({ waiting: (why) => progress(table, why) });
-    goOn = await replayTable(table, { ...io, give, progress, err }, totals);
+    const wanted = ({ code }: { readonly code: number }) => io.code === null || code === io.code;
+    goOn = await replayTable(table, { ...io, wanted, give, progress, err }, totals);
     // A table that could not be worked on at all.
     if (totals.stored + totals.dead + totals.unsent === before) totals.unsent += letters;
   }

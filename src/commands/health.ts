@@ -5,7 +5,6 @@
 
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
-import { helpText } from "../settings/help.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
@@ -18,17 +17,24 @@ const ABOUT = "Asks the collector that listens here for /healthz. Exit code 0 wh
 export const health: CliCommand = {
   name: "health",
   summary: "is the collector on this host alive? (for container health checks)",
-  help: () => helpText("health", { about: ABOUT, only: ONLY }),
+  page: { about: ABOUT, only: ONLY },
   async run(argv) {
     const loaded = settingsOrExitCode(argv, { command: "health", only: ONLY });
     if (typeof loaded === "number") return loaded;
-    const url = healthUrl(loaded.settings);
-    const problem = await ask(url);
+    const { url, problem } = await healthOf(loaded.settings);
     if (problem === null) return 0;
     console.error(`shishi: ${url}: ${problem}`);
     return 1;
   },
 };
+
+/** Where a collector of these settings is asked, and what is wrong with it; null when it is alive. */
+export async function healthOf(
+  settings: Settings,
+): Promise<{ readonly url: string; readonly problem: string | null }> {
+  const url = healthUrl(settings);
+  return { url, problem: await ask(url) };
+}
 
 /**
  * Null when the answer is 200, else what is wrong. Not `fetch`: the certificate is made for the name

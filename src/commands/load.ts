@@ -1,6 +1,6 @@
 /** Settings for a command, or the answer to give where they are unusable. */
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import {
   type Loaded,
@@ -12,30 +12,50 @@ import { tlsProblem } from "./tls.ts";
 
 /** What this process was given, for `loadSettings` and for reading it again later. */
 export function outside(argv: readonly string[]) {
-  return { argv, env: process.env, readFile: (path: string) => readFileSync(path, "utf8") };
+  return { argv, env: process.env, readFile: (path: string) => readFileSync(path, "utf8"), list };
 }
 
 type Usable<E extends readonly SettingSpec[]> = Extract<Loaded<E>, { ok: true }>;
 
-/**
- * Reads the settings; says every problem on stderr and answers exit code 2 where there are any.
- * `command` is the one whose `--help` tells more.
- */
-export function settingsOrExitCode<const E extends readonly SettingSpec[] = readonly []>(
+interface Limits<E extends readonly SettingSpec[]> {
+  readonly only?: readonly SettingName[];
+  readonly extra?: E;
+}
+
+/** Reads the settings from flags, this process's environment and file. */
+export function settingsOrProblems<const E extends readonly SettingSpec[] = readonly []>(
   argv: readonly string[],
-  { command = "", ...limits }: {
-    readonly command?: string;
-    readonly only?: readonly SettingName[];
-    readonly extra?: E;
-  } = {},
-): Usable<E> | 2 {
+  limits: Limits<E> = {},
+): Loaded<E> {
   const loaded = loadSettings<E>({
     ...outside(argv),
     ...limits,
   });
   const tls = loaded.ok ? tlsProblem(loaded.settings) : null;
-  if (loaded.ok && tls === null) return loaded;
-  for (const problem of loaded.ok ? [tls] : loaded.problems) console.error(`shishi: ${problem}`);
+  return tls === null ? loaded : { ok: false, problems: [tls] };
+}
+
+/** On stderr; `command` is the one whose `--help` tells more. */
+export function tellProblems(problems: readonly string[], command: string): void {
+  for (const problem of problems) console.error(`shishi: ${problem}`);
   console.error(`shishi: see ${["shishi", command, "--help"].filter(Boolean).join(" ")}`);
+}
+
+/** As `settingsOrProblems`; says every problem on stderr and answers exit code 2 where there are any. */
+export function settingsOrExitCode<const E extends readonly SettingSpec[] = readonly []>(
+  argv: readonly string[],
+  { command = "", ...limits }: Limits<E> & { readonly command?: string } = {},
+): Usable<E> | 2 {
+  const loaded = settingsOrProblems<E>(argv, limits);
+  if (loaded.ok) return loaded;
+  tellProblems(loaded.problems, command);
   return 2;
+}
+
+function list(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
 }

@@ -38,6 +38,8 @@ export interface ReloaderDeps {
 export interface Reloader {
   /** Resolves when a reload that began after the call has ended. Never rejects. */
   reload(): Promise<void>;
+  /** Other work that no reload may fall into: those under way end first, those asked for come after. */
+  between(work: () => Promise<void>): Promise<void>;
   /** Ends the looks at the certificate. */
   close(): void;
 }
@@ -131,6 +133,7 @@ export function createReloader(deps: ReloaderDeps): Reloader {
   lookLater();
   return {
     reload: () => asked ??= afterOthers(reload),
+    between: (work) => afterOthers(work),
     close: () => cancelLook(),
   };
 }

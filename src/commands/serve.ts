@@ -8,12 +8,14 @@ import process from "node:process";
 import { type Collector, startCollector } from "../collector.ts";
 import type { LedgerTotals, Log } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
-import { createLog, createSwitchLog, type SwitchLog } from "../runtime/log.ts";
-import { onReloadSignal, onStopSignal } from "../runtime/signals.ts";
-import { helpText } from "../settings/help.ts";
+import { nodeFiles } from "../runtime/files.ts";
+import { createLog, createSwitchLog, type FoldedLog, type SwitchLog } from "../runtime/log.ts";
+import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
+import type { Notices } from "../service/notices.ts";
+import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { outside, settingsOrExitCode } from "./load.ts";
-import type { Running } from "./reloader.ts";
+import type { Reloader, Running } from "./reloader.ts";
 
 const ABOUT =
   "Takes JSON events over HTTP, gathers them into batches and writes these to ClickHouse, until it " +
@@ -26,13 +28,14 @@ const ABOUT =
 export const serve: CliCommand = {
   name: "serve",
   summary: "run the collector (the default command)",
-  help: () => helpText("serve", { about: ABOUT }),
+  page: { about: ABOUT },
   async run(argv) {
     const hangups = earlyHangups();
     const loaded = settingsOrExitCode(argv, { command: "serve" });
     if (typeof loaded === "number") return loaded;
     const { settings, warnings } = loaded;
     const log = createSwitchLog(createLog(settings.logLevel, settings.logFormat));
+    process.on("exit", () => log.flush());
     for (const warning of warnings) log.warn(warning);
     const { workers } = settings;
     if (workers > 1 && process.platform !== "linux") {
@@ -41,13 +44,21 @@ export const serve: CliCommand = {
       );
       return 2;
     }
+    let upgrade = () => log.warn("SIGUSR2: not at this moment");
+    onUpgradeSignal(() => upgrade());
     return await untilStopped(log, async () => {
-      // What one process does not need is not loaded.
-      const start = workers > 1
-        ? (await import("../supervisor.ts")).startSupervisor
-        : startCollector;
       const collector = await start(settings, log);
-      hangups.follow(await reloads(argv, loaded, collector, log));
+      const { reloader, notices } = await attend(argv, loaded, collector, log);
+      const notNow = upgrade;
+      const follow = () => {
+        upgrade = notNow;
+        return void reloader.between(async () => {
+          await (await import("./upgrade.ts")).upgrade({ collector, settings, argv, notices, log });
+          if (collector.control.status().state !== "draining") upgrade = follow;
+        });
+      };
+      upgrade = follow;
+      hangups.follow(() => void reloader.reload());
       return collector;
     });
   },
@@ -68,23 +79,42 @@ function earlyHangups(): { follow(reload: () => void): void } {
   };
 }
 
-async function reloads(
+/** What a plain start does not need is not loaded. */
+async function start(settings: Settings, log: Log): Promise<Collector> {
+  if (process.env["FOLLOWS_PID"] !== undefined) {
+    const followed = await (await import("./upgrade.ts")).follow(settings);
+    return await startCollector(followed.settings, log, nodeFiles, null, followed.predecessor);
+  }
+  return settings.workers > 1
+    ? await (await import("../supervisor.ts")).startSupervisor(settings, log)
+    : await startCollector(settings, log);
+}
+
+/** What goes on beside a running collector: reloads, and notices to who started it, if that wants any. */
+async function attend(
   argv: readonly string[],
   first: Running,
   collector: Collector,
   log: SwitchLog,
-): Promise<() => void> {
+): Promise<{ readonly reloader: Reloader; readonly notices: Notices | null }> {
+  let { settings } = first;
+  const notices = process.env["NOTIFY_SOCKET"]
+    ? await (await import("./inform.ts")).inform(collector, () => settings, log)
+    : null;
   // After the first answer: nothing of it is needed for that.
   const [{ createReloader }, { reloadSettings }] = await Promise.all([
     import("./reloader.ts"),
     import("../settings/reload.ts"),
   ]);
-  let { logLevel, logFormat } = first.settings;
+  let { logLevel, logFormat } = settings;
   const reloader = createReloader({
     first,
     read: (running) => reloadSettings(outside(argv), running),
     readFile: (path) => readFile(path, "utf8"),
-    adopt: (settings) => collector.adopt(settings),
+    async adopt(next) {
+      await collector.adopt(next);
+      settings = next;
+    },
     relog(settings) {
       if (settings.logLevel === logLevel && settings.logFormat === logFormat) return;
       ({ logLevel, logFormat } = settings);
@@ -93,13 +123,14 @@ async function reloads(
     stopping: () => ["draining", "stopped"].includes(collector.control.status().state),
     clock: systemClock,
     log,
+    tell: (what) => what === "reloading" ? notices?.reloading() : notices?.reloaded(),
   });
   void collector.finished.then(() => reloader.close());
-  return () => void reloader.reload();
+  return { reloader, notices };
 }
 
 /** Listens for signals from before the start: one that comes meanwhile stops what has started then. */
-async function untilStopped(log: Log, start: () => Promise<Collector>): Promise<number> {
+async function untilStopped(log: FoldedLog, start: () => Promise<Collector>): Promise<number> {
   const signals: string[] = [];
   let collector: Collector | null = null;
   const forget = onStopSignal((signal) => {
@@ -130,7 +161,8 @@ async function untilStopped(log: Log, start: () => Promise<Collector>): Promise<
 }
 
 /** @returns 0 when everything received is stored, dead-lettered or on disk, else 1. */
-function lastLine(totals: LedgerTotals, log: Log): number {
+function lastLine(totals: LedgerTotals, log: FoldedLog): number {
+  log.flush();
   const { held, lost } = totals;
   if (lost > 0) log.error(`stopped; ${lost} rows were lost`, { ...totals });
   else log.info(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });

@@ -6,13 +6,15 @@
  */
 
 import process from "node:process";
+import { folderOfAll } from "../batch/gather.ts";
 import type { Buried } from "../batch/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
 import { nodeFiles } from "../runtime/files.ts";
+import { noted } from "../page/problems.ts";
 import { createLog, createSwitchLog } from "../runtime/log.ts";
 import type { parent } from "../runtime/self.ts";
-import { onReloadSignal, onStopSignal } from "../runtime/signals.ts";
+import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 
@@ -29,7 +31,7 @@ interface Start {
 export const worker: CliCommand = {
   name: "worker",
   summary: "one process of several; started by serve",
-  help: () => ALONE,
+  page: { usage: "shishi worker", about: ALONE, only: [] },
   async run() {
     if (process.stdin.isTTY) {
       console.error(ALONE);
@@ -37,6 +39,7 @@ export const worker: CliCommand = {
     }
     onStopSignal(() => {});
     onReloadSignal(() => {});
+    onUpgradeSignal(() => {});
     // Not above, or every command would wait for what is loaded with it.
     const { parent } = await import("../runtime/self.ts");
     return await new Promise<number>((end) => work(parent, end));
@@ -51,10 +54,8 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     if (collector === null) throw new Error("the worker has not been started");
     return collector;
   };
-  let number = 0;
-  const log = createSwitchLog(createLog("info", "auto"));
-  const logLike = ({ logLevel, logFormat }: Settings) =>
-    numbered(createLog(logLevel, logFormat), number);
+  const whole = createSwitchLog(createLog("info", "auto"));
+  process.on("exit", () => whole.flush());
   const supervisor = callParent({
     start: (given: Start) => started = start(given),
     /** @returns why not, or null. */
@@ -66,7 +67,7 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
         return messageOf(error);
       }
       memoryOnly = settings.ack === "memory";
-      log.use(logLike(settings));
+      whole.use(createLog(settings.logLevel, settings.logFormat));
       return null;
     },
     report: () => running().report(),
@@ -81,14 +82,23 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     },
   });
 
-  async function start({ settings, number: mine, paused }: Start) {
-    number = mine;
+  async function start({ settings, number, paused }: Start) {
     memoryOnly = settings.ack === "memory";
-    log.use(logLike(settings));
+    whole.use(createLog(settings.logLevel, settings.logFormat));
+    // The page shows the problems of all.
+    const log = noted(
+      numbered(whole, number),
+      (note) => supervisor.call("note", note).catch(() => {}),
+    );
     try {
       collector = await startCollector(settings, log, nodeFiles, {
+        deadDir: folderOfAll(settings.dataDir),
         metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
         status: () => supervisor.call("status", null, ASK_WITHIN_MS),
+        page: {
+          first: () => supervisor.call("pageFirst", null, ASK_WITHIN_MS),
+          next: () => supervisor.call("pageNext", null, ASK_WITHIN_MS),
+        },
         unready: () =>
           supervisor.call<string[]>("unready", null, ASK_WITHIN_MS)
             .catch((error) => [`supervisor: ${messageOf(error)}`]),

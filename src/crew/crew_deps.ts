@@ -16,6 +16,8 @@ export interface CrewDeps {
   };
   /** Of rows that were acknowledged, and that nobody finds after a death. */
   readonly fate: () => "stored" | "lost";
+  /** Told after each round of reports, about once a second. */
+  readonly polled: () => void;
   /** How long a worker may take to stop before it is killed. */
   readonly stopMs: () => number;
   readonly clock: Clock;

@@ -5,8 +5,8 @@
  */
 
 import { isDeepStrictEqual } from "node:util";
-import type { Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
-import { createInserter } from "./clickhouse.ts";
+import type { Ask, Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
+import { createInserter, tooOld } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
 import { withMeter } from "./metered.ts";
 import { createPost, type Fetch } from "./post.ts";
@@ -31,6 +31,8 @@ export interface Deliver {
   readonly tables: Tables;
   /** For questions of the program itself (`check`, reading events). */
   readonly query: Query;
+  /** Questions about stored events. */
+  readonly ask: Ask;
   /** The raw INSERT, without isolation. */
   readonly inserter: Inserter;
   /** Creates the table of events where that is wanted; never rejects. */
@@ -48,6 +50,8 @@ export interface Deliver {
 const QUERY_TIMEOUT_MS = 5_000;
 /** Of a ping; also the bound of how long `check` waits for a dead host. */
 const PING_TIMEOUT_MS = 2_000;
+/** Of a question; who asks gives up sooner by its signal. */
+const ASK_TIMEOUT_MS = 15_000;
 
 /** `fetch` must not pool connections where that means sending a POST twice. */
 export function createDeliver(
@@ -71,6 +75,7 @@ export function createDeliver(
       return {
         label: endpoint.label,
         query: { ...query, ping: pinger.ping },
+        ask: createQuery({ endpoint, post, clock, timeoutMs: ASK_TIMEOUT_MS }).ask,
         inserter: createInserter({ endpoint, post, query, clock, insertTimeoutMs, compress }),
       };
     });
@@ -116,10 +121,19 @@ export function createDeliver(
       servers.settings.createTable && (await prepare()).kind === "ready",
   });
 
+  const ask: Ask = async (select, signal) => {
+    const { failover, settings: { eventsTable } } = servers;
+    const answer = await failover.ask(select, signal);
+    // It knows no bound values, nor what they are about.
+    if (answer.kind === "ok" || ![46, 50, 62, 115].includes(answer.code)) return answer;
+    return { ...answer, message: await tooOld(failover.query, eventsTable, signal) };
+  };
+
   return {
     sink,
     tables,
     query,
+    ask,
     inserter,
     prepare,
     adopt(settings) {

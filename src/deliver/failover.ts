@@ -9,7 +9,7 @@
  * may then be on both.
  */
 
-import type { Clock, Inserter, Log } from "../contracts.ts";
+import type { Ask, Clock, Inserter, Log } from "../contracts.ts";
 import type { Query, QueryResult } from "./query.ts";
 
 /** One server. */
@@ -18,11 +18,17 @@ export interface Node {
   readonly inserter: Inserter;
   /** Its `ping` has a short timeout of its own. */
   readonly query: Query;
+  readonly ask: Ask;
 }
 
 export interface Failover {
   readonly inserter: Inserter;
   readonly query: Query;
+  /**
+   * Goes by the health that INSERTs and pings have found and changes none: a question that is too heavy
+   * for a server must not turn the rows away from it.
+   */
+  readonly ask: Ask;
   /** Stops the pings. */
   close(): void;
 }
@@ -123,6 +129,14 @@ export function createFailover(
       command: (sql, signal) => each(signal, (node) => node.query.command(sql, signal), failed),
       ping: (signal) =>
         each(signal, (node) => node.query.ping(signal), (alive) => alive ? null : "no pong"),
+    },
+    async ask(select, signal) {
+      let last: Awaited<ReturnType<Ask>> | undefined;
+      for (const { node } of candidates()) {
+        last = await node.ask(select, signal);
+        if (signal.aborted || last.kind === "ok" || last.code !== 0) break;
+      }
+      return last!;
     },
     close() {
       closing.abort();

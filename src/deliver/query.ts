@@ -4,7 +4,7 @@
  */
 
 import { createClient } from "@clickhouse/client-web";
-import type { Clock, Endpoint, Trouble } from "../contracts.ts";
+import type { Ask, Clock, Endpoint, Trouble } from "../contracts.ts";
 import { credentials } from "./endpoint.ts";
 import type { Post } from "./post.ts";
 import { exceptionOf, messageOf, verdictOf } from "./verdict.ts";
@@ -43,7 +43,10 @@ export function createQuery(
     readonly clock: Clock;
     readonly timeoutMs: number;
   },
-): Query {
+): Query & {
+  /** A SELECT with bound values; its answer as it came. */
+  readonly ask: Ask;
+} {
   const { endpoint, post, clock, timeoutMs } = tools;
 
   // client-web does not pass on a caller's signal reliably, so each question gets a client whose
@@ -82,7 +85,8 @@ export function createQuery(
           const verdict = verdictOf(answer, clock.nowMs());
           throw new Refused({ code: 0, message: "message" in verdict ? verdict.message : "" });
         }
-        if (answer.cut) throw new Refused({ code: 0, message: "the answer is too long" });
+        // As ClickHouse says it where its own bound is lower.
+        if (answer.cut) throw new Refused({ code: 396, message: "the answer is too long" });
         const told = new Headers(answer.headers);
         told.delete("content-encoding");
         told.delete("content-length");
@@ -90,7 +94,7 @@ export function createQuery(
       },
     });
 
-  async function ask<T>(work: () => Promise<T>): Promise<QueryResult<T>> {
+  async function attempt<T>(work: () => Promise<T>): Promise<QueryResult<T>> {
     try {
       return { kind: "ok", value: await work() };
     } catch (error) {
@@ -102,13 +106,23 @@ export function createQuery(
   }
 
   return {
+    ask: ({ sql, format, params, settings }, signal) =>
+      attempt(async () => {
+        const answer = await client(signal).query({
+          query: sql,
+          format,
+          query_params: { ...params },
+          clickhouse_settings: settings,
+        });
+        return await answer.text();
+      }),
     rows: (query, signal) =>
-      ask(async () => {
+      attempt(async () => {
         const answer = await client(signal).query({ query, format: "JSONEachRow" });
         return await answer.json<Row>();
       }),
     command: (query, signal) =>
-      ask(async () => {
+      attempt(async () => {
         await client(signal).command({ query });
         return null;
       }),

@@ -86,7 +86,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
   let to: Destination | null = { endpoint: deps.endpoint, intervalMs: deps.intervalMs };
   let influx = connect(deps.endpoint);
   const reporter = createReporter(deps);
-  let where = new URL(deps.endpoint.url).host;
+  let server = new URL(deps.endpoint.url).host;
   /** What is still to be written of the report under way, in writes. */
   let pieces: ReportPoint[][] = [];
   let pointsAWrite = POINTS_A_WRITE;
@@ -168,7 +168,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
     const state = why !== null ? "away" : refused > 0 ? "refused" : null;
     failures = why !== null ? failures + 1 : 0;
     if (state !== null) ledger.mirrorError();
-    const fields = { where, reason: why ?? refusal, refused };
+    const fields = { server, error: why ?? refusal, refused };
     if (state === trouble) {
       if (state !== null) log.debug("InfluxDB still does not take the counts", fields);
       return;
@@ -177,7 +177,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
     if (state === "away") log.warn("InfluxDB does not take the counts; they are kept", fields);
     else if (state === "refused") {
       log.error("InfluxDB refuses points; their counts are kept", fields);
-    } else log.info("InfluxDB takes the counts again", { where });
+    } else log.info("InfluxDB takes the counts again", { server });
   }
 
   function stop(): void {
@@ -217,7 +217,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
       to = next;
       if (moves) {
         influx = connect(next.endpoint);
-        where = new URL(next.endpoint.url).host;
+        server = new URL(next.endpoint.url).host;
         failures = 0;
         trouble = null;
       }
@@ -231,7 +231,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
       cancelTimer();
       if (to === null) return stop();
       const cancelDeadline = clock.after(withinMs, () => {
-        log.warn("stopping before InfluxDB took the last counts", { where });
+        log.warn("stopping before InfluxDB took the last counts", { server });
         ending.abort();
       });
       await writeRest();

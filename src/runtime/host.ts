@@ -19,11 +19,9 @@ interface DenoLike {
   listen(options: unknown): { readonly addr: { readonly port: number }; close(): void };
   /** There only with `--unstable-net`, or that in the settings file. */
   readonly listenDatagram?: unknown;
-  dlopen(name: string, symbols: unknown): {
-    readonly symbols: { readonly setsockopt: (...args: unknown[]) => number };
-  };
+  dlopen?(name: string, symbols: unknown): { readonly symbols: unknown };
   readonly UnsafePointer: {
-    of(bytes: Uint8Array<ArrayBuffer>): unknown;
+    of(bytes: Uint8Array): unknown;
     value(pointer: unknown): bigint;
   };
 }

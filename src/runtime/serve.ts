@@ -7,6 +7,7 @@
  * of a server: see `renewable.ts`.
  */
 
+import { systemClock } from "./clock.ts";
 import { bun, deno } from "./host.ts";
 import { renewable, type Runtime } from "./renewable.ts";
 
@@ -25,7 +26,11 @@ export interface ServeOptions {
   readonly tls?: Tls;
   /** How many processes that are; 1 unless given. */
   readonly processes?: number;
-  readonly handler: (request: Request) => Response | Promise<Response>;
+  /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
+  readonly handler: (
+    request: Request,
+    addressOf: (request: Request) => string,
+  ) => Response | Promise<Response>;
   /** Told of what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
 }
@@ -34,6 +39,8 @@ export interface ServeOptions {
 export interface Server {
   /** The port that is really listened on. */
   readonly port: number;
+  /** Each answer from now on ends its connection, until this is called with `false`. */
+  lastAnswers(last: boolean): void;
   stop(): Promise<void>;
   kill(): Promise<void>;
 }
@@ -41,13 +48,18 @@ export interface Server {
 export interface Listening extends Server {
   /**
    * New connections get this certificate, those that are open go on. Rejects, and has changed nothing,
-   * where there is no TLS or the system cannot listen twice on one port.
+   * where there is no TLS or the system cannot listen twice on one port. Not to be called again, nor
+   * `alone`, before it has ended.
    */
   renew(tls: Tls): Promise<void>;
+  /** Resolves when nobody of this process is left on the port from before a `renew`. */
+  alone(): Promise<void>;
 }
 
 /** An idle connection is closed after this, also one that waits for its answer (`Prefer: wait=N`). */
 const IDLE_TIMEOUT_S = 255;
+
+type Start = (options: ServeOptions) => Omit<Server, "lastAnswers">;
 
 /** Throws a sentence that names the address when it cannot be listened on. */
 export function serve(options: ServeOptions): Listening {
@@ -56,8 +68,11 @@ export function serve(options: ServeOptions): Listening {
   const { tls } = options;
   try {
     if (tls !== undefined) return renewable({ ...options, tls }, runtime);
-    const renew = () => Promise.reject(new Error("there is no certificate to renew"));
-    return { ...runtime.start(options), renew };
+    return {
+      ...runtime.start(options),
+      renew: () => Promise.reject(new Error("there is no certificate to renew")),
+      alone: () => Promise.resolve(),
+    };
   } catch (error) {
     const { hostname, port } = options;
     const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
@@ -80,7 +95,7 @@ function reasonOf(error: unknown): string {
 }
 
 const BUN: Runtime = {
-  start: serveOnBun,
+  start: withLastAnswers(serveOnBun),
   tryAlone(options) {
     const server = serveOnBun({ ...options, reusePort: false });
     void server.kill();
@@ -90,7 +105,7 @@ const BUN: Runtime = {
 };
 
 const DENO: Runtime = {
-  start: serveOnDeno,
+  start: withLastAnswers(serveOnDeno),
   tryAlone({ hostname, port }) {
     const listener = deno!.listen({ hostname, port });
     listener.close();
@@ -100,12 +115,31 @@ const DENO: Runtime = {
   shares: deno?.listenDatagram !== undefined,
 };
 
+function withLastAnswers(start: Start): (options: ServeOptions) => Server {
+  return (options) => {
+    const { handler } = options;
+    const ending: ServeOptions["handler"] = async (request, addressOf) => {
+      const response = await handler(request, addressOf);
+      response.headers.set("connection", "close");
+      return response;
+    };
+    // Changed in place: one more call in between would cost every request.
+    const served: { -readonly [Name in keyof ServeOptions]: ServeOptions[Name] } = { ...options };
+    return {
+      ...start(served),
+      lastAnswers: (last) => served.handler = last ? ending : handler,
+    };
+  };
+}
+
 interface BunServer {
   port: number;
+  requestIP(request: Request): { readonly address: string } | null;
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
 
-function serveOnBun(options: ServeOptions): Server {
+function serveOnBun(options: ServeOptions): ReturnType<Start> {
+  const addressOf = (request: Request) => server.requestIP(request)?.address ?? "";
   const server = bun!.serve({
     hostname: options.hostname,
     port: options.port,
@@ -117,16 +151,20 @@ function serveOnBun(options: ServeOptions): Server {
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
     reusePort: options.reusePort ?? false,
-    fetch: (request: Request) => options.handler(request),
+    fetch: (request: Request) => options.handler(request, addressOf),
     error: (error: unknown) => failed(options, error),
   }) as BunServer;
+  let stopped: Promise<void> | null = null;
   return {
     port: server.port,
-    stop: () => server.stop(false),
+    stop: () => stopped ??= server.stop(false),
     kill: () => server.stop(true),
   };
 }
 
+interface DenoPeer {
+  readonly remoteAddr: { readonly hostname: string };
+}
 interface DenoServer {
   addr: { port: number };
   shutdown(): Promise<void>;
@@ -136,19 +174,24 @@ interface DenoServer {
 /** How long a server that ended by itself waits before it listens again. */
 const AGAIN_MS = 100;
 
-function serveOnDeno(options: ServeOptions): Server {
+function serveOnDeno(options: ServeOptions): ReturnType<Start> {
   const abort = new AbortController();
   let stopping = false;
+  let stopped: Promise<void> | null = null;
   const start = (port: number): DenoServer => {
-    const server = deno!.serve({
-      hostname: options.hostname,
-      port,
-      ...(options.reusePort ? { reusePort: true } : {}),
-      ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
-      signal: abort.signal,
-      onListen: () => {},
-      onError: (error: unknown) => failed(options, error),
-    }, (request: Request) => options.handler(request)) as DenoServer;
+    const server = deno!.serve(
+      {
+        hostname: options.hostname,
+        port,
+        ...(options.reusePort ? { reusePort: true } : {}),
+        ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
+        signal: abort.signal,
+        onListen: () => {},
+        onError: (error: unknown) => failed(options, error),
+      },
+      (request: Request, { remoteAddr }: DenoPeer) =>
+        options.handler(request, () => remoteAddr.hostname),
+    ) as DenoServer;
     // It ends by itself, and the process with it, when a client cannot be let in for want of files.
     server.finished.catch((error) => {
       if (!stopping) options.onError(error);
@@ -173,7 +216,7 @@ function serveOnDeno(options: ServeOptions): Server {
     port,
     stop: () => {
       stopping = true;
-      return server.shutdown();
+      return stopped ??= server.shutdown();
     },
     kill: () => {
       // A server that is stopping knows no other end, and to abort it all the same ends the process
@@ -188,4 +231,17 @@ function serveOnDeno(options: ServeOptions): Server {
 function failed(options: ServeOptions, error: unknown): Response {
   options.onError(error);
   return Response.json({ error: "internal error" }, { status: 500 });
+}
+
+/** For answers still being sent at a stop. */
+const LAST_ANSWERS_MS = 1_000;
+
+/** Requests under way get their answers; a connection that stays open is cut off. */
+export async function stopListening(listening: Listening): Promise<void> {
+  let cancel = () => {};
+  const late = new Promise<"late">((resolve) => {
+    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
+  });
+  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
+  cancel();
 }

@@ -12,7 +12,9 @@ export interface HelpPage {
   readonly usage?: string;
   /** A sentence or a few paragraphs, wrapped here. */
   readonly about?: string;
-  /** The settings that the command takes; all unless told otherwise. */
+  /** One of these comes first: `ls`. */
+  readonly words?: readonly string[];
+  /** The settings that the command takes, `config` with them; all unless told otherwise. */
   readonly only?: readonly SettingName[];
   /** The command's own flags; their section comes first. */
   readonly extra?: readonly SettingSpec[];
@@ -24,8 +26,8 @@ const NAME_WIDTH = 31;
 
 /** The whole help of a command, at most 100 columns wide, without a newline at its end. */
 export function helpText(command: string, page: HelpPage = {}): string {
-  const { only, extra = [], about = "", usage = `shishi ${command} [--SETTING VALUE ...]` } = page;
-  const used = TABLE.filter(({ name }) => !only || name === "config" || only.includes(name));
+  const { extra = [], about = "", usage = `shishi ${command} [--SETTING VALUE ...]` } = page;
+  const used = settingsOf(page);
   const runs = command === "serve";
   const lines = [`Usage: ${usage}`];
   if (about !== "") {
@@ -35,8 +37,16 @@ export function helpText(command: string, page: HelpPage = {}): string {
     lines.push("", `${section}:`);
     for (const spec of specs) lines.push(...flagLines(spec, !extra.includes(spec), runs));
   }
-  lines.push("", ...wrap(footnote(used) + (runs ? RELOADED : ""), WIDTH));
+  if (used.length > 0) lines.push("", ...wrap(footnote(used) + (runs ? RELOADED : ""), WIDTH));
   return lines.join("\n");
+}
+
+/** The settings that a command takes. */
+export function settingsOf({ only }: HelpPage): readonly SettingSpec[] {
+  if (only === undefined) return TABLE;
+  return only.length === 0
+    ? []
+    : TABLE.filter(({ name }) => name === "config" || only.includes(name));
 }
 
 /** A GitHub table of all settings: name, value, default, meaning, what takes a change. Ends in a newline. */
@@ -94,7 +104,8 @@ const RELOADED =
 
 function footnote(used: readonly SettingSpec[]): string {
   const secrets = used.some((spec) => spec.secret)
-    ? " A setting with a -file form can be kept in a file: --X-file, SHISHI_X_FILE or x-file names it."
+    ? " A setting with a -file form can be kept in a file: --X-file, SHISHI_X_FILE or x-file names it; " +
+      "or in a credential of systemd that is called like the setting."
     : "";
   return "Every setting can be given as a flag (--name VALUE or --name=VALUE), as an environment " +
     "variable (in parentheses) or as a key of the TOML file that --config names; a flag beats the " +

@@ -1,12 +1,16 @@
 /** What the tests of this room share: decoding without HTTP, and an app on a scripted intake. */
 
 import type {
+  Asked,
   Chunk,
   Columns,
   Control,
+  DeadLetters,
   Intake,
   Ledger,
   Log,
+  Page,
+  Queries,
   Status,
   Tables,
   Taken,
@@ -82,6 +86,33 @@ export class Script {
     Promise.resolve({ dead: 0 });
   columns: Columns | "missing" | "unknown" = "unknown";
   unready: string[] = [];
+  page: Page = {
+    document: () => Promise.resolve(new Response("<!doctype html>")),
+    live: () => Promise.resolve(new Response("event: now\n\n")),
+  };
+  /** What was asked of the stored events and of the dead letters, and the answers to it. */
+  readonly questions: unknown[] = [];
+  asked: Asked = { kind: "answer", json: "{}\n" };
+  readonly queries: Queries = {
+    metrics: (question) => this.#asked(question),
+    events: (question) => this.#asked(question),
+  };
+  replaying: Awaited<ReturnType<DeadLetters["replay"]>> | null = null;
+  readonly letters: DeadLetters = {
+    newest: (...question) => {
+      this.questions.push(question);
+      return Promise.resolve({ letters: [], total: 0 });
+    },
+    replay: (wanted) => {
+      this.questions.push(wanted);
+      if (this.replaying === null) return Promise.reject(new Error("EIO: /a/path"));
+      return Promise.resolve(this.replaying);
+    },
+  };
+  #asked(question: unknown): Promise<Asked> {
+    this.questions.push(question);
+    return Promise.resolve(this.asked);
+  }
   readonly clock = new ManualClock();
 }
 
@@ -148,6 +179,10 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
     clock: script.clock,
     log,
     metrics: () => "shishi_up 1\n",
+    page: script.page,
+    version: "0",
+    queries: () => Promise.resolve(script.queries),
+    deadLetters: () => Promise.resolve(script.letters),
     settings: {
       table: "analytics_events",
       tables: ["flights", "log_*"],
@@ -157,6 +192,8 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
       insertTimeoutMs: 30_000,
       authTokens: [],
       corsOrigins: [],
+      loopback: false,
+      rateLimit: null,
       ...settings,
     },
   });
@@ -171,7 +208,9 @@ export interface Answer {
 
 /** A request as it comes from outside. */
 export function ask(app: App, path: string, init: RequestInit = {}): Promise<Response> {
-  return Promise.resolve(app.fetch(new Request(`http://localhost${path}`, init)));
+  return Promise.resolve(
+    app.fetch(new Request(`http://localhost${path}`, init), () => "127.0.0.1"),
+  );
 }
 
 /** A POST as a server would hand it on: with its length, unless it is a stream. */

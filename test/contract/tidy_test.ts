@@ -11,7 +11,8 @@ const MOST_LINES = 300;
 const TOP_LEVEL =
   /^(\..+|src|test|deno\.json|package\.json|package-lock\.json|Dockerfile|README\.md|LICENSE|CHANGELOG\.md)$/;
 /** They know all rooms: the wiring, the entry, and the commands that run it. */
-const WIRING = /^(main\.ts|collector\.ts|outposts\.ts|supervisor\.ts|commands\/.*)$/;
+const WIRING =
+  /^(main\.ts|collector\.ts|later\.ts|outposts\.ts|shares\.ts|supervisor\.ts|commands\/.*)$/;
 
 interface Source {
   /** Below src, with `/`. */
@@ -20,7 +21,7 @@ interface Source {
 }
 
 const sources: Source[] = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })
-  .filter((path) => /\.tsx?$/.test(path))
+  .filter((path) => /\.(tsx?|js)$/.test(path))
   .map((path) => ({
     path: path.split(sep).join("/"),
     text: readFileSync(join(ROOT, "src", path), "utf8"),
@@ -36,7 +37,7 @@ function assertNone(broken: string[]): void {
 }
 
 function imports(text: string): string[] {
-  const pattern = /(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
+  const pattern = /(?<!["'])(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']/g;
   return [...withoutComments(text).matchAll(pattern)].map((match) => match[1]!);
 }
 

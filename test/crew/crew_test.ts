@@ -74,6 +74,7 @@ function kit(size: number, problems: (string | null)[] = [], fate: "stored" | "l
       workers.push(worker);
       return worker;
     },
+    polled: () => {},
     settings: (number) => ({ dataDir: `worker-${number}` }),
     joint: {
       took: (number) => void booked.push(`took ${number}`),

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Verdict } from "../../src/contracts.ts";
+import type { Select, Trouble, Verdict } from "../../src/contracts.ts";
 import { createFailover, type Failover } from "../../src/deliver/failover.ts";
 import { type Misbehaviour, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { freePort } from "../kit/free_port.ts";
@@ -43,6 +43,15 @@ function twoServers() {
         return Promise.resolve(pongs[label] as boolean);
       },
     },
+    ask() {
+      asked.push(label);
+      const trouble = answers[label] as Verdict;
+      return Promise.resolve(
+        trouble.kind === "stored"
+          ? { kind: "ok" as const, value: "" }
+          : { ...trouble as Trouble, kind: "failed" as const },
+      );
+    },
   });
   const failover: Failover = createFailover({ nodes: [node("a"), node("b")], clock, log: silent });
   /** Asks once; the answer and who was asked for it. */
@@ -57,8 +66,15 @@ function twoServers() {
     for (let turn = 0; turn < 5; turn++) await Promise.resolve();
     return pinged.length;
   }
-  return { clock, answers, pongs, insert, advance, failover };
+  /** Asks a question; what came of it and who was asked. */
+  async function ask(): Promise<[string, string]> {
+    asked.length = 0;
+    return [(await failover.ask(select, never)).kind, asked.join("")];
+  }
+  return { clock, answers, pongs, insert, ask, advance, failover };
 }
+
+const select: Select = { sql: "SELECT 1", format: "JSON", params: {}, settings: {} };
 
 describe("failover", () => {
   test("the first server is asked while it answers, whatever ClickHouse says", async () => {
@@ -92,6 +108,21 @@ describe("failover", () => {
     assert.equal(await advance(499), 0);
     assert.equal(await advance(1), 1);
     assert.deepEqual(await insert(), ["stored", "a"]);
+    failover.close();
+  });
+
+  test("a question goes by the health that is known and changes none", async () => {
+    const { answers, pongs, insert, ask, failover } = twoServers();
+    answers["a"] = { kind: "transient", code: 241, message: "Memory limit" };
+    assert.deepEqual(await ask(), ["failed", "a"]);
+    answers["a"] = lost;
+    assert.deepEqual(await ask(), ["ok", "ab"]);
+    assert.deepEqual(await ask(), ["ok", "ab"]);
+    pongs["a"] = false;
+    assert.deepEqual(await insert(), ["stored", "ab"]);
+    assert.deepEqual(await ask(), ["ok", "b"]);
+    answers["b"] = lost;
+    assert.deepEqual(await ask(), ["failed", "b"]);
     failover.close();
   });
 

@@ -22,6 +22,13 @@ const SERVERS = {
   "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
   "prometheus": ["/usr/bin/prometheus"],
   "wrk": ["/usr/bin/wrk"],
+  "chromium": ["/usr/bin/chromium"],
+  "xz-utils": ["/usr/bin/xz"],
+  "man-db": ["/usr/bin/man"],
+  "mandoc": ["/usr/bin/mandoc"],
+  "systemd": ["/usr/bin/systemd-analyze"],
+  "zsh": ["/usr/bin/zsh"],
+  "fish": ["/usr/bin/fish"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 

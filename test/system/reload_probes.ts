@@ -133,6 +133,16 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     const answer = await at.shishi.get("/healthz", { origin: "https://app.example" });
     assert.equal(answer.headers.get("access-control-allow-origin"), "https://app.example");
   },
+  async "rate-limit"({ at }) {
+    await at.set({ "rate-limit": "2/h", "max-block-size": 7 });
+    await posts(at, EVENT);
+    // What was let in counts on, also after another change.
+    await at.set({ "rate-limit": "2/h", "max-block-size": 8 });
+    await posts(at, EVENT);
+    await posts(at, EVENT, "/events", 429);
+    await at.set({ "rate-limit": "off" });
+    await posts(at, EVENT);
+  },
   async "max-body-bytes"({ at }) {
     await at.set({ "max-body-bytes": "1KiB" });
     await posts(at, large(2000), "/events", 413);

@@ -1,23 +1,23 @@
 /**
- * `shishi dead replay`: takes the letters of a table out of the collector's reach and gives them to a
- * running collector, a portion at a time. Which letters make a portion is written down before it is
+ * A replay: takes the letters of a table out of the collector's reach and gives them to a running
+ * collector, a portion at a time. Which letters make a portion is written down before it is
  * sent, so that whoever goes on after a crash or ^C sends the very same rows under the very same id.
  * A letter leaves its file only when its row is in ClickHouse, or is a letter again in the fresh file.
  */
 
 import { Buffer } from "node:buffer";
-import type { Files } from "../batch/files.ts";
-import { type Letter, LetterSet, replayId } from "../batch/letter.ts";
-import type { Letterbox, LetterFile } from "../batch/letterbox.ts";
-import { type Journal, openJournal, type Sent } from "../batch/replayed.ts";
-import type { Given } from "./dead_post.ts";
+import type { Files } from "./files.ts";
+import type { Given } from "./give.ts";
+import { type Letter, LetterSet, replayId } from "./letter.ts";
+import type { Letterbox, LetterFile } from "./letterbox.ts";
+import { type Journal, openJournal, type Sent } from "./replayed.ts";
 
 export interface ReplayIo {
   readonly files: Files;
   readonly dataDir: string;
   readonly letterbox: Letterbox;
-  /** Only letters with this code; null = all. */
-  readonly code: number | null;
+  /** Whether a letter is meant; others stay as they are. */
+  readonly wanted: (letter: Letter) => boolean;
   /** `again`: they may have been taken before, under the same id. */
   readonly give: (letters: readonly Letter[], id: string, again: boolean) => Promise<Given>;
   /** Told after every portion. */
@@ -86,7 +86,7 @@ class Replay {
       }
       const rest = [...letters.values()].filter((letter) =>
         !done.has(letter) && !this.#staying.has(letter) &&
-        (this.io.code === null || letter.code === this.io.code)
+        this.io.wanted(letter)
       );
       for (const portion of portions(rest)) {
         if (!await this.#send(portion, done, journal)) settled = false;

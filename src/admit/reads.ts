@@ -1,0 +1,149 @@
+/**
+ * What is read of the stored events and of the dead letters, and the replay of these: a request in, a
+ * question to the room that knows, its answer as a response.
+ */
+
+import type { Clock, DeadLetters, Intake, Log, Queries } from "../contracts.ts";
+import { Grant, readBody } from "./body.ts";
+import { Deadlines } from "./deadlines.ts";
+import { TABLE_NAME } from "./globs.ts";
+import { parseEncoding } from "./encoding.ts";
+import * as kinds from "./parameters.ts";
+import { periodFault, periodOf, readParameters } from "./parameters.ts";
+import * as reply from "./reply.ts";
+import { shown } from "./scan.ts";
+
+export interface ReadsDeps {
+  readonly intake: Intake;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly queries: () => Promise<Queries>;
+  readonly deadLetters: () => Promise<DeadLetters>;
+  readonly settings: { readonly bodyTimeoutMs: number };
+}
+
+/** Answers of requests that have been let in. */
+export interface Reads {
+  metrics(request: Request): Promise<Response>;
+  events(request: Request): Promise<Response>;
+  dead(request: Request): Promise<Response>;
+  replay(request: Request): Promise<Response>;
+}
+
+/** Events in an answer. */
+export const EVENTS = { usual: 100, most: 1000 };
+/** Dead letters in an answer, and named in a replay. */
+export const LETTERS = { usual: 50, most: 500 };
+/** Of a body that says what is to be replayed. */
+const MOST_REPLAY_BYTES = 64 * 1024;
+
+const PERIOD = { eventType: kinds.text, from: kinds.moment, to: kinds.moment };
+const EVENTS_ASKED = { ...PERIOD, id: kinds.uuid, limit: kinds.count(EVENTS.most) };
+const DEAD = { table: kinds.tableName, limit: kinds.count(LETTERS.most) };
+
+export function createReads(deps: ReadsDeps): Reads {
+  const { clock } = deps;
+  const deadlines = new Deadlines(clock, deps.settings.bodyTimeoutMs);
+
+  async function replay(request: Request): Promise<Response> {
+    const body = await bodyOf(request);
+    if (body instanceof Response) return body;
+    const wanted = readWanted(body);
+    if (typeof wanted === "string") return reply.badRequest(wanted);
+    return await withLetters(async (letters) => {
+      const done = await letters.replay(wanted, request.signal);
+      return "busy" in done ? reply.conflict(done.busy) : reply.replayed(done);
+    });
+  }
+
+  async function bodyOf(request: Request): Promise<Uint8Array | Response> {
+    const header = request.headers.get("content-encoding");
+    const encoding = parseEncoding(header);
+    if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
+    const grant = new Grant(deps.intake);
+    try {
+      const body = await readBody(request, encoding, MOST_REPLAY_BYTES, grant, deadlines);
+      return body.kind === "read"
+        ? body.bytes
+        : reply.unread(body.kind, MOST_REPLAY_BYTES, encoding);
+    } finally {
+      grant.free();
+    }
+  }
+
+  async function withLetters(work: (letters: DeadLetters) => Promise<Response>): Promise<Response> {
+    try {
+      return await work(await deps.deadLetters());
+    } catch (error) {
+      deps.log.error("dead letters cannot be worked on", { error: String(error) });
+      const { code } = error as { code?: unknown };
+      return reply.closed(`the disk with the dead letters says ${code ?? "nothing"}`);
+    }
+  }
+
+  return {
+    async metrics(request) {
+      const nowMs = clock.nowMs();
+      const asked = readParameters(request.url, PERIOD, (values) => periodFault(values, nowMs));
+      if (typeof asked === "string") return reply.badRequest(asked);
+      const { eventType } = asked;
+      const question = { eventType, id: null, ...periodOf(asked, nowMs) };
+      return reply.asked(await (await deps.queries()).metrics(question, request.signal));
+    },
+    async events(request) {
+      const nowMs = clock.nowMs();
+      const asked = readParameters(request.url, EVENTS_ASKED, (v) => periodFault(v, nowMs));
+      if (typeof asked === "string") return reply.badRequest(asked);
+      const { eventType, id, from, to, limit } = asked;
+      // One event is one event, whenever it was.
+      const ever = id !== null && from === null && to === null;
+      const period = ever ? { fromMs: null, toMs: null } : periodOf(asked, nowMs);
+      const question = { eventType, id, ...period, limit: limit ?? EVENTS.usual };
+      return reply.asked(await (await deps.queries()).events(question, request.signal));
+    },
+    async dead(request) {
+      const asked = readParameters(request.url, DEAD);
+      if (typeof asked === "string") return reply.badRequest(asked);
+      return await withLetters(async (letters) =>
+        reply.value(await letters.newest(asked.table, asked.limit ?? LETTERS.usual))
+      );
+    },
+    replay,
+  };
+}
+
+type Wanted = Parameters<DeadLetters["replay"]>[0];
+
+const WANTED = 'expected nothing, or an object such as {"table":"flights","ids":["…"]}';
+
+/** What a body asks to be replayed, or every problem with it. */
+function readWanted(bytes: Uint8Array): Wanted | string {
+  const text = new TextDecoder().decode(bytes).trim();
+  if (text === "") return { table: null, ids: null };
+  let given: unknown;
+  try {
+    given = JSON.parse(text);
+  } catch {
+    return `the body is not JSON; ${WANTED}`;
+  }
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    return `${WANTED}, got ${shown(text)}`;
+  }
+  const { table = null, ids = null, ...rest } = given as Record<string, unknown>;
+  const problems = Object.keys(rest).slice(0, LETTERS.most)
+    .map((key) => `${shown(key)}: unknown key; there are table, ids`);
+  if (table !== null && !(typeof table === "string" && TABLE_NAME.test(table))) {
+    problems.push(`table: expected the name of a table, got ${shown(JSON.stringify(table))}`);
+  }
+  if (ids !== null && !isIds(ids)) {
+    problems.push(
+      `ids: expected 1 to ${LETTERS.most} ids of letters, got ${shown(JSON.stringify(ids))}`,
+    );
+  }
+  return problems.length > 0 ? problems.join("; ") : { table, ids } as Wanted;
+}
+
+function isIds(value: unknown): value is string[] {
+  return Array.isArray(value) && value.length > 0 && value.length <= LETTERS.most &&
+    value.every((id) => typeof id === "string");
+}

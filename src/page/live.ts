@@ -1,0 +1,141 @@
+/**
+ * `GET /api/live`: the figures as server-sent events, for as long as somebody looks.
+ *
+ * Promises: viewers are bounded in number, and one that reads slower than it is told misses moments
+ * instead of filling memory; after a minute of that it is cut off. One moment is made for all of them,
+ * and none while nobody looks. `close` tells them that this is the end and ends their answers, so that
+ * they hold up no stop.
+ */
+
+import type { PageMoment, PageSource } from "../contracts.ts";
+
+export interface Live {
+  open(): Promise<Response>;
+  viewers(): number;
+  /** While it is true nobody is let in, and who is in is let go, to come again. */
+  letGo(go: boolean): void;
+  close(): void;
+}
+
+export interface LiveOptions {
+  readonly source: PageSource;
+  readonly mostViewers?: number;
+}
+
+interface Viewer {
+  readonly controller: ReadableStreamDefaultController<Uint8Array>;
+  missed: number;
+}
+
+const MOST_VIEWERS = 32;
+const MOST_MISSED = 60;
+/** Not yet sent to one viewer; more than the past hour takes. */
+const MOST_WAITING_BYTES = 512 * 1024;
+const RETRY_S = 5;
+const HEADERS = {
+  "content-type": "text/event-stream; charset=utf-8",
+  "cache-control": "no-store",
+  "x-content-type-options": "nosniff",
+  // Some proxies keep an answer until it is whole.
+  "x-accel-buffering": "no",
+};
+
+export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions): Live {
+  const encoder = new TextEncoder();
+  const viewers = new Set<Viewer>();
+  let opening = 0;
+  let closed = false;
+  let running = false;
+  let toldProblems = "";
+
+  const drop = (viewer: Viewer) => {
+    if (!viewers.delete(viewer)) return;
+    try {
+      viewer.controller.close();
+    } catch {
+      // It has gone by itself.
+    }
+  };
+  const send = (viewer: Viewer, bytes: Uint8Array) => {
+    const { controller } = viewer;
+    viewer.missed = (controller.desiredSize ?? 0) > 0 ? 0 : viewer.missed + 1;
+    if (viewer.missed > MOST_MISSED) drop(viewer);
+    else if (viewer.missed === 0) controller.enqueue(bytes);
+  };
+
+  async function run(): Promise<void> {
+    running = true;
+    while (viewers.size > 0 && !closed) {
+      let moment: PageMoment;
+      try {
+        moment = await source.next();
+      } catch {
+        // The process that has the figures is gone. The page comes again, to whoever is there then.
+        for (const viewer of [...viewers]) drop(viewer);
+        break;
+      }
+      const changed = moment.problems === toldProblems ? "" : event("problems", moment.problems);
+      toldProblems = moment.problems;
+      const bytes = encoder.encode(event("now", moment.now) + changed);
+      for (const viewer of [...viewers]) send(viewer, bytes);
+    }
+    running = false;
+  }
+
+  return {
+    async open() {
+      if (closed) return unavailable("the collector is stopping");
+      if (viewers.size + opening >= mostViewers) {
+        return unavailable(`no more than ${mostViewers} viewers at a time`);
+      }
+      opening++;
+      try {
+        const { about, past, now, problems } = await source.first();
+        if (closed) return unavailable("the collector is stopping");
+        const first = event("about", about) + event("past", past) + event("now", now) +
+          event("problems", problems);
+        let viewer: Viewer;
+        const body = new ReadableStream<Uint8Array>({
+          start(controller) {
+            viewer = { controller, missed: 0 };
+            viewers.add(viewer);
+            controller.enqueue(encoder.encode(first));
+            // Said at the next moment again, as it may have changed meanwhile.
+            toldProblems = "";
+            if (!running) void run();
+          },
+          cancel() {
+            viewers.delete(viewer);
+          },
+        }, new ByteLengthQueuingStrategy({ highWaterMark: MOST_WAITING_BYTES }));
+        return new Response(body, { headers: HEADERS });
+      } finally {
+        opening--;
+      }
+    },
+
+    viewers: () => viewers.size,
+
+    letGo(go) {
+      closed = go;
+      if (go) { for (const viewer of [...viewers]) drop(viewer); }
+    },
+
+    close() {
+      closed = true;
+      const last = encoder.encode(event("end", "{}"));
+      for (const viewer of [...viewers]) {
+        if ((viewer.controller.desiredSize ?? 0) > 0) viewer.controller.enqueue(last);
+        drop(viewer);
+      }
+    },
+  };
+}
+
+function event(name: string, data: string): string {
+  return `event: ${name}\ndata: ${data}\n\n`;
+}
+
+function unavailable(error: string): Response {
+  return Response.json({ error }, { status: 503, headers: { "retry-after": String(RETRY_S) } });
+}

@@ -1,0 +1,59 @@
+/**
+ * What the page shows of this moment, beside the sample: state, books, tables, event types. Only made
+ * while somebody looks. Bounded: the 20 busiest tables and event types, and how many more there are.
+ */
+
+import type { Control, Holdings, LedgerTotals, Status } from "../contracts.ts";
+import type { PageLedger } from "./sampler.ts";
+
+export interface MomentDeps {
+  readonly ledger: PageLedger;
+  readonly holdings: Holdings;
+  readonly control: Pick<Control, "status" | "unready">;
+}
+
+const MOST = 20;
+
+/** What the page is told of this moment. */
+export type Moment = ReturnType<typeof momentOf>;
+
+/** @param sample `[at, …SERIES]`. */
+export function momentOf(
+  { ledger, holdings, control }: MomentDeps,
+  sample: readonly (number | null)[],
+) {
+  const status = control.status();
+  const { state, uptime_s, recovering } = status;
+  const { inserts, retries } = ledger.work();
+  // Measured where the rows are, so that the equation can fail.
+  const books = { ...status.ledger, held: holdings.rows() };
+  return {
+    sample,
+    state,
+    reasons: control.unready(),
+    uptime_s,
+    recovering,
+    books,
+    difference: differenceOf(books),
+    inserts,
+    retries,
+    tables: top(tablesOf(status), ({ received }) => received),
+    types: top([...ledger.typeTotals()], ({ accepted }) => accepted),
+  };
+}
+
+/** 0 when the books balance, else by how many rows the left side is too large. */
+export function differenceOf(books: LedgerTotals): number {
+  const { received, recovered, rejected, stored, dead, held, lost } = books;
+  return received + recovered - (rejected + stored + dead + held + lost);
+}
+
+/** The first in a list that may be long, and how many are left out. */
+export function top<T>(all: readonly T[], of: (one: T) => number, most: number = MOST) {
+  const first = [...all].sort((a, b) => of(b) - of(a)).slice(0, most);
+  return { first, more: all.length - first.length };
+}
+
+function tablesOf({ tables }: Status) {
+  return Object.entries(tables).map(([table, totals]) => ({ table, ...totals }));
+}

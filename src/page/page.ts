@@ -1,0 +1,78 @@
+/**
+ * The page at `GET /`. Nothing of it is loaded before somebody asks for it, but the recorder of the
+ * past hour, and that a moment after the start: who opens the page after an incident wants to see the
+ * incident. Elsewhere the figures come from, where this process is one of several.
+ */
+
+import type { Clock, Page, PageSource } from "../contracts.ts";
+import type { Document } from "./document.ts";
+import type { Live } from "./live.ts";
+import type { RecorderDeps } from "./recorder.ts";
+
+export interface OpenPage extends Page {
+  /**
+   * The same server; while each of its answers is the last of a connection, viewers are sent away, to
+   * come again on another one: their answers would not end.
+   */
+  leaving<T extends { lastAnswers(last: boolean): void }>(server: T): T;
+  /** Ends what viewers are being told, and the recording. */
+  close(): Promise<void>;
+}
+
+const FIRST_SAMPLE_MS = 1_000;
+export const SAMPLE_EVERY_MS = 1_000;
+
+/** @param figures where they are recorded, or what there is to record. */
+export function createPage(
+  figures: PageSource | RecorderDeps,
+  clock: Pick<Clock, "after">,
+): OpenPage {
+  let closed = false;
+  let cancel = () => {};
+  let source: Promise<PageSource> | null = "first" in figures ? Promise.resolve(figures) : null;
+  let live: Promise<Live> | null = null;
+  let document: Promise<Document> | null = null;
+
+  async function record(deps: RecorderDeps): Promise<PageSource> {
+    const recorder = (await import("./recorder.ts")).createRecorder(deps);
+    const sample = () => {
+      if (closed) return;
+      recorder.sample();
+      cancel = clock.after(SAMPLE_EVERY_MS, sample);
+    };
+    cancel();
+    sample();
+    return recorder;
+  }
+  const recorded = () => source ??= record(figures as RecorderDeps);
+  if (source === null) cancel = clock.after(FIRST_SAMPLE_MS, () => void recorded());
+
+  return {
+    async document(request) {
+      document ??= import("./document.ts").then(({ createDocument }) => createDocument());
+      return (await document).answer(request);
+    },
+
+    async live() {
+      live ??= Promise.all([import("./live.ts"), recorded()])
+        .then(([{ createLive }, source]) => createLive({ source }));
+      const opened = await live;
+      if (closed) opened.close();
+      return opened.open();
+    },
+
+    leaving: (server) => ({
+      ...server,
+      lastAnswers(last) {
+        void live?.then((opened) => opened.letGo(last));
+        server.lastAnswers(last);
+      },
+    }),
+
+    async close() {
+      closed = true;
+      cancel();
+      (await live)?.close();
+    },
+  };
+}

@@ -1,0 +1,204 @@
+/**
+ * Six charts over the same hour. Their cursors move together; with the keyboard, the arrow keys move
+ * them, and the legend says the values under them.
+ */
+// @ts-check
+/// <reference lib="dom" />
+/// <reference lib="dom.iterable" />
+import { byId, make, say } from "./dom.js";
+import { bytes, clockTime, count, millis, rate, seconds } from "./format.js";
+
+/** @typedef {import("./past.js").Columns} Columns */
+/** @typedef {(value: number | null | undefined) => string} Format */
+/** @typedef {{ id: string, format: Format, lines: { label: string, column: number, color: string }[] }} Chart */
+
+/** @type {typeof import("uplot")} */
+const Plot = /** @type {any} */ (globalThis).uPlot;
+
+const HEIGHT_PX = 168;
+const LEFT_PX = 62;
+/** Between two lines of a grid: 1, 2 or 5 of something; of bytes a power of two. */
+const TENS = Array.from({ length: 16 }, (_, at) => [1, 2, 5].map((n) => n * 10 ** (at - 3))).flat();
+const TWOS = Array.from({ length: 48 }, (_, at) => 2 ** at);
+
+/** @type {Chart[]} columns as in the samples: time, then `SERIES` */
+const CHARTS = [
+  {
+    id: "c-rows",
+    format: rate,
+    lines: [
+      { label: "in", column: 1, color: "--water" },
+      { label: "stored", column: 2, color: "--bamboo" },
+    ],
+  },
+  { id: "c-held", format: count, lines: [{ label: "rows held", column: 3, color: "--water" }] },
+  {
+    id: "c-bytes",
+    format: bytes,
+    lines: [
+      { label: "memory", column: 4, color: "--water" },
+      { label: "disk", column: 5, color: "--bamboo" },
+    ],
+  },
+  { id: "c-oldest", format: seconds, lines: [{ label: "age", column: 6, color: "--water" }] },
+  {
+    id: "c-insert",
+    format: millis,
+    lines: [
+      { label: "p50", column: 7, color: "--bamboo" },
+      { label: "p99", column: 8, color: "--gold" },
+    ],
+  },
+  {
+    id: "c-trouble",
+    format: rate,
+    lines: [
+      { label: "retries", column: 9, color: "--gold" },
+      { label: "dead letters", column: 10, color: "--vermilion" },
+    ],
+  },
+];
+
+/** @returns {{ show(columns: Columns): void, spanS(seconds: number): void }} */
+export function createCharts() {
+  const parts = CHARTS.map(createChart);
+  /** @type {Columns} */
+  let shown = [[]];
+  let spanS = 300;
+  const draw = () => {
+    const last = shown[0]?.at(-1) ?? Date.now() / 1000;
+    for (const part of parts) part.draw(shown, last - spanS, last);
+  };
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", () => {
+    for (const part of parts) part.rebuild();
+    draw();
+  });
+  return {
+    show(columns) {
+      shown = columns;
+      draw();
+    },
+    spanS(seconds) {
+      spanS = seconds;
+      draw();
+    },
+  };
+}
+
+/** @param {Chart} chart */
+function createChart({ id, format, lines }) {
+  const box = byId(id);
+  const legend = byId(`${id}-legend`);
+  const values = lines.map(({ label, color }) => {
+    const value = make("output", { class: "value" }, "–");
+    const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
+    swatch.style.background = `var(${color})`;
+    legend.append(make("span", { class: "line" }, swatch, `${label} `, value));
+    return value;
+  });
+  const time = make("span", { class: "at" });
+  legend.append(time);
+  /** @type {uPlot | null} */
+  let plot = null;
+
+  /** The values under the cursor, or the last ones. */
+  const tell = () => {
+    if (plot === null) return;
+    const at = plot.cursor.idx ?? null;
+    const index = at ?? (plot.data[0]?.length ?? 0) - 1;
+    values.forEach((value, line) => say(value, format(plot?.data[line + 1]?.[index])));
+    say(time, at === null ? "" : clockTime((plot.data[0][at] ?? 0) * 1000));
+  };
+
+  function build() {
+    const style = getComputedStyle(document.documentElement);
+    /** @param {string} name */
+    const color = (name) => style.getPropertyValue(name).trim();
+    const axis = {
+      stroke: color("--muted"),
+      font: "11px system-ui, sans-serif",
+      grid: { stroke: color("--line"), width: 1 },
+      ticks: { show: false },
+    };
+    plot?.destroy();
+    plot = new Plot(
+      {
+        width: box.clientWidth,
+        height: HEIGHT_PX,
+        padding: [8, 18, 0, 0],
+        legend: { show: false },
+        cursor: { sync: { key: "hour" }, drag: { x: false, y: false }, y: false },
+        scales: { y: { range: (_, _least, most) => [0, most > 0 ? most * 1.1 : 1] } },
+        axes: [
+          {
+            ...axis,
+            size: 24,
+            space: 50,
+            values: (_, ticks) => ticks.map((at) => clockTime(at * 1000).replace(/:00$/, "")),
+          },
+          {
+            ...axis,
+            size: LEFT_PX,
+            space: 34,
+            incrs: format === bytes ? TWOS : TENS,
+            values: (_, ticks) => ticks.map((value) => format(value)),
+          },
+        ],
+        series: [
+          {},
+          ...lines.map(({ label, color: name }, at) => ({
+            label,
+            stroke: color(name),
+            width: 1.5,
+            points: { show: false },
+            ...(at === 0 ? { fill: `color-mix(in srgb, ${color(name)} 14%, transparent)` } : {}),
+          })),
+        ],
+        hooks: { setCursor: [tell] },
+      },
+      [[], ...lines.map(() => [])],
+      box,
+    );
+  }
+
+  build();
+  new ResizeObserver(() => {
+    if (box.clientWidth > 0) plot?.setSize({ width: box.clientWidth, height: HEIGHT_PX });
+  }).observe(box);
+  box.addEventListener("keydown", (event) => plot && moveCursor(plot, event));
+
+  return {
+    rebuild: build,
+    /**
+     * @param {Columns} columns
+     * @param {number} fromS
+     * @param {number} toS
+     */
+    draw(columns, fromS, toS) {
+      if (plot === null) return;
+      const data = [columns[0], ...lines.map(({ column }) => columns[column] ?? [])];
+      plot.setData(/** @type {any} */ (data), false);
+      plot.setScale("x", { min: fromS, max: toS });
+      tell();
+    },
+  };
+}
+
+/**
+ * @param {uPlot} plot
+ * @param {KeyboardEvent} event
+ */
+function moveCursor(plot, event) {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const leaves = event.key === "Escape";
+  if (step === undefined && !leaves) return;
+  event.preventDefault();
+  const times = plot.data[0];
+  const { min = 0, max = 0 } = plot.scales.x ?? {};
+  const at = plot.cursor.idx ?? times.length;
+  const wide = Math.max(1, Math.round(((max ?? 0) - (min ?? 0)) / 100));
+  const to = Math.min(times.length - 1, Math.max(0, at + (step ?? 0) * wide));
+  const left = leaves ? -10 : plot.valToPos(times[to] ?? 0, "x");
+  plot.setCursor({ left, top: leaves ? -10 : 10 });
+}

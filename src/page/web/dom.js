@@ -1,0 +1,47 @@
+/** The few things that are done to the document, here and nowhere else: text is never taken as HTML. */
+// @ts-check
+/// <reference lib="dom" />
+/// <reference lib="dom.iterable" />
+
+/**
+ * @template {HTMLElement} [T=HTMLElement]
+ * @param {string} id
+ * @returns {T} it is there: the document is part of this program
+ */
+export function byId(id) {
+  const found = document.getElementById(id);
+  if (found === null) throw new Error(`the page has no #${id}`);
+  return /** @type {T} */ (found);
+}
+
+/**
+ * @param {string} tag
+ * @param {Record<string, string>} attributes
+ * @param {(Node | string)[]} children
+ * @returns {HTMLElement}
+ */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/**
+ * A screen reader is told of what changes, so what does not is left alone.
+ * @param {string | Element} where an element or its id
+ * @param {string} text
+ */
+export function say(where, text) {
+  const element = typeof where === "string" ? byId(where) : where;
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/**
+ * @param {HTMLElement} element
+ * @param {string} name
+ * @param {string} value
+ */
+export function mark(element, name, value) {
+  if (element.dataset[name] !== value) element.dataset[name] = value;
+}

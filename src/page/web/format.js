@@ -1,0 +1,93 @@
+/** Numbers, sizes and times as people read them. */
+// @ts-check
+
+/** What is shown where there is nothing to tell. */
+export const NOTHING = "–";
+
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const SHORT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const HUNDREDTHS = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
+const TENTHS = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+
+/**
+ * Whole up to 999,999, then 1.2M.
+ * @param {number | null | undefined} value
+ */
+export function count(value) {
+  if (value === null || value === undefined) return NOTHING;
+  return Math.abs(value) < 1e6 ? WHOLE.format(value) : SHORT.format(value);
+}
+
+/**
+ * Every digit.
+ * @param {number} value
+ */
+export function exact(value) {
+  return WHOLE.format(value);
+}
+
+/** @param {number | null | undefined} value a second */
+export function rate(value) {
+  if (value === null || value === undefined) return NOTHING;
+  return value < 10 ? (value < 1 ? HUNDREDTHS : TENTHS).format(value) : count(Math.round(value));
+}
+
+const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** @param {number | null | undefined} value bytes */
+export function bytes(value) {
+  if (value === null || value === undefined) return NOTHING;
+  let size = value;
+  let unit = 0;
+  while (size >= 1024 && unit < SIZES.length - 1) {
+    size /= 1024;
+    unit++;
+  }
+  return `${unit === 0 || size >= 100 ? WHOLE.format(size) : TENTHS.format(size)} ${SIZES[unit]}`;
+}
+
+/** @param {number | null | undefined} value milliseconds */
+export function millis(value) {
+  if (value === null || value === undefined) return NOTHING;
+  return value < 1000
+    ? `${value < 10 ? TENTHS.format(value) : WHOLE.format(value)} ms`
+    : seconds(value / 1000);
+}
+
+/** @param {number | null | undefined} value seconds */
+export function seconds(value) {
+  if (value === null || value === undefined) return NOTHING;
+  if (value < 60) return `${value < 10 ? TENTHS.format(value) : WHOLE.format(value)} s`;
+  const minutes = Math.floor(value / 60);
+  const hours = Math.floor(value / 3600);
+  if (minutes < 60) return `${minutes} min ${Math.floor(value % 60)} s`;
+  if (hours < 48) return `${hours} h ${minutes % 60} min`;
+  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
+/**
+ * The time of day where the viewer is.
+ * @param {number} ms since the epoch
+ */
+export function clockTime(ms) {
+  return new Date(ms).toLocaleTimeString("en-GB");
+}
+
+/**
+ * @param {number} part
+ * @param {number} whole
+ */
+export function percent(part, whole) {
+  if (whole <= 0) return NOTHING;
+  const share = (100 * part) / whole;
+  return `${share > 0 && share < 0.1 ? "< 0.1" : TENTHS.format(share)} %`;
+}
+
+/**
+ * @param {number} n
+ * @param {string} one
+ * @param {string} many
+ */
+export function plural(n, one, many) {
+  return `${exact(n)} ${n === 1 ? one : many}`;
+}

@@ -1,0 +1,67 @@
+/**
+ * Requests to the collector, with the token where it wants one. The token is asked for by a dialog,
+ * kept in the session of this tab, sent as a header and nowhere else.
+ */
+// @ts-check
+/// <reference lib="dom" />
+import { byId, say } from "./dom.js";
+
+const KEY = "shishi-token";
+
+export function token() {
+  return sessionStorage.getItem(KEY) ?? "";
+}
+
+/** @param {string} value */
+function keep(value) {
+  if (value === "") sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, value);
+  byId("forget").hidden = value === "";
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} [init]
+ * @returns {Promise<Response>} rejects where nobody answers
+ */
+export function ask(path, init = {}) {
+  const headers = new Headers(init.headers);
+  if (token() !== "") headers.set("authorization", `Bearer ${token()}`);
+  return fetch(path, { ...init, headers, cache: "no-store" });
+}
+
+/**
+ * Shows the dialog; `entered` is called when a token was given.
+ * @param {() => void} entered
+ */
+export function prepareLogin(entered) {
+  /** @type {HTMLDialogElement} */
+  const dialog = byId("login");
+  /** @type {HTMLInputElement} */
+  const input = byId("token");
+  byId("login-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const given = input.value.trim();
+    if (given === "") return;
+    keep(given);
+    input.value = "";
+    dialog.close();
+    entered();
+  });
+  byId("open-login").addEventListener("click", () => dialog.showModal());
+  byId("forget").addEventListener("click", () => {
+    keep("");
+    location.reload();
+  });
+  byId("forget").hidden = token() === "";
+}
+
+/** The collector has refused: no token, or one that it does not know. */
+export function askForToken() {
+  const known = token() !== "";
+  keep("");
+  say("login-problem", known ? "The collector does not know this token." : "");
+  /** @type {HTMLDialogElement} */
+  const dialog = byId("login");
+  if (!dialog.open) dialog.showModal();
+}

@@ -1,0 +1,96 @@
+/**
+ * A port that passes from one listener to another without a gap: to one of another process (an upgrade),
+ * or of this one (a renewed certificate). Linux lets several sockets listen on one address when each
+ * allows it (`SO_REUSEPORT`), and shares the connections out among them; but a listener that closes
+ * resets those that it has not accepted yet. So it is first made to get no more of them: a filter on the
+ * sockets of that address names who gets a connection (`SO_ATTACH_REUSEPORT_CBPF`, see socket(7)).
+ *
+ * Sockets are numbered in the order in which they joined, and when one goes the last takes its number. So
+ * the filter names the first newer one as long as an older one is there; when only newer ones are left
+ * it names nobody, and that is ignored: they share as ever. An address has one filter, the last one; it
+ * stays with the address, across processes. So it must be known how many older sockets there are, and of
+ * this process there must be one alone when somebody is to join.
+ *
+ * The socket is the HTTP server's, which does not give it out: it is found among the open files.
+ */
+
+import { readdirSync } from "node:fs";
+import { type Libc, openLibc } from "./libc.ts";
+
+export interface SharedPort {
+  /**
+   * New connections go to the one that joins after the `older` that are there (1 unless given: this
+   * one), or has joined. False: they go on being shared out.
+   */
+  giveWay(older?: number): boolean;
+  /** Connections to this process that are open. */
+  connections(): number;
+}
+
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOL_SOCKET = 1;
+const SO_REUSEPORT = 15;
+const SO_ACCEPTCONN = 30;
+const SO_ATTACH_REUSEPORT_CBPF = 51;
+/** `BPF_RET | BPF_K`: the answer is the number beside it. */
+const RETURN = 0x06;
+
+/** A listener that was closed is gone soon. */
+const GONE_WITHIN_MS = 2_000;
+const LOOK_MS = 10;
+
+/** Lets another one listen on `port` beside the only one of this process; null where that cannot be had. */
+export async function sharePort(port: number): Promise<SharedPort | null> {
+  const libc = await openLibc();
+  const fd = libc === null ? null : await onlyListener(libc, port);
+  if (libc === null || fd === null) return null;
+  if (libc.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, number(1), 4) < 0) return null;
+  return {
+    giveWay(older = 1) {
+      const instruction = new Uint8Array(8);
+      const view = new DataView(instruction.buffer);
+      view.setUint16(0, RETURN, true);
+      view.setUint32(4, older, true);
+      const program = new Uint8Array(16);
+      const header = new DataView(program.buffer);
+      header.setUint16(0, 1, true);
+      header.setBigUint64(8, libc.address(instruction), true);
+      const bytes = program.length;
+      return libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program, bytes) === 0;
+    },
+    connections: () => socketsOn(libc, port).filter(({ listens }) => !listens).length,
+  };
+}
+
+/** Null where there is none, or more than one for too long. */
+async function onlyListener(libc: Libc, port: number): Promise<number | null> {
+  for (let left = GONE_WITHIN_MS; left > 0; left -= LOOK_MS) {
+    const [listener, ...others] = socketsOn(libc, port).filter(({ listens }) => listens);
+    if (listener === undefined) return null;
+    if (others.length === 0) return listener.fd;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+  return null;
+}
+
+function socketsOn(libc: Libc, port: number): { fd: number; listens: boolean }[] {
+  return readdirSync("/proc/self/fd").flatMap((name) => {
+    const fd = Number(name);
+    const address = new Uint8Array(128);
+    if (libc.getsockname(fd, address, number(address.length)) < 0) return [];
+    const view = new DataView(address.buffer);
+    const family = view.getUint16(0, true);
+    if (family !== AF_INET && family !== AF_INET6 || view.getUint16(2) !== port) return [];
+    const listens = number(0);
+    libc.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, listens, number(listens.length));
+    return [{ fd, listens: listens[0] === 1 }];
+  });
+}
+
+/** A C `int`. */
+function number(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setInt32(0, value, true);
+  return bytes;
+}

@@ -1,0 +1,47 @@
+/** What each part of a collector gets of the settings. Wires rooms, as `collector.ts` does. */
+
+import { workerFolder } from "./batch/gather.ts";
+import type { PumpOptions } from "./batch/pump_deps.ts";
+import type { DeliverSettings } from "./deliver/deliver.ts";
+import type { Settings } from "./settings/settings.ts";
+
+export function deliverSettings(settings: Settings): DeliverSettings {
+  const { clickhouse, table, createTable, insertTimeoutMs, compress } = settings;
+  return { endpoints: clickhouse, eventsTable: table, createTable, insertTimeoutMs, compress };
+}
+
+export function pumpOptions(settings: Settings): PumpOptions {
+  const { flushIntervalMs, idleIntervalMs } = settings;
+  return {
+    fill: {
+      maxRows: settings.maxBlockSize,
+      maxBytes: settings.maxBlockBytes,
+      flushIntervalMs,
+      idleIntervalMs,
+    },
+    budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
+    concurrency: settings.concurrency,
+    reached: settings.ack === "memory" ? "memory" : "disk",
+    maxSpoolBytes: settings.spoolMaxBytes,
+  };
+}
+
+/** What one worker gets of all. @param port the one that all share. */
+export function workerSettings(settings: Settings, number: number, port: number): Settings {
+  const { workers, dataDir, listen } = settings;
+  const backlog = Math.ceil(settings.backlog / workers);
+  const backlogBytes = Math.ceil(settings.backlogBytes / workers);
+  return {
+    ...settings,
+    listen: { ...listen, port },
+    dataDir: workerFolder(dataDir, number),
+    concurrency: Math.floor(settings.concurrency / workers),
+    backlog,
+    backlogBytes,
+    maxBlockSize: Math.min(settings.maxBlockSize, backlog),
+    maxBlockBytes: Math.min(settings.maxBlockBytes, backlogBytes),
+    spoolMaxBytes: Math.ceil(settings.spoolMaxBytes / workers),
+    influx: null,
+    nats: null,
+  };
+}

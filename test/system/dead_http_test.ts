@@ -1,0 +1,149 @@
+/**
+ * Dead letters over HTTP: listed and replayed by the running collector, one process or several, stored
+ * once however often that is asked for, also while `shishi dead` works on the same letters.
+ */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { takeLock } from "../../src/batch/lock.ts";
+import type { DeadLetter } from "../../src/contracts.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
+import { type Answer, runShishi, type Shishi } from "../kit/shishi.ts";
+import { eventually } from "../kit/wait.ts";
+import { startIn } from "./database.ts";
+import { bad, createPlain, DEDUPLICATED, good, postLines } from "./rows.ts";
+
+let clickhouse: ClickHouse;
+before(async () => {
+  clickhouse = await startClickHouse();
+});
+after(() => clickhouse.close());
+
+const WAIT = { prefer: "wait=20" };
+
+/** A table whose `n` takes numbers only; and a collector with these bad rows as dead letters. */
+async function withLetters(database: string, rows: number, ...args: string[]): Promise<Shishi> {
+  const shishi = await startIn(
+    clickhouse,
+    database,
+    "--tables=*",
+    "--flush-interval=50ms",
+    ...args,
+  );
+  await createPlain(clickhouse, `${database}.t`, DEDUPLICATED);
+  const lines = Array.from({ length: rows }, (_, n) => bad(n));
+  const answer = await postLines(shishi, "t", [good(100), ...lines], WAIT);
+  assert.equal(answer.json.dead, rows, answer.text);
+  return shishi;
+}
+
+/** From here on the bad rows are good ones. */
+async function mend(database: string): Promise<void> {
+  await clickhouse.query(`DROP TABLE ${database}.t SYNC`);
+  await clickhouse.query(
+    `CREATE TABLE ${database}.t (n String, s String) ENGINE = MergeTree ORDER BY n ${DEDUPLICATED}`,
+  );
+}
+
+const stored = (database: string) =>
+  clickhouse.query(`SELECT count(), uniqExact(s) FROM ${database}.t`);
+
+const replay = (shishi: Shishi, wanted: unknown = "", headers = {}): Promise<Answer> =>
+  shishi.post(wanted, { path: "/api/dead/replay", headers });
+
+async function listed(shishi: Shishi): Promise<{ letters: DeadLetter[]; total: number }> {
+  const answer = await shishi.get("/api/dead");
+  assert.equal(answer.status, 200, answer.text);
+  return answer.json;
+}
+
+for (const workers of [1, 2]) {
+  test(`${workers} workers: some, then all, then nothing is left; each row once`, async () => {
+    const database = `replayed_${workers}`;
+    const shishi = await withLetters(database, 5, `--workers=${workers}`);
+    try {
+      const { letters, total } = await listed(shishi);
+      assert.deepEqual([letters.map(({ row }) => row), total], [[4, 3, 2, 1, 0].map(bad), 5]);
+
+      const still = await replay(shishi, { ids: [letters[0]!.id] });
+      assert.equal(still.status, 200, still.text);
+      const { stored: none, dead, reasons } = still.json;
+      assert.deepEqual([none, dead, reasons[0].letters], [0, 1, 1]);
+      assert.match(reasons[0].reason, /^code 27: /);
+
+      await mend(database);
+      const ids = letters.slice(1, 3).map(({ id }) => id);
+      const some = await replay(shishi, { table: "t", ids });
+      assert.deepEqual([some.status, some.json.stored], [200, 2], some.text);
+      assert.equal((await listed(shishi)).total, 3);
+      assert.equal((await replay(shishi, { table: "t", ids })).json.stored, 0);
+      assert.equal((await replay(shishi, { table: "elsewhere" })).json.stored, 0);
+
+      // Side by side: one works, the others are told so, or find nothing to do.
+      const answers = await Promise.all([replay(shishi), replay(shishi), replay(shishi)]);
+      for (const { status, text } of answers) assert.ok([200, 409].includes(status), text);
+      const sum = answers.reduce((sum, { json }) => sum + (json.stored ?? 0), 0);
+      assert.equal(sum, 3);
+      assert.deepEqual(await listed(shishi), { letters: [], total: 0 });
+      assert.equal(await stored(database), "5\t5");
+      const { ledger } = await shishi.status();
+      assert.deepEqual([ledger.held, ledger.lost], [0, 0]);
+    } finally {
+      await shishi.close();
+    }
+  });
+}
+
+test("beside `shishi dead`: one at a time", async () => {
+  const shishi = await withLetters("beside", 2);
+  try {
+    await mend("beside");
+    const dataDir = join(shishi.dir, "shishi-data");
+    const lock = await takeLock(join(dataDir, "dead"), { clock: systemClock });
+    assert.ok(!("problem" in lock));
+    const busy = await replay(shishi);
+    assert.equal(busy.status, 409, busy.text);
+    assert.ok(!busy.text.includes(shishi.dir), "no path of the host is told");
+    await lock.release();
+    const [over, command] = await Promise.all([
+      replay(shishi),
+      runShishi(["dead", "replay", "--data-dir", dataDir, "--url", shishi.url]),
+    ]);
+    assert.ok(over.status === 200 || command.code === 0, `${over.text} ${command.stderr}`);
+    assert.equal((await replay(shishi)).status, 200);
+    assert.equal(await stored("beside"), "2\t2");
+    const purged = await runShishi(["dead", "purge", "--all", "--yes", "--data-dir", dataDir]);
+    assert.equal(purged.code, 0, purged.stderr);
+    assert.equal((await listed(shishi)).total, 0);
+  } finally {
+    await shishi.close();
+  }
+});
+
+test("the table is away meanwhile: the replay is gone on with, and each row stored once", async () => {
+  const shishi = await withLetters("away", 2);
+  try {
+    await clickhouse.query("DROP TABLE away.t SYNC");
+    let answered = false;
+    const asked = replay(shishi).finally(() => answered = true);
+    // Where the table is known to be missing by then, nothing is taken.
+    await eventually(async () => {
+      assert.ok(answered || (await shishi.status()).ledger.held === 2);
+    }, { withinMs: 20_000 });
+    await clickhouse.query(
+      `CREATE TABLE away.t (n String, s String) ENGINE = MergeTree ORDER BY n ${DEDUPLICATED}`,
+    );
+    let { status, json } = await asked;
+    while (json.left > 0) {
+      assert.equal(status, 202);
+      ({ status, json } = await replay(shishi));
+    }
+    assert.equal(status, 200);
+    assert.equal(await stored("away"), "2\t2");
+    assert.equal((await listed(shishi)).total, 0);
+  } finally {
+    await shishi.close();
+  }
+});
