@@ -1,18 +1,19 @@
 /**
- * Debian hosts as folders: one debootstrap for all tests, below layers of their own (overlayfs), so
- * that each has a host nobody has touched. They are to be used within `run.sh`, whose end unmounts
- * them all.
+ * Debian hosts as folders: one bootstrap for all tests, below layers of their own (overlayfs), so that
+ * each has a host nobody has touched. They are to be used within `run.sh`, whose end unmounts them all.
  */
 
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { tempDir } from "../kit/temp.ts";
 import { type Ended, type How, ok, run } from "./exec.ts";
 
 const SUITE = "bookworm";
 /** What the smallest installation lacks and a host that people log in to has. */
-const USUAL = ["ca-certificates", "curl", "xz-utils"];
+const USUAL = ["ca-certificates", "curl", "sudo", "xz-utils"];
+const MIRROR = "http://deb.debian.org/debian";
+const AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt";
 
 export interface Root {
   readonly path: string;
@@ -29,16 +30,18 @@ export interface Root {
 
 let base: Promise<string> | null = null;
 
-/** Debian as debootstrap makes it. Never to be written to. */
+/** The smallest Debian. Never to be written to. */
 export function baseRoot(): Promise<string> {
-  return base ??= debootstrap();
+  return base ??= bootstrap();
 }
 
-async function debootstrap(): Promise<string> {
-  const path = tempDir("base");
+/** By mmdebstrap, which makes what debootstrap makes in half the time. */
+async function bootstrap(): Promise<string> {
+  const path = join(tempDir("base"), "debian");
   const include = `--include=${USUAL.join(",")}`;
-  await ok(["debootstrap", "--variant=minbase", include, SUITE, path]);
-  rmSync(join(path, "var/cache/apt/archives"), { recursive: true });
+  await ok(["mmdebstrap", "--quiet", "--variant=minbase", include, SUITE, path, MIRROR]);
+  // Some authority of the host's own may stand between it and the registries.
+  copyFileSync(AUTHORITIES, join(path, AUTHORITIES));
   return path;
 }
 
