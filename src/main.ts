@@ -5,18 +5,18 @@
  */
 
 import process from "node:process";
-import { commands, findCommand } from "./commands/all.ts";
+import { allCommands, commandNames, findCommand } from "./commands/all.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { hint } from "./settings/names.ts";
-import { VERSION } from "./version.ts";
+import { COMMIT, TARGET, VERSION } from "./version.ts";
 
-const overview = (): string =>
+const overview = async (): Promise<string> =>
   [
     "shishi — an edge collector for ClickHouse",
     "",
     "Usage: shishi [COMMAND] [--SETTING VALUE ...]",
     "",
-    ...commands.map((command) => `  ${command.name.padEnd(8)} ${command.summary}`),
+    ...(await allCommands()).map((command) => `  ${command.name.padEnd(8)} ${command.summary}`),
     "",
     "  shishi COMMAND --help    what a command takes",
     "  shishi --version",
@@ -29,12 +29,12 @@ const overview = (): string =>
 async function main(argv: readonly string[]): Promise<number> {
   const [first = "", ...rest] = argv;
   if (first === "--version" || first === "-V") {
-    console.log(`shishi ${VERSION} (${runtimeName})`);
+    console.log(`shishi ${VERSION} (commit ${COMMIT}, ${runtimeName}, ${TARGET})`);
     return 0;
   }
   const aboutAll = first === "--help" || first === "-h" || (first === "help" && rest.length === 0);
   if (aboutAll) {
-    console.log(overview());
+    console.log(await overview());
     return 0;
   }
   const isFlag = first === "" || first.startsWith("-");
@@ -43,18 +43,18 @@ async function main(argv: readonly string[]): Promise<number> {
     : isFlag
     ? ["serve", ...argv]
     : argv;
-  const command = findCommand(name);
-  if (command === undefined) return unknownCommand(name);
+  const command = await findCommand(name);
+  if (command === null) return unknownCommand(name);
   if (args.includes("--help") || args.includes("-h")) {
-    console.log(command.help());
+    console.log((await import("./settings/help.ts")).helpText(name, command.page));
     return 0;
   }
   return await command.run(args);
 }
 
 function unknownCommand(name: string): number {
-  const names = commands.map((command) => command.name);
-  const suggestion = hint(name, names, (known) => known) || `; one of: ${names.join(", ")}`;
+  const suggestion = hint(name, commandNames, (known) => known) ||
+    `; one of: ${commandNames.join(", ")}`;
   console.error(`shishi: unknown command ${JSON.stringify(name.slice(0, 64))}${suggestion}`);
   console.error("shishi: see shishi --help");
   return 2;

@@ -15,7 +15,6 @@ import { MEASUREMENTS } from "../meter/report.ts";
 import { dial } from "../remote/nats.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { createFetch } from "../runtime/fetch.ts";
-import { helpText } from "../settings/help.ts";
 import type { Endpoint, Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
@@ -33,7 +32,7 @@ interface Finding {
 export const check: CliCommand = {
   name: "check",
   summary: "validate the settings and reach every configured server",
-  help: () => helpText("check", { about: ABOUT }),
+  page: { about: ABOUT },
   async run(argv) {
     const loaded = settingsOrExitCode(argv, { command: "check" });
     if (typeof loaded === "number") return loaded;

@@ -1,11 +1,13 @@
 /** What a command is. */
 
+import type { HelpPage } from "../settings/help.ts";
+
 export interface CliCommand {
   readonly name: string;
   /** One line for the overview. */
   readonly summary: string;
-  /** All of `--help`. */
-  help(): string;
+  /** What `--help` and the manual say. */
+  readonly page: HelpPage;
   /** @returns the exit code: 0 done, 1 failed, 2 unusable flags or settings. */
   run(argv: readonly string[]): Promise<number>;
 }

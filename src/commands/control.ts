@@ -4,7 +4,6 @@ import process from "node:process";
 import type { Command } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { onStopSignal } from "../runtime/signals.ts";
-import { helpText } from "../settings/help.ts";
 import type { SettingName } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { confirmOnTerminal } from "./confirm.ts";
@@ -61,7 +60,7 @@ export function controlCommand(command: Command): CliCommand {
   return {
     name: command,
     summary: SUMMARY[command],
-    help: () => helpText(command, { usage, about, only: ONLY, extra }),
+    page: { usage, about, only: ONLY, extra },
     async run(argv) {
       const loaded = settingsOrExitCode(argv, { command, only: ONLY, extra });
       if (typeof loaded === "number") return loaded;

@@ -10,7 +10,6 @@ import { createLetterbox } from "../batch/letterbox.ts";
 import { takeLock } from "../batch/lock.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { nodeFiles } from "../runtime/files.ts";
-import { helpText } from "../settings/help.ts";
 import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { confirmOnTerminal } from "./confirm.ts";
@@ -43,7 +42,7 @@ const ABOUT =
 export const dead: CliCommand = {
   name: "dead",
   summary: "look at dead letters, send them again, delete them (ls, show, replay, purge)",
-  help: () => helpText("dead", { usage: USAGE, about: ABOUT, only: RUNNING, extra: EVERY_FLAG }),
+  page: { usage: USAGE, about: ABOUT, only: RUNNING, extra: EVERY_FLAG },
   async run(argv) {
     const { operand: verb, rest } = operandOf(argv, EVERY_FLAG);
     const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number>>> = {

@@ -5,7 +5,6 @@
 
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
-import { helpText } from "../settings/help.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
@@ -18,7 +17,7 @@ const ABOUT = "Asks the collector that listens here for /healthz. Exit code 0 wh
 export const health: CliCommand = {
   name: "health",
   summary: "is the collector on this host alive? (for container health checks)",
-  help: () => helpText("health", { about: ABOUT, only: ONLY }),
+  page: { about: ABOUT, only: ONLY },
   async run(argv) {
     const loaded = settingsOrExitCode(argv, { command: "health", only: ONLY });
     if (typeof loaded === "number") return loaded;

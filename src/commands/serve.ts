@@ -8,7 +8,6 @@ import { type Collector, startCollector } from "../collector.ts";
 import type { LedgerTotals, Log } from "../contracts.ts";
 import { createLog } from "../runtime/log.ts";
 import { onStopSignal } from "../runtime/signals.ts";
-import { helpText } from "../settings/help.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
 
@@ -23,7 +22,7 @@ const ABOUT =
 export const serve: CliCommand = {
   name: "serve",
   summary: "run the collector (the default command)",
-  help: () => helpText("serve", { about: ABOUT }),
+  page: { about: ABOUT },
   async run(argv) {
     const loaded = settingsOrExitCode(argv, { command: "serve" });
     if (typeof loaded === "number") return loaded;

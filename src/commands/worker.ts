@@ -29,7 +29,7 @@ interface Start {
 export const worker: CliCommand = {
   name: "worker",
   summary: "one process of several; started by serve",
-  help: () => ALONE,
+  page: { usage: "shishi worker", about: ALONE, only: [] },
   async run() {
     if (process.stdin.isTTY) {
       console.error(ALONE);

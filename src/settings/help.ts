@@ -12,7 +12,7 @@ export interface HelpPage {
   readonly usage?: string;
   /** A sentence or a few paragraphs, wrapped here. */
   readonly about?: string;
-  /** The settings that the command takes; all unless told otherwise. */
+  /** The settings that the command takes, `config` with them; all unless told otherwise. */
   readonly only?: readonly SettingName[];
   /** The command's own flags; their section comes first. */
   readonly extra?: readonly SettingSpec[];
@@ -24,8 +24,8 @@ const NAME_WIDTH = 31;
 
 /** The whole help of a command, at most 100 columns wide, without a newline at its end. */
 export function helpText(command: string, page: HelpPage = {}): string {
-  const { only, extra = [], about = "", usage = `shishi ${command} [--SETTING VALUE ...]` } = page;
-  const used = TABLE.filter(({ name }) => !only || name === "config" || only.includes(name));
+  const { extra = [], about = "", usage = `shishi ${command} [--SETTING VALUE ...]` } = page;
+  const used = settingsOf(page);
   const lines = [`Usage: ${usage}`];
   if (about !== "") {
     lines.push("", ...about.split("\n").flatMap((paragraph) => wrap(paragraph, WIDTH)));
@@ -34,8 +34,16 @@ export function helpText(command: string, page: HelpPage = {}): string {
     lines.push("", `${section}:`);
     for (const spec of specs) lines.push(...flagLines(spec, !extra.includes(spec)));
   }
-  lines.push("", ...wrap(footnote(used), WIDTH));
+  if (used.length > 0) lines.push("", ...wrap(footnote(used), WIDTH));
   return lines.join("\n");
+}
+
+/** The settings that a command takes. */
+export function settingsOf({ only }: HelpPage): readonly SettingSpec[] {
+  if (only === undefined) return TABLE;
+  return only.length === 0
+    ? []
+    : TABLE.filter(({ name }) => name === "config" || only.includes(name));
 }
 
 /** A GitHub table of all settings: name, value, default, meaning. Ends in a newline. */

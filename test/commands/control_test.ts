@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { controlCommand } from "../../src/commands/control.ts";
 import { type ControlFlags, controlFlags } from "../../src/commands/control_flags.ts";
 import type { Command } from "../../src/contracts.ts";
+import { helpText } from "../../src/settings/help.ts";
 import { load } from "../settings/kit.ts";
 
 function flags(command: Command, ...argv: string[]): ControlFlags {
@@ -51,7 +52,7 @@ const told: [Command, RegExp[]][] = [
 ];
 for (const [command, parts] of told) {
   test(`${command} --help tells what it takes, at most 100 columns wide`, () => {
-    const help = controlCommand(command).help();
+    const help = helpText(command, controlCommand(command).page);
     for (
       const part of [...parts, /--target TARGET/, /--timeout DURATION/, /--json/, /Exit code 0/]
     ) {

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { commands } from "../../src/commands/all.ts";
+import { commandNames } from "../../src/commands/all.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { createPrometheus } from "../../src/meter/prometheus.ts";
 import { settingsMarkdown } from "../../src/settings/help.ts";
@@ -29,7 +29,7 @@ test("the settings table is the one of the source", () => {
 
 test("every command is named", () => {
   const text = readFileSync(README, "utf8");
-  for (const { name } of commands) assert.match(text, new RegExp(`\\b${name}\\b`));
+  for (const name of commandNames) assert.match(text, new RegExp(`\\b${name}\\b`));
 });
 
 test("every metric is named, and no other", async () => {

@@ -26,10 +26,11 @@ const [deno, bun] = [join(BIN, "deno"), join(BIN, "bun")];
 if (paths.length === 0) {
   await check("lint", deno, ["lint"]);
   await check("format", deno, ["fmt", "--check"]);
-  await check("types", deno, ["check", "src", "test"]);
+  await check("types", deno, ["check", "src", "test", ".release"]);
   await check("binary", "npm", ["run", "--silent", "build"]);
   await check("binary runs", BINARY, ["--version"]);
   await check("benchmark", bun, ["test/bench/main.ts", "--quick"]);
+  await check("release", bun, ["test/release/reproduce.ts"]);
   await check("bundle", "npm", ["run", "--silent", "bundle"]);
   await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
 } else if (!isFresh(BINARY, join(ROOT, "src"))) {

@@ -22,6 +22,10 @@ const SERVERS = {
   "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
   "prometheus": ["/usr/bin/prometheus"],
   "wrk": ["/usr/bin/wrk"],
+  "xz-utils": ["/usr/bin/xz"],
+  "zip": ["/usr/bin/zip"],
+  "man-db": ["/usr/bin/man"],
+  "mandoc": ["/usr/bin/mandoc"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 

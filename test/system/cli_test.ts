@@ -9,6 +9,7 @@ import { readFileSync } from "node:fs";
 import { request } from "node:https";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { startFakeInflux } from "../kit/fake_influx.ts";
 import { runShishi, startShishi } from "../kit/shishi.ts";
@@ -32,7 +33,14 @@ describe("help and mistakes", () => {
         assert.match(overview.stdout, new RegExp(`^  ${command} `, "m"));
       }
       assert.equal(bare.stdout, overview.stdout);
-      assert.match(version.stdout, new RegExp(`^shishi ${VERSION} \\((bun|deno) [0-9.]+\\)\n$`));
+      assert.match(
+        version.stdout,
+        new RegExp(
+          `^shishi ${VERSION} \\(commit (unknown|[0-9a-f]{12}(-dirty)?), (bun|deno) [0-9.]+, ` +
+            `${process.platform}-${process.arch}\\)\n$`,
+        ),
+      );
+      if (binary) assert.doesNotMatch(version.stdout, /unknown/);
       assert.equal(named.code, 0);
       assert.match(named.stdout, /^Usage: shishi stop .*--target/);
     });

@@ -1,0 +1,52 @@
+/**
+ * Folders → archives whose bytes depend on nothing but names, content and the time that is given: sorted,
+ * owned by root, everything of the same time, no user's name, no umask. By GNU tar, xz and Info-ZIP.
+ */
+
+import { spawnSync } from "node:child_process";
+import { chmodSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+
+/** The settings of these tools that somebody keeps in the environment are none of ours. */
+const { TAR_OPTIONS: _1, XZ_OPT: _2, XZ_DEFAULTS: _3, ZIPOPT: _4, ...ENV } = process.env;
+
+/** `folder` → `folder.tar`, `folder.tar.xz` or `folder.zip`, in which it is the one top folder. */
+export function archive(folder: string, kind: "tar" | "tar.xz" | "zip", epochS: number): string {
+  const [parent, name] = [dirname(folder), folder.slice(dirname(folder).length + 1)];
+  const paths = ["", ...readdirSync(folder, { recursive: true, encoding: "utf8" })].sort()
+    .map((path) => join(name, path));
+  for (const path of paths) settle(join(parent, path), epochS);
+  const file = `${folder}.${kind}`;
+  rmSync(file, { force: true });
+  if (kind === "zip") {
+    // It writes local time.
+    run("zip", ["-q", "-X", "-9", `${name}.zip`, ...paths], parent, { TZ: "UTC" });
+    return file;
+  }
+  const tar = `${folder}.tar`;
+  run("tar", [
+    ...["--create", "--file", tar, "--format=ustar", "--no-recursion", "--numeric-owner"],
+    ...["--owner=0", "--group=0", "--directory", parent, ...paths],
+  ], parent);
+  if (kind === "tar") return file;
+  // Always two threads: with one the blocks, and so the bytes, are others.
+  run("xz", ["--force", "--threads=2", "-6", tar], parent);
+  return file;
+}
+
+/** Times and permissions, whatever the umask is. */
+function settle(path: string, epochS: number): void {
+  const { mode } = statSync(path);
+  chmodSync(path, mode & 0o100 ? 0o755 : 0o644);
+  utimesSync(path, epochS, epochS);
+}
+
+function run(command: string, args: readonly string[], cwd: string, env = {}): void {
+  const { status, error } = spawnSync(command, args, {
+    cwd,
+    env: { ...ENV, LC_ALL: "C", ...env },
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  if (status !== 0) throw new Error(`${command}: ${error?.message ?? `exit code ${status}`}`);
+}

@@ -1,0 +1,57 @@
+/**
+ * `bun .release/build.ts ENTRY OUTFILE` (`npm run build`): the binary for this machine. Also the one
+ * place that knows how any binary is compiled.
+ */
+
+import { spawnSync } from "node:child_process";
+import { resolve } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { readStamp, type Stamp } from "./stamp.ts";
+import type { Target } from "./targets.ts";
+
+export const ROOT = fileURLToPath(new URL("../", import.meta.url));
+
+export interface Order {
+  /** From `ROOT`. */
+  readonly entry: string;
+  readonly outfile: string;
+  readonly stamp: Stamp;
+  /** For another machine than this: with its Bun, an executable. */
+  readonly foreign?: { readonly target: Target; readonly runtime: string };
+  /** Where the bundler writes what it took, as JSON. */
+  readonly metafile?: string;
+}
+
+/** Throws when it cannot be compiled; the reason stands on stderr. */
+export function build(order: Order): void {
+  const { status } = spawnSync(process.execPath, buildArguments(order), {
+    cwd: ROOT,
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  if (status !== 0) throw new Error(`${order.outfile}: bun build ended with exit code ${status}`);
+}
+
+function buildArguments({ entry, outfile, stamp, foreign, metafile }: Order): string[] {
+  const define = (name: string, value: string) => ["--define", `${name}=${JSON.stringify(value)}`];
+  return [
+    ...["build", entry, "--compile", "--minify", "--bytecode", "--sourcemap=none"],
+    // What lies in the folder where it is started is none of its settings.
+    ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"],
+    // Of a library's, which users can do nothing about.
+    "--compile-exec-argv=--no-deprecation",
+    ...define("SHISHI_COMMIT", stamp.commit),
+    ...(foreign === undefined ? [] : [
+      ...define("SHISHI_TARGET", foreign.target.name),
+      `--target=${foreign.target.compile}`,
+      `--compile-executable-path=${foreign.runtime}`,
+    ]),
+    ...(metafile === undefined ? [] : [`--metafile=${metafile}`]),
+    `--outfile=${resolve(outfile)}`,
+  ];
+}
+
+if (import.meta.main) {
+  const [entry = "src/main.ts", outfile = "dist/shishi"] = process.argv.slice(2);
+  build({ entry, outfile, stamp: readStamp(ROOT) });
+}

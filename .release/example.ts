@@ -1,0 +1,61 @@
+/**
+ * `shishi.toml`, made from the one table of settings: each with its meaning, and commented out at its
+ * default, so that the file as it is changes nothing and every line works once its `#` is gone.
+ */
+
+import type { SettingSpec } from "../src/settings/spec.ts";
+import { TABLE } from "../src/settings/table.ts";
+
+const WIDTH = 100;
+const HEAD = [
+  "# Settings of Shishi: shishi --config FILE.",
+  "# A line that begins with # and a name is the default; take the # away to change it. Where there is",
+  "# no default the value only shows the form. Flags and the environment beat this file. Durations are",
+  "# written 500ms, 1s, 5m or 1h, sizes 64KiB, 10MiB or 1GiB.",
+];
+
+/** Ends in a newline. */
+export function exampleToml(): string {
+  const lines = [...HEAD];
+  let section = "";
+  for (const spec of TABLE as readonly SettingSpec[]) {
+    if (spec.notInFile) continue;
+    if (spec.section !== section) {
+      section = spec.section;
+      lines.push("", `# ${`---- ${section} `.padEnd(WIDTH - 2, "-")}`);
+    }
+    lines.push("", ...comment(meaningOf(spec)));
+    lines.push(`#${spec.name} = ${exampleOf(spec)}`);
+    if (spec.secret) lines.push(`#${spec.name}-file = "FILE"`);
+  }
+  return lines.join("\n") + "\n";
+}
+
+function meaningOf(spec: SettingSpec): string {
+  const fallback = spec.default === null
+    ? " (none unless set)"
+    : typeof spec.default === "object"
+    ? ` (${spec.default.shown} unless set)`
+    : "";
+  return spec.meaning + fallback;
+}
+
+/** The default as TOML, or the value's form where there is no fixed default. */
+function exampleOf({ kind, default: initial }: SettingSpec): string {
+  if (typeof initial !== "string") return JSON.stringify(kind.placeholder);
+  const bare = kind.file === "boolean" || (kind.file === "number" && /^\d+$/.test(initial));
+  return bare ? initial : JSON.stringify(initial);
+}
+
+function comment(text: string): string[] {
+  const lines: string[] = [];
+  let line = "#";
+  for (const word of text.split(" ")) {
+    if (line.length + 1 + word.length > WIDTH) {
+      lines.push(line);
+      line = "#";
+    }
+    line += ` ${word}`;
+  }
+  return [...lines, line];
+}

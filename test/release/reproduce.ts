@@ -1,0 +1,95 @@
+/**
+ * `bun test/release/reproduce.ts`: releases made from two copies of these files, in two folders, are the
+ * same to the byte, hold what they should, and the binary in them runs. No `_test.ts`: it takes a while
+ * and need run only once, not on every runtime. Throws when something is wrong.
+ */
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
+import process from "node:process";
+import { ROOT } from "../../.release/build.ts";
+import { readLock } from "../../.release/runtime.ts";
+import { readStamp } from "../../.release/stamp.ts";
+
+const HERE = join(ROOT, "dist/reproduce");
+/** Names of different lengths: a path that got into a file would move what stands behind it. */
+const FOLDERS = ["one", "another-folder"].map((name) => join(HERE, name));
+const stamp = readStamp(ROOT);
+const NAME = `shishi-${stamp.version}-linux-x64`;
+const IN_IT = [
+  ...["CHANGELOG.md", "LICENSE", "NOTICES", "README.md", "shishi", "shishi.1", "shishi.toml"],
+];
+
+function run(command: string, args: readonly string[], cwd: string): string {
+  return execFileSync(command, args, {
+    cwd,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
+    maxBuffer: 1 << 28,
+  });
+}
+
+/** What git would clone, as it is here, and the packages that are not for development alone. */
+function copyInto(folder: string): void {
+  const list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+  const files = run("git", list, ROOT).split("\0");
+  const modules = Object.entries(readLock(ROOT).packages)
+    .filter(([path, { dev }]) => path !== "" && dev !== true).map(([path]) => path);
+  for (const path of [...files, ...modules].filter(Boolean)) {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    cpSync(join(ROOT, path), join(folder, path), { recursive: true });
+  }
+  // What was fetched for one is there for all.
+  mkdirSync(join(ROOT, "dist/bun"), { recursive: true });
+  mkdirSync(join(folder, "dist"));
+  symlinkSync(join(ROOT, "dist/bun"), join(folder, "dist/bun"));
+}
+
+function release(folder: string, ...args: string[]): Map<string, Uint8Array> {
+  run(process.execPath, [".release/main.ts", "--plain", ...args], folder);
+  const made = join(folder, "dist/release");
+  return new Map(readdirSync(made).map((name) => [name, readFileSync(join(made, name))]));
+}
+
+rmSync(HERE, { recursive: true, force: true });
+try {
+  const [first = new Map(), second = new Map()] = FOLDERS.map((folder) => {
+    copyInto(folder);
+    return release(folder, "linux-x64");
+  });
+  assert.deepEqual(
+    [...first.keys()].sort(),
+    [
+      "SHA256SUMS",
+      `shishi-${stamp.version}.cdx.json`,
+      `${NAME}.tar`,
+    ].sort(),
+  );
+  for (const [name, bytes] of first) {
+    assert.ok(Buffer.compare(bytes, second.get(name)) === 0, `${name} differs in another folder`);
+    assert.ok(!bytes.includes(ROOT), `${name}: expected no path of the checkout, found ${ROOT}`);
+  }
+
+  const [folder = ""] = FOLDERS;
+  run("sha256sum", ["--check", "--quiet", "SHA256SUMS"], join(folder, "dist/release"));
+  run("tar", ["--extract", "--file", join(folder, "dist/release", `${NAME}.tar`)], HERE);
+  const unpacked = join(HERE, NAME);
+  assert.deepEqual(readdirSync(unpacked).sort(), IN_IT);
+  const version = run(join(unpacked, "shishi"), ["--version"], HERE);
+  assert.ok(version.includes(`shishi ${stamp.version} (commit ${stamp.commit}, `), version);
+  assert.ok(version.includes(", linux-x64)"), version);
+  run(
+    join(unpacked, "shishi"),
+    ["check", "--help", "--config", join(unpacked, "shishi.toml")],
+    HERE,
+  );
+
+  // Another machine's, whose Bun has to be fetched.
+  const names = [...release(folder, "linux-arm64-musl", "windows-x64").keys()];
+  assert.ok(names.includes(`shishi-${stamp.version}-linux-arm64-musl.tar`), names.join());
+  assert.ok(names.includes(`shishi-${stamp.version}-windows-x64.zip`), names.join());
+} finally {
+  rmSync(HERE, { recursive: true, force: true });
+}
