@@ -1,0 +1,119 @@
+/**
+ * The text of a systemd unit. Its sandbox is as tight as the program bears: what it needs is to listen,
+ * to reach its servers, to write its state, and to compile its code as it runs, for which memory is
+ * written and then executed (hence no `MemoryDenyWriteExecute`).
+ *
+ * `Type=notify` with a HUP from `ExecReload`, and not `notify-reload`, which systemd knows only from
+ * 253 on.
+ */
+
+export interface UnitOptions {
+  /** The program and all its arguments; the first is an absolute path. */
+  readonly command: readonly string[];
+  /** Files that systemd hands over readable for the service alone, whoever owns them. */
+  readonly credentials: readonly { readonly name: string; readonly path: string }[];
+  /** The data folder's name below /var/lib, or the path of one that is there already. */
+  readonly state: { readonly name: string } | { readonly path: string };
+  /** Null = a user that systemd makes up for the time that the service runs. */
+  readonly user: string | null;
+  readonly shutdownTimeoutMs: number;
+  /** It listens on a port below 1024. */
+  readonly privilegedPort: boolean;
+  /** Lines for who installs it. */
+  readonly remarks: readonly string[];
+}
+
+/** Beyond shutdown-timeout: the last counts, the last answers, the end of workers. */
+const STOP_MORE_S = 20;
+const FILES = 65_536;
+
+const SANDBOX = [
+  "NoNewPrivileges=yes",
+  "ProtectSystem=strict",
+  "ProtectHome=yes",
+  "PrivateTmp=yes",
+  "PrivateDevices=yes",
+  "DevicePolicy=closed",
+  "ProtectProc=invisible",
+  "ProcSubset=pid",
+  "ProtectClock=yes",
+  "ProtectControlGroups=yes",
+  "ProtectHostname=yes",
+  "ProtectKernelLogs=yes",
+  "ProtectKernelModules=yes",
+  "ProtectKernelTunables=yes",
+  "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+  "RestrictNamespaces=yes",
+  "RestrictRealtime=yes",
+  "RestrictSUIDSGID=yes",
+  "RemoveIPC=yes",
+  "LockPersonality=yes",
+  "KeyringMode=private",
+  "UMask=0077",
+  "SystemCallArchitectures=native",
+  "SystemCallFilter=@system-service",
+  "SystemCallFilter=~@privileged @resources",
+  "SystemCallErrorNumber=EPERM",
+];
+
+/** The whole file, with a newline at its end. */
+export function unitText(options: UnitOptions): string {
+  const { command, credentials, state, user, privilegedPort } = options;
+  const stopS = Math.ceil(options.shutdownTimeoutMs / 1000) + STOP_MORE_S;
+  const lines = [
+    ...options.remarks.map((remark) => `# ${remark}`),
+    "",
+    "[Unit]",
+    "Description=Shishi, an edge collector for ClickHouse",
+    "Wants=network-online.target",
+    "After=network-online.target",
+    "# However often it fails, it is started again.",
+    "StartLimitIntervalSec=0",
+    "",
+    "[Service]",
+    "Type=notify",
+    `ExecStart=${command.map(argument).join(" ")}`,
+    "ExecReload=/bin/kill -HUP $MAINPID",
+    "WatchdogSec=30s",
+    "# What hangs is no place to look for a fault in; its core would only be large.",
+    "WatchdogSignal=SIGKILL",
+    "Restart=on-failure",
+    "RestartSec=2s",
+    "# Unusable settings do not get better by themselves.",
+    "RestartPreventExitStatus=2",
+    "KillMode=mixed",
+    "# shutdown-timeout, and time for the last answers.",
+    `TimeoutStopSec=${stopS}s`,
+    `LimitNOFILE=${FILES}`,
+    ...(user === null ? ["DynamicUser=yes"] : [`User=${user}`]),
+    ..."name" in state
+      ? [`StateDirectory=${plain(state.name)}`, "StateDirectoryMode=0700"]
+      : [`ReadWritePaths=${quoted(state.path)}`],
+    ...credentials.map(({ name, path }) => `LoadCredential=${name}:${plain(path)}`),
+    "",
+    ...SANDBOX,
+    ...privilegedPort
+      ? ["CapabilityBoundingSet=CAP_NET_BIND_SERVICE", "AmbientCapabilities=CAP_NET_BIND_SERVICE"]
+      // In a namespace of users of its own nobody may bind a port below 1024.
+      : ["PrivateUsers=yes", "CapabilityBoundingSet=", "AmbientCapabilities="],
+    "",
+    "[Install]",
+    "WantedBy=multi-user.target",
+  ];
+  return lines.join("\n") + "\n";
+}
+
+/** One word of a command line. */
+function argument(word: string): string {
+  const safe = word.replace(/[\\"]/g, "\\$&").replaceAll("%", "%%").replaceAll("$", "$$$$");
+  return /^[A-Za-z0-9_@:.,/=+*-]+$/.test(word) ? word : `"${safe}"`;
+}
+
+/** A path in a list of paths. */
+function quoted(path: string): string {
+  return `"${plain(path).replace(/[\\"]/g, "\\$&")}"`;
+}
+
+function plain(text: string): string {
+  return text.replaceAll("%", "%%");
+}
