@@ -9,7 +9,7 @@ COPY package.json package-lock.json ./
 RUN bun install --production --ignore-scripts
 COPY . .
 # What `shishi --version` says: docker build --build-arg SOURCE_COMMIT=$(git rev-parse --short=12 HEAD) .
-ARG SOURCE_COMMIT
+ARG SOURCE_COMMIT=""
 RUN bun .release/build.ts src/main.ts image/shishi
 # Each library where the binary looks for it.
 RUN for library in $(ldd image/shishi | grep -o '/[^ ]*'); do \

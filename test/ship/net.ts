@@ -11,6 +11,8 @@ import { ok } from "./exec.ts";
 export interface Place {
   /** Where the other one finds it. */
   readonly address: string;
+  /** A process in it. */
+  readonly pid: number;
   /** How to start `command` in it. */
   inside(command: readonly string[]): string[];
 }
@@ -41,8 +43,8 @@ export async function layCable(): Promise<Cable> {
     await ip(holder, "link", "set", "lo", "up");
   }
   return {
-    near: { address: NEAR, inside: (command) => enter(near, command) },
-    far: { address: FAR, inside: (command) => enter(far, command) },
+    near: { address: NEAR, pid: near.pid!, inside: (command) => enter(near, command) },
+    far: { address: FAR, pid: far.pid!, inside: (command) => enter(far, command) },
     close() {
       near.kill("SIGKILL");
       far.kill("SIGKILL");
