@@ -36,6 +36,8 @@ function buildArguments({ entry, outfile, stamp, foreign, metafile }: Order): st
   const define = (name: string, value: string) => ["--define", `${name}=${JSON.stringify(value)}`];
   return [
     ...["build", entry, "--compile", "--minify", "--bytecode", "--sourcemap=none"],
+    // In pieces, so that what is loaded late is not even looked at before.
+    ...["--format=esm", "--splitting"],
     // What lies in the folder where it is started is none of its settings.
     ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"],
     // Of a library's, which users can do nothing about.

@@ -4,15 +4,12 @@
  */
 
 import process from "node:process";
-import { createApp } from "./admit/app.ts";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
-import { Pump } from "./batch/pump.ts";
 import type { Control, LedgerTotals, Log, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
-import { createDeliver } from "./deliver/deliver.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";
 import type { Prometheus } from "./meter/prometheus.ts";
@@ -28,6 +25,10 @@ export interface Collector {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
+  /** Its port; null where that is several processes'. */
+  readonly listening: Listening | null;
+  /** @param listener is called after each change of the state that somebody made. */
+  watch(listener: () => void): void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -49,6 +50,14 @@ export interface LocalCollector extends Collector {
   abandon(): LedgerTotals;
 }
 
+/** A collector that is at work, and that this one is to follow on its port and in its folder. */
+export interface Predecessor {
+  /** Tells it that this one listens; resolves when it takes no more connections. */
+  listening(): Promise<void>;
+  /** Its process has ended. */
+  readonly gone: Promise<void>;
+}
+
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
 /** How long a `flush` over NATS may take before it is answered as failed. */
@@ -59,21 +68,23 @@ const LAST_ANSWERS_MS = 1_000;
 
 /**
  * Throws when the address cannot be listened on or the data folder not be used.
- * @param part null where this is the only process.
+ * @param part null where this is the only process. @param predecessor null where there is none.
  */
 export async function startCollector(
   settings: Settings,
   log: Log,
   files: Files = nodeFiles,
   part: Part | null = null,
+  predecessor: Predecessor | null = null,
 ): Promise<LocalCollector> {
   const clock = systemClock;
   const rssBytes = () => process.memoryUsage.rss();
   const ledger = createLedger();
-  const disk = await openDisk({
+  const opening = openDisk({
     place: { files, dataDir: settings.dataDir, log },
     clock,
     maxDeadBytes: settings.deadMaxBytes,
+    ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -81,6 +92,13 @@ export async function startCollector(
       process.exit(1);
     },
   });
+  // Loaded while the disk syncs, which takes as long.
+  const [disk, { Pump }, { createDeliver }, { createApp }] = await Promise.all([
+    opening,
+    import("./batch/pump.ts"),
+    import("./deliver/deliver.ts"),
+    import("./admit/app.ts"),
+  ]);
   if ("problem" in disk) throw new Error(disk.problem);
   const { spool, letters, close: closeDisk } = disk;
   const deliver = createDeliver(
@@ -157,7 +175,7 @@ export async function startCollector(
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
-      reusePort: part !== null,
+      reusePort: part !== null || predecessor !== null,
       handler: app.fetch,
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
@@ -195,18 +213,29 @@ export async function startCollector(
     log,
     flushIntervalMs: settings.flushIntervalMs,
   });
-  mirror?.start();
-  const remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
-    ...settings.nats,
-    group: settings.group,
-    id: settings.id,
-    control,
-    watch: control.watch,
-    ledger,
-    clock,
-    log,
-    flushTimeoutMs: FLUSH_TIMEOUT_MS,
-  });
+  let remote: { close(): Promise<void> } | null = null;
+  const appear = async () => {
+    mirror?.start();
+    remote = settings.nats === null ? null : (await import("./remote/service.ts")).startRemote({
+      ...settings.nats,
+      group: settings.group,
+      id: settings.id,
+      control,
+      watch: control.watch,
+      ledger,
+      clock,
+      log,
+      flushTimeoutMs: FLUSH_TIMEOUT_MS,
+    });
+  };
+  if (predecessor === null) await appear();
+  else {
+    await predecessor.listening();
+    // Two of one name cannot be told apart, neither in InfluxDB nor on NATS.
+    void predecessor.gone.then(() => {
+      if (control.status().state !== "stopped") return appear();
+    });
+  }
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
@@ -225,6 +254,8 @@ export async function startCollector(
   return {
     url,
     control,
+    listening,
+    watch: control.watch,
     finished: end(),
     abandon() {
       pump.abandon();
@@ -262,7 +293,7 @@ export function sayListening({ group, id }: Settings, url: string, log: Log): vo
 }
 
 /** Requests under way get their answers; a connection that stays open is cut off. */
-async function stopListening(listening: Listening): Promise<void> {
+export async function stopListening(listening: Listening): Promise<void> {
   let cancel = () => {};
   const late = new Promise<"late">((resolve) => {
     cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));

@@ -103,7 +103,7 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
   });
   const crew = createCrew({
     size: workers,
-    spawn: (_number, ended): WorkerProcess => spawnSelf("worker", { ...methods, ended }),
+    spawn: (_number, ended): WorkerProcess => spawnSelf(["worker"], { ...methods, ended }),
     settings: (number) => shareOf(settings, number, port),
     joint,
     fate: settings.ack === "memory" ? "lost" : "stored",
@@ -229,6 +229,8 @@ export async function startSupervisor(settings: Settings, log: Log): Promise<Col
   return {
     url,
     control,
+    listening: null,
+    watch: (listener) => void listeners.push(listener),
     finished: end(),
     async abandon() {
       await crew.abandon();

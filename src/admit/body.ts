@@ -6,7 +6,7 @@
 
 import type { Intake } from "../contracts.ts";
 import type { Deadlines } from "./deadlines.ts";
-import { type Encoding, inflate } from "./inflate.ts";
+import type { Encoding } from "./encoding.ts";
 
 export type ReadBody =
   | { readonly kind: "read"; readonly bytes: Uint8Array }
@@ -148,6 +148,9 @@ function within<T>(
   });
 }
 
+/** Loaded with the first packed body: zlib and streams cost a collector's first answer 4 of 40 ms. */
+let unpacker: typeof import("./inflate.ts") | null = null;
+
 /** Tries with room for a usual body first, so that not every small one needs room for the largest. */
 async function unpack(
   sent: Uint8Array,
@@ -157,6 +160,7 @@ async function unpack(
 ): Promise<ReadBody> {
   const usual = Math.min(maxBytes, sent.length * USUAL_RATIO + STEP_BYTES);
   if (!grant.take(usual)) return { kind: "full" };
+  const { inflate } = unpacker ??= await import("./inflate.ts");
   let inflated = await inflate(sent, encoding, usual);
   if (inflated.kind === "large" && usual < maxBytes) {
     if (!grant.take(maxBytes - usual)) return { kind: "full" };

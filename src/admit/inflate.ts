@@ -5,12 +5,8 @@
 
 import { promisify } from "node:util";
 import zlib from "node:zlib";
+import { type Encoding, MOST_FRAMES } from "./encoding.ts";
 import { zstdFrames } from "./zstd.ts";
-
-export type Encoding = "gzip" | "deflate" | "br" | "zstd";
-
-/** For `Accept-Encoding` in an answer, and in errors. */
-export const ENCODINGS = "gzip, deflate, br, zstd";
 
 export type Inflated =
   | { readonly kind: "inflated"; readonly bytes: Uint8Array }
@@ -25,12 +21,6 @@ export type Inflated =
 const AT_ONCE_BYTES = 1024 * 1024;
 /** The default of 16 KiB makes half the speed. */
 const CHUNK_BYTES = 256 * 1024;
-/**
- * Of a zstd body. Each costs up to a tenth of a millisecond even when it is empty, and ten megabytes
- * hold a million.
- */
-export const MOST_FRAMES = 1000;
-
 interface Options {
   readonly maxOutputLength: number;
   readonly chunkSize: number;
@@ -48,29 +38,6 @@ const BROTLI: Codec = {
   async: promisify(zlib.brotliDecompress),
 };
 const ZSTD: Codec = { sync: zlib.zstdDecompressSync, async: promisify(zlib.zstdDecompress) };
-
-/**
- * `Content-Encoding` → what to unpack, null for nothing. `"unknown"` also for stacked encodings.
- * @param header the header as it came, or null.
- */
-export function parseEncoding(header: string | null): Encoding | null | "unknown" {
-  if (header === null) return null;
-  const names = header.toLowerCase().split(",").map((name) => name.trim())
-    .filter((name) => name !== "" && name !== "identity");
-  if (names.length === 0) return null;
-  if (names.length > 1) return "unknown";
-  switch (names[0]) {
-    case "gzip":
-    case "x-gzip":
-      return "gzip";
-    case "deflate":
-    case "br":
-    case "zstd":
-      return names[0];
-    default:
-      return "unknown";
-  }
-}
 
 /** @param limit bytes that may come out at most. */
 export async function inflate(

@@ -7,7 +7,7 @@
 import type { Ack } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
-import { ENCODINGS, MOST_FRAMES } from "./inflate.ts";
+import { ENCODINGS, MOST_FRAMES } from "./encoding.ts";
 import { shown } from "./scan.ts";
 
 const JSON_HEADERS: Readonly<Record<string, string>> = {

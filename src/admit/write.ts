@@ -9,7 +9,7 @@ import { Grant, type ReadBody, readBody } from "./body.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Decoded } from "./decode.ts";
 import { Desk, type Kind } from "./desk.ts";
-import { type Encoding, parseEncoding } from "./inflate.ts";
+import { type Encoding, parseEncoding } from "./encoding.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { parseReplay } from "./replay.ts";
 import * as reply from "./reply.ts";

@@ -14,7 +14,7 @@
  * A file's name says what its batch is: `<id>.<shape>.<columns fingerprint or ->.ndjson`.
  */
 
-import { crc32 } from "node:zlib";
+import process from "node:process";
 import type { Shape } from "../contracts.ts";
 
 const NEWLINE = 0x0a;
@@ -29,6 +29,13 @@ const DAMAGED_SEAL_BLANKS = 24;
 const BRACE = 0x7b;
 /** Of CRC-32, lowest power first. */
 const POLYNOMIAL = 0xedb88320 | 0;
+
+/** Taken with the first row: it brings streams with it, 3 of the 40 ms until a first answer. */
+let zlib: typeof import("node:zlib") | null = null;
+
+function crc32(bytes: Uint8Array): number {
+  return (zlib ??= process.getBuiltinModule("node:zlib")).crc32(bytes);
+}
 
 /** Bytes `start` (included) to `end` (excluded). */
 export interface Range {

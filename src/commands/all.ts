@@ -18,6 +18,7 @@ const LOAD: Readonly<Record<string, () => Promise<CliCommand>>> = {
   check: async () => (await import("./check.ts")).check,
   dead: async () => (await import("./dead.ts")).dead,
   health: async () => (await import("./health.ts")).health,
+  service: async () => (await import("./service.ts")).service,
 };
 
 export const commandNames: readonly string[] = Object.keys(LOAD);

@@ -1,6 +1,6 @@
 /** Settings for a command, or the answer to give where they are unusable. */
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import {
   type Loaded,
@@ -28,6 +28,7 @@ export function settingsOrExitCode<const E extends readonly SettingSpec[] = read
     argv,
     env: process.env,
     readFile: (path) => readFileSync(path, "utf8"),
+    list,
     ...limits,
   });
   const tls = loaded.ok ? tlsProblem(loaded.settings) : null;
@@ -35,4 +36,12 @@ export function settingsOrExitCode<const E extends readonly SettingSpec[] = read
   for (const problem of loaded.ok ? [tls] : loaded.problems) console.error(`shishi: ${problem}`);
   console.error(`shishi: see ${["shishi", command, "--help"].filter(Boolean).join(" ")}`);
   return 2;
+}
+
+function list(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
 }

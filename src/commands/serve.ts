@@ -7,9 +7,12 @@ import process from "node:process";
 import { type Collector, startCollector } from "../collector.ts";
 import type { LedgerTotals, Log } from "../contracts.ts";
 import { createLog } from "../runtime/log.ts";
-import { onStopSignal } from "../runtime/signals.ts";
+import { nodeFiles } from "../runtime/files.ts";
+import { onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
+import type { Settings } from "../settings/settings.ts";
+import type { Running } from "./upgrade.ts";
 
 const ABOUT =
   "Takes JSON events over HTTP, gathers them into batches and writes these to ClickHouse, until it " +
@@ -36,15 +39,35 @@ export const serve: CliCommand = {
       );
       return 2;
     }
+    let running: Running | null = null;
+    let upgrading = false;
+    onUpgradeSignal(async () => {
+      if (running === null || upgrading) return log.warn("SIGUSR2: not at this moment");
+      upgrading = true;
+      await (await import("./upgrade.ts")).upgrade(running);
+      upgrading = running.collector.control.status().state === "draining";
+    });
     return await untilStopped(log, async () => {
-      // What one process does not need is not loaded.
-      const start = workers > 1
-        ? (await import("../supervisor.ts")).startSupervisor
-        : startCollector;
-      return await start(settings, log);
+      const collector = await start(settings, log);
+      const notices = process.env["NOTIFY_SOCKET"]
+        ? await (await import("./inform.ts")).inform(collector, settings, log)
+        : null;
+      running = { collector, settings, argv, notices, log };
+      return collector;
     });
   },
 };
+
+/** What a plain start does not need is not loaded. */
+async function start(settings: Settings, log: Log): Promise<Collector> {
+  if (process.env["FOLLOWS_PID"] !== undefined) {
+    const followed = await (await import("./upgrade.ts")).follow(settings);
+    return await startCollector(followed.settings, log, nodeFiles, null, followed.predecessor);
+  }
+  return settings.workers > 1
+    ? await (await import("../supervisor.ts")).startSupervisor(settings, log)
+    : await startCollector(settings, log);
+}
 
 /** Listens for signals from before the start: one that comes meanwhile stops what has started then. */
 async function untilStopped(log: Log, start: () => Promise<Collector>): Promise<number> {

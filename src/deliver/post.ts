@@ -11,7 +11,7 @@
  * status and exception code. DDL and SELECT go through client-web on top of this (`query.ts`).
  */
 
-import { createGzip } from "node:zlib";
+import process from "node:process";
 import type { Clock } from "../contracts.ts";
 import { join } from "./pieces.ts";
 
@@ -158,7 +158,11 @@ function bytesOf(pieces: readonly Uint8Array[]): number {
 function gzipped(pieces: readonly Uint8Array[]): Promise<Uint8Array[]> {
   return new Promise((resolve, reject) => {
     const packed: Uint8Array[] = [];
-    const gzip = createGzip({ level: 1, chunkSize: 256 * 1024 });
+    // Loaded when it is needed: it brings streams with it, 3 of the 40 ms until the first answer.
+    const gzip = process.getBuiltinModule("node:zlib").createGzip({
+      level: 1,
+      chunkSize: 256 * 1024,
+    });
     gzip.on("data", (part: Uint8Array) => packed.push(part));
     gzip.once("end", () => resolve(packed));
     gzip.once("error", reject);

@@ -16,6 +16,11 @@ interface DenoLike {
   readonly build: { readonly standalone?: boolean };
   serve(options: unknown, handler: unknown): unknown;
   createHttpClient?(options: unknown): unknown;
+  dlopen?(name: string, symbols: unknown): { readonly symbols: unknown };
+  readonly UnsafePointer: {
+    of(bytes: Uint8Array): unknown;
+    value(pointer: unknown): bigint;
+  };
 }
 
 const globals = globalThis as unknown as { Bun?: BunLike; Deno?: DenoLike };

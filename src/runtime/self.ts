@@ -1,7 +1,7 @@
 /**
  * This very program as another process: the same binary, or the same source on the same runtime. It
- * is spoken to over its stdin and stdout; its stderr is ours. It gets no argument but `word`: what it
- * needs to know, secrets too, goes over the pipe.
+ * is spoken to over its stdin and stdout; its stderr is ours. What it needs to know, secrets too, goes
+ * over the pipe.
  */
 
 import { spawn } from "node:child_process";
@@ -11,6 +11,8 @@ import { createPeer, type Methods, type Peer } from "./peer.ts";
 
 export interface Child extends Peer {
   readonly pid: number;
+  /** SIGTERM; silent when it has ended. */
+  stop(): void;
   /** SIGKILL. */
   kill(): void;
   /** Resolves with how it ended, for people: `exit code 1`, `SIGKILL`. Never rejects. */
@@ -31,9 +33,24 @@ function ownArguments(): string[] {
   return deno === undefined ? [entry] : ["run", "-A", "-q", "--unstable-net", entry];
 }
 
-export function spawnSelf(word: string, methods: Methods): Child {
-  const child = spawn(process.execPath, [...ownArguments(), word], {
+/** Linux says this of a program in whose place another one lies by now: that one is meant. */
+const REPLACED = / \(deleted\)$/;
+
+/** The command that runs this program, in front of the words of a command. */
+export function ownCommand(): readonly string[] {
+  return [process.execPath.replace(REPLACED, ""), ...ownArguments()];
+}
+
+/** @param words a command. @param env of the process; ours unless given. */
+export function spawnSelf(
+  words: readonly string[],
+  methods: Methods,
+  env: NodeJS.ProcessEnv = process.env,
+): Child {
+  const [program = "", ...before] = ownCommand();
+  const child = spawn(program, [...before, ...words], {
     stdio: ["pipe", "pipe", "inherit"],
+    env,
   });
   const exited = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message));
@@ -42,6 +59,7 @@ export function spawnSelf(word: string, methods: Methods): Child {
   return {
     ...createPeer(child.stdout, child.stdin, methods),
     pid: child.pid ?? 0,
+    stop: () => void child.kill("SIGTERM"),
     kill: () => void child.kill("SIGKILL"),
     exited,
   };

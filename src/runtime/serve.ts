@@ -21,6 +21,8 @@ export interface ServeOptions {
 export interface Listening {
   /** The port that is really listened on. */
   readonly port: number;
+  /** Each answer from now on ends its connection, until this is called with `false`. */
+  lastAnswers(last: boolean): void;
   stop(): Promise<void>;
   kill(): Promise<void>;
 }
@@ -28,12 +30,25 @@ export interface Listening {
 /** An idle connection is closed after this, also one that waits for its answer (`Prefer: wait=N`). */
 const IDLE_TIMEOUT_S = 255;
 
+type Start = (options: ServeOptions) => Omit<Listening, "lastAnswers">;
+
 /** Throws a sentence that names the address when it cannot be listened on. */
 export function serve(options: ServeOptions): Listening {
-  const start = bun ? serveOnBun : deno ? serveOnDeno : null;
+  const start: Start | null = bun ? serveOnBun : deno ? serveOnDeno : null;
   if (start === null) throw new Error("this runtime has no HTTP server that Shishi knows");
+  const { handler } = options;
+  const ending = async (request: Request) => {
+    const response = await handler(request);
+    response.headers.set("connection", "close");
+    return response;
+  };
+  // Changed in place: one more call in between would cost every request.
+  const served: { -readonly [Name in keyof ServeOptions]: ServeOptions[Name] } = { ...options };
   try {
-    return start(options);
+    return {
+      ...start(served),
+      lastAnswers: (last) => served.handler = last ? ending : handler,
+    };
   } catch (error) {
     const { hostname, port } = options;
     const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
@@ -60,7 +75,7 @@ interface BunServer {
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
 
-function serveOnBun(options: ServeOptions): Listening {
+function serveOnBun(options: ServeOptions): ReturnType<Start> {
   const server = bun!.serve({
     hostname: options.hostname,
     port: options.port,
@@ -75,9 +90,10 @@ function serveOnBun(options: ServeOptions): Listening {
     fetch: (request: Request) => options.handler(request),
     error: (error: unknown) => failed(options, error),
   }) as BunServer;
+  let stopped: Promise<void> | null = null;
   return {
     port: server.port,
-    stop: () => server.stop(false),
+    stop: () => stopped ??= server.stop(false),
     kill: () => server.stop(true),
   };
 }
@@ -91,9 +107,10 @@ interface DenoServer {
 /** How long a server that ended by itself waits before it listens again. */
 const AGAIN_MS = 100;
 
-function serveOnDeno(options: ServeOptions): Listening {
+function serveOnDeno(options: ServeOptions): ReturnType<Start> {
   const abort = new AbortController();
   let stopping = false;
+  let stopped: Promise<void> | null = null;
   const start = (port: number): DenoServer => {
     const server = deno!.serve({
       hostname: options.hostname,
@@ -128,7 +145,7 @@ function serveOnDeno(options: ServeOptions): Listening {
     port,
     stop: () => {
       stopping = true;
-      return server.shutdown();
+      return stopped ??= server.shutdown();
     },
     kill: () => {
       // A server that is stopping knows no other end, and to abort it all the same ends the process

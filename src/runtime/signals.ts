@@ -10,3 +10,8 @@ export function onStopSignal(handler: (signal: string) => void): () => void {
     for (const name of names) process.off(name, handler);
   };
 }
+
+/** Calls `handler` at SIGUSR2, each time one comes, where there is such a signal. */
+export function onUpgradeSignal(handler: () => void): void {
+  if (process.platform !== "win32") process.on("SIGUSR2", handler);
+}

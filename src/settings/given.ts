@@ -1,12 +1,12 @@
 /**
  * A value as it was given, before anybody has read it, and how to speak of it: the vocabulary that
- * the three sources (flags, environment, file) share.
+ * the sources (flags, environment, credentials, file) share.
  */
 
 import type { SettingSpec } from "./spec.ts";
 
 /** In the order in which they win. */
-export type Source = "flag" | "environment" | "file";
+export type Source = "flag" | "environment" | "credential" | "file";
 
 export interface Given {
   readonly spec: SettingSpec;

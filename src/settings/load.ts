@@ -1,8 +1,9 @@
 /**
- * Flags beat environment beats file beats default: merges the three sources over any list of specs
- * and reads the winners. Goes on after every problem, so that one run shows them all.
+ * Flags beat environment beats credentials beat file beats default: merges the sources over any list
+ * of specs and reads the winners. Goes on after every problem, so that one run shows them all.
  */
 
+import { readCredentials } from "./credentials.ts";
 import { readEnvironment } from "./environment.ts";
 import { readToml } from "./file.ts";
 import { readFlags } from "./flags.ts";
@@ -16,6 +17,8 @@ export interface Outside extends Host {
   readonly argv: readonly string[];
   /** The text of a file; throws when it cannot be read. */
   readonly readFile: (path: string) => string;
+  /** The names in a folder; empty when it cannot be read. Absent: there are no credentials. */
+  readonly list?: (folder: string) => readonly string[];
 }
 
 /** What was read. */
@@ -31,7 +34,7 @@ export interface Read {
 
 /** A secret is one line or a few, never a disk image. */
 const MAX_SECRET_LENGTH = 64 * 1024;
-const SOURCES: readonly Source[] = ["flag", "environment", "file"];
+const SOURCES: readonly Source[] = ["flag", "environment", "credential", "file"];
 
 /**
  * @param used the settings of this command. @param extra flags of this command alone: no variable, no
@@ -47,7 +50,8 @@ export function readSettings(
   const known = namesOf([...all, ...used]);
   const flags = readFlags(outside.argv, namesOf([...extra, ...used]), known);
   const environment = readEnvironment(outside.env, names, known);
-  const givens = [...flags.givens, ...environment.givens];
+  const credentials = readCredentials(names, outside);
+  const givens = [...flags.givens, ...environment.givens, ...credentials];
   const problems = [...flags.problems, ...environment.problems];
   const inFile = readConfig(givens, names, known, outside);
   givens.push(...inFile.givens);

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { createAuth } from "../../src/admit/auth.ts";
 import { compileGlobs } from "../../src/admit/globs.ts";
-import { parseEncoding } from "../../src/admit/inflate.ts";
+import { parseEncoding } from "../../src/admit/encoding.ts";
 import { parsePrefer } from "../../src/admit/prefer.ts";
 
 const PREFERENCES: readonly (readonly [string | null, boolean, number | null])[] = [

@@ -26,6 +26,7 @@ const SERVERS = {
   "zip": ["/usr/bin/zip"],
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
+  "systemd": ["/usr/bin/systemd-analyze"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 

@@ -28,6 +28,9 @@ export function load<const E extends readonly SettingSpec[] = readonly []>(
       }
       return text;
     },
+    list: (folder) =>
+      Object.keys(files).filter((path) => path.startsWith(`${folder}/`))
+        .map((path) => path.slice(folder.length + 1)),
     ...(only ? { only } : {}),
     ...(extra ? { extra } : {}),
   });

@@ -82,8 +82,10 @@ for (const binary of [false, true]) {
       await postEach(shishi, 40);
       for (let n = 0; n < 8; n++) {
         const answer = await shishi.get("/api/status", { connection: "close" });
-        assert.equal(answer.json.ledger.received, 40, "what was acknowledged is in every answer");
-        assert.equal(answer.json.ledger.held, 40);
+        const { received, held, stored } = answer.json.ledger;
+        assert.equal(received, 40, "what was acknowledged is in every answer");
+        // Rows that came before a worker knew the columns share no batch with later ones, and may leave.
+        assert.equal(held + stored, 40);
       }
       const samples = await metrics(shishi);
       assert.equal(sum(samples, "analytics_events_total"), 40);

@@ -1,0 +1,141 @@
+/**
+ * A running collector is followed by a new process of the program, the one that now lies in its place,
+ * on the same port and in the same data folder: SIGUSR2.
+ *
+ * 1. The old one starts the new one with its own arguments and environment, and goes on.
+ * 2. The new one listens on the same port, and says so. From then on it gets every new connection.
+ * 3. The old one takes what still comes on its connections, and ends each with its answer; then it stops
+ *    as always: what it holds goes to ClickHouse, or stays in the spool.
+ * 4. The new one takes over the folder: dead letters and whatever the spool still holds.
+ *
+ * A new one that does not get as far as 3 changes nothing: the old one goes on.
+ */
+
+import { resolve } from "node:path";
+import process from "node:process";
+import { type Collector, type Predecessor, stopListening } from "../collector.ts";
+import type { Log } from "../contracts.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { parent, spawnSelf } from "../runtime/self.ts";
+import { sharePort } from "../runtime/shared_port.ts";
+import type { Notices } from "../service/notices.ts";
+import type { Settings } from "../settings/settings.ts";
+
+/** Set for the new process alone. */
+const FOLLOWS = "FOLLOWS_PID";
+const START_WITHIN_MS = 30_000;
+const ASK_WITHIN_MS = 5_000;
+/** A handshake may be under way when the new one gets the port. */
+const LINGER_MS = 500;
+/** Connections that nobody uses are ended after this. */
+const IDLE_MS = 10_000;
+const LOOK_MS = 50;
+
+export interface Running {
+  readonly collector: Collector;
+  readonly settings: Settings;
+  /** What follows `serve`. */
+  readonly argv: readonly string[];
+  readonly notices: Notices | null;
+  readonly log: Log;
+}
+
+/** What the old one tells the new one. */
+interface Told {
+  readonly port: number;
+  readonly dataDir: string;
+}
+
+/** Resolves when the collector has begun to stop, or when it goes on after all. Never rejects. */
+export async function upgrade(running: Running): Promise<void> {
+  const { log, collector: { listening, control }, settings: { dataDir }, notices } = running;
+  const refuse = (why: string) => log.error(`not followed by a new process: ${why}`);
+  if (listening === null) return refuse("workers: expected 1; restart it instead");
+  if (control.status().recovering) {
+    return refuse("the spool of the one before is still being read; try again");
+  }
+  const { port } = listening;
+  const shared = await sharePort(port);
+  if (shared === null) return refuse("this system cannot share a port; restart it instead");
+  let tellListens = () => {};
+  const listens = new Promise<"listens">((resolve) => tellListens = () => resolve("listens"));
+  let tellOver = () => {};
+  const over = new Promise<void>((resolve) => tellOver = resolve);
+  const env: NodeJS.ProcessEnv = { ...process.env, [FOLLOWS]: String(process.pid) };
+  // It was meant for this process.
+  delete env["WATCHDOG_PID"];
+  const child = spawnSelf(["serve", ...running.argv], {
+    told: (): Told => ({ port, dataDir: resolve(dataDir) }),
+    listens: () => {
+      tellListens();
+      return over;
+    },
+  }, env);
+  log.info("starting a new process to follow this one", { pid: child.pid });
+  let ended = false;
+  const exited = child.exited.then((how) => {
+    ended = true;
+    return how;
+  });
+  let following = true;
+  running.collector.watch(() => {
+    // Whoever stops this one, while the other is not yet the collector, means both.
+    if (!following || ended || control.status().state !== "draining") return;
+    following = false;
+    child.stop();
+    tellOver();
+  });
+  const began = await Promise.race([listens, exited, sleep(START_WITHIN_MS)]);
+  if (began !== "listens") {
+    following = false;
+    child.kill();
+    return refuse(began === undefined ? "it does not start" : `it has ended (${began})`);
+  }
+  if (!shared.giveWay()) log.warn("new connections may be reset while this process ends");
+  listening.lastAnswers(true);
+  const fromMs = systemClock.monotonicMs();
+  for (;;) {
+    await sleep(LOOK_MS);
+    if (!following) return;
+    if (ended) {
+      listening.lastAnswers(false);
+      return refuse(`it has ended (${await exited})`);
+    }
+    const passedMs = systemClock.monotonicMs() - fromMs;
+    if (passedMs > IDLE_MS || passedMs > LINGER_MS && shared.connections() === 0) break;
+  }
+  following = false;
+  notices?.replacedBy(child.pid);
+  await stopListening(listening);
+  tellOver();
+  void control.stop(`followed by process ${child.pid}`);
+}
+
+/**
+ * The collector that has started this process to follow it, and the settings as they are then; or why it
+ * cannot be followed, a sentence.
+ */
+export async function follow(
+  settings: Settings,
+): Promise<{ readonly predecessor: Predecessor; readonly settings: Settings }> {
+  delete process.env[FOLLOWS];
+  const old = parent({});
+  const { port, dataDir } = await old.call<Told>("told", null, ASK_WITHIN_MS);
+  if (resolve(settings.dataDir) !== dataDir) {
+    throw new Error(`data-dir: expected that of the running collector (${dataDir}), restart it`);
+  }
+  if (settings.workers > 1) throw new Error("workers: expected 1 to follow a running collector");
+  const { listen } = settings;
+  return {
+    settings: { ...settings, listen: { ...listen, port: listen.port || port } },
+    predecessor: {
+      // One that is gone meanwhile has let go of everything as well.
+      listening: () => old.call<void>("listens").catch(() => {}),
+      gone: old.gone,
+    },
+  };
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => void systemClock.after(ms, resolve));
+}

@@ -1,0 +1,108 @@
+/** What a service manager hears of a collector, on a real datagram socket. */
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { test } from "node:test";
+import { serviceManager, unixAddress } from "../../src/runtime/notify.ts";
+import { startShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+import { pause } from "../kit/wait.ts";
+import { startReceiver } from "./receiver.ts";
+
+const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "500ms"];
+
+for (const binary of [false, true]) {
+  const what = binary ? "the binary" : "from source";
+  test(`${what}: ready when it answers, beats while it lives, says that it stops`, async () => {
+    const dir = tempDir("notify");
+    const receiver = await startReceiver(join(dir, "notify"));
+    const shishi = await startShishi({
+      binary,
+      args: NOWHERE,
+      env: { NOTIFY_SOCKET: join(dir, "notify"), WATCHDOG_USEC: "400000" },
+    });
+    try {
+      await receiver.heard(/(^|\|)READY=1\|/);
+      assert.equal((await shishi.get("/healthz")).status, 200);
+      await receiver.heard(/^WATCHDOG=1\|/);
+      await shishi.post({ eventType: "click" });
+      await receiver.heard(/\|STATUS=\w+: 1 rows held, oldest \d+ s, 0 stored\|$/);
+
+      shishi.signal("SIGSTOP");
+      await pause(300);
+      const halted = receiver.messages.length;
+      await pause(800);
+      assert.equal(receiver.messages.length, halted, "a process that is halted does not beat");
+      shishi.signal("SIGCONT");
+      await receiver.heard(/WATCHDOG=1/, halted);
+
+      shishi.signal("SIGTERM");
+      const last = await receiver.heard(/^STOPPING=1\|STATUS=draining: 1 rows held/);
+      assert.match(last, /\|EXTEND_TIMEOUT_USEC=30000000\|$/);
+      assert.equal((await shishi.exited).code, 0);
+      assert.equal(receiver.messages.filter((message) => /READY=1/.test(message)).length, 1);
+    } finally {
+      await shishi.close();
+      await receiver.close();
+      removeDir(dir);
+    }
+  });
+}
+
+test("several workers are one service, and an abstract name is one too", async () => {
+  const name = `@shishi-test-${randomUUID()}`;
+  const receiver = await startReceiver(name);
+  const shishi = await startShishi({
+    args: [...NOWHERE, "--workers", "2"],
+    env: { NOTIFY_SOCKET: name },
+  });
+  try {
+    await receiver.heard(/READY=1/);
+    shishi.signal("SIGTERM");
+    await receiver.heard(/STOPPING=1/);
+    assert.equal((await shishi.exited).code, 0);
+    const heard = receiver.messages.join("\n");
+    assert.equal(heard.match(/READY=1/g)?.length, 1);
+    assert.doesNotMatch(heard, /WATCHDOG/, "nobody has asked for beats");
+  } finally {
+    await shishi.close();
+    await receiver.close();
+  }
+});
+
+test("a manager that is gone, or was never there, costs nothing", async () => {
+  assert.equal(await serviceManager({}), null);
+  const wrong = await serviceManager({ NOTIFY_SOCKET: "vsock:2:1" });
+  assert.match((wrong as { problem: string }).problem, /expected a path or @name/);
+  const manager = await serviceManager({ NOTIFY_SOCKET: "/nowhere/at/all" });
+  assert.ok(manager !== null && "tell" in manager);
+  assert.equal(manager.tell({ READY: 1 }), false);
+  assert.equal(manager.watchdogMs, null);
+});
+
+test("a watchdog for another process is none of ours; ours is told twice as often as it asks", async () => {
+  const asked = async (env: Record<string, string>) => {
+    const manager = await serviceManager({ NOTIFY_SOCKET: "/x", WATCHDOG_USEC: "3000000", ...env });
+    return manager !== null && "tell" in manager && manager.watchdogMs;
+  };
+  assert.equal(await asked({}), 1500);
+  assert.equal(await asked({ WATCHDOG_PID: "1" }), null);
+  assert.equal(await asked({ WATCHDOG_USEC: "no" }), null);
+});
+
+test("the time beside RELOADING=1 is the monotonic clock's", async () => {
+  const manager = await serviceManager({ NOTIFY_SOCKET: "/x" });
+  assert.ok(manager !== null && "tell" in manager);
+  const before = manager.monotonicUsec();
+  const after = manager.monotonicUsec();
+  // Since the machine's boot: more than this process has lived.
+  assert.ok(before > 1_000_000n && after >= before);
+});
+
+test("addresses: a path ends in a byte 0, an abstract name begins with one", () => {
+  assert.deepEqual([...unixAddress("/a")!], [1, 0, 47, 97, 0]);
+  assert.deepEqual([...unixAddress("@a")!], [1, 0, 0, 97]);
+  for (const name of ["", "@", "relative", "vsock:1:2", "/" + "x".repeat(107)]) {
+    assert.equal(unixAddress(name), null, name);
+  }
+});

@@ -1,0 +1,94 @@
+/** `shishi service print`, judged by systemd's own tools. */
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { test } from "node:test";
+import { runShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+
+const print = (args: readonly string[], env: Record<string, string> = {}) =>
+  runShishi(["service", "print", ...args], { env });
+
+/** What `systemd-analyze` says of a unit; its exit code must be 0. */
+function analyze(unit: string, ...args: string[]): string {
+  const dir = tempDir("unit");
+  const path = join(dir, "shishi.service");
+  // It wants to find the program, which lies in somebody's home here.
+  writeFileSync(path, unit.replace(/^(ExecStart=)("[^"]*"|\S+)/m, "$1/bin/true"));
+  const { status, stdout, stderr, error } = spawnSync("systemd-analyze", [...args, path], {
+    encoding: "utf8",
+    env: { ...process.env, SYSTEMD_LOG_LEVEL: "warning", NO_COLOR: "1" },
+  });
+  removeDir(dir);
+  assert.equal(status, 0, `${error ?? ""}${stdout}${stderr}`);
+  return stdout + stderr;
+}
+
+test("systemd finds nothing wrong with it, and its sandbox tight", async () => {
+  const made = [
+    await print([]),
+    await print([
+      "--user",
+      "shishi",
+      "--data-dir=/srv/a b%c",
+      "--listen=:443",
+      "--table=t",
+      '--group=a "b" $c %d',
+    ]),
+  ];
+  for (const { code, stdout, stderr } of made) {
+    assert.equal(code, 0, stderr);
+    assert.equal(analyze(stdout, "verify", "--man=no"), "");
+    const judged = analyze(stdout, "security", "--offline=true", "--threshold=25");
+    const [, exposure = "99"] = /Overall exposure level for \S+: ([\d.]+)/.exec(judged) ?? [];
+    assert.ok(Number(exposure) <= 2.5, judged);
+  }
+  const [plain, other] = made.map(({ stdout }) => stdout);
+  assert.match(plain!, /^DynamicUser=yes\nStateDirectory=shishi$/m);
+  assert.match(plain!, /^CapabilityBoundingSet=$/m);
+  assert.match(other!, /^User=shishi\nReadWritePaths="\/srv\/a b%%c"$/m);
+  assert.match(other!, /^AmbientCapabilities=CAP_NET_BIND_SERVICE$/m);
+  assert.match(other!, / "--group=a \\"b\\" \$\$c %%d" "--data-dir=\/srv\/a b%%c"$/m);
+});
+
+test("it carries the settings given, whole paths, and time to stop", async () => {
+  const { stdout } = await print(
+    ["--shutdown-timeout", "90s", "--data-dir", "/var/lib/shishi/a", "--no-create-table"],
+    { SHISHI_TABLE: "clicks", SHISHI_SHUTDOWN_TIMEOUT: "1s" },
+  );
+  assert.match(
+    stdout,
+    /^ExecStart=\S.* serve --shutdown-timeout=90s --create-table=false --table=clicks$/m,
+  );
+  assert.match(stdout, /^TimeoutStopSec=110s$/m);
+  assert.match(stdout, /^StateDirectory=shishi\/a$/m);
+});
+
+test("no secret is pasted: each becomes a credential", async () => {
+  const { stdout } = await print([
+    "--clickhouse-url=http://u:geheim@h:8123/db",
+    "--influx-url=http://h:8086/db",
+    "--control-secret",
+    "streng-geheim-123",
+    "--nats-url=ws://h:9222",
+  ], { SHISHI_NATS_TOKEN: "auch-geheim" });
+  assert.doesNotMatch(stdout, /geheim/);
+  assert.match(stdout, /^ExecStart=.* --influx-url=http:\/\/h:8086\/db --nats-url=ws:\/\/h:9222$/m);
+  for (const name of ["clickhouse-url", "control-secret", "nats-token"]) {
+    assert.match(stdout, new RegExp(`^LoadCredential=${name}:/etc/shishi/${name}$`, "m"));
+    assert.match(stdout, new RegExp(`^# Write the value of ${name} into`, "m"));
+  }
+});
+
+test("what cannot work is said instead", async () => {
+  const folder = await print(["--data-dir", "/srv/shishi"]);
+  assert.equal(folder.code, 2);
+  assert.match(folder.stderr, /data-dir: expected a folder below \/var\/lib, or --user/);
+  assert.equal(folder.stdout, "");
+  const verb = await runShishi(["service", "install"]);
+  assert.equal(verb.code, 2);
+  assert.match(verb.stderr, /expected print, got "install"/);
+  assert.equal((await print(["--tabel", "x"])).code, 2);
+});

@@ -1,0 +1,297 @@
+/** SIGUSR2: another process takes over, and nobody notices. */
+import assert from "node:assert/strict";
+import { copyFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { compare, load, storedIds } from "../kit/load.ts";
+import { openRaw, type RawAnswer, type RawConnection, rawRequest } from "../kit/raw_http.ts";
+import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
+import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+import { eventually } from "../kit/wait.ts";
+import { startReceiver } from "../service/receiver.ts";
+
+let clickhouse: ClickHouse;
+before(async () => {
+  clickhouse = await startClickHouse();
+});
+after(() => clickhouse.close());
+
+const BINARY = fileURLToPath(new URL("../../dist/shishi", import.meta.url));
+const LATE_MS = 20_000;
+const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "500ms"];
+
+/** The processes that have followed the first one, in order. */
+const followers = (shishi: Shishi): number[] =>
+  shishi.lines().filter(({ message }) => /^starting a new process/.test(String(message)))
+    .map(({ pid }) => Number(pid));
+
+const count = (shishi: Shishi, message: RegExp): number =>
+  shishi.lines().filter((line) => message.test(String(line.message))).length;
+
+/** Waits until so many processes have ended in order. */
+const ended = (shishi: Shishi, processes: number) =>
+  eventually(() => assert.equal(count(shishi, /^stopped/), processes, shishi.stderr()), {
+    withinMs: LATE_MS,
+  });
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It has ended.
+  }
+}
+
+async function closeAll(shishi: Shishi): Promise<void> {
+  for (const pid of followers(shishi)) signal(pid, "SIGKILL");
+  await shishi.close();
+}
+
+/** On a connection of its own: one that stays open would be waited for. */
+async function ask(
+  shishi: Shishi,
+  method: string,
+  path: string,
+  body?: unknown,
+): Promise<RawAnswer> {
+  const connection = await openRaw(shishi.url);
+  try {
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    connection.send(rawRequest(method, path, { Connection: "close" }, text));
+    const answer = await connection.answer();
+    assert.ok(answer !== null, `${method} ${path} got no answer`);
+    return answer;
+  } finally {
+    await connection.close();
+  }
+}
+
+const post = (shishi: Shishi, body: unknown) => ask(shishi, "POST", "/events", body);
+const statusOf = async (shishi: Shishi) => (await ask(shishi, "GET", "/api/status")).json;
+
+/** A client that does nothing to hide a failure: every other request has a connection of its own. */
+function strictFetch(url: string) {
+  const idle: RawConnection[] = [];
+  const failures: string[] = [];
+  let requests = 0;
+  return {
+    failures,
+    async close() {
+      await Promise.all(idle.map((connection) => connection.close()));
+    },
+    async fetch(_url: string, { body }: RequestInit): Promise<Response> {
+      const fresh = requests++ % 2 === 0;
+      const reused = fresh ? undefined : idle.shift();
+      let connection: RawConnection | undefined;
+      try {
+        connection = reused ?? await openRaw(url);
+        const headers: Record<string, string> = fresh ? { Connection: "close" } : {};
+        connection.send(rawRequest("POST", "/events", headers, String(body)));
+        const answer = await connection.answer();
+        if (answer === null) throw new Error("ended without an answer");
+        if (answer.status !== 202) failures.push(`${answer.status} ${answer.text}`);
+        const last = fresh || answer.headers.get("connection")?.toLowerCase() === "close";
+        if (last) void connection.close();
+        else idle.push(connection);
+        return new Response(answer.text, { status: answer.status });
+      } catch (error) {
+        failures.push(`${fresh ? "fresh" : reused ? "reused" : "first"}: ${error}`);
+        void connection?.close();
+        throw error;
+      }
+    },
+  };
+}
+
+for (const binary of [true, false]) {
+  const what = binary ? "the binary" : "from source";
+  test(`${what}: under load no request fails, and each row is stored once`, async () => {
+    const database = `upgrade_${binary ? "binary" : "source"}`;
+    await clickhouse.query(`CREATE DATABASE ${database}`);
+    const dir = tempDir("upgrade");
+    const program = join(dir, "shishi");
+    if (binary) copyFileSync(BINARY, program);
+    const shishi = await startShishi({
+      binary: binary && program,
+      args: ["--clickhouse-url", `${clickhouse.url}/${database}`],
+    });
+    const client = strictFetch(shishi.url);
+    const stop = new AbortController();
+    const rate = binary ? 2_000 : 500;
+    const loading = load({
+      url: shishi.url,
+      clients: 24,
+      events: 40_000,
+      eventsPerRequest: 1,
+      rowsPerSecond: rate,
+      signal: stop.signal,
+      fetch: client.fetch,
+    });
+    try {
+      const sent = (rows: number) =>
+        eventually(async () => assert.ok((await statusOf(shishi)).ledger.received >= rows), {
+          withinMs: LATE_MS,
+        });
+      await sent(rate / 2);
+      if (binary) {
+        symlinkSync(BINARY, `${program}.next`);
+        renameSync(`${program}.next`, program);
+      }
+      shishi.signal("SIGUSR2");
+      await ended(shishi, 1);
+      await sent(rate / 2);
+      // And the same once more, from the one that has followed.
+      signal(followers(shishi)[0]!, "SIGUSR2");
+      await ended(shishi, 2);
+      await sent(rate / 2);
+      stop.abort();
+      const books = await loading;
+      assert.deepEqual(client.failures, []);
+      assert.deepEqual([...books.statuses.keys()], [202]);
+      const [, last] = followers(shishi);
+      signal(last!, "SIGTERM");
+      assert.equal((await shishi.exited).code, 0);
+      const stored = await storedIds(
+        { query: (sql) => clickhouse.query(sql) },
+        `${database}.analytics_events`,
+      );
+      assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
+      assert.equal(stored.size, books.acknowledged.size);
+    } finally {
+      stop.abort();
+      await client.close();
+      await closeAll(shishi);
+      removeDir(dir);
+    }
+  });
+}
+
+test("rows that the old one could not deliver are the new one's; killed, they wait for a plain start", async () => {
+  const dir = tempDir("upgrade");
+  const dataDir = ["--data-dir", dir];
+  const shishi = await startShishi({ args: [...NOWHERE, ...dataDir] });
+  try {
+    await post(shishi, [{ eventType: "old" }, { eventType: "old" }]);
+    shishi.signal("SIGUSR2");
+    await ended(shishi, 1);
+    await post(shishi, [{ eventType: "new" }]);
+    const { ledger } = await eventually(async () => {
+      const status = await statusOf(shishi);
+      assert.equal(status.recovering, false);
+      return status;
+    }, { withinMs: LATE_MS });
+    assert.deepEqual([ledger.received, ledger.recovered, ledger.held], [1, 2, 3]);
+  } finally {
+    await closeAll(shishi);
+  }
+  await clickhouse.query("CREATE DATABASE upgrade_killed");
+  const next = await startShishi({
+    args: ["--clickhouse-url", `${clickhouse.url}/upgrade_killed`, ...dataDir],
+  });
+  try {
+    await eventually(async () => assert.equal((await statusOf(next)).ledger.stored, 3), {
+      withinMs: LATE_MS,
+    });
+  } finally {
+    await next.close();
+    removeDir(dir);
+  }
+});
+
+test("an old one that is killed leaves its rows to the new one", async () => {
+  const shishi = await startShishi({
+    args: ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "1m"],
+  });
+  try {
+    await post(shishi, [{ eventType: "old" }]);
+    shishi.signal("SIGUSR2");
+    await eventually(() => assert.equal(count(shishi, /^draining/), 1), { withinMs: LATE_MS });
+    await post(shishi, [{ eventType: "new" }]);
+    assert.equal((await statusOf(shishi)).recovering, true);
+    shishi.signal("SIGKILL");
+    await eventually(async () => {
+      const { ledger, recovering } = await statusOf(shishi);
+      assert.deepEqual([recovering, ledger.recovered, ledger.held], [false, 1, 2]);
+    }, { withinMs: LATE_MS });
+  } finally {
+    await closeAll(shishi);
+  }
+});
+
+test("a new one that cannot start changes nothing", async () => {
+  const dir = tempDir("upgrade");
+  const config = join(dir, "shishi.toml");
+  writeFileSync(config, 'group = "g"\n');
+  const shishi = await startShishi({ args: [...NOWHERE, "--config", config] });
+  try {
+    writeFileSync(config, "grop = 1\n");
+    shishi.signal("SIGUSR2");
+    await eventually(() => assert.equal(count(shishi, /^not followed/), 1), { withinMs: LATE_MS });
+    assert.match(shishi.stderr(), /not followed by a new process: it has ended \(exit code 2\)/);
+    assert.equal((await post(shishi, { eventType: "a" })).status, 202);
+
+    writeFileSync(config, 'group = "other"\n');
+    shishi.signal("SIGUSR2");
+    await ended(shishi, 1);
+    assert.equal((await statusOf(shishi)).group, "other");
+  } finally {
+    await closeAll(shishi);
+    removeDir(dir);
+  }
+});
+
+test("a stop in the middle of it ends both", async () => {
+  const shishi = await startShishi({ args: NOWHERE });
+  // A connection that stays open holds up the handing over.
+  const idle = await openRaw(shishi.url);
+  try {
+    shishi.signal("SIGUSR2");
+    await eventually(() => assert.equal(count(shishi, /^listening/), 2), { withinMs: LATE_MS });
+    shishi.signal("SIGTERM");
+    assert.equal((await shishi.exited).code, 0);
+    assert.equal(count(shishi, /^stopped/), 2);
+  } finally {
+    await idle.close();
+    await closeAll(shishi);
+  }
+});
+
+test("workers are not followed, and say so", async () => {
+  const shishi = await startShishi({ args: [...NOWHERE, "--workers", "2"] });
+  try {
+    shishi.signal("SIGUSR2");
+    await eventually(() => assert.equal(count(shishi, /^not followed.*workers/), 1), {
+      withinMs: LATE_MS,
+    });
+    assert.equal((await ask(shishi, "GET", "/healthz")).status, 200);
+  } finally {
+    await closeAll(shishi);
+  }
+});
+
+test("a service manager is told who the service is, by the old one, before the new one is ready", async () => {
+  const dir = tempDir("upgrade");
+  const receiver = await startReceiver(join(dir, "notify"));
+  const shishi = await startShishi({
+    args: NOWHERE,
+    env: { NOTIFY_SOCKET: join(dir, "notify"), WATCHDOG_USEC: "400000", WATCHDOG_PID: "" },
+  });
+  try {
+    await receiver.heard(/WATCHDOG/);
+    shishi.signal("SIGUSR2");
+    const main = await receiver.heard(/^MAINPID=/);
+    assert.equal(main, `MAINPID=${followers(shishi)[0]}|`);
+    const at = receiver.messages.indexOf(main);
+    assert.equal(await receiver.heard(/./, at + 1), "READY=1|");
+    await receiver.heard(/WATCHDOG=1/, at + 1);
+    await ended(shishi, 1);
+    assert.doesNotMatch(receiver.messages.join("\n"), /STOPPING/);
+  } finally {
+    await closeAll(shishi);
+    await receiver.close();
+    removeDir(dir);
+  }
+});
