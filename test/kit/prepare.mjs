@@ -27,6 +27,11 @@ const SERVERS = {
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
   "systemd": ["/usr/bin/systemd-analyze"],
+  "mmdebstrap": ["/usr/bin/mmdebstrap"],
+  "lintian": ["/usr/bin/lintian"],
+  "buildah": ["/usr/bin/buildah"],
+  "podman": ["/usr/bin/podman"],
+  "docker-compose": ["/usr/bin/docker-compose"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 

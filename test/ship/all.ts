@@ -1,0 +1,6 @@
+/** All tests of what is shipped, in one process: they share the Debian that is made, and the releases. */
+
+import "./compose.ts";
+import "./deb.ts";
+import "./bare_host.ts";
+import "./image.ts";
