@@ -53,6 +53,8 @@ export interface Chunk {
   readonly shape: Shape;
   readonly rows: number;
   readonly body: Uint8Array;
+  /** `body` changes once the intake has answered: what is kept of it is copied. */
+  readonly lent?: boolean;
   readonly types: TypeCounts;
   /** The columns that the rows were checked against (`Columns.fingerprint`), null while unknown. */
   readonly fingerprint: string | null;

@@ -40,6 +40,8 @@ export type Decoded =
     readonly kind: "rows";
     readonly rows: number;
     readonly body: Uint8Array;
+    /** `body` is gone with the next request that is decoded at the same desk. */
+    readonly lent: boolean;
     readonly types: TypeCounts;
     readonly rejected: number;
     readonly errors: readonly RowError[];
@@ -103,11 +105,11 @@ export class Decoding {
 
   /** What came of it, once. What the reader and the lines hold does not reach the next request. */
   end(): Decoded {
-    const body = this.#lines.finish();
+    const gathered = this.#lines.finish();
     const types = this.#reader.types();
     if (this.#refusal !== null) return { kind: "refused", error: this.#refusal };
     const rows = this.#rows, rejected = this.#rejected;
-    return { kind: "rows", rows, body, types, rejected, errors: this.#errors };
+    return { kind: "rows", rows, ...gathered, types, rejected, errors: this.#errors };
   }
 
   /** What the body is, by how it begins at `at`. */

@@ -65,8 +65,14 @@ export class Desk {
     const decoding = new Decoding(bytes, this.#inSlices.reader(kind), lines, nowMs);
     // Also before the first: to begin with a document of one piece may have taken long.
     do await this.#yield(); while (!decoding.go(SLICE_EFFORT));
-    return decoding.end();
+    return kept(decoding.end());
   }
+}
+
+/** Whoever waits for a promise may come too late for what is lent. */
+function kept(decoded: Decoded): Decoded {
+  if (decoded.kind === "refused" || !decoded.lent) return decoded;
+  return { ...decoded, body: decoded.body.slice(), lent: false };
 }
 
 /**

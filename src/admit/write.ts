@@ -166,7 +166,7 @@ export class Writer {
     if (decoded.kind === "refused") return reply.badRequest(decoded.error);
     const { request, target } = writing;
     const { intake, ledger } = this.#deps;
-    const { rows, rejected, errors, body, types } = decoded;
+    const { rows, rejected, errors, body, lent, types } = decoded;
     const prefer = parsePrefer(request.headers.get("prefer"));
     const strict = prefer.strict || target.replay !== undefined || asksStrict(request.url);
     if (rows === 0 || (strict && rejected > 0)) {
@@ -174,7 +174,7 @@ export class Writer {
       if (rows > 0) ledger.rejected(target.table, "strict", rows);
       return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "");
     }
-    const answer = intake.take({ ...target, rows, body, types });
+    const answer = intake.take({ ...target, rows, body, lent, types });
     if (answer.kind === "refused") return refused(answer);
     const { ticket } = answer;
     return ticket.kept === null

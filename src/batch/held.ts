@@ -6,14 +6,9 @@
  */
 
 import type { Batch, Chunk, DeadRow, Shape } from "../contracts.ts";
+import type { OpenFile } from "./files.ts";
 import { count } from "./lines.ts";
-import type { Segment } from "./spool.ts";
-
-/** Pieces smaller than this are copied together: many small arrays cost more than the copy. */
-const SMALL_BYTES = 64 * 1024;
-/** A batch's slabs grow with it: one small row in each of a thousand tables must stay small. */
-const FIRST_SLAB_BYTES = 4 * 1024;
-const SLAB_BYTES = 256 * 1024;
+import { Pieces } from "./pieces.ts";
 
 /** `null`: given up; its rows are lost, or on disk for the next start. */
 export type Fate = readonly DeadRow[] | null;
@@ -28,8 +23,26 @@ export interface Span {
 /** Room in a batch for rows that came with one request; a span once they are appended. */
 export interface Place extends Span {
   readonly chunk: Chunk;
+  /** Its bytes lie here, from `at` on, in the batch's own memory. */
+  readonly piece: Uint8Array;
+  readonly at: number;
   from: number;
   to: number;
+}
+
+export function bytesOf({ piece, at, chunk }: Place): Uint8Array {
+  return piece.subarray(at, at + chunk.body.length);
+}
+
+/** One batch's file. */
+export interface Segment {
+  readonly path: string;
+  /** Of the file. */
+  bytes: number;
+  /** Null once nothing more is appended. */
+  file: OpenFile | null;
+  /** Damaged parts of it are nowhere else: it goes to quarantine, where another one is removed. */
+  readonly keep: boolean;
 }
 
 /** What a batch is made of besides its rows. */
@@ -40,11 +53,13 @@ export class HeldBatch implements Batch {
   rows = 0;
   bytes = 0;
   newestMs: number;
-  /** Empty while the rows are on disk only, see `inMemory`. */
+  /** Once it is sealed; empty while the rows are on disk only, see `inMemory`. */
   body: Uint8Array[] = [];
   inMemory = true;
   /** Where its rows are on disk; null while they are in memory only. */
   segment: Segment | null = null;
+  /** Why the disk did not take a group of it; no other group is tried. */
+  diskProblem: string | null = null;
   /** Being written to disk whole; not to be sent meanwhile. */
   spilling = false;
   /** Takes no further places. */
@@ -62,8 +77,7 @@ export class HeldBatch implements Batch {
   refused = false;
   /** Delivered, but its dead rows are not kept yet: only that is still to be done. */
   unburied: readonly DeadRow[] | null = null;
-  #slabUsed = 0;
-  #slab: Uint8Array | null = null;
+  #pieces: Pieces | null = new Pieces();
   #fate: Fate | undefined;
   #waiters: ((fate: Fate) => void)[] = [];
 
@@ -96,37 +110,39 @@ export class HeldBatch implements Batch {
     return this.#fate !== undefined;
   }
 
-  /** Keeps room for a chunk; the caller has seen to it that it fits. */
+  /** Copies a chunk's bytes; the caller has seen to it that it fits. */
   place(chunk: Chunk, nowMs: number): Place {
-    if (this.closed) throw new Error("a closed batch takes no further rows");
+    if (this.closed || this.#pieces === null) {
+      throw new Error("a closed batch takes no further rows");
+    }
     this.placedRows += chunk.rows;
     this.placedBytes += chunk.body.length;
     this.newestMs = nowMs;
-    return { batch: this, chunk, from: 0, to: 0 };
+    this.#pieces.add(chunk.body, chunk.lent === true);
+    const { piece, at } = this.#pieces;
+    return { batch: this, chunk, piece, at, from: 0, to: 0 };
   }
 
-  /** Fills a place. */
+  /** Fills a place; in the order of the places. */
   append(place: Place): void {
     const { chunk } = place;
-    this.forgo(place);
     place.from = this.rows;
     place.to = this.rows += chunk.rows;
     this.bytes += chunk.body.length;
-    this.#keep(chunk.body);
     for (const [type, rows] of chunk.types) count(this.types, type, rows);
-    if (this.sealed) this.#closeSlab();
+    this.forgo(place);
   }
 
-  /** Gives a place back unfilled. */
+  /** Gives a place back unfilled, and with it all that come after it. */
   forgo({ chunk }: Place): void {
     this.placedRows -= chunk.rows;
     this.placedBytes -= chunk.body.length;
-    if (this.sealed) this.#closeSlab();
+    this.#seal();
   }
 
   close(): void {
     this.closed = true;
-    if (this.sealed) this.#closeSlab();
+    this.#seal();
   }
 
   /** Its rows stay on disk only. */
@@ -153,28 +169,9 @@ export class HeldBatch implements Batch {
     else this.#waiters.push(waiter);
   }
 
-  #keep(bytes: Uint8Array): void {
-    if (bytes.length >= SMALL_BYTES) {
-      this.#closeSlab();
-      this.body.push(bytes);
-      return;
-    }
-    if (this.#slab !== null && this.#slabUsed + bytes.length > this.#slab.length) {
-      this.#closeSlab();
-    }
-    this.#slab ??= new Uint8Array(Math.min(SLAB_BYTES, Math.max(FIRST_SLAB_BYTES, this.bytes)));
-    this.#slab.set(bytes, this.#slabUsed);
-    this.#slabUsed += bytes.length;
-  }
-
-  /** The slab's used part becomes a piece; a copy where most of the slab would be held for nothing. */
-  #closeSlab(): void {
-    if (this.#slab === null) return;
-    const used = this.#slabUsed;
-    this.body.push(
-      used * 2 < this.#slab.length ? this.#slab.slice(0, used) : this.#slab.subarray(0, used),
-    );
-    this.#slab = null;
-    this.#slabUsed = 0;
+  #seal(): void {
+    if (!this.sealed || this.#pieces === null) return;
+    this.body = this.#pieces.finish(this.bytes);
+    this.#pieces = null;
   }
 }

@@ -99,10 +99,16 @@ export function sealLine(rows: Uint8Array | number): Uint8Array {
   return line;
 }
 
-/** A group's rows and its seal, to be written at once. */
-export function withSeal(rows: readonly Uint8Array[]): Uint8Array {
+/**
+ * A group's rows and its seal, to be written at once.
+ * @param room where to, if it is large enough; then the answer is a part of it.
+ */
+export function withSeal(rows: readonly Uint8Array[], room: Uint8Array | null = null): Uint8Array {
   const total = rows.reduce((sum, part) => sum + part.length, 0);
-  const data = new Uint8Array(total + SEAL_BYTES);
+  const bytes = total + SEAL_BYTES;
+  const data = room !== null && bytes <= room.length
+    ? room.subarray(0, bytes)
+    : new Uint8Array(bytes);
   let at = 0;
   for (const part of rows) {
     data.set(part, at);

@@ -10,28 +10,14 @@
 import { join } from "node:path";
 import type { Refused } from "../contracts.ts";
 import { Disposal } from "./disposal.ts";
-import type { OpenFile } from "./files.ts";
 import { findGone } from "./gone.ts";
-import type { HeldBatch, Place } from "./held.ts";
+import { bytesOf, type HeldBatch, type Place, type Segment } from "./held.ts";
 import { codeOf, reasonForAll, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
 import type * as layout from "./layout.ts";
 import { probeDisk } from "./probe.ts";
 import { loadSegment } from "./recovery.ts";
 import { segmentName, withSeal } from "./segment.ts";
 import { Underway } from "./underway.ts";
-
-/** One batch's file. */
-export interface Segment {
-  readonly path: string;
-  /** Of the file. */
-  bytes: number;
-  /** Null once nothing more is appended. */
-  file: OpenFile | null;
-  /** Why nothing more may be appended, where a write has failed. */
-  problem?: string;
-  /** Damaged parts of it are nowhere else: it goes to quarantine, where another one is removed. */
-  readonly keep: boolean;
-}
 
 /** The places of one batch that one sync makes safe. */
 export interface Group {
@@ -47,6 +33,9 @@ export interface SpoolDeps {
   readonly onSynced: (group: Group, problem: string | null) => Refused | null;
 }
 
+/** A group up to this size is written from room that is used again. */
+const ROOM_BYTES = 256 * 1024;
+
 /** Rows are joined with their seal line, so that a group is one write. */
 interface Pending extends Group {
   readonly tell: (refused: Refused | null) => void;
@@ -61,6 +50,7 @@ export class Spool {
   filesGone = false;
   #next = new Map<HeldBatch, Pending>();
   #running = false;
+  #room: Uint8Array | null = null;
   #probing: Promise<void> | null = null;
   /** Rounds and spills under way. */
   readonly #writing = new Underway();
@@ -108,8 +98,9 @@ export class Spool {
 
   async #commit(group: Pending): Promise<void> {
     const { batch, places } = group;
-    const problem = await this.#write(batch, places.map(({ chunk }) => chunk.body));
-    if (problem !== null && batch.segment !== null) batch.segment.problem = problem;
+    // What was refused leaves a hole in the batch's memory that no rows may follow.
+    batch.diskProblem ??= await this.#write(batch, places.map(bytesOf));
+    const problem = batch.diskProblem;
     group.tell(this.deps.onSynced(group, problem));
     if (batch.sealed || problem !== null) await this.#finish(batch);
   }
@@ -152,11 +143,13 @@ export class Spool {
   /** Appends a group and syncs it. Afterwards the segment ends in a whole group, or is finished. */
   async #write(batch: HeldBatch, rows: readonly Uint8Array[]): Promise<string | null> {
     const { files } = this.deps.place;
-    const data = withSeal(rows);
+    const room = this.#room ?? new Uint8Array(ROOM_BYTES);
+    this.#room = null;
+    const data = withSeal(rows, room);
     try {
       const fresh = batch.segment === null;
       const segment = batch.segment ??= await this.#create(batch);
-      if (segment.file === null) throw new Error(segment.problem ?? "the segment is finished");
+      if (segment.file === null) throw new Error("the segment is finished");
       await segment.file.write(data);
       await segment.file.sync();
       if (fresh) await files.syncFolder(this.#folderOf(batch));
@@ -170,6 +163,8 @@ export class Spool {
       // Only a replay can meet its own file, which is being recovered: no trouble of the disk.
       if (codeOf(error) !== "EEXIST") this.#note(reasonForAll(error));
       return reasonForAll(error);
+    } finally {
+      this.#room = room;
     }
   }
 

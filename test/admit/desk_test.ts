@@ -113,3 +113,16 @@ test("large bodies are read one after the other, also when one fails", async () 
   assert.ok(decoded.kind === "rows" && decoded.rows === 50_000);
   assert.equal(linesOf(decoded).length, 50_000);
 });
+
+test("what came of a large body is its own, and hardly more memory than its length", async () => {
+  const desk = new Desk();
+  const large = (type: string) => bytesOf(`{"eventType":"${type}"}\n`.repeat(20_000));
+  const [first, second] = await Promise.all([
+    desk.decode(large("first"), "event", NOW_MS),
+    desk.decode(large("other"), "event", NOW_MS),
+  ]);
+  assert.ok(first.kind === "rows" && second.kind === "rows");
+  assert.deepEqual([first.lent, second.lent], [false, false]);
+  assert.ok(first.body.buffer.byteLength <= first.body.byteLength * 1.2);
+  assert.ok(linesOf(first).every((line) => line.includes('"first"')));
+});

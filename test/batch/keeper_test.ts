@@ -33,6 +33,30 @@ function assertBooks({ ledger, pump }: PumpKit): void {
   assert.equal(ledger.totals().held, pump.rows());
 }
 
+for (const ack of ["memory", "disk"] as const) {
+  test(`what a request only lends may change once it is taken (ack=${ack})`, async () => {
+    const kit = await pumpKit({ ack });
+    kit.gate.shut = true;
+    const room = new Uint8Array(200_000);
+    const wanted: string[] = [];
+    const kept: Promise<unknown>[] = [];
+    for (const rows of [1, 3, 2000, 2]) {
+      const chunk = events(rows);
+      wanted.push(new TextDecoder().decode(chunk.body));
+      room.set(chunk.body);
+      const lent = { ...chunk, body: room.subarray(0, chunk.body.length), lent: true };
+      kept.push(Promise.resolve(taken(kit, lent).kept));
+      room.fill(0);
+    }
+    kit.gate.open();
+    await Promise.all(kept);
+    kit.sink.script = () => stored;
+    await kit.clock.advance(1000);
+    assert.equal(kit.sink.attempts.map(({ text }) => text).join(""), wanted.join(""));
+    assertBooks(kit);
+  });
+}
+
 describe("rows that are to be on disk first", () => {
   test("count when they are there, and use the budget before", async () => {
     const kit = await pumpKit({ backlog: 10 });
@@ -76,6 +100,28 @@ describe("rows that are to be on disk first", () => {
     await kit.clock.advance(5000);
     assert.deepEqual([kit.ledger.totals().stored, segments(kit.files).length], [3, 0]);
   });
+
+  for (const on of ["create", "sync"] as const) {
+    test(`what waits behind a group that failed (${on}) is refused with it: no row follows a hole`, async () => {
+      const kit = await pumpKit();
+      kit.gate.shut = true;
+      kit.files.fail({ on, code: "EIO" });
+      const first = taken(kit, events(2));
+      await settle();
+      const behind = taken(kit, events(3));
+      kit.gate.open();
+      assert.notEqual(await first.kept, null);
+      assert.notEqual(await behind.kept, null);
+      const chunk = events(4);
+      await keep(kit, chunk);
+      kit.sink.script = () => stored;
+      await kit.clock.advance(5000);
+      assert.deepEqual(kit.sink.attempts.map(({ text }) => text), [
+        new TextDecoder().decode(chunk.body),
+      ]);
+      assertBooks(kit);
+    });
+  }
 
   test("a disk in trouble is tried by one request in a while; the others are told at once", async () => {
     const kit = await pumpKit();

@@ -1,6 +1,6 @@
 /** One run of a closed loop: wrk on one core, a server on the other, and what it cost. */
 import { fileURLToPath } from "node:url";
-import { busySince, coreTicks, cpuSeconds, on, residentBytes, run } from "./cores.ts";
+import { busySince, type Core, coreTicks, cpuSeconds, on, residentBytes, run } from "./cores.ts";
 import { problemsOf } from "./landed.ts";
 import type { Ack, Options } from "./options.ts";
 import type { Reference, Scenario } from "./scenarios.ts";
@@ -29,7 +29,7 @@ export interface Sample {
   readonly problems: readonly string[];
 }
 
-interface Told {
+export interface Told {
   readonly requests: number;
   readonly durationUs: number;
   readonly refused: number;
@@ -45,9 +45,16 @@ const SLOW_MS = 1000;
 /** wrk counts what takes longer as an error; an acknowledgement of ClickHouse may. */
 const ANSWER_WITHIN_S = 60;
 
-async function wrk(url: string, scenario: Scenario, body: string, seconds: number): Promise<Told> {
+/** The load of a scenario; what it tells of itself. */
+export async function wrk(
+  url: string,
+  scenario: Scenario,
+  body: string,
+  seconds: number,
+  core: Core | "all" = "load",
+): Promise<Told> {
   const { connections, encoding, path } = scenario;
-  const [command, args] = on("load", "wrk", [
+  const [command, args] = on(core, "wrk", [
     ...["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", `${ANSWER_WITHIN_S}s`],
     ...["-s", SCRIPT, url + path, "--", body, ...(encoding === null ? [] : [encoding])],
   ]);

@@ -23,9 +23,14 @@ export const CORES = { server: all[0]!, load: all[1] ?? all[0]!, usable: all.len
 
 export type Core = "server" | "load";
 
-/** A command line that runs on one core only; the process that it starts becomes the program. */
-export function on(core: Core, command: string, args: readonly string[]): [string, string[]] {
-  return ["taskset", ["-c", String(CORES[core]), command, ...args]];
+/** A command line that runs there only; the process that it starts becomes the program. */
+export function on(
+  core: Core | "all",
+  command: string,
+  args: readonly string[],
+): [string, string[]] {
+  const list = core === "all" ? all.join(",") : String(CORES[core]);
+  return ["taskset", ["-c", list, command, ...args]];
 }
 
 /** Moves a running process with all its threads. */

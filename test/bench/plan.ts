@@ -1,5 +1,6 @@
 /** All runs that were asked for, in their order. */
 import { measureCollector, measureReference } from "./closed_loop.ts";
+import { CORES } from "./cores.ts";
 import { measureOpen } from "./open_loop.ts";
 import type { Ack, Options, SinkName } from "./options.ts";
 import { nameOf, type Results, type Who } from "./results.ts";
@@ -8,6 +9,7 @@ import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
 import { measureStart } from "./start_up.ts";
 import { measureVisible } from "./visible.ts";
+import { measureWorkers } from "./workers.ts";
 
 export interface Job {
   readonly label: string;
@@ -24,13 +26,23 @@ export interface Place {
   readonly dir: string;
 }
 
+/** The collector's default `concurrency` serves no more. */
+const MOST_WORKERS = 4;
+
 /** Starting, waiting for a flush, draining and stopping of one run. */
 const AROUND_S = 2.5;
 
 export function plan(place: Place): { readonly jobs: readonly Job[]; readonly results: Results } {
   const { options, sinks, dir } = place;
   const { parts, acks, seconds, warmupSeconds, openSeconds, quick } = options;
-  const results: Results = { start: null, closed: [], open: [], visible: [], failed: [] };
+  const results: Results = {
+    start: null,
+    closed: [],
+    open: [],
+    visible: [],
+    workers: [],
+    failed: [],
+  };
   const jobs: Job[] = [];
 
   if (parts.includes("start")) {
@@ -89,6 +101,27 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
           results.visible.push({ ack, sample });
         },
       });
+    }
+  }
+
+  if (parts.includes("workers")) {
+    const scenario = SCENARIOS.find(({ name }) => name === "S2")!;
+    const load = { scenario, body: bodyFile(dir, scenario), seconds };
+    const most = Math.min(CORES.usable, MOST_WORKERS);
+    for (let round = 1; round <= options.rounds; round++) {
+      for (const ack of acks.filter((ack) => quick ? ack === usual(acks) : ack !== "clickhouse")) {
+        for (let workers = 1; workers <= most; workers++) {
+          jobs.push({
+            label: `workers ${workers} ack=${ack}, round ${round} of ${options.rounds}`,
+            seconds: seconds + AROUND_S,
+            run: async (stage) => {
+              const sink = await sinks("swallow");
+              const sample = await measureWorkers(sink, { ack, workers }, load, stage);
+              results.workers.push({ ack, workers, sample });
+            },
+          });
+        }
+      }
     }
   }
   return { jobs, results };

@@ -2,7 +2,7 @@
 import type { Conditions } from "./conditions.ts";
 import { nameOf, type Results } from "./results.ts";
 import type { Scenario } from "./scenarios.ts";
-import { broken, type ClosedSummary, summarise } from "./summary.ts";
+import { broken, type ClosedSummary, summarise, summariseWorkers } from "./summary.ts";
 
 const PEAK_RSS_MB = 200;
 const IDLE_RSS_MB = 60;
@@ -11,7 +11,7 @@ const OPEN_P99_MS = 5;
 const VISIBLE_P99_MS = 1_500;
 
 export function asJson(conditions: Conditions, results: Results): string {
-  const { start, closed, open, visible } = results;
+  const { start, closed, open, visible, workers } = results;
   const whoOf = (who: ClosedSummary["who"]) => "reference" in who ? who : { ...who };
   return JSON.stringify(
     {
@@ -30,6 +30,7 @@ export function asJson(conditions: Conditions, results: Results): string {
       })),
       open: open.map(({ sample, ...who }) => ({ ...who, ...sample })),
       visible: visible.map(({ sample, ...who }) => ({ ...who, ...sample })),
+      workers: workers.map(({ sample, ...who }) => ({ ...who, ...sample })),
       broken: broken(results),
     },
     null,
@@ -41,7 +42,7 @@ export function asText(conditions: Conditions, results: Results): string {
   const wide = Math.max(...Object.keys(conditions).map((key) => key.length));
   const lines = Object.entries(conditions).map(([key, value]) => `${key.padEnd(wide)}  ${value}`);
   lines.push(...startLines(results), ...closedLines(results), ...openLines(results));
-  lines.push(...visibleLines(results));
+  lines.push(...visibleLines(results), ...workersLines(results));
   const problems = broken(results);
   if (problems.length > 0) lines.push("", ...problems.map((problem) => `BROKEN ${problem}`));
   return lines.join("\n");
@@ -143,6 +144,26 @@ function visibleLines({ visible }: Results): string[] {
     `p99 ${whole(sample.p99Ms)}, max ${whole(sample.maxMs)} ms of ${sample.probes} ` +
     against(sample.p99Ms <= VISIBLE_P99_MS, `p99 ≤ ${VISIBLE_P99_MS} ms`),
   ]);
+}
+
+function workersLines(results: Results): string[] {
+  const all = summariseWorkers(results.workers);
+  if (all.length === 0) return [];
+  return [
+    "",
+    "workers: S2 on all cores, load and sink beside them",
+    ...grid([
+      ["", "rows/s", "p50 ms", "p99 ms", "landed", "of one worker"],
+      ...all.map(({ ack, workers, rowsPerSecond, p50Ms, p99Ms, landed, ofOne }) => [
+        `ack=${ack}, ${workers}`,
+        whole(rowsPerSecond),
+        number(p50Ms),
+        number(p99Ms),
+        landed ? "all" : "NO",
+        workers === 1 ? "" : `${ofOne.toFixed(2)} ${against(ofOne >= 1, "≥ 1")}`,
+      ]),
+    ]),
+  ];
 }
 
 function against(reached: boolean, target: string): string {

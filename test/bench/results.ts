@@ -5,6 +5,7 @@ import type { Ack, SinkName } from "./options.ts";
 import type { Reference, Scenario } from "./scenarios.ts";
 import type { StartSample } from "./start_up.ts";
 import type { VisibleSample } from "./visible.ts";
+import type { WorkersSample } from "./workers.ts";
 
 /** Who was measured in a closed loop. */
 export type Who =
@@ -22,6 +23,11 @@ export interface Results {
   readonly open: { readonly ack: Ack; readonly sink: SinkName; readonly sample: OpenSample }[];
   /** Sentences about runs that ended before their figures. */
   readonly failed: string[];
+  readonly workers: {
+    readonly ack: Ack;
+    readonly workers: number;
+    readonly sample: WorkersSample;
+  }[];
   readonly visible: { readonly ack: Ack; readonly sample: VisibleSample }[];
 }
 

@@ -6,7 +6,7 @@ import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { tempDir } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { startServer } from "../servers/process.ts";
-import { on, RUNTIME } from "./cores.ts";
+import { type Core, on, RUNTIME } from "./cores.ts";
 import type { Ack } from "./options.ts";
 import { type Reference, TABLE } from "./scenarios.ts";
 import type { Sink } from "./sinks.ts";
@@ -75,9 +75,10 @@ export async function startCollector(
   ack: Ack,
   stage: Stage,
   more: readonly string[] = [],
+  core: Core | "all" = "server",
 ): Promise<Collector> {
   if (!existsSync(BINARY)) throw new Error("dist/shishi is missing: npm run build");
-  const [command, args] = on("server", BINARY, [...argsFor(sink, ack), ...more]);
+  const [command, args] = on(core, BINARY, [...argsFor(sink, ack), ...more]);
   const shishi = await startShishi({ binary: command, args });
   const kill = stage.keep(shishi.close);
   await eventually(async () => {

@@ -1,6 +1,7 @@
 /** What the runs say together: medians of the rounds, ratios to the reference that ran before. */
 import type { Sample } from "./closed_loop.ts";
 import { nameOf, type Results, type Who } from "./results.ts";
+import type { Ack } from "./options.ts";
 import { type Scenario, targetOf } from "./scenarios.ts";
 
 export type Figures = Omit<Sample, "problems" | "landedRows" | "acceptedRows">;
@@ -66,6 +67,34 @@ export function summarise(closed: Results["closed"]): ClosedSummary[] {
   });
 }
 
+export interface WorkersSummary {
+  readonly ack: Ack;
+  readonly workers: number;
+  readonly rowsPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** rows/s, of one worker in the same round. */
+  readonly ofOne: number;
+  readonly landed: boolean;
+}
+
+export function summariseWorkers(runs: Results["workers"]): WorkersSummary[] {
+  const whos = new Map(runs.map(({ ack, workers }) => [`${ack} ${workers}`, { ack, workers }]));
+  const ran = (ack: Ack, workers: number) =>
+    runs.filter((run) => run.ack === ack && run.workers === workers).map(({ sample }) => sample);
+  return [...whos.values()].map(({ ack, workers }) => {
+    const samples = ran(ack, workers), ones = ran(ack, 1);
+    const of = (key: "rowsPerSecond" | "p50Ms" | "p99Ms") =>
+      median(samples.map((sample) => sample[key]));
+    return {
+      ...{ ack, workers, rowsPerSecond: of("rowsPerSecond") },
+      ...{ p50Ms: of("p50Ms"), p99Ms: of("p99Ms") },
+      ofOne: median(samples.map((sample, at) => sample.rowsPerSecond / ones[at]!.rowsPerSecond)),
+      landed: samples.every(({ problems }) => problems.length === 0),
+    };
+  });
+}
+
 /** What was wrong, a sentence each with the run that it is about; none = every run was sound. */
 export function broken(results: Results): string[] {
   const say = (run: string) => (problem: string) => `${run}: ${problem}`;
@@ -78,5 +107,8 @@ export function broken(results: Results): string[] {
       sample.problems.map(say(`S4 ack=${ack} → ${sink}`))
     ),
     ...results.visible.flatMap(({ ack, sample }) => sample.problems.map(say(`visible ack=${ack}`))),
+    ...results.workers.flatMap(({ ack, workers, sample }) =>
+      sample.problems.map(say(`workers ${workers} ack=${ack}`))
+    ),
   ];
 }
