@@ -2,10 +2,13 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { allCommands } from "../src/commands/all.ts";
+import { completionsFor } from "../src/commands/completions/shells.ts";
+import { unitText } from "../src/service/unit.ts";
 import { exampleToml } from "./example.ts";
 import { manual } from "./manual.ts";
 import type { Stamp } from "./stamp.ts";
-import { isLinux, type Target } from "./targets.ts";
+import { isLinux, isWindows, type Target } from "./targets.ts";
 
 /** Path in the archive → text. */
 export type Texts = Readonly<Record<string, string>>;
@@ -26,7 +29,36 @@ export async function textsFor(
     "LICENSE": file("LICENSE"),
     "NOTICES": notices,
     "shishi.toml": exampleToml(),
-    ...(isLinux(target) ? {} : {}),
-    ...(target.name.startsWith("windows") ? {} : { "shishi.1": await manual(stamp) }),
+    ...(isLinux(target) ? { "shishi.service": unit() } : {}),
+    ...(isWindows(target) ? {} : { "shishi.1": await manual(stamp), ...await completions() }),
+  };
+}
+
+/** What `shishi service print --config /etc/shishi/shishi.toml` prints where the README installs it. */
+function unit(): string {
+  return unitText({
+    command: ["/usr/local/bin/shishi", "serve", "--config=/etc/shishi/shishi.toml"],
+    credentials: [],
+    state: { name: "shishi" },
+    user: null,
+    shutdownTimeoutMs: 10_000,
+    privilegedPort: false,
+    remarks: [
+      "Put the binary into /usr/local/bin, shishi.toml into /etc/shishi and this file into",
+      "/etc/systemd/system, then: systemctl daemon-reload && systemctl enable --now shishi",
+      "For other paths and settings: shishi service print",
+    ],
+  });
+}
+
+/** Under the names by which the shells look for them. */
+async function completions(): Promise<Texts> {
+  const commands = await allCommands();
+  const text = (shell: Parameters<typeof completionsFor>[0]) =>
+    `${completionsFor(shell, commands)}\n`;
+  return {
+    "completions/shishi": text("bash"),
+    "completions/_shishi": text("zsh"),
+    "completions/shishi.fish": text("fish"),
   };
 }

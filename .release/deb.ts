@@ -47,8 +47,7 @@ export interface DebTexts {
   readonly copyright: string;
   /** The licences of all else that is in the binary. */
   readonly notices: string;
-  /** Where the branch that makes them is in, the shells learn to complete. */
-  readonly completions?: { readonly bash: string; readonly zsh: string; readonly fish: string };
+  readonly completions: { readonly bash: string; readonly zsh: string; readonly fish: string };
 }
 
 /** @returns the package's path. Throws when dpkg-deb does not make it. */
@@ -103,21 +102,15 @@ function filesOf({ version, texts, epochS }: DebOrder): Map<string, string | Uin
     [CONFFILE.slice(1), texts.settings],
     ["usr/lib/systemd/system/shishi.service", texts.unit],
     ["usr/share/man/man1/shishi.1.gz", gzip(texts.manual)],
-    ...completionFiles(texts),
+    ["usr/share/bash-completion/completions/shishi", texts.completions.bash],
+    ["usr/share/zsh/vendor-completions/_shishi", texts.completions.zsh],
+    ["usr/share/fish/vendor_completions.d/shishi.fish", texts.completions.fish],
     [`${doc}/copyright`, texts.copyright],
     [`${doc}/NOTICES.gz`, gzip(texts.notices)],
     [`${doc}/changelog.gz`, gzip(texts.changelog)],
     [`${doc}/changelog.Debian.gz`, gzip(debianChangelog(version, epochS))],
     ["usr/share/lintian/overrides/shishi", readFileSync(join(SCRIPTS, "lintian-overrides"))],
   ]);
-}
-
-function completionFiles({ completions }: DebTexts): [string, string][] {
-  return completions === undefined ? [] : [
-    ["usr/share/bash-completion/completions/shishi", completions.bash],
-    ["usr/share/zsh/vendor-completions/_shishi", completions.zsh],
-    ["usr/share/fish/vendor_completions.d/shishi.fish", completions.fish],
-  ];
 }
 
 function control({ version, architecture }: DebOrder, tree: string, paths: string[]): string {

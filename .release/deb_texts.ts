@@ -2,6 +2,8 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { allCommands } from "../src/commands/all.ts";
+import { completionsFor } from "../src/commands/completions/shells.ts";
 import { unitText } from "../src/service/unit.ts";
 import type { DebTexts } from "./deb.ts";
 import { exampleToml } from "./example.ts";
@@ -14,6 +16,7 @@ const SHUTDOWN_TIMEOUT_MS = 10_000;
 /** @param notices the text of NOTICES. */
 export async function debTexts(root: string, stamp: Stamp, notices: string): Promise<DebTexts> {
   const file = (name: string) => readFileSync(join(root, name), "utf8");
+  const known = await allCommands();
   return {
     // What `shishi service print --user shishi --config /etc/shishi/shishi.toml` prints on that host.
     unit: unitText({
@@ -34,5 +37,10 @@ The program holds work of others: whose, and under which licences, stands in
 /usr/share/doc/shishi/NOTICES.gz.
 `,
     notices,
+    completions: {
+      bash: `${completionsFor("bash", known)}\n`,
+      zsh: `${completionsFor("zsh", known)}\n`,
+      fish: `${completionsFor("fish", known)}\n`,
+    },
   };
 }

@@ -38,6 +38,11 @@ const SIGNALS: readonly (readonly [signal: string, meaning: string])[] = [
     "on stderr is the ledger. A second one ends at once; what was acknowledged with ack = disk stays " +
     "in the spool.",
   ],
+  [
+    "SIGUSR2",
+    "Upgrade: the program that lies where this one was started from takes over the port; this one " +
+    "drains and ends.",
+  ],
 ];
 
 const FILES: readonly (readonly [path: string, meaning: string])[] = [
@@ -50,6 +55,7 @@ const FILES: readonly (readonly [path: string, meaning: string])[] = [
 const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ["SHISHI_...", "The settings, see above."],
   ["STATE_DIRECTORY", "Default of data-dir; systemd sets it."],
+  ["CREDENTIALS_DIRECTORY", "A folder of secrets, each in a file of its setting's name; likewise."],
   ["NODE_EXTRA_CA_CERTS", "A PEM file with certificates to trust besides the well-known ones."],
 ];
 

@@ -17,7 +17,7 @@ import { systemClock } from "./runtime/clock.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
-import { type Listening, serve } from "./runtime/serve.ts";
+import { type Listening, serve, stopListening } from "./runtime/serve.ts";
 import type { Settings } from "./settings/settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -62,9 +62,8 @@ export interface Predecessor {
 const BODY_TIMEOUT_MS = 30_000;
 /** How long a `flush` over NATS may take before it is answered as failed. */
 export const FLUSH_TIMEOUT_MS = 60_000;
-/** After the drain: for the last write to InfluxDB, and for answers still being sent. */
+/** After the drain: for the last write to InfluxDB. */
 export const LAST_WRITE_MS = 2_000;
-const LAST_ANSWERS_MS = 1_000;
 
 /**
  * Throws when the address cannot be listened on or the data folder not be used.
@@ -290,14 +289,4 @@ export function urlOf({ listen: { hostname }, tls }: Settings, port: number): st
 
 export function sayListening({ group, id }: Settings, url: string, log: Log): void {
   log.info("listening", { url, group, id, version: VERSION });
-}
-
-/** Requests under way get their answers; a connection that stays open is cut off. */
-export async function stopListening(listening: Listening): Promise<void> {
-  let cancel = () => {};
-  const late = new Promise<"late">((resolve) => {
-    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
-  });
-  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
-  cancel();
 }

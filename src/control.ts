@@ -82,9 +82,9 @@ export function createControl(deps: ControlDeps): CollectorControl {
     if (ended) return;
     if (answered !== reachable) {
       if (answered) {
-        log.info("ClickHouse is there", { url: deps.clickhouse });
+        log.info("ClickHouse is there", { server: deps.clickhouse });
         pump.serverIsBack();
-      } else log.warn("ClickHouse is away", { url: deps.clickhouse });
+      } else log.warn("ClickHouse is away", { server: deps.clickhouse });
     }
     reachable = answered;
     cancelPing = clock.after(PING_MS, () => void ping());
@@ -157,7 +157,7 @@ export function createControl(deps: ControlDeps): CollectorControl {
   }
 
   async function drain(why: string, withinMs: number): Promise<void> {
-    log.info("draining", { why, held: pump.rows() });
+    log.info("draining", { reason: why, held: pump.rows() });
     cancelPing();
     pump.close();
     if (!await pump.drained(withinMs)) await giveUp();

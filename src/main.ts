@@ -16,7 +16,7 @@ const overview = async (): Promise<string> =>
     "",
     "Usage: shishi [COMMAND] [--SETTING VALUE ...]",
     "",
-    ...(await allCommands()).map((command) => `  ${command.name.padEnd(8)} ${command.summary}`),
+    ...(await allCommands()).map((command) => `  ${command.name.padEnd(11)} ${command.summary}`),
     "",
     "  shishi COMMAND --help    what a command takes",
     "  shishi --version",

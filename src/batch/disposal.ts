@@ -57,7 +57,10 @@ export class Disposal {
       else await this.place.files.remove(path);
     } catch (error) {
       if (codeOf(error) !== "ENOENT") {
-        this.place.log[level]("segment could not be removed", { path, error: reasonOf(error) });
+        this.place.log[level]("segment could not be removed", {
+          file: path,
+          error: reasonOf(error),
+        });
         return false;
       }
     }

@@ -1,10 +1,7 @@
-/** What the log says of a delivery. Troubles are retried for ever, so they must not fill it. */
+/** What the log says of a delivery. */
 
 import type { Delivery, Log } from "../contracts.ts";
 import type { Dispatch } from "./schedule.ts";
-
-/** After this many failures in a row each further one is logged at `debug`. */
-const LOUD_FAILURES = 3;
 
 /**
  * @param failures in a row, this one included.
@@ -23,11 +20,10 @@ export function report(
     if (recovered) log.info("delivery goes on", fields);
     return;
   }
-  const level = failures <= LOUD_FAILURES ? "warn" : "debug";
   const what = delivery.kind === "table"
     ? "table in trouble; its batches wait"
     : "insert failed; will retry";
-  log[level](what, {
+  log.warn(what, {
     ...fields,
     code: delivery.code,
     error: delivery.message,

@@ -238,7 +238,7 @@ export class Spool {
     }
     if (bytes === batch.bytes) return body;
     this.deps.place.log.error("segment does not hold what was written", {
-      path,
+      file: path,
       wanted_bytes: batch.bytes,
       found_bytes: bytes,
       error,
@@ -275,7 +275,7 @@ export class Spool {
     this.bytes -= segment?.bytes ?? 0;
     batch.segment = null;
     if (batch.inMemory) return;
-    const lost = { table, batch: id, rows, path: segment?.path };
+    const lost = { table, batch: id, rows, file: segment?.path };
     this.deps.place.log.error("rows are lost: somebody has removed their file", lost);
   }
 

@@ -19,11 +19,12 @@ const LOAD: Readonly<Record<string, () => Promise<CliCommand>>> = {
   dead: async () => (await import("./dead.ts")).dead,
   health: async () => (await import("./health.ts")).health,
   service: async () => (await import("./service.ts")).service,
+  completions: async () => (await import("./completions.ts")).completions,
 };
 
 export const commandNames: readonly string[] = Object.keys(LOAD);
 
-/** For the overview and the manual. */
+/** For the overview, the manual and completions. */
 export function allCommands(): Promise<readonly CliCommand[]> {
   return Promise.all(Object.values(LOAD).map((load) => load()));
 }

@@ -6,7 +6,7 @@ export interface CliCommand {
   readonly name: string;
   /** One line for the overview. */
   readonly summary: string;
-  /** What `--help` and the manual say. */
+  /** What `--help`, the manual and completions say. */
   readonly page: HelpPage;
   /** @returns the exit code: 0 done, 1 failed, 2 unusable flags or settings. */
   run(argv: readonly string[]): Promise<number>;

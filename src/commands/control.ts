@@ -3,6 +3,7 @@
 import process from "node:process";
 import type { Command } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
+import { wantsColor } from "../runtime/color.ts";
 import { onStopSignal } from "../runtime/signals.ts";
 import type { SettingName } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
@@ -109,7 +110,7 @@ async function run(command: Command, nats: Nats, flags: ControlFlags): Promise<n
       roll: batch === undefined || batch === null ? null : { size: batch, pauseMs: wait ?? 0 },
       confirm: yes ? null : confirmOnTerminal(interrupted.signal),
       clock: systemClock,
-      color: terminal,
+      color: wantsColor(process.stdout),
       // A terminal that does not tell its size says 0.
       screen: terminal ? { rows: () => process.stdout.rows || 24 } : null,
       out,

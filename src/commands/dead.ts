@@ -42,7 +42,13 @@ const ABOUT =
 export const dead: CliCommand = {
   name: "dead",
   summary: "look at dead letters, send them again, delete them (ls, show, replay, purge)",
-  page: { usage: USAGE, about: ABOUT, only: RUNNING, extra: EVERY_FLAG },
+  page: {
+    usage: USAGE,
+    about: ABOUT,
+    words: ["ls", "show", "replay", "purge"],
+    only: RUNNING,
+    extra: EVERY_FLAG,
+  },
   async run(argv) {
     const { operand: verb, rest } = operandOf(argv, EVERY_FLAG);
     const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number>>> = {

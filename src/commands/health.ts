@@ -21,13 +21,20 @@ export const health: CliCommand = {
   async run(argv) {
     const loaded = settingsOrExitCode(argv, { command: "health", only: ONLY });
     if (typeof loaded === "number") return loaded;
-    const url = healthUrl(loaded.settings);
-    const problem = await ask(url);
+    const { url, problem } = await healthOf(loaded.settings);
     if (problem === null) return 0;
     console.error(`shishi: ${url}: ${problem}`);
     return 1;
   },
 };
+
+/** Where a collector of these settings is asked, and what is wrong with it; null when it is alive. */
+export async function healthOf(
+  settings: Settings,
+): Promise<{ readonly url: string; readonly problem: string | null }> {
+  const url = healthUrl(settings);
+  return { url, problem: await ask(url) };
+}
 
 /**
  * Null when the answer is 200, else what is wrong. Not `fetch`: the certificate is made for the name

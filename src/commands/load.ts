@@ -12,18 +12,16 @@ import { tlsProblem } from "./tls.ts";
 
 type Usable<E extends readonly SettingSpec[]> = Extract<Loaded<E>, { ok: true }>;
 
-/**
- * Reads the settings; says every problem on stderr and answers exit code 2 where there are any.
- * `command` is the one whose `--help` tells more.
- */
-export function settingsOrExitCode<const E extends readonly SettingSpec[] = readonly []>(
+interface Limits<E extends readonly SettingSpec[]> {
+  readonly only?: readonly SettingName[];
+  readonly extra?: E;
+}
+
+/** Reads the settings from flags, this process's environment and file. */
+export function settingsOrProblems<const E extends readonly SettingSpec[] = readonly []>(
   argv: readonly string[],
-  { command = "", ...limits }: {
-    readonly command?: string;
-    readonly only?: readonly SettingName[];
-    readonly extra?: E;
-  } = {},
-): Usable<E> | 2 {
+  limits: Limits<E> = {},
+): Loaded<E> {
   const loaded = loadSettings<E>({
     argv,
     env: process.env,
@@ -32,9 +30,23 @@ export function settingsOrExitCode<const E extends readonly SettingSpec[] = read
     ...limits,
   });
   const tls = loaded.ok ? tlsProblem(loaded.settings) : null;
-  if (loaded.ok && tls === null) return loaded;
-  for (const problem of loaded.ok ? [tls] : loaded.problems) console.error(`shishi: ${problem}`);
+  return tls === null ? loaded : { ok: false, problems: [tls] };
+}
+
+/** On stderr; `command` is the one whose `--help` tells more. */
+export function tellProblems(problems: readonly string[], command: string): void {
+  for (const problem of problems) console.error(`shishi: ${problem}`);
   console.error(`shishi: see ${["shishi", command, "--help"].filter(Boolean).join(" ")}`);
+}
+
+/** As `settingsOrProblems`; says every problem on stderr and answers exit code 2 where there are any. */
+export function settingsOrExitCode<const E extends readonly SettingSpec[] = readonly []>(
+  argv: readonly string[],
+  { command = "", ...limits }: Limits<E> & { readonly command?: string } = {},
+): Usable<E> | 2 {
+  const loaded = settingsOrProblems<E>(argv, limits);
+  if (loaded.ok) return loaded;
+  tellProblems(loaded.problems, command);
   return 2;
 }
 

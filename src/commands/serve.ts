@@ -6,8 +6,8 @@
 import process from "node:process";
 import { type Collector, startCollector } from "../collector.ts";
 import type { LedgerTotals, Log } from "../contracts.ts";
-import { createLog } from "../runtime/log.ts";
 import { nodeFiles } from "../runtime/files.ts";
+import { createLog, type FoldedLog } from "../runtime/log.ts";
 import { onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { CliCommand } from "./command.ts";
 import { settingsOrExitCode } from "./load.ts";
@@ -31,6 +31,7 @@ export const serve: CliCommand = {
     if (typeof loaded === "number") return loaded;
     const { settings, warnings } = loaded;
     const log = createLog(settings.logLevel, settings.logFormat);
+    process.on("exit", () => log.flush());
     for (const warning of warnings) log.warn(warning);
     const { workers } = settings;
     if (workers > 1 && process.platform !== "linux") {
@@ -70,7 +71,7 @@ async function start(settings: Settings, log: Log): Promise<Collector> {
 }
 
 /** Listens for signals from before the start: one that comes meanwhile stops what has started then. */
-async function untilStopped(log: Log, start: () => Promise<Collector>): Promise<number> {
+async function untilStopped(log: FoldedLog, start: () => Promise<Collector>): Promise<number> {
   const signals: string[] = [];
   let collector: Collector | null = null;
   const forget = onStopSignal((signal) => {
@@ -101,7 +102,8 @@ async function untilStopped(log: Log, start: () => Promise<Collector>): Promise<
 }
 
 /** @returns 0 when everything received is stored, dead-lettered or on disk, else 1. */
-function lastLine(totals: LedgerTotals, log: Log): number {
+function lastLine(totals: LedgerTotals, log: FoldedLog): number {
+  log.flush();
   const { held, lost } = totals;
   if (lost > 0) log.error(`stopped; ${lost} rows were lost`, { ...totals });
   else log.info(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });

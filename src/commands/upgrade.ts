@@ -13,10 +13,11 @@
 
 import { resolve } from "node:path";
 import process from "node:process";
-import { type Collector, type Predecessor, stopListening } from "../collector.ts";
+import type { Collector, Predecessor } from "../collector.ts";
 import type { Log } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { parent, spawnSelf } from "../runtime/self.ts";
+import { stopListening } from "../runtime/serve.ts";
 import { sharePort } from "../runtime/shared_port.ts";
 import type { Notices } from "../service/notices.ts";
 import type { Settings } from "../settings/settings.ts";

@@ -52,7 +52,9 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
   const supervisor = callParent({
     async start({ settings, number, paused }: Start) {
       memoryOnly = settings.ack === "memory";
-      const log = numbered(createLog(settings.logLevel, settings.logFormat), number);
+      const whole = createLog(settings.logLevel, settings.logFormat);
+      process.on("exit", () => whole.flush());
+      const log = numbered(whole, number);
       try {
         collector = await startCollector(settings, log, nodeFiles, {
           metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),

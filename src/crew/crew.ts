@@ -143,7 +143,9 @@ export function createCrew(deps: CrewDeps): Crew {
       member.report = null;
       member.why ||= how;
       if (running) restartSoon(member);
-      else if (stopping) log.error("a worker died while it stopped", { worker: number, how });
+      else if (stopping) {
+        log.error("a worker died while it stopped", { worker: number, error: how });
+      }
     }
     tellGone();
   }
@@ -155,7 +157,7 @@ export function createCrew(deps: CrewDeps): Crew {
     const delayMs = Math.min(RESTART_MS.most, ceiling) * (0.5 + clock.random() / 2);
     log.error("a worker died; it is started again", {
       worker: member.number,
-      how: member.why,
+      error: member.why,
       again_ms: Math.round(delayMs),
     });
     member.cancelRestart = clock.after(delayMs, async () => {

@@ -33,6 +33,8 @@ export interface Answer {
   readonly status: number;
   /** Its beginning. */
   readonly body: string;
+  /** Of the server, where it tells it. */
+  readonly version: string | null;
 }
 
 /** Of an answer that is looked at; the rest is not read. */
@@ -81,7 +83,11 @@ async function ask(
     signal,
     ...(body !== null && { body }),
   });
-  return { status: response.status, body: await readSome(response) };
+  return {
+    status: response.status,
+    body: await readSome(response),
+    version: response.headers.get("x-influxdb-version"),
+  };
 }
 
 /**

@@ -50,8 +50,6 @@ export interface InfluxClient {
   write(points: readonly Point[]): Promise<Written>;
   /** Null when the database is there, else why it could not be made. */
   createDatabase(): Promise<string | null>;
-  /** Null when the server answers and lets us in, else what is wrong. Changes nothing. */
-  reach(): Promise<string | null>;
 }
 
 export interface InfluxDeps extends ExchangeDeps {
@@ -89,7 +87,6 @@ export function createInflux(deps: InfluxDeps): InfluxClient {
     },
 
     createDatabase: () => problemOf(() => influx.createDatabase(database)),
-    reach: () => problemOf(() => influx.getDatabaseNames()),
   };
 }
 

@@ -74,7 +74,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
     signal: ending.signal,
   });
   const reporter = createReporter(deps);
-  const where = new URL(deps.endpoint.url).host;
+  const server = new URL(deps.endpoint.url).host;
   /** What is still to be written of the report under way, in writes. */
   let pieces: ReportPoint[][] = [];
   let pointsAWrite = POINTS_A_WRITE;
@@ -155,7 +155,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
     const state = why !== null ? "away" : refused > 0 ? "refused" : null;
     failures = why !== null ? failures + 1 : 0;
     if (state !== null) ledger.mirrorError();
-    const fields = { where, reason: why ?? refusal, refused };
+    const fields = { server, error: why ?? refusal, refused };
     if (state === trouble) {
       if (state !== null) log.debug("InfluxDB still does not take the counts", fields);
       return;
@@ -164,7 +164,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
     if (state === "away") log.warn("InfluxDB does not take the counts; they are kept", fields);
     else if (state === "refused") {
       log.error("InfluxDB refuses points; their counts are kept", fields);
-    } else log.info("InfluxDB takes the counts again", { where });
+    } else log.info("InfluxDB takes the counts again", { server });
   }
 
   function stop(): void {
@@ -203,7 +203,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
       closing = true;
       cancelTimer();
       const cancelDeadline = clock.after(withinMs, () => {
-        log.warn("stopping before InfluxDB took the last counts", { where });
+        log.warn("stopping before InfluxDB took the last counts", { server });
         ending.abort();
       });
       await writeRest();

@@ -131,7 +131,7 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
     if (difference === 0) log.info("the books balance again");
     else {log.error("the books do not balance", {
         difference,
-        heldFound: holdings.rows(),
+        held_found: holdings.rows(),
         ...totals,
       });}
   };

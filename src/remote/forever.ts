@@ -44,8 +44,6 @@ const MAX_BACKOFF_MS = 5_000;
 /** A connection that lived this long was a good one: the next loss starts with a short wait. */
 const GOOD_LIFE_MS = 10_000;
 const FLUSH_WAIT_MS = 1_000;
-/** A kind of warning is silent for so long once it was given. */
-const QUIET_MS = 60_000;
 
 /**
  * Returns at once and connects in the background.
@@ -65,8 +63,6 @@ export function connectForever(
   let current: Wire | null = null;
   let announced: string | null = null;
   let wake = () => {};
-  const warnFailure = quietWarn(log, clock);
-  const warnTrouble = quietWarn(log, clock);
 
   void run();
   return {
@@ -115,11 +111,14 @@ export function connectForever(
         ...(openSocket === undefined ? {} : { openSocket }),
       },
       clock,
-      (what) => warnTrouble(`nats: ${what}`),
+      (what) => log.warn("nats: the server complains", { server, error: what }),
     );
     if (dialled.kind === "failed") {
       if (!gaveUp.signal.aborted) {
-        warnFailure("nats: not connected, trying again in the background", dialled.why);
+        log.warn("nats: not connected, trying again in the background", {
+          server,
+          error: dialled.why,
+        });
       }
       return "failed";
     }
@@ -139,7 +138,9 @@ export function connectForever(
     current = null;
     if (announced !== null) onState("disconnected", wire.server);
     announced = null;
-    if (!gaveUp.signal.aborted) log.warn("nats: connection lost", { server: wire.server, why });
+    if (!gaveUp.signal.aborted) {
+      log.warn("nats: connection lost", { server: wire.server, error: why });
+    }
     await wire.close();
     return "ended";
   }
@@ -164,29 +165,4 @@ export function backoffMs(failures: number, servers: number, chance: number): nu
   const rounds = Math.floor((failures - 1) / Math.max(1, servers));
   const top = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.max(0, rounds));
   return top * (0.5 + chance / 2);
-}
-
-/** Warns at most `burst` times in `QUIET_MS` and says how often it kept silent. */
-export function quietWarn(
-  log: Log,
-  clock: Clock,
-  burst = 1,
-): (message: string, why?: string) => void {
-  let sinceMs = -Infinity;
-  let said = 0;
-  let unsaid = 0;
-  return (message, why) => {
-    const nowMs = clock.monotonicMs();
-    if (nowMs - sinceMs >= QUIET_MS) {
-      sinceMs = nowMs;
-      said = 0;
-    }
-    if (said === burst) {
-      unsaid++;
-      return;
-    }
-    log.warn(message, { ...(why === undefined ? {} : { why }), ...(unsaid > 0 ? { unsaid } : {}) });
-    said++;
-    unsaid = 0;
-  };
 }

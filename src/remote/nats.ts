@@ -90,6 +90,10 @@ function wireOf(
   void watchStatus(connection, onTrouble);
   return {
     server: address.name,
+    about: {
+      version: String(connection.info?.version),
+      asksWho: connection.info?.auth_required === true,
+    },
     closed: connection.closed().then((error) => text(error) || "connection closed"),
     subscribe(subject, onMessage) {
       if (connection.isClosed()) return;

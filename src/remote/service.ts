@@ -8,7 +8,7 @@ import type { Clock, Command, Control, Log } from "../contracts.ts";
 import { INSTANCE_HEADER, writeAnswer } from "./answer.ts";
 import { createGate, decide, replySubject } from "./command.ts";
 import { createEvents } from "./events.ts";
-import { connectForever, type LinkState, quietWarn } from "./forever.ts";
+import { connectForever, type LinkState } from "./forever.ts";
 import { createLimit, type Limit } from "./limit.ts";
 import { createMicro } from "./micro.ts";
 import { createObedience, type Failure } from "./obey.ts";
@@ -60,8 +60,6 @@ const PER_SECOND: Readonly<Record<Command, number>> = {
 /** Answers to what is refused, and to `$SRV` requests. */
 const REFUSED_PER_SECOND = 50;
 const DISCOVERED_PER_SECOND = 200;
-/** A minute: each of a few that are tried by hand, hardly any of a flood. */
-const REFUSALS_LOGGED = 10;
 
 /** Returns at once; connects in the background for as long as it is not closed. */
 export function startRemote(options: RemoteOptions): Remote {
@@ -83,8 +81,6 @@ export function startRemote(options: RemoteOptions): Remote {
   });
   const refusals = createLimit(REFUSED_PER_SECOND);
   const discoveries = createLimit(DISCOVERED_PER_SECOND);
-  const warnFlood = quietWarn(log, clock);
-  const warnRefusal = quietWarn(log, clock, REFUSALS_LOGGED);
   const obedience = createObedience({ ...options, answer });
   let closed = false;
 
@@ -132,7 +128,7 @@ export function startRemote(options: RemoteOptions): Remote {
     if (decision.kind === "refuse") {
       const { command, reason } = decision;
       ledger.control(command, false);
-      warnRefusal(`nats: command refused on ${message.subject}`, reason);
+      log.warn("nats: command refused", { subject: message.subject, error: reason });
       const heard = refusals.admit(takenMs) ? decision.replyTo : null;
       answer(heard, command, null, { code: command === "unknown" ? 404 : 403, error: reason });
     } else if (limits.get(decision.command)?.admit(takenMs) === true) {
@@ -142,7 +138,7 @@ export function startRemote(options: RemoteOptions): Remote {
       const { command } = decision;
       const error = `more than ${PER_SECOND[command]} ${command} commands a second`;
       ledger.control(command, false);
-      warnFlood(`nats: ${error}, the rest is dropped`);
+      log.warn("nats: too many commands, the rest is dropped", { command, error });
       answer(null, command, null, { code: 429, error });
     }
     micro.count(decision.command, clock.monotonicMs() - takenMs);

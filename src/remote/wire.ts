@@ -38,6 +38,8 @@ export interface Message extends Incoming {
 export interface Wire {
   /** `host:port`. */
   readonly server: string;
+  /** What the server told of itself. `asksWho`: only who proves who he is gets in. */
+  readonly about?: { readonly version: string; readonly asksWho: boolean };
   /** Why it ended. Resolves exactly once, never rejects. */
   readonly closed: Promise<string>;
   /** `onMessage` must not throw. */

@@ -1,60 +1,137 @@
 /**
  * The log: one line an event, on stderr. Readable on a terminal, JSON lines elsewhere, so that
- * journald and every log shipper can parse it. Writes are synchronous: the last line before the
- * process ends must not be lost.
+ * journald and every log shipper can parse it. What repeats is folded (`fold.ts`). Whatever a server
+ * or a client has put into a value, it starts no line of its own and moves no cursor.
  */
 
 import process from "node:process";
 import { styleText } from "node:util";
-import type { Log, LogFields } from "../contracts.ts";
+import type { Clock, Log, LogFields } from "../contracts.ts";
+import { systemClock } from "./clock.ts";
+import { wantsColor } from "./color.ts";
+import { Fold, type Line, type LogLevel } from "./fold.ts";
 import { writeStderr } from "./stderr.ts";
 
-export type LogLevel = "debug" | "info" | "warn" | "error";
+export type { LogLevel } from "./fold.ts";
 export type LogFormat = "auto" | "text" | "json";
+
+/** A log whose folded lines can be told early: at the end nothing may stay untold. */
+export interface FoldedLog extends Log {
+  flush(): void;
+}
+
+export interface LogTools {
+  /** Takes one whole line with its newline; says how many earlier ones were dropped. Default stderr. */
+  readonly write?: (line: string) => number | void;
+  readonly clock?: Omit<Clock, "random">;
+  readonly color?: boolean;
+}
 
 const RANK: Readonly<Record<LogLevel, number>> = { debug: 0, info: 1, warn: 2, error: 3 };
 const COLOR = { debug: "gray", info: "cyan", warn: "yellow", error: "red" } as const;
+/** Most messages are shorter, so the fields stand below each other. */
+const MESSAGE_WIDTH = 36;
 
-/**
- * @param write takes one whole line with its newline; stderr unless told otherwise.
- * @param nowMs epoch milliseconds for the time of each line.
- */
 export function createLog(
   level: LogLevel,
   format: LogFormat,
-  write: (line: string) => void = writeStderr,
-  nowMs: () => number = Date.now,
-): Log {
+  tools: LogTools = {},
+): FoldedLog {
+  const { write = writeStderr, clock = systemClock, color = wantsColor(process.stderr) } = tools;
   const readable = format === "text" || (format === "auto" && process.stderr.isTTY === true);
   const render = readable ? textLine : jsonLine;
-  const at = (lineLevel: LogLevel) => (message: string, fields?: LogFields) => {
-    if (RANK[lineLevel] >= RANK[level]) write(render(nowMs(), lineLevel, message, fields ?? {}));
+  const fold = new Fold();
+  let cancel: (() => void) | null = null;
+
+  const put = (lines: readonly Line[]) => {
+    for (const line of lines) {
+      const dropped = write(render(clock.nowMs(), line, color)) ?? 0;
+      if (dropped > 0) write(render(clock.nowMs(), missing(dropped), color));
+    }
   };
-  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+  /** Wakes once at the end of the oldest window. */
+  const wakeUp = () => {
+    const nextMs = fold.nextMs();
+    if (nextMs === null || cancel !== null) return;
+    cancel = clock.after(nextMs - clock.monotonicMs(), () => {
+      cancel = null;
+      put(fold.due(clock.monotonicMs()));
+      wakeUp();
+    });
+  };
+  const at = (lineLevel: LogLevel) => (message: string, fields: LogFields = {}) => {
+    if (RANK[lineLevel] < RANK[level]) return;
+    put(fold.take({ level: lineLevel, message, fields }, clock.monotonicMs()));
+    wakeUp();
+  };
+  return {
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    flush() {
+      cancel?.();
+      cancel = null;
+      put(fold.flush(clock.monotonicMs()));
+    },
+  };
 }
 
-function jsonLine(nowMs: number, level: LogLevel, message: string, fields: LogFields): string {
+function missing(lines: number): Line {
+  return {
+    level: "warn",
+    message: "stderr is read too slowly: lines are missing",
+    fields: { lines },
+  };
+}
+
+function jsonLine(nowMs: number, { level, message, fields, repeated }: Line): string {
   const time = new Date(nowMs).toISOString();
-  return JSON.stringify({ time, level, message, ...fields }) + "\n";
+  const times = repeated === undefined
+    ? {}
+    : { repeated: repeated.times, in_s: seconds(repeated.overMs) };
+  return `${escaped(JSON.stringify({ time, level, message, ...times, ...fields }))}\n`;
 }
 
-function textLine(nowMs: number, level: LogLevel, message: string, fields: LogFields): string {
+function textLine(
+  nowMs: number,
+  { level, message, fields, repeated }: Line,
+  color: boolean,
+): string {
+  const paint = (style: Parameters<typeof styleText>[0], text: string) =>
+    color ? styleText(style, text, { validateStream: false }) : text;
   const time = new Date(nowMs).toISOString().slice(11, 23);
+  const times = repeated === undefined
+    ? ""
+    : ` (repeated ${repeated.times} times in ${seconds(repeated.overMs)} s)`;
   const tail = Object.entries(fields)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => ` ${styleText("gray", `${name}=`)}${plain(value)}`)
+    .map(([name, value]) => ` ${paint("gray", `${name}=`)}${plain(value)}`)
     .join("");
-  const tag = styleText(COLOR[level], level.toUpperCase().padEnd(5));
-  return `${styleText("gray", time)} ${tag} ${oneLine(message)}${tail}\n`;
+  const what = `${escaped(message)}${times}`;
+  const tag = paint(COLOR[level], level.toUpperCase().padEnd(5));
+  return `${paint("gray", time)} ${tag} ${
+    tail === "" ? what : what.padEnd(MESSAGE_WIDTH)
+  }${tail}\n`;
 }
 
-/** Quoted when it could be mistaken for two fields or break the line. */
+/** Quoted when it could be mistaken for two fields. */
 function plain(value: unknown): string {
   const text = String(value);
-  return /^[^\s"=\p{Cc}]+$/u.test(text) ? text : JSON.stringify(text);
+  return /^[^\s"=\p{Cc}]+$/u.test(text) ? escaped(text) : escaped(JSON.stringify(text));
 }
 
-/** A message may carry a server's text: nothing in it may start a line of its own or move the cursor. */
-function oneLine(message: string): string {
-  return message.replace(/\p{Cc}/gu, " ");
+/**
+ * Control characters (C1 too, which some terminals obey), line separators, and what turns the direction
+ * of writing around, as JSON would write them: within JSON the text stays the same.
+ */
+function escaped(text: string): string {
+  return text.replace(
+    /[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+function seconds(ms: number): number {
+  return Math.round(ms / 1000);
 }

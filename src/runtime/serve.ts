@@ -4,6 +4,7 @@
  * runtime can still do that. The end of the process does it in any case.
  */
 
+import { systemClock } from "./clock.ts";
 import { bun, deno } from "./host.ts";
 
 export interface ServeOptions {
@@ -160,4 +161,17 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
 function failed(options: ServeOptions, error: unknown): Response {
   options.onError(error);
   return Response.json({ error: "internal error" }, { status: 500 });
+}
+
+/** For answers still being sent at a stop. */
+const LAST_ANSWERS_MS = 1_000;
+
+/** Requests under way get their answers; a connection that stays open is cut off. */
+export async function stopListening(listening: Listening): Promise<void> {
+  let cancel = () => {};
+  const late = new Promise<"late">((resolve) => {
+    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
+  });
+  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
+  cancel();
 }

@@ -12,6 +12,8 @@ export interface HelpPage {
   readonly usage?: string;
   /** A sentence or a few paragraphs, wrapped here. */
   readonly about?: string;
+  /** One of these comes first: `ls`. */
+  readonly words?: readonly string[];
   /** The settings that the command takes, `config` with them; all unless told otherwise. */
   readonly only?: readonly SettingName[];
   /** The command's own flags; their section comes first. */
@@ -91,7 +93,8 @@ function flagLines(spec: SettingSpec, everywhere: boolean): string[] {
 
 function footnote(used: readonly SettingSpec[]): string {
   const secrets = used.some((spec) => spec.secret)
-    ? " A setting with a -file form can be kept in a file: --X-file, SHISHI_X_FILE or x-file names it."
+    ? " A setting with a -file form can be kept in a file: --X-file, SHISHI_X_FILE or x-file names it; " +
+      "or in a credential of systemd that is called like the setting."
     : "";
   return "Every setting can be given as a flag (--name VALUE or --name=VALUE), as an environment " +
     "variable (in parentheses) or as a key of the TOML file that --config names; a flag beats the " +

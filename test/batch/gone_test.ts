@@ -72,7 +72,7 @@ describe("a file that somebody removes", () => {
     assert.deepEqual(losses(kit), [{
       level: "error",
       message: "rows are lost: somebody has removed their file",
-      fields: { table: "b", batch, rows: 2, path },
+      fields: { table: "b", batch, rows: 2, file: path },
     }]);
     await goOn(kit);
     assert.equal(kit.clock.pending, 0);

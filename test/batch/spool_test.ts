@@ -181,7 +181,7 @@ describe("a disk that fails", () => {
     const bytes = files.get(path)!;
     files.put(path, bytes.map((byte, at) => at === 3 ? byte ^ 1 : byte));
     assert.equal(await spool.load(batch), null);
-    assert.ok(log.lines.some(({ level, fields }) => level === "error" && fields.path === path));
+    assert.ok(log.lines.some(({ level, fields }) => level === "error" && fields.file === path));
     files.put(path, bytes);
     assert.equal(Buffer.concat(await spool.load(batch) ?? []).toString(), textOf(chunk));
   });

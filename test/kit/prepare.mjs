@@ -32,6 +32,8 @@ const SERVERS = {
   "buildah": ["/usr/bin/buildah"],
   "podman": ["/usr/bin/podman"],
   "docker-compose": ["/usr/bin/docker-compose"],
+  "zsh": ["/usr/bin/zsh"],
+  "fish": ["/usr/bin/fish"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 

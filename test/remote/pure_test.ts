@@ -6,12 +6,12 @@ import type { Command, Status } from "../../src/contracts.ts";
 import { type Answer, readAnswer, writeAnswer } from "../../src/remote/answer.ts";
 import { createTally } from "../../src/remote/caller.ts";
 import { decide } from "../../src/remote/command.ts";
-import { backoffMs, quietWarn } from "../../src/remote/forever.ts";
+import { backoffMs } from "../../src/remote/forever.ts";
 import { createLimit } from "../../src/remote/limit.ts";
 import { parseServer } from "../../src/remote/servers.ts";
 import { COMMANDS, prefixProblem, subjectFor, subjectsOf } from "../../src/remote/subjects.ts";
 import { progressLine, shortTime, statusTable } from "../../src/remote/table.ts";
-import { clock, fakeControl, remember } from "./kit.ts";
+import { fakeControl } from "./kit.ts";
 
 const name = fc.stringMatching(/^[A-Za-z0-9_-]{1,12}$/);
 const command = fc.constantFrom(...COMMANDS);
@@ -199,17 +199,6 @@ describe("bounds", () => {
     );
     assert.ok(backoffMs(1, 1, 0.999) <= 250);
     assert.ok(backoffMs(0, 1, 0.999) <= 250);
-  });
-
-  test("a warning that repeats is said once a minute, with how often it was not said", () => {
-    const log = remember();
-    let nowMs = 0;
-    const warn = quietWarn(log, { ...clock, monotonicMs: () => nowMs });
-    for (nowMs = 0; nowMs <= 60_000; nowMs += 1_000) warn("trouble", "x");
-    assert.deepEqual(log.lines, [
-      'warn trouble {"why":"x"}',
-      'warn trouble {"why":"x","unsaid":59}',
-    ]);
   });
 });
 

@@ -125,7 +125,9 @@ describe("signed commands", () => {
       assert.equal(answers.headers(0)?.get("Nats-Service-Error"), String(error));
       assert.deepEqual(control.calls, []);
       assert.deepEqual(ledger.counted, ["pause false"]);
-      const line = log.lines.filter((each) => each.includes("refused on shishi.pause.eu"));
+      const line = log.lines.filter((each) =>
+        / nats: command refused .*shishi\.pause\.eu/.test(each)
+      );
       assert.equal(line.length, 1);
       assert.ok(line[0]?.includes(String(error)));
       assert.doesNotMatch(log.lines.join(), new RegExp(SECRET));
@@ -144,7 +146,7 @@ describe("signed commands", () => {
     await remote.close();
   });
 
-  test("a flood of unsigned ones is counted, hardly logged, and holds up no signed one", async () => {
+  test("a flood of unsigned ones is counted, logged as one kind, and holds up no signed one", async () => {
     const { control, ledger, log, remote } = await start();
     const heard = await client.listen("_INBOX.flood");
     for (let at = 0; at < 3_000; at++) {
@@ -154,7 +156,9 @@ describe("signed commands", () => {
     assert.equal((await stop.next())["state"], "draining");
     assert.equal(ledger.counted.filter((each) => each === "stop false").length, 3_000);
     assert.deepEqual(control.calls, ["stop nats"]);
-    assert.equal(log.lines.filter((line) => line.includes("refused")).length, 10);
+    // All alike, so that the log folds them.
+    const refusals = log.lines.filter((line) => line.includes("refused"));
+    assert.deepEqual(new Set(refusals).size, 1, refusals[0]);
     // Each second that it takes lets fifty more be answered.
     assert.ok(heard.all.length >= 1 && heard.all.length <= 500, `${heard.all.length} answers`);
     control.stopped();

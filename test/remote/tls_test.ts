@@ -85,9 +85,9 @@ describe("wss with a private authority", () => {
 
   test("not trusted: no connection, no token sent, and the reason is the certificate", async () => {
     const shishi = await start(false, {});
-    const { why } = await logged(shishi, "nats: not connected");
-    assert.match(String(why), /certificate/i);
-    assert.match(String(why), new RegExp(`^localhost:${nats.port}: `));
+    const { error } = await logged(shishi, "nats: not connected");
+    assert.match(String(error), /certificate/i);
+    assert.match(String(error), new RegExp(`^localhost:${nats.port}: `));
     await shishi.close();
   });
 });

@@ -13,8 +13,8 @@ export interface Influx extends Server {
   query(db: string, q: string): Promise<Record<string, unknown>[]>;
 }
 
-/** Starts an empty server. */
-export async function startInflux(): Promise<Influx> {
+/** Starts an empty server; `http` is more of its configuration's section of that name. */
+export async function startInflux(http = ""): Promise<Influx> {
   const command = programAt(["/usr/bin/influxd", "/usr/sbin/influxd"], "influxdb");
   const dir = tempDir("influx");
   const port = await freePort();
@@ -32,6 +32,7 @@ bind-address = "127.0.0.1:${await freePort()}"
 [http]
   bind-address = "127.0.0.1:${port}"
   log-enabled = false
+  ${http}
 [monitor]
   store-enabled = false
 [continuous_queries]

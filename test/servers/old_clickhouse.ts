@@ -9,7 +9,7 @@ import { tempDir } from "../kit/temp.ts";
 import { type ClickHouse, ping, withQuery } from "./clickhouse.ts";
 import { programAt, startServer } from "./process.ts";
 
-/** Starts an empty server. */
+/** Starts an empty server. Its user `reader` (password `r`) may write nothing. */
 export async function startOldClickHouse(): Promise<ClickHouse> {
   const command = programAt(
     ["/usr/sbin/clickhouse-server", "/usr/bin/clickhouse-server"],
@@ -40,11 +40,14 @@ export async function startOldClickHouse(): Promise<ClickHouse> {
 
 const USERS = `<?xml version="1.0"?>
 <yandex>
-  <profiles><default/></profiles>
+  <profiles><default/><reader><readonly>1</readonly></reader></profiles>
   <users><default>
     <password></password><networks><ip>::/0</ip></networks>
     <profile>default</profile><quota>default</quota>
-  </default></users>
+  </default><reader>
+    <password>r</password><networks><ip>::/0</ip></networks>
+    <profile>reader</profile><quota>default</quota>
+  </reader></users>
   <quotas><default/></quotas>
 </yandex>
 `;

@@ -32,6 +32,7 @@ test("systemd finds nothing wrong with it, and its sandbox tight", async () => {
     await print([
       "--user",
       "shishi",
+      "--program=/opt/a b/shishi",
       "--data-dir=/srv/a b%c",
       "--listen=:443",
       "--table=t",
@@ -48,6 +49,7 @@ test("systemd finds nothing wrong with it, and its sandbox tight", async () => {
   const [plain, other] = made.map(({ stdout }) => stdout);
   assert.match(plain!, /^DynamicUser=yes\nStateDirectory=shishi$/m);
   assert.match(plain!, /^CapabilityBoundingSet=$/m);
+  assert.match(other!, /^ExecStart="\/opt\/a b\/shishi" serve /m);
   assert.match(other!, /^User=shishi\nReadWritePaths="\/srv\/a b%%c"$/m);
   assert.match(other!, /^AmbientCapabilities=CAP_NET_BIND_SERVICE$/m);
   assert.match(other!, / "--group=a \\"b\\" \$\$c %%d" "--data-dir=\/srv\/a b%%c"$/m);

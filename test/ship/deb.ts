@@ -8,6 +8,8 @@ import { copyFileSync, lstatSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { after, before, test } from "node:test";
 import { ROOT } from "../../.release/build.ts";
+import { debTexts } from "../../.release/deb_texts.ts";
+import { readStamp } from "../../.release/stamp.ts";
 import { freePort } from "../kit/free_port.ts";
 import { compare, load, storedIds } from "../kit/load.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
@@ -66,7 +68,25 @@ test("installed, it is there with a user, a folder and its settings", async () =
   assert.equal(await owner(CONFFILE), "root:shishi 640\n");
   assert.match(await root.ok(["getent", "passwd", "shishi"]), /:\/var\/lib\/shishi:.*nologin$/m);
   assert.ok(here(ENABLED), "the service is enabled for the next start of the host");
-  assert.match(root.read(UNIT), /^User=shishi$/m);
+});
+
+test("its unit is the one that shishi service print writes there", async () => {
+  const settings = ["--user=shishi", `--config=/${CONFFILE}`];
+  const printed = await root.ok(["/usr/bin/shishi", "service", "print", ...settings]);
+  assert.equal(withoutRemarks(root.read(UNIT)), withoutRemarks(printed));
+  assert.match(printed, /^User=shishi$/m);
+});
+
+function withoutRemarks(unit: string): string {
+  return unit.slice(unit.indexOf("[Unit]"));
+}
+
+test("every shell's completions are there", async () => {
+  const { completions } = await debTexts(ROOT, readStamp(ROOT), "");
+  for (const text of Object.values(completions)) assert.match(text, /flush-interval/);
+  assert.equal(root.read("usr/share/bash-completion/completions/shishi"), completions.bash);
+  assert.equal(root.read("usr/share/zsh/vendor-completions/_shishi"), completions.zsh);
+  assert.equal(root.read("usr/share/fish/vendor_completions.d/shishi.fish"), completions.fish);
 });
 
 test("every file of the example is a setting that works", async () => {

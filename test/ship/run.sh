@@ -11,11 +11,13 @@ if [ "${SHISHI_SHIP:-}" != inside ]; then
 		"$0" "$@"
 fi
 unset SHISHI_SHIP
-# Container tools keep things in there; and the one that starts containers refuses a host with both
-# versions of control groups, of which it needs none.
-mount -t tmpfs shishi-run /run
-[ ! -d /sys/fs/cgroup/unified ] || umount -l /sys/fs/cgroup/unified
 disk=$(mktemp -d)
 mount -t tmpfs -o mode=0755 shishi-ship "$disk"
 trap 'umount -l "$disk"; rmdir "$disk"' EXIT
+# Container tools keep things in these two, wherever they are told to keep their images.
+mount -t tmpfs shishi-run /run
+mkdir "$disk/lib" "$disk/lib-work"
+mount -t overlay -o "lowerdir=/var/lib,upperdir=$disk/lib,workdir=$disk/lib-work" shishi-lib /var/lib
+# What starts containers refuses a host with both versions of control groups, of which it needs none.
+[ ! -d /sys/fs/cgroup/unified ] || umount -l /sys/fs/cgroup/unified
 TMPDIR=$disk node_modules/.bin/bun test --timeout 300000 "$@"

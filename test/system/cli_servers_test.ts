@@ -1,23 +1,11 @@
-/**
- * Settings and the servers that they name: what `shishi check` says of each, where settings come from,
- * and that no secret is ever told.
- */
+/** Settings and the servers that they name: where settings come from, and that no secret is ever told. */
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { startFakeInflux } from "../kit/fake_influx.ts";
-import { freePort } from "../kit/free_port.ts";
-import {
-  type ClickHouse,
-  type Influx,
-  type Nats,
-  startClickHouse,
-  startInflux,
-  startNats,
-  startOldClickHouse,
-} from "../kit/servers.ts";
+import { type ClickHouse, type Nats, startClickHouse, startNats } from "../kit/servers.ts";
 import { runShishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempFile } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
@@ -26,108 +14,15 @@ import { holds, ready, says, stopBy } from "./around.ts";
 describe("settings and servers", () => {
   let clickhouse: ClickHouse;
   let nats: Nats;
-  let influx: Influx;
   before(async () => {
-    [clickhouse, nats, influx] = await Promise.all([
+    [clickhouse, nats] = await Promise.all([
       startClickHouse(),
       startNats(`authorization { token: "token-of-nats" }`),
-      startInflux(),
     ]);
   });
   after(async () => {
-    await Promise.all([clickhouse.close(), nats.close(), influx.close()]);
+    await Promise.all([clickhouse.close(), nats.close()]);
   });
-  const all = () => ({
-    SHISHI_CLICKHOUSE_URL: clickhouse.url,
-    SHISHI_NATS_URL: nats.url,
-    SHISHI_NATS_TOKEN: "token-of-nats",
-    SHISHI_INFLUX_URL: influx.url,
-  });
-
-  for (const binary of [false, true]) {
-    test(`check: all is well${binary ? " (binary)" : ""}`, async () => {
-      const { code, stdout, stderr } = await runShishi(["check"], { env: all(), binary });
-      assert.deepEqual([code, stderr], [0, ""], stdout);
-      const label = `${clickhouse.url}/default`;
-      assert.deepEqual(stdout.replace(/: 26\.\S+/, ": 26").trimEnd().split("\n"), [
-        "✓ settings are usable",
-        `✓ clickhouse ${label}: 26`,
-        `✓ table analytics_events on ${label}: not there; will be created`,
-        `✓ influxdb ${influx.url}/shishi: answers`,
-        `✓ nats 127.0.0.1:${nats.port}: connected`,
-      ]);
-    });
-  }
-
-  test("check: changes nothing", async () => {
-    await runShishi(["check"], { env: all() });
-    assert.equal(await clickhouse.query("EXISTS TABLE analytics_events"), "0");
-    assert.deepEqual(await influx.query("", "SHOW DATABASES"), []);
-  });
-
-  test("check: each server that is not well has its line, exit 1", async () => {
-    const refusing = await startFakeInflux(null);
-    refusing.behave({ status: 401, body: `{"error":"authorization failed"}` });
-    const away = await freePort();
-    try {
-      const wrongPassword = clickhouse.url.replace("http://", "http://default:wrong-password@");
-      const { code, stdout, stderr } = await runShishi(["check"], {
-        env: {
-          SHISHI_CLICKHOUSE_URL:
-            `http://127.0.0.1:${away},${wrongPassword},${clickhouse.url}/nowhere`,
-          SHISHI_INFLUX_URL: refusing.url.replace("http://", "http://u:wrong-password@"),
-          SHISHI_NATS_URL: `ws://127.0.0.1:${away},${nats.url}`,
-          SHISHI_NATS_TOKEN: "wrong-token",
-        },
-      });
-      assert.deepEqual([code, stderr], [1, ""]);
-      const lines = stdout.trimEnd().split("\n");
-      const wanted = [
-        /^✓ settings are usable$/,
-        /^✗ clickhouse http:\/\/127\.0\.0\.1:\d+\/default: connection refused$/,
-        /^✗ clickhouse http:\S+\/default: .*[Aa]uthentication failed/,
-        /^✓ clickhouse http:\S+\/nowhere: 26/,
-        /^✗ database nowhere on http:\S+\/nowhere: not there; create it$/,
-        /^✗ influxdb http:\S+\/shishi: HTTP 401 .*authorization failed/,
-        /^✗ nats 127\.0\.0\.1:\d+: \S/,
-        /^✗ nats 127\.0\.0\.1:\d+: the server refuses these credentials$/,
-      ];
-      assert.equal(lines.length, wanted.length, stdout);
-      for (const [at, pattern] of wanted.entries()) assert.match(lines[at] ?? "", pattern);
-      assert.ok(!/wrong-(password|token)/.test(stdout), stdout);
-    } finally {
-      await refusing.close();
-    }
-  });
-
-  test("check: a table that cannot take events, exit 1", async () => {
-    await clickhouse.query("CREATE TABLE odd (id UUID, x String) ENGINE = MergeTree ORDER BY id");
-    const env = { SHISHI_CLICKHOUSE_URL: clickhouse.url };
-    const [odd, none] = await Promise.all([
-      runShishi(["check", "--table", "odd"], { env }),
-      runShishi(["check", "--table", "none", "--no-create-table"], { env }),
-    ]);
-    assert.equal(odd.code, 1);
-    assert.match(
-      odd.stdout,
-      /✗ table odd on \S+: lacks timestamp, event_type, user_id, properties/,
-    );
-    assert.equal(none.code, 1);
-    assert.match(none.stdout, /✗ table none on \S+: not there; create it, or set create-table/);
-  });
-
-  test("check: a ClickHouse that is too old for events, exit 1", async () => {
-    const old = await startOldClickHouse();
-    try {
-      const { code, stdout } = await runShishi(["check", "--clickhouse-url", old.url]);
-      assert.equal(code, 1);
-      assert.match(stdout, /✓ clickhouse \S+: 18\.16/);
-      assert.match(stdout, /✗ table analytics_events on \S+: .*too old.*21\.8/);
-    } finally {
-      await old.close();
-    }
-  });
-
   test("flag beats environment beats file beats default", async () => {
     const file = tempFile(
       "shishi.toml",

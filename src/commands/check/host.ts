@@ -1,0 +1,83 @@
+/** This host: may the port be listened on, and how many files may be open? */
+
+import { readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import type { Settings } from "../../settings/settings.ts";
+import { healthOf } from "../health.ts";
+import { holderOf } from "./data_dir.ts";
+import { about, type Finding } from "./finding.ts";
+
+export async function lookAtPort(settings: Settings): Promise<Finding[]> {
+  const { hostname, port } = settings.listen;
+  const is = about(`listen ${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`);
+  const code = await tryToListen(hostname, port);
+  if (code === null) return [is.ok(port === 0 ? "any free port" : "free")];
+  if (code === "EADDRINUSE") return [await whoListens(settings, is)];
+  if (code === "EACCES" || code === "EPERM") {
+    return [is.wrong(
+      "permission denied (ports below 1024 need a privilege)",
+      "choose a port from 1024 on, or give CAP_NET_BIND_SERVICE",
+    )];
+  }
+  if (["EADDRNOTAVAIL", "EAFNOSUPPORT", "ENOTFOUND", "EAI_AGAIN", "EINVAL"].includes(code)) {
+    return [is.wrong("this host has no such address", "see ip address")];
+  }
+  return [is.wrong(code)];
+}
+
+/** The port is in use: by the collector that has our data folder, which is as it should be? */
+async function whoListens(
+  settings: Settings,
+  is: ReturnType<typeof about>,
+): Promise<Finding> {
+  const [{ problem }, holder] = await Promise.all([
+    healthOf(settings),
+    holderOf(settings.dataDir),
+  ]);
+  if (problem !== null) {
+    return is.wrong("another program listens there already", "stop that one, or listen elsewhere");
+  }
+  return holder !== null && "pid" in holder && holder.alive === true
+    ? is.ok(`the running collector, pid ${holder.pid}, listens there`)
+    : is.wrong(
+      "a collector with another data-dir listens there already",
+      "stop that one, or listen elsewhere",
+    );
+}
+
+/** Null when it went well, else the system's code. */
+function tryToListen(host: string, port: number): Promise<string | null> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once(
+      "error",
+      (error: Error & { code?: string }) => resolve(error.code ?? String(error)),
+    );
+    server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(null)));
+  });
+}
+
+/** Connections and spool files of a busy collector; below it, it may run short. */
+const ENOUGH_FILES = 4096;
+
+export function lookAtOpenFiles(): Finding[] {
+  let limits = "";
+  try {
+    limits = readFileSync("/proc/self/limits", "utf8");
+  } catch {
+    // Another system than Linux.
+  }
+  return openFiles(limits);
+}
+
+/** @param limits the text of `/proc/self/limits`. Nothing where it tells no limit. */
+export function openFiles(limits: string): Finding[] {
+  const is = about("open files");
+  const soft = /^Max open files +(\d+|unlimited)/m.exec(limits)?.[1];
+  if (soft === undefined) return [];
+  if (soft === "unlimited" || Number(soft) >= ENOUGH_FILES) return [is.ok(`${soft} at most`)];
+  return [is.warning(
+    `${soft} at most, and every connection takes one`,
+    "ulimit -n 65536, or LimitNOFILE=65536 in the service's unit",
+  )];
+}

@@ -1,0 +1,59 @@
+/**
+ * One NATS server: does it let us in, and hear what a collector has to hear? The subjects are
+ * subscribed to for a moment; nothing is published, and nothing that comes is obeyed.
+ */
+
+import { dial } from "../../remote/nats.ts";
+import { parseServer } from "../../remote/servers.ts";
+import { subjectsOf } from "../../remote/subjects.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import type { Settings } from "../../settings/settings.ts";
+import { about, type Finding } from "./finding.ts";
+
+const TIMEOUT_MS = 5_000;
+
+export async function lookAtNats(server: string, settings: Settings): Promise<Finding[]> {
+  const { nats, group, id } = settings;
+  const address = parseServer(server);
+  const name = "problem" in address ? server : address.name;
+  const is = about(`nats ${name}`);
+  const denied = new Set<string>();
+  const dialled = await dial(
+    {
+      server,
+      auth: nats?.auth ?? { kind: "none" },
+      name: `shishi check ${group}.${id}`,
+      timeoutMs: TIMEOUT_MS,
+    },
+    systemClock,
+    (what) => denied.add(what),
+  );
+  if (dialled.kind === "failed") {
+    const why = dialled.why.replace(`${name}: `, "");
+    const todo = /credentials/.test(why)
+      ? "correct nats-creds, nats-nkey, nats-user and nats-password, or nats-token"
+      : "start it, or correct nats-url (its websocket port)";
+    return [is.wrong(why, todo)];
+  }
+  const { wire } = dialled;
+  try {
+    for (const subject of subjectsOf(nats?.subject ?? "", group, id).keys()) {
+      wire.subscribe(subject, () => {});
+    }
+    // The server's complaints come before its answer to the flush; they are told a moment later.
+    const heard = await wire.flush(TIMEOUT_MS) && await wire.flush(TIMEOUT_MS);
+    if (!heard) return [is.wrong(`no answer within ${TIMEOUT_MS / 1000} s`)];
+    const { version = "of an unknown version", asksWho = true } = wire.about ?? {};
+    const [first, ...more] = [...denied];
+    if (first !== undefined) {
+      const others = more.length === 0 ? "" : ` (and ${more.length} more)`;
+      const todo = `permit subscribe: "${nats?.subject}.>" and "$SRV.>"`;
+      return [is.wrong(`${version}, ${first}${others}`, todo)];
+    }
+    return [
+      is.ok(`${version}, connected${asksWho ? "" : "; it asks nobody for credentials"}`),
+    ];
+  } finally {
+    await wire.close();
+  }
+}
