@@ -2,5 +2,6 @@
 
 import "./compose.ts";
 import "./deb.ts";
+import "./systemd.ts";
 import "./bare_host.ts";
 import "./image.ts";

@@ -11,7 +11,7 @@ import { type Ended, type How, ok, run } from "./exec.ts";
 
 const SUITE = "bookworm";
 /** What the smallest installation lacks and a host that people log in to has. */
-const USUAL = ["ca-certificates", "curl", "sudo", "xz-utils"];
+const USUAL = ["ca-certificates", "curl", "procps", "sudo", "systemd", "xz-utils"];
 const MIRROR = "http://deb.debian.org/debian";
 const AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt";
 
