@@ -1,6 +1,11 @@
 /**
  * `bun .release/build.ts ENTRY OUTFILE` (`npm run build`): the binary for this machine. Also the one
  * place that knows how any binary is compiled.
+ *
+ * *Where 115 MB come from* (linux-x64, readelf): 107 are Bun: 82 of code, 23 of constants (Unicode's
+ * tables most of all), 3 of its own JavaScript. Ours are 0.7 of JavaScript and 5 of bytecode, without
+ * which a start takes three times as long. Bun comes without symbols, so `strip` would save 35 KB; and
+ * it would throw away our part.
  */
 
 import { spawnSync } from "node:child_process";
@@ -36,7 +41,7 @@ function buildArguments({ entry, outfile, stamp, foreign, metafile }: Order): st
   const define = (name: string, value: string) => ["--define", `${name}=${JSON.stringify(value)}`];
   return [
     ...["build", entry, "--compile", "--minify", "--bytecode", "--sourcemap=none"],
-    // In pieces, so that what is loaded late is not even looked at before.
+    // In pieces, so that what is loaded late is not even looked at before: 2 ms of a start.
     ...["--format=esm", "--splitting"],
     // What lies in the folder where it is started is none of its settings.
     ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"],
