@@ -1,7 +1,7 @@
 /**
  * `npm run release [-- TARGET ...]`: dist/release with an archive for each target (all of them unless
  * some are named), Debian packages, the bill of materials and SHA256SUMS. The same commit gives the same
- * bytes, in any folder. Needs git, npm, tar, xz, zip and dpkg-deb. `--plain` leaves tar files as they
+ * bytes, in any folder. Needs git, npm, tar, xz and dpkg-deb. `--plain` leaves tar files as they
  * are, for haste.
  */
 
@@ -63,8 +63,7 @@ async function release(target: Target): Promise<void> {
     const debian = { texts: await debTexts(ROOT, stamp, noticesText(notices, bun)), architecture };
     tell(writeDeb({ ...stamp, ...debian, binary: program, folder: RELEASE, quick: plain }));
   }
-  const kind = isWindows(target) ? "zip" : plain ? "tar" : "tar.xz";
-  const file = archive(folder, kind, stamp.epochS);
+  const file = archive(folder, plain ? "tar" : "tar.xz", stamp.epochS);
   rmSync(folder, { recursive: true });
   tell(file);
 }

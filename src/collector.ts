@@ -18,6 +18,7 @@ import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { type Listening, serve, stopListening } from "./runtime/serve.ts";
+import { isLoopback } from "./settings/checks.ts";
 import type { Settings } from "./settings/settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -167,7 +168,11 @@ export async function startCollector(
     clock,
     log,
     metrics: part?.metrics ?? (async () => await (await (prometheus ??= loadPrometheus())).text()),
-    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
+    settings: {
+      ...settings,
+      bodyTimeoutMs: BODY_TIMEOUT_MS,
+      loopback: isLoopback(settings.listen) && settings.tls === null,
+    },
   });
   let listening: Listening;
   try {

@@ -4,24 +4,20 @@
  */
 
 import { type Context, Hono } from "hono";
-import { cors } from "hono/cors";
-import { getPath } from "hono/utils/url";
 import type { Clock, Intake, Ledger, Log, Status, Tables } from "../contracts.ts";
-import { createAuth } from "./auth.ts";
+import { createFinish } from "./finish.ts";
+import { type AddressOf, createGate, type GateSettings, preflight } from "./gate.ts";
 import { compileGlobs } from "./globs.ts";
+import { isEvents, isPosting, pathOf } from "./paths.ts";
 import * as reply from "./reply.ts";
 import { shown } from "./scan.ts";
 import { Writer, type WriteSettings } from "./write.ts";
 
-export interface AdmitSettings extends WriteSettings {
+export interface AdmitSettings extends WriteSettings, GateSettings {
   /** The table behind `POST /events`. */
   readonly table: string;
   /** Names or globs of the other tables that may be written. */
   readonly tables: readonly string[];
-  /** None = everybody may. */
-  readonly authTokens: readonly string[];
-  /** None = no CORS headers at all. `*` = every origin. */
-  readonly corsOrigins: readonly string[];
 }
 
 export interface AdmitDeps {
@@ -41,130 +37,93 @@ export interface AdmitDeps {
 
 const READ_METHODS = "GET, HEAD";
 const WRITE_METHODS = "POST";
+const HEALTH: readonly string[] = ["/healthz", "/readyz"];
 const CLOSED = {
   stopping: "the collector is stopping; nothing was taken",
   paused: "the collector is paused; nothing was taken",
 } as const;
 
-/** Preflight answers may be kept this long by a browser. */
-const CORS_MAX_AGE_S = 600;
-
 /** What `serve` needs. */
 export interface App {
   /** Never rejects. */
-  readonly fetch: (request: Request) => Response | Promise<Response>;
+  readonly fetch: (request: Request, addressOf: AddressOf) => Response | Promise<Response>;
 }
 
 export function createApp(deps: AdmitDeps): App {
-  const { intake, ledger, control, settings } = deps;
+  const { intake, control, settings, clock } = deps;
   const app = new Hono({ getPath: pathOf });
   const writer = new Writer(deps);
-  const authorized = createAuth(settings.authTokens);
   const allowed = compileGlobs(settings.tables);
+  const { turnedAway, keptOut, crossOrigin } = createGate(settings, clock);
+  const finish = createFinish(deps, crossOrigin);
 
-  const counted = (response: Response): Response => {
-    ledger.http(response.status);
-    return response;
-  };
-  const failed = (error: unknown, request: Request): Response => {
-    deps.log.error("a request failed", { path: pathOf(request), error: String(error) });
-    return counted(reply.internalError());
-  };
-  /** The answer that a request gets without being looked at further, or null. */
-  const turnedAway = (request: Request): Response | null =>
-    authorized === null || authorized(request.headers.get("authorization"))
-      ? null
-      : reply.unauthorized();
   /** The answer that a write gets without a look at its body, or null. */
   const shut = (request: Request): Response | null => {
     const closed = intake.closed();
     return closed === null ? turnedAway(request) : reply.closed(CLOSED[closed]);
   };
-  const write = (request: Request, work: () => Response | Promise<Response>) => {
-    try {
-      const answer = shut(request) ?? work();
-      return answer instanceof Response
-        ? counted(answer)
-        : answer.then(counted, (error) => failed(error, request));
-    } catch (error) {
-      return failed(error, request);
-    }
-  };
-  const postEvents = (request: Request) =>
-    write(request, () => writer.events(request, settings.table));
+  const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
 
-  if (settings.corsOrigins.length > 0) addCors(app, settings.corsOrigins, ledger);
-
+  if (crossOrigin !== null) {
+    app.on("OPTIONS", ["/events", "/events/:table"], preflight(crossOrigin));
+  }
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post("/events/:table", (c) => {
+    const answer = shut(c.req.raw);
+    if (answer !== null) return answer;
     const table = c.req.param("table");
-    return write(c.req.raw, () => {
-      if (table === settings.table) {
-        return reply.notFound(`${table} takes analytics events: use POST /events`);
-      }
-      if (!allowed(table)) {
-        return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
-      }
-      return writer.rows(c.req.raw, table);
-    });
+    if (table === settings.table) {
+      return reply.notFound(`${table} takes analytics events: use POST /events`);
+    }
+    if (!allowed(table)) {
+      return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
+    }
+    return writer.rows(c.req.raw, table);
   });
-  app.get("/healthz", () => counted(reply.alive()));
-  app.get("/readyz", async () => counted(reply.readiness(await control.unready())));
+  app.get("/healthz", () => reply.alive());
+  app.get("/readyz", async () => reply.readiness(await control.unready()));
   app.get(
     "/metrics",
-    async (c) => counted(turnedAway(c.req.raw) ?? reply.metricsText(await deps.metrics())),
+    async (c) => turnedAway(c.req.raw) ?? reply.metricsText(await deps.metrics()),
   );
   app.get(
     "/api/status",
-    async (c) => counted(turnedAway(c.req.raw) ?? reply.value(await control.status())),
+    async (c) => turnedAway(c.req.raw) ?? reply.value(await control.status()),
   );
+  app.notFound(unknown);
+  app.onError((error, c) => finish.failed(error, c.req.raw));
 
-  app.notFound((c) => counted(unknown(c)));
-  app.onError((error, c) => failed(error, c.req.raw));
-  // A request of one event costs the router about a fifth of what it costs at all.
-  const direct = settings.corsOrigins.length === 0;
-  return {
-    fetch: (request) =>
-      direct && request.method === "POST" && isEvents(request.url)
-        ? postEvents(request)
-        : app.fetch(request),
+  const answer: App["fetch"] = (request, addressOf) => {
+    // A request of one event costs the router about a fifth of what it costs at all.
+    if (request.method === "POST" && isEvents(request.url)) {
+      return keptOut(request, addressOf, true) ?? postEvents(request);
+    }
+    const path = pathOf(request);
+    // Who watches the collector comes by any name, and often.
+    const refused = HEALTH.includes(path) ? null : keptOut(request, addressOf, isPosting(path));
+    return refused ?? app.fetch(request);
   };
-}
-
-/** Exactly `/events` on any host; what is written in another way is the router's. */
-function isEvents(url: string): boolean {
-  return url.endsWith("/events") && url.indexOf("/", "https://".length) === url.length - 7;
-}
-
-/** A request without a usable `Host` (HTTP/1.0, some health checks) may come with its path only. */
-function pathOf(request: Request): string {
-  const { url } = request;
-  return getPath(url.startsWith("/") ? { url: `http://host${url}` } as Request : request);
+  return {
+    fetch(request, addressOf) {
+      try {
+        const answered = answer(request, addressOf);
+        return answered instanceof Response ? finish.done(answered, request) : answered.then(
+          (response) => finish.done(response, request),
+          (error) => finish.done(finish.failed(error, request), request),
+        );
+      } catch (error) {
+        return finish.done(finish.failed(error, request), request);
+      }
+    },
+  };
 }
 
 /** A known path with a method that it does not take, or nothing at all. */
 function unknown(c: Context): Response {
   const { path, method } = c.req;
-  if (/^\/events(\/[^/]+)?$/.test(path)) {
-    return reply.wrongMethod(method, shown(path), WRITE_METHODS);
-  }
-  if (["/healthz", "/readyz", "/metrics", "/api/status"].includes(path)) {
+  if (isPosting(path)) return reply.wrongMethod(method, shown(path), WRITE_METHODS);
+  if ([...HEALTH, "/metrics", "/api/status"].includes(path)) {
     return reply.wrongMethod(method, path, READ_METHODS);
   }
   return reply.notFound(`${shown(path)} does not exist; events go to POST /events`);
-}
-
-function addCors(app: Hono, origins: readonly string[], ledger: Ledger): void {
-  app.use(async (c, next) => {
-    await next();
-    // `cors` answers these itself.
-    if (c.req.method === "OPTIONS" && c.res.status === 204) ledger.http(c.res.status);
-  });
-  app.use(cors({
-    origin: origins.includes("*") ? "*" : [...origins],
-    allowMethods: ["GET", "HEAD", "POST"],
-    allowHeaders: ["authorization", "content-type", "content-encoding", "prefer"],
-    exposeHeaders: ["preference-applied", "retry-after"],
-    maxAge: CORS_MAX_AGE_S,
-  }));
 }

@@ -12,7 +12,7 @@ import type { Log, LogFields, Report } from "../contracts.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import { createLog } from "../runtime/log.ts";
 import type { parent } from "../runtime/self.ts";
-import { onStopSignal } from "../runtime/signals.ts";
+import { onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 
@@ -36,6 +36,7 @@ export const worker: CliCommand = {
       return 2;
     }
     onStopSignal(() => {});
+    onUpgradeSignal(() => {});
     // Not above, or every command would wait for what is loaded with it.
     const { parent } = await import("../runtime/self.ts");
     return await new Promise<number>((end) => work(parent, end));

@@ -262,10 +262,12 @@ test("a stop in the middle of it ends both", async () => {
 test("workers are not followed, and say so", async () => {
   const shishi = await startShishi({ args: [...NOWHERE, "--workers", "2"] });
   try {
-    shishi.signal("SIGUSR2");
+    // To every process, as a service manager may do.
+    process.kill(-shishi.pid, "SIGUSR2");
     await eventually(() => assert.equal(count(shishi, /^not followed.*workers/), 1), {
       withinMs: LATE_MS,
     });
+    assert.equal(count(shishi, /^a worker died/), 0);
     assert.equal((await ask(shishi, "GET", "/healthz")).status, 200);
   } finally {
     await closeAll(shishi);

@@ -93,7 +93,7 @@ for (const binary of [false, true]) {
       assert.equal(sum(samples, "analytics_processing_duration_seconds_count"), 40);
       for (const worker of [1, 2]) {
         const spool = join(shishi.dir, "shishi-data", `worker-${worker}`, "spool/analytics_events");
-        assert.equal(readdirSync(spool).length, 1, `worker ${worker} has rows of its own`);
+        assert.notEqual(readdirSync(spool).length, 0, `worker ${worker} has rows of its own`);
       }
       const pids = [1, 2].map((worker) => workerPid(shishi, worker));
       // As systemd and terminals do: to every process. The workers leave it to the first one.
