@@ -16,6 +16,13 @@ const ONE_TEST_MS = 60_000;
 /** Of one step; a test that hangs for ever must not hang the run. */
 const STEP_MS = 13 * 60_000;
 
+/** How Bun tells what became of tests. */
+const ON_BUN = {
+  passed: /^ *(\d+) pass$/gm,
+  failed: [/^ *(\d+) fail$/gm, /^ *(\d+) errors?$/gm, /^ *(\d+) skip$/gm, /^ *(\d+) todo$/gm],
+  named: /^\(fail\) (.+)$/gm,
+};
+
 const paths = process.argv.slice(2).map((path) => `./${path.replace(/^\.\//, "")}`);
 const began = Date.now();
 const summary = [];
@@ -31,6 +38,7 @@ if (paths.length === 0) {
   await check("binary runs", BINARY, ["--version"]);
   await check("benchmark", bun, ["test/bench/main.ts", "--quick"]);
   await check("release", bun, ["test/release/reproduce.ts"]);
+  await tests("ship", "test/ship/run.sh", [], ON_BUN);
   await check("bundle", "npm", ["run", "--silent", "bundle"]);
   await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
 } else if (!isFresh(BINARY, join(ROOT, "src"))) {
@@ -38,11 +46,8 @@ if (paths.length === 0) {
 }
 const files = paths.length === 0 ? ["./test/"] : paths;
 // Side by side: most of a test is waiting.
-const onBun = tests("tests on Bun", bun, ["test", "--timeout", String(ONE_TEST_MS), ...files], {
-  passed: /^ *(\d+) pass$/gm,
-  failed: [/^ *(\d+) fail$/gm, /^ *(\d+) errors?$/gm, /^ *(\d+) skip$/gm, /^ *(\d+) todo$/gm],
-  named: /^\(fail\) (.+)$/gm,
-});
+const limit = ["--timeout", String(ONE_TEST_MS)];
+const onBun = tests("tests on Bun", bun, ["test", ...limit, ...files], ON_BUN);
 const onDeno = tests("tests on Deno", deno, ["test", "-A", "--no-check", ...files], {
   // The tests of a `describe` are steps of one test here.
   passed: /\| (\d+) passed(?: \((\d+) steps?\))?/g,
