@@ -1,6 +1,6 @@
 /**
  * Folders → archives whose bytes depend on nothing but names, content and the time that is given: sorted,
- * owned by root, everything of the same time, no user's name, no umask. By GNU tar, xz and Info-ZIP.
+ * owned by root, everything of the same time, no user's name, no umask. By GNU tar and xz.
  */
 
 import { spawnSync } from "node:child_process";
@@ -9,21 +9,16 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 
 /** The settings of these tools that somebody keeps in the environment are none of ours. */
-const { TAR_OPTIONS: _1, XZ_OPT: _2, XZ_DEFAULTS: _3, ZIPOPT: _4, ...ENV } = process.env;
+const { TAR_OPTIONS: _1, XZ_OPT: _2, XZ_DEFAULTS: _3, ...ENV } = process.env;
 
-/** `folder` → `folder.tar`, `folder.tar.xz` or `folder.zip`, in which it is the one top folder. */
-export function archive(folder: string, kind: "tar" | "tar.xz" | "zip", epochS: number): string {
+/** `folder` → `folder.tar` or `folder.tar.xz`, in which it is the one top folder. */
+export function archive(folder: string, kind: "tar" | "tar.xz", epochS: number): string {
   const [parent, name] = [dirname(folder), folder.slice(dirname(folder).length + 1)];
   const paths = ["", ...readdirSync(folder, { recursive: true, encoding: "utf8" })].sort()
     .map((path) => join(name, path));
   for (const path of paths) settle(join(parent, path), epochS);
   const file = `${folder}.${kind}`;
   rmSync(file, { force: true });
-  if (kind === "zip") {
-    // It writes local time.
-    run("zip", ["-q", "-X", "-9", `${name}.zip`, ...paths], parent, { TZ: "UTC" });
-    return file;
-  }
   const tar = `${folder}.tar`;
   run("tar", [
     ...["--create", "--file", tar, "--format=ustar", "--no-recursion", "--numeric-owner"],
@@ -42,10 +37,10 @@ function settle(path: string, epochS: number): void {
   utimesSync(path, epochS, epochS);
 }
 
-function run(command: string, args: readonly string[], cwd: string, env = {}): void {
+function run(command: string, args: readonly string[], cwd: string): void {
   const { status, error } = spawnSync(command, args, {
     cwd,
-    env: { ...ENV, LC_ALL: "C", ...env },
+    env: { ...ENV, LC_ALL: "C" },
     stdio: ["ignore", "inherit", "inherit"],
   });
   if (status !== 0) throw new Error(`${command}: ${error?.message ?? `exit code ${status}`}`);

@@ -1,7 +1,7 @@
 /**
  * `npm run release [-- TARGET ...]`: dist/release with an archive for each target (all of them unless
  * some are named), the bill of materials and SHA256SUMS. The same commit gives the same bytes, in any
- * folder. Needs git, npm, tar, xz and zip. `--plain` leaves tar files as they are, for haste.
+ * folder. Needs git, npm, tar and xz. `--plain` leaves tar files as they are, for haste.
  */
 
 import { spawnSync } from "node:child_process";
@@ -50,8 +50,7 @@ async function release(target: Target): Promise<void> {
     mkdirSync(dirname(join(folder, path)), { recursive: true });
     writeFileSync(join(folder, path), text);
   }
-  const kind = isWindows(target) ? "zip" : plain ? "tar" : "tar.xz";
-  const file = archive(folder, kind, stamp.epochS);
+  const file = archive(folder, plain ? "tar" : "tar.xz", stamp.epochS);
   rmSync(folder, { recursive: true });
   say(`${file.slice(DIST.length + 1)}  ${(statSync(file).size / 1e6).toFixed(1)} MB`);
 }

@@ -20,6 +20,7 @@ import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { type Listening, serve, stopListening } from "./runtime/serve.ts";
+import { isLoopback } from "./settings/checks.ts";
 import type { Settings } from "./settings/settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -165,6 +166,7 @@ export async function startCollector(
     deadDir: part?.deadDir ?? settings.dataDir,
     write: (...rows) => app.again(...rows),
   });
+  const loopback = isLoopback(settings.listen) && settings.tls === null;
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
@@ -176,7 +178,7 @@ export async function startCollector(
     ...later,
     metrics: part?.metrics ?? later.metrics,
     version: VERSION,
-    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS },
+    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
   });
   let listening: Listening;
   try {

@@ -4,9 +4,7 @@
  */
 
 import { type Context, Hono } from "hono";
-import { cors } from "hono/cors";
 import { METHOD_NAME_ALL } from "hono/router";
-import { getPath } from "hono/utils/url";
 import type {
   Clock,
   DeadLetters,
@@ -19,21 +17,19 @@ import type {
   Status,
   Tables,
 } from "../contracts.ts";
-import { createAuth } from "./auth.ts";
+import { createFinish } from "./finish.ts";
+import { type AddressOf, createGate, type GateSettings, preflight } from "./gate.ts";
 import { compileGlobs } from "./globs.ts";
+import { isEvents, isPosting, pathOf } from "./paths.ts";
 import * as reply from "./reply.ts";
 import { shown } from "./scan.ts";
 import { Writer, type WriteSettings } from "./write.ts";
 
-export interface AdmitSettings extends WriteSettings {
+export interface AdmitSettings extends WriteSettings, GateSettings {
   /** The table behind `POST /events`. */
   readonly table: string;
   /** Names or globs of the other tables that may be written. */
   readonly tables: readonly string[];
-  /** None = everybody may. */
-  readonly authTokens: readonly string[];
-  /** None = no CORS headers at all. `*` = every origin. */
-  readonly corsOrigins: readonly string[];
 }
 
 export interface AdmitDeps {
@@ -56,18 +52,16 @@ export interface AdmitDeps {
   readonly settings: AdmitSettings;
 }
 
+const HEALTH: readonly string[] = ["/healthz", "/readyz"];
 const CLOSED = {
   stopping: "the collector is stopping; nothing was taken",
   paused: "the collector is paused; nothing was taken",
 } as const;
 
-/** Preflight answers may be kept this long by a browser. */
-const CORS_MAX_AGE_S = 600;
-
 /** What `serve` needs. */
 export interface App {
   /** Never rejects. */
-  readonly fetch: (request: Request) => Response | Promise<Response>;
+  readonly fetch: (request: Request, addressOf: AddressOf) => Response | Promise<Response>;
   /** Rows that the program itself gives again, in a request as of `POST /events…`: no token is asked for. */
   readonly again: (request: Request, table: string, shape: Shape) => Promise<Response>;
   /** What is served, for those who describe it. */
@@ -75,25 +69,13 @@ export interface App {
 }
 
 export function createApp(deps: AdmitDeps): App {
-  const { intake, ledger, control, settings } = deps;
+  const { intake, control, settings, clock } = deps;
   const app = new Hono({ getPath: pathOf });
   const writer = new Writer(deps);
-  const authorized = createAuth(settings.authTokens);
   const allowed = compileGlobs(settings.tables);
+  const { turnedAway, keptOut, crossOrigin } = createGate(settings, clock);
+  const finish = createFinish(deps, crossOrigin);
 
-  const counted = (response: Response): Response => {
-    ledger.http(response.status);
-    return response;
-  };
-  const failed = (error: unknown, request: Request): Response => {
-    deps.log.error("a request failed", { path: pathOf(request), error: String(error) });
-    return counted(reply.internalError());
-  };
-  /** The answer that a request gets without being looked at further, or null. */
-  const turnedAway = (request: Request): Response | null =>
-    authorized === null || authorized(request.headers.get("authorization"))
-      ? null
-      : reply.unauthorized();
   /** The answer that a write gets without a look at its body, or null. */
   const shut = (request: Request): Response | null => {
     const closed = intake.closed();
@@ -106,20 +88,8 @@ export function createApp(deps: AdmitDeps): App {
     (await import("./openapi/document.ts")).describe(deps.version);
   let description: ReturnType<typeof loadDescription> | null = null;
   const read = (path: string, answer: (request: Request) => Promise<Response>) =>
-    app.get(path, async (c) => counted(turnedAway(c.req.raw) ?? await answer(c.req.raw)));
-  const write = (request: Request, work: () => Response | Promise<Response>) => {
-    try {
-      const answer = shut(request) ?? work();
-      return answer instanceof Response
-        ? counted(answer)
-        : answer.then(counted, (error) => failed(error, request));
-    } catch (error) {
-      return failed(error, request);
-    }
-  };
-  const postEvents = (request: Request) =>
-    write(request, () => writer.events(request, settings.table));
-
+    app.get(path, async (c) => turnedAway(c.req.raw) ?? await answer(c.req.raw));
+  const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
   const postRows = (request: Request, table: string) => {
     if (table === settings.table) {
       return reply.notFound(`${table} takes analytics events: use POST /events`);
@@ -130,15 +100,18 @@ export function createApp(deps: AdmitDeps): App {
     return writer.rows(request, table);
   };
 
-  if (settings.corsOrigins.length > 0) addCors(app, settings.corsOrigins, ledger);
-
+  if (crossOrigin !== null) {
+    app.on("OPTIONS", ["/events", "/events/:table"], preflight(crossOrigin));
+  }
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post("/events/:table", (c) => {
+    const answer = shut(c.req.raw);
+    if (answer !== null) return answer;
     const table = c.req.param("table");
-    return write(c.req.raw, () => postRows(c.req.raw, table));
+    return postRows(c.req.raw, table);
   });
-  app.get("/healthz", () => counted(reply.alive()));
-  app.get("/readyz", async () => counted(reply.readiness(await control.unready())));
+  app.get("/healthz", () => reply.alive());
+  app.get("/readyz", async () => reply.readiness(await control.unready()));
   read("/metrics", async () => reply.metricsText(await deps.metrics()));
   read("/api/status", async () => reply.value(await control.status()));
   read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
@@ -150,26 +123,40 @@ export function createApp(deps: AdmitDeps): App {
   });
   app.post(
     "/api/dead/replay",
-    (c) => write(c.req.raw, async () => (await (reads ??= loadReads())).replay(c.req.raw)),
+    async (c) => shut(c.req.raw) ?? await (await (reads ??= loadReads())).replay(c.req.raw),
   );
-
-  app.get("/", async (c) => counted(await deps.page.document(c.req.raw)));
+  app.get("/", (c) => deps.page.document(c.req.raw));
   read("/api/live", async (request) => {
     const live = await deps.page.live();
     // Nobody would ever read what follows.
     if (request.method === "HEAD") await live.body?.cancel();
     return live;
   });
+  app.notFound((c) => unknown(c, app.routes));
+  app.onError((error, c) => finish.failed(error, c.req.raw));
 
-  app.notFound((c) => counted(unknown(c, app.routes)));
-  app.onError((error, c) => failed(error, c.req.raw));
-  // A request of one event costs the router about a fifth of what it costs at all.
-  const direct = settings.corsOrigins.length === 0;
+  const answer: App["fetch"] = (request, addressOf) => {
+    // A request of one event costs the router about a fifth of what it costs at all.
+    if (request.method === "POST" && isEvents(request.url)) {
+      return keptOut(request, addressOf, true) ?? postEvents(request);
+    }
+    const path = pathOf(request);
+    // Who watches the collector comes by any name, and often.
+    const refused = HEALTH.includes(path) ? null : keptOut(request, addressOf, isPosting(path));
+    return refused ?? app.fetch(request);
+  };
   return {
-    fetch: (request) =>
-      direct && request.method === "POST" && isEvents(request.url)
-        ? postEvents(request)
-        : app.fetch(request),
+    fetch(request, addressOf) {
+      try {
+        const answered = answer(request, addressOf);
+        return answered instanceof Response ? finish.done(answered, request) : answered.then(
+          (response) => finish.done(response, request),
+          (error) => finish.done(finish.failed(error, request), request),
+        );
+      } catch (error) {
+        return finish.done(finish.failed(error, request), request);
+      }
+    },
     async again(request, table, shape) {
       const closed = intake.closed();
       if (closed !== null) return reply.closed(CLOSED[closed]);
@@ -177,19 +164,8 @@ export function createApp(deps: AdmitDeps): App {
         ? writer.events(request, settings.table)
         : postRows(request, table));
     },
-    routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),
+    routes: app.routes.filter(({ method }) => isServed(method)),
   };
-}
-
-/** Exactly `/events` on any host; what is written in another way is the router's. */
-function isEvents(url: string): boolean {
-  return url.endsWith("/events") && url.indexOf("/", "https://".length) === url.length - 7;
-}
-
-/** A request without a usable `Host` (HTTP/1.0, some health checks) may come with its path only. */
-function pathOf(request: Request): string {
-  const { url } = request;
-  return getPath(url.startsWith("/") ? { url: `http://host${url}` } as Request : request);
 }
 
 /** A known path with a method that it does not take, or nothing at all. */
@@ -202,21 +178,11 @@ function unknown(c: Context, routes: App["routes"]): Response {
 }
 
 function isOn({ method, path: pattern }: App["routes"][number], path: string): boolean {
-  return method !== METHOD_NAME_ALL &&
+  return isServed(method) &&
     new RegExp(`^${pattern.replace(/:\w+/, "[^/]+").replaceAll(".", "\\.")}$`).test(path);
 }
 
-function addCors(app: Hono, origins: readonly string[], ledger: Ledger): void {
-  app.use(async (c, next) => {
-    await next();
-    // `cors` answers these itself.
-    if (c.req.method === "OPTIONS" && c.res.status === 204) ledger.http(c.res.status);
-  });
-  app.use(cors({
-    origin: origins.includes("*") ? "*" : [...origins],
-    allowMethods: ["GET", "HEAD", "POST"],
-    allowHeaders: ["authorization", "content-type", "content-encoding", "prefer"],
-    exposeHeaders: ["preference-applied", "retry-after"],
-    maxAge: CORS_MAX_AGE_S,
-  }));
+/** Preflights are for browsers alone. */
+function isServed(method: string): boolean {
+  return method !== METHOD_NAME_ALL && method !== "OPTIONS";
 }

@@ -5,19 +5,21 @@
 
 import { createHash, timingSafeEqual } from "node:crypto";
 
-/** Whether an `Authorization` header carries one of the tokens. */
-export type Authorized = (header: string | null) => boolean;
+/** Which of the tokens an `Authorization` header carries, from 0; -1: none. */
+export type Authorize = (header: string | null) => number;
 
 /** @returns null when there are no tokens: everybody may. */
-export function createAuth(tokens: readonly string[]): Authorized | null {
+export function createAuth(tokens: readonly string[]): Authorize | null {
   if (tokens.length === 0) return null;
   const hashes = tokens.map(hash);
   return (header) => {
     const match = /^Bearer +(\S+) *$/i.exec(header ?? "");
-    if (match === null) return false;
+    if (match === null) return -1;
     const given = hash(match[1]!);
-    let found = false;
-    for (const known of hashes) if (timingSafeEqual(known, given)) found = true;
+    let found = -1;
+    hashes.forEach((known, index) => {
+      if (timingSafeEqual(known, given)) found = index;
+    });
     return found;
   };
 }

@@ -8,14 +8,17 @@ import type { Ack, Asked, Replaying } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
 import { ENCODINGS, MOST_FRAMES } from "./encoding.ts";
+import type { Rate } from "./limit.ts";
 import { shown } from "./scan.ts";
 
-const JSON_HEADERS: Readonly<Record<string, string>> = {
+/** Nothing keeps the answer to a POST; to say so would cost every one of them. */
+const TAKEN: Readonly<Record<string, string>> = {
   "content-type": "application/json",
   "x-content-type-options": "nosniff",
 };
+const JSON_HEADERS: Readonly<Record<string, string>> = { ...TAKEN, "cache-control": "no-store" };
 /** Made once: to turn a plain object into headers costs more than the rest of an answer. */
-const TAKEN_HEADERS = new Headers(JSON_HEADERS);
+const TAKEN_HEADERS = new Headers(TAKEN);
 const ACCEPTED: ResponseInit = { status: 202, headers: TAKEN_HEADERS };
 const STORED: ResponseInit = { status: 200, headers: TAKEN_HEADERS };
 
@@ -56,10 +59,20 @@ export function badRequest(error: string): Response {
   return json(400, { error });
 }
 
-export function unauthorized(): Response {
-  return json(401, { error: "a bearer token is needed: Authorization: Bearer TOKEN" }, {
-    "www-authenticate": "Bearer",
-  });
+/** @param header `Authorization` as it came; it is never repeated. */
+export function unauthorized(header: string | null): Response {
+  return /^Bearer /i.test(header ?? "")
+    ? json(401, { error: "Authorization: the token is not one of auth-tokens" }, {
+      "www-authenticate": 'Bearer error="invalid_token"',
+    })
+    : json(401, { error: "a bearer token is needed: Authorization: Bearer TOKEN" }, {
+      "www-authenticate": "Bearer",
+    });
+}
+
+/** A page of another site asks. */
+export function foreign(error: string): Response {
+  return json(403, { error });
 }
 
 export function notFound(error: string): Response {
@@ -121,6 +134,14 @@ export function closed(reason: string, retryAfterS = CLOSED_RETRY_S): Response {
   return json(503, { error: reason }, { "retry-after": seconds(retryAfterS) });
 }
 
+/** One client asks more often than it may. */
+export function tooOften({ count, periodMs }: Rate, retryAfterS: number): Response {
+  const error = `rate-limit: more than ${count} requests in ${
+    periodMs / 1000
+  } s; nothing was taken`;
+  return json(429, { error }, { "retry-after": seconds(retryAfterS) });
+}
+
 export function alive(): Response {
   return json(200, { alive: true });
 }
@@ -140,6 +161,7 @@ export function metricsText(text: string): Response {
     headers: {
       "content-type": "text/plain; version=0.0.4; charset=utf-8",
       "x-content-type-options": "nosniff",
+      "cache-control": "no-store",
     },
   });
 }

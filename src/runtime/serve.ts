@@ -14,7 +14,11 @@ export interface ServeOptions {
   /** Other processes of this program listen there too, and the system shares out the connections. */
   readonly reusePort?: boolean;
   readonly tls?: { readonly cert: string; readonly key: string };
-  readonly handler: (request: Request) => Response | Promise<Response>;
+  /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
+  readonly handler: (
+    request: Request,
+    addressOf: (request: Request) => string,
+  ) => Response | Promise<Response>;
   /** Told of what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
 }
@@ -38,8 +42,8 @@ export function serve(options: ServeOptions): Listening {
   const start: Start | null = bun ? serveOnBun : deno ? serveOnDeno : null;
   if (start === null) throw new Error("this runtime has no HTTP server that Shishi knows");
   const { handler } = options;
-  const ending = async (request: Request) => {
-    const response = await handler(request);
+  const ending: ServeOptions["handler"] = async (request, addressOf) => {
+    const response = await handler(request, addressOf);
     response.headers.set("connection", "close");
     return response;
   };
@@ -73,10 +77,12 @@ function reasonOf(error: unknown): string {
 
 interface BunServer {
   port: number;
+  requestIP(request: Request): { readonly address: string } | null;
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
 
 function serveOnBun(options: ServeOptions): ReturnType<Start> {
+  const addressOf = (request: Request) => server.requestIP(request)?.address ?? "";
   const server = bun!.serve({
     hostname: options.hostname,
     port: options.port,
@@ -88,7 +94,7 @@ function serveOnBun(options: ServeOptions): ReturnType<Start> {
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
     reusePort: options.reusePort ?? false,
-    fetch: (request: Request) => options.handler(request),
+    fetch: (request: Request) => options.handler(request, addressOf),
     error: (error: unknown) => failed(options, error),
   }) as BunServer;
   let stopped: Promise<void> | null = null;
@@ -99,6 +105,9 @@ function serveOnBun(options: ServeOptions): ReturnType<Start> {
   };
 }
 
+interface DenoPeer {
+  readonly remoteAddr: { readonly hostname: string };
+}
 interface DenoServer {
   addr: { port: number };
   shutdown(): Promise<void>;
@@ -113,15 +122,19 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
   let stopping = false;
   let stopped: Promise<void> | null = null;
   const start = (port: number): DenoServer => {
-    const server = deno!.serve({
-      hostname: options.hostname,
-      port,
-      ...(options.reusePort ? { reusePort: true } : {}),
-      ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
-      signal: abort.signal,
-      onListen: () => {},
-      onError: (error: unknown) => failed(options, error),
-    }, (request: Request) => options.handler(request)) as DenoServer;
+    const server = deno!.serve(
+      {
+        hostname: options.hostname,
+        port,
+        ...(options.reusePort ? { reusePort: true } : {}),
+        ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
+        signal: abort.signal,
+        onListen: () => {},
+        onError: (error: unknown) => failed(options, error),
+      },
+      (request: Request, { remoteAddr }: DenoPeer) =>
+        options.handler(request, () => remoteAddr.hostname),
+    ) as DenoServer;
     // It ends by itself, and the process with it, when a client cannot be let in for want of files.
     server.finished.catch((error) => {
       if (!stopping) options.onError(error);

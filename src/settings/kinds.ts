@@ -74,6 +74,30 @@ export function count(range: Range): Kind<number> {
   return { ...kind, file: "number" };
 }
 
+/** So many in a period. */
+export interface Rate {
+  readonly count: number;
+  readonly periodMs: number;
+}
+
+const PERIOD_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
+
+/** `100/s`, its count within bounds; `off` is `null`. */
+export function rateOrOff({ min, max }: Range): Kind<Rate | null> {
+  return {
+    placeholder: "N/s|N/m|N/h|off",
+    wanted: `a rate such as 100/s, 600/m or 10_000/h, from ${min} to ${max}, or off`,
+    parse(text) {
+      if (text === "off") return good(null);
+      const [count = "", unit = "", ...more] = text.split("/");
+      const parsed = parseCount(count);
+      const periodMs = PERIOD_MS[unit];
+      const sound = parsed !== null && parsed >= min && parsed <= max && more.length === 0;
+      return sound && periodMs !== undefined ? good({ count: parsed, periodMs }) : { ok: false };
+    },
+  };
+}
+
 /** One of a few words. */
 export function oneOf<const T extends string>(words: readonly T[]): Kind<T> {
   const wanted = words.length > 1
@@ -143,7 +167,9 @@ export const origin: Kind<string> = {
     const bare = text.toLowerCase();
     try {
       const url = new URL(bare);
-      return /^https?:$/.test(url.protocol) && bare === url.origin ? good(bare) : { ok: false };
+      // A star within is a host's name to `URL`, and never one that a browser sends.
+      const sound = /^https?:$/.test(url.protocol) && bare === url.origin && !bare.includes("*");
+      return sound ? good(bare) : { ok: false };
     } catch {
       return { ok: false };
     }

@@ -7,7 +7,7 @@
 import { hostname } from "node:os";
 import type { Endpoint } from "../contracts.ts";
 import { crossProblems, warningsAbout } from "./checks.ts";
-import type { ListenAddress } from "./kinds.ts";
+import type { ListenAddress, Rate } from "./kinds.ts";
 import { type Outside, readSettings, readText } from "./load.ts";
 import { quote, type SettingSpec, type ValuesOf } from "./spec.ts";
 import { type SettingName, TABLE } from "./table.ts";
@@ -37,6 +37,8 @@ export interface Settings {
   } | null;
   /** Lower case, without a path; `*` = any. */
   readonly corsOrigins: readonly string[];
+  /** `null` = off. */
+  readonly rateLimit: Rate | null;
   readonly maxBodyBytes: number;
   /** Processes; at most `concurrency`. */
   readonly workers: number;
@@ -176,6 +178,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
       ? { certFile, keyFile, cert: texts.get("tls-cert") ?? "", key: texts.get("tls-key") ?? "" }
       : null,
     corsOrigins: values["cors-origins"] ?? [],
+    rateLimit: values["rate-limit"],
     maxBodyBytes: values["max-body-bytes"],
     workers: values.workers,
     clickhouse: values["clickhouse-url"],

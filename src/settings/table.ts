@@ -15,6 +15,7 @@ import {
   listenAddress,
   oneOf,
   origin,
+  rateOrOff,
   size,
   tableGlob,
   text,
@@ -61,7 +62,16 @@ export const TABLE = [
       name: "cors-origins",
       kind: list(origin),
       default: null,
-      meaning: "origins whose browsers may post, such as https://app.example.com, or *",
+      meaning: "origins whose pages may post events, such as https://app.example.com, or *; " +
+        "what a browser sends for any other page is refused",
+    }),
+    setting({
+      name: "rate-limit",
+      kind: rateOrOff({ min: 1, max: 1_000_000 }),
+      default: "off",
+      meaning:
+        "requests of one token, or of one address (IPv6: one /64) that comes without, such as " +
+        "100/s or 600/m; as many at once; more are refused with 429; health is free",
     }),
     setting({
       name: "max-body-bytes",

@@ -233,7 +233,7 @@ test("401 without the right token, on everything but health", async () => {
     for (const headers of [{}, { authorization: "Bearer wrong" }] as Record<string, string>[]) {
       const answer = await statusOf(headers);
       assert.equal(answer.status, 401, path);
-      assert.equal(answer.headers.get("www-authenticate"), "Bearer");
+      assert.match(answer.headers.get("www-authenticate")!, /^Bearer\b/);
       assert.doesNotMatch(JSON.stringify(answer.body), /secret|wrong/);
     }
     assert.equal((await statusOf({ authorization: "Bearer other" })).status, good, path);
@@ -317,28 +317,6 @@ for (const [how, rows] of [["at once", 1], ["in slices", 100_000]] as const) {
     assert.deepEqual([script.reserved, script.chunks.length], [0, 0]);
   });
 }
-
-test("CORS only where origins are set, and only for these", async () => {
-  const origin = "https://shop.example";
-  const preflight = {
-    method: "OPTIONS",
-    headers: { origin, "access-control-request-method": "POST" },
-  };
-  const script = new Script();
-  const app = appOn(script, { corsOrigins: [origin] });
-  const asked = await ask(app, "/events", preflight);
-  assert.equal(asked.status, 204);
-  assert.equal(asked.headers.get("access-control-allow-origin"), origin);
-  const answer = await post(app, "/events", GOOD, { origin });
-  assert.equal(answer.status, 202);
-  assert.equal(answer.headers.get("access-control-allow-origin"), origin);
-  assert.match(answer.headers.get("vary")!, /origin/i);
-  const stranger = await post(app, "/events", GOOD, { origin: "https://evil.example" });
-  assert.equal(stranger.headers.get("access-control-allow-origin"), null);
-  assert.deepEqual(script.statuses, [204, 202, 202]);
-  const closed = await post(appOn(new Script()), "/events", GOOD, { origin });
-  assert.equal(closed.headers.get("access-control-allow-origin"), null);
-});
 
 test("408: a body that does not arrive in time holds nothing any longer", async () => {
   for (const length of [{}, { "content-length": "100" }] as Record<string, string>[]) {

@@ -52,18 +52,18 @@ test("any Prefer header is read, quickly", () => {
 
 test("without tokens everybody may", () => assert.equal(createAuth([]), null));
 
-const AUTH: readonly (readonly [string | null, boolean])[] = [
-  ["Bearer one", true],
-  ["bearer two", true],
-  ["Bearer  two ", true],
-  ["Bearer three", false],
-  ["Bearer on", false],
-  ["Bearer one two", false],
-  ["Basic one", false],
-  ["one", false],
-  ["Bearer ", false],
-  ["", false],
-  [null, false],
+const AUTH: readonly (readonly [string | null, number])[] = [
+  ["Bearer one", 0],
+  ["bearer two", 1],
+  ["Bearer  two ", 1],
+  ["Bearer three", -1],
+  ["Bearer on", -1],
+  ["Bearer one two", -1],
+  ["Basic one", -1],
+  ["one", -1],
+  ["Bearer ", -1],
+  ["", -1],
+  [null, -1],
 ];
 for (const [header, wanted] of AUTH) {
   test(`Authorization: ${header}`, () => {

@@ -192,6 +192,8 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
       insertTimeoutMs: 30_000,
       authTokens: [],
       corsOrigins: [],
+      loopback: false,
+      rateLimit: null,
       ...settings,
     },
   });
@@ -206,7 +208,9 @@ export interface Answer {
 
 /** A request as it comes from outside. */
 export function ask(app: App, path: string, init: RequestInit = {}): Promise<Response> {
-  return Promise.resolve(app.fetch(new Request(`http://localhost${path}`, init)));
+  return Promise.resolve(
+    app.fetch(new Request(`http://localhost${path}`, init), () => "127.0.0.1"),
+  );
 }
 
 /** A POST as a server would hand it on: with its length, unless it is a stream. */

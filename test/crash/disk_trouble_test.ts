@@ -220,7 +220,7 @@ describe("a data-dir", () => {
 
   test("is removed while it alone holds rows: they are lost, which is told and counted", async () => {
     const dataDir = join(folder, "data");
-    await start(dataDir, ...QUICK, "--backlog-bytes=256KiB");
+    await start(dataDir, ...QUICK, "--backlog-bytes=1MiB");
     await clickhouse.kill();
     await send({ events: 5_000, insist: true });
     rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 1 });

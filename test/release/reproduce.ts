@@ -87,7 +87,7 @@ try {
   // Another machine's, whose Bun has to be fetched.
   const names = [...release(folder, "linux-arm64-musl", "windows-x64").keys()];
   assert.ok(names.includes(`shishi-${stamp.version}-linux-arm64-musl.tar`), names.join());
-  assert.ok(names.includes(`shishi-${stamp.version}-windows-x64.zip`), names.join());
+  assert.ok(names.includes(`shishi-${stamp.version}-windows-x64.tar`), names.join());
 } finally {
   rmSync(HERE, { recursive: true, force: true });
 }

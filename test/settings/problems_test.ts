@@ -51,6 +51,18 @@ const LINES: [string, Around, string[]][] = [
     "--cors-origins: expected origins such as https://app.example.com " +
     '(scheme, host and port only), or *, got "https://a.example/x"',
   ]],
+  ...["null", "app.example", "https://u:p@a.example", "ftp://a.example", "https://*.example"].map(
+    (text): [string, Around, string[]] => [`origin ${text}`, { argv: [`--cors-origins=${text}`] }, [
+      "--cors-origins: expected origins such as https://app.example.com " +
+      `(scheme, host and port only), or *, got "${text}"`,
+    ]],
+  ),
+  ...["100", "0/s", "-1/s", "1.5/s", "1/d", "1/s/s", "1000001/s", "/s"].map(
+    (text): [string, Around, string[]] => [`rate ${text}`, { argv: [`--rate-limit=${text}`] }, [
+      "--rate-limit: expected a rate such as 100/s, 600/m or 10_000/h, from 1 to 1000000, or off, " +
+      `got "${text}"`,
+    ]],
+  ),
   ["unknown flag", { argv: ["--flush-intervall", "1s", "--tabel=x"] }, [
     "--flush-intervall: unknown flag; did you mean --flush-interval?",
     "--tabel: unknown flag; did you mean --table?",

@@ -50,6 +50,12 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     read: (s) => s.corsOrigins,
     want: ["https://a.example", "http://b:81"],
   },
+  "rate-limit": {
+    text: "10_000/m",
+    other: "off",
+    read: (s) => s.rateLimit,
+    want: { count: 10_000, periodMs: 60_000 },
+  },
   "max-body-bytes": { text: "2MB", other: "1MiB", read: (s) => s.maxBodyBytes, want: 2_000_000 },
   "workers": { text: "3", other: "2", read: (s) => s.workers, want: 3 },
   "clickhouse-url": {

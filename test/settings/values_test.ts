@@ -13,6 +13,7 @@ describe("defaults", () => {
       authTokens: [],
       tls: null,
       corsOrigins: [],
+      rateLimit: null,
       maxBodyBytes: 10 * 2 ** 20,
       workers: 1,
       clickhouse: [endpoint("127.0.0.1:8123", "default", "default")],
@@ -89,6 +90,7 @@ describe("ways to write", () => {
       ["so does a small budget of bytes", { backlogBytes: 2 ** 20, maxBlockBytes: 2 ** 20 }, {
         argv: ["--backlog-bytes=1MiB"],
       }],
+      ["rates", { rateLimit: { count: 3, periodMs: 3_600_000 } }, { argv: ["--rate-limit=3/h"] }],
       ["port alone", { listen: { hostname: "0.0.0.0", port: 8080 } }, { argv: ["--listen=:8080"] }],
       ["a name to listen on", { listen: { hostname: "localhost", port: 0 } }, {
         argv: ["--listen=localhost:0"],

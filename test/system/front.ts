@@ -14,8 +14,8 @@ import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { assertBalance } from "./books.ts";
 
-/** From source with the runtime of the test, or as the binary, which then speaks HTTPS. */
-export type Kind = "source" | "binary";
+/** From source with the runtime of the test, the same with HTTPS, or the binary with HTTPS. */
+export type Kind = "source" | "tls" | "binary";
 /** The binary once is enough: with the slower runner's tests, it runs on the other one. */
 export const KINDS: readonly Kind[] = process.versions.deno === undefined
   ? ["source"]
@@ -50,7 +50,7 @@ export class Front {
       binary: kind === "binary",
       args: [
         ...["--clickhouse-url", `${clickhouse.url}/${database}`, "--flush-interval=100ms"],
-        ...(kind === "binary" ? ["--tls-cert", cert, "--tls-key", key] : []),
+        ...(kind !== "source" ? ["--tls-cert", cert, "--tls-key", key] : []),
         ...args,
       ],
     });

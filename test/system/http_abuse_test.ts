@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
+import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { brotliBomb, gzipBomb, zstdBomb } from "../kit/bombs.ts";
 import { type RawConnection, rawRequest } from "../kit/raw_http.ts";
@@ -14,6 +15,7 @@ import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { say } from "./books.ts";
 import { event, Front } from "./front.ts";
+import { openSlow, type SlowClient } from "./slow_clients.ts";
 
 const MIB = 1024 ** 2;
 const BODY = event("nobody");
@@ -91,14 +93,24 @@ async function refused(front: Front, request: Uint8Array, connection?: RawConnec
   assert.ok(answer !== null && answer.status >= 400, `${answer?.status}`);
 }
 
+/** The runtime of the binary ends connections that get nowhere, the other one does not. */
+const ENDS_SLOW = process.versions.deno === undefined;
+
 describe("abuse", () => {
   let clickhouse: ClickHouse;
   let front: Front;
+  let withTls: Front;
+  /** They wait while the other tests run. */
+  let slow: readonly SlowClient[];
   before(async () => {
     clickhouse = await startClickHouse();
     front = await Front.start(clickhouse, "abuse");
+    withTls = await Front.start(clickhouse, "abuse", "tls");
+    slow = (await Promise.all([front, withTls].map(({ shishi }) => openSlow(shishi.url)))).flat();
   });
   after(async () => {
+    for (const client of slow) client.close();
+    await withTls.close();
     await front.close();
     await clickhouse.close();
   });
@@ -257,6 +269,21 @@ describe("abuse", () => {
     limit(`${open + 1000}:`);
     await eventually(() => front.good(), { withinMs: 10_000 });
   });
+
+  if (ENDS_SLOW) {
+    test("clients that get nowhere are let go after about 12 s, TLS or not", async () => {
+      const longestS = new Map<string, number>();
+      for (const { name, endedS } of slow) {
+        const seconds = await endedS;
+        longestS.set(name, Math.max(longestS.get(name) ?? 0, seconds));
+      }
+      say(
+        "let go after",
+        Object.fromEntries([...longestS].map(([name, s]) => [name, s.toFixed(1)])),
+      );
+      assert.ok(Math.max(...longestS.values()) < 20);
+    });
+  }
 
   test("ClickHouse holds exactly what was accepted", () => front.assertExact());
 });
