@@ -104,12 +104,7 @@ export function createApp(deps: AdmitDeps): App {
     app.on("OPTIONS", ["/events", "/events/:table"], preflight(crossOrigin));
   }
   app.post("/events", (c) => postEvents(c.req.raw));
-  app.post("/events/:table", (c) => {
-    const answer = shut(c.req.raw);
-    if (answer !== null) return answer;
-    const table = c.req.param("table");
-    return postRows(c.req.raw, table);
-  });
+  app.post("/events/:table", (c) => shut(c.req.raw) ?? postRows(c.req.raw, c.req.param("table")));
   app.get("/healthz", () => reply.alive());
   app.get("/readyz", async () => reply.readiness(await control.unready()));
   read("/metrics", async () => reply.metricsText(await deps.metrics()));
@@ -123,7 +118,7 @@ export function createApp(deps: AdmitDeps): App {
   });
   app.post(
     "/api/dead/replay",
-    async (c) => shut(c.req.raw) ?? await (await (reads ??= loadReads())).replay(c.req.raw),
+    async (c) => shut(c.req.raw) ?? (await (reads ??= loadReads())).replay(c.req.raw),
   );
   app.get("/", (c) => deps.page.document(c.req.raw));
   read("/api/live", async (request) => {
@@ -164,7 +159,7 @@ export function createApp(deps: AdmitDeps): App {
         ? writer.events(request, settings.table)
         : postRows(request, table));
     },
-    routes: app.routes.filter(({ method }) => isServed(method)),
+    routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),
   };
 }
 
@@ -178,11 +173,6 @@ function unknown(c: Context, routes: App["routes"]): Response {
 }
 
 function isOn({ method, path: pattern }: App["routes"][number], path: string): boolean {
-  return isServed(method) &&
+  return method !== METHOD_NAME_ALL &&
     new RegExp(`^${pattern.replace(/:\w+/, "[^/]+").replaceAll(".", "\\.")}$`).test(path);
-}
-
-/** Preflights are for browsers alone. */
-function isServed(method: string): boolean {
-  return method !== METHOD_NAME_ALL && method !== "OPTIONS";
 }

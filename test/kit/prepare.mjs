@@ -26,7 +26,6 @@ const SERVERS = {
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
   "systemd": ["/usr/bin/systemd-analyze"],
-  "chromium": ["/usr/bin/chromium"],
   "zsh": ["/usr/bin/zsh"],
   "fish": ["/usr/bin/fish"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],

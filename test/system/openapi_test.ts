@@ -70,7 +70,8 @@ async function ask(operation: Operation, shishi: Shishi, init: Init = {}): Promi
 }
 
 async function askApp(operation: Operation, app: App, init: Init = {}): Promise<number> {
-  const response = await app.fetch(request(operation, "http://localhost", init), () => "127.0.0.1");
+  const asked = request(operation, "http://localhost", init);
+  const response = await app.fetch(asked, () => "127.0.0.1");
   met.add(await assertDescribed(operation, response));
   return response.status;
 }
