@@ -166,6 +166,7 @@ export async function startCollector(
     deadDir: part?.deadDir ?? settings.dataDir,
     write: (...rows) => app.again(...rows),
   });
+  const loopback = isLoopback(settings.listen) && settings.tls === null;
   const app = createApp({
     intake: pump,
     tables: deliver.tables,
@@ -177,11 +178,7 @@ export async function startCollector(
     ...later,
     metrics: part?.metrics ?? later.metrics,
     version: VERSION,
-    settings: {
-      ...settings,
-      bodyTimeoutMs: BODY_TIMEOUT_MS,
-      loopback: isLoopback(settings.listen) && settings.tls === null,
-    },
+    settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
   });
   let listening: Listening;
   try {

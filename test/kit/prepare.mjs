@@ -22,7 +22,6 @@ const SERVERS = {
   "influxdb": ["/usr/bin/influxd", "/usr/sbin/influxd"],
   "prometheus": ["/usr/bin/prometheus"],
   "wrk": ["/usr/bin/wrk"],
-  "chromium": ["/usr/bin/chromium"],
   "xz-utils": ["/usr/bin/xz"],
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
