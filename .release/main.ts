@@ -1,7 +1,8 @@
 /**
  * `npm run release [-- TARGET ...]`: dist/release with an archive for each target (all of them unless
- * some are named), the bill of materials and SHA256SUMS. The same commit gives the same bytes, in any
- * folder. Needs git, npm, tar and xz. `--plain` leaves tar files as they are, for haste.
+ * some are named), Debian packages, the bill of materials and SHA256SUMS. The same commit gives the same
+ * bytes, in any folder. Needs git, npm, tar, xz and dpkg-deb. `--plain` leaves tar files as they
+ * are, for haste.
  */
 
 import { spawnSync } from "node:child_process";
@@ -15,6 +16,8 @@ import { build, ROOT } from "./build.ts";
 import { textsFor } from "./contents.ts";
 import { noticeOf, noticesText, packagesOf } from "./notices.ts";
 import { bunVersion, fetchRuntime, readLock } from "./runtime.ts";
+import { writeDeb } from "./deb.ts";
+import { debTexts } from "./deb_texts.ts";
 import { readStamp } from "./stamp.ts";
 import { isWindows, type Target, TARGETS } from "./targets.ts";
 
@@ -23,6 +26,11 @@ const RELEASE = join(DIST, "release");
 const lock = readLock(ROOT);
 const bun = bunVersion(lock);
 const stamp = readStamp(ROOT);
+/** Targets that are a Debian package as well, and what Debian calls the machine. */
+const DEBIAN: Readonly<Record<string, "amd64" | "arm64">> = {
+  "linux-x64": "amd64",
+  "linux-arm64": "arm64",
+};
 const name = `shishi-${stamp.version}`;
 
 async function release(target: Target): Promise<void> {
@@ -50,8 +58,17 @@ async function release(target: Target): Promise<void> {
     mkdirSync(dirname(join(folder, path)), { recursive: true });
     writeFileSync(join(folder, path), text);
   }
+  const architecture = DEBIAN[target.name];
+  if (architecture !== undefined) {
+    const debian = { texts: await debTexts(ROOT, stamp, noticesText(notices, bun)), architecture };
+    tell(writeDeb({ ...stamp, ...debian, binary: program, folder: RELEASE, quick: plain }));
+  }
   const file = archive(folder, plain ? "tar" : "tar.xz", stamp.epochS);
   rmSync(folder, { recursive: true });
+  tell(file);
+}
+
+function tell(file: string): void {
   say(`${file.slice(DIST.length + 1)}  ${(statSync(file).size / 1e6).toFixed(1)} MB`);
 }
 

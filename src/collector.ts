@@ -158,6 +158,7 @@ export async function startCollector(
     deadDir: part?.deadDir ?? settings.dataDir,
     write: (...rows) => app.again(...rows),
   });
+  const loopback = isLoopback(settings.listen) && settings.tls === null;
   const kept = createKept(clock);
   const appFor = (settings: Settings) =>
     createApp({
@@ -171,11 +172,7 @@ export async function startCollector(
       ...later,
       metrics: part?.metrics ?? later.metrics,
       version: VERSION,
-      settings: {
-        ...settings,
-        bodyTimeoutMs: BODY_TIMEOUT_MS,
-        loopback: isLoopback(settings.listen) && settings.tls === null,
-      },
+      settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
     }, kept);
   let app = appFor(settings);
   let listening: Listening;

@@ -132,7 +132,8 @@ test("an error of the disk is told without its path, and logged", async () => {
   const answer = await replay("");
   assert.deepEqual([answer.status, answer.headers.get("retry-after")], [503, "5"]);
   assert.ok(!JSON.stringify(answer.body).includes("/a/path"));
-  assert.equal(script.logged.length, 1);
+  const told = script.logged.filter((line) => /dead letters cannot be/.test(line));
+  assert.equal(told.length, 1);
 });
 
 test("replaying while paused or stopping is refused as writing is", async () => {

@@ -67,6 +67,7 @@ try {
       "SHA256SUMS",
       `shishi-${stamp.version}.cdx.json`,
       `${NAME}.tar`,
+      `shishi-collector_${stamp.version}-1_amd64.deb`,
     ].sort(),
   );
   for (const [name, bytes] of first) {

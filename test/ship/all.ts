@@ -1,0 +1,7 @@
+/** All tests of what is shipped, in one process: they share the Debian that is made, and the releases. */
+
+import "./compose.ts";
+import "./deb.ts";
+import "./systemd.ts";
+import "./bare_host.ts";
+import "./image.ts";

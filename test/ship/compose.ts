@@ -1,0 +1,66 @@
+/** The README's compose file: docker-compose reads it, and what it tells Shishi and NATS is right. */
+
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { ROOT } from "../../.release/build.ts";
+import { tempDir } from "../kit/temp.ts";
+import { blocks } from "./blocks.ts";
+import { ok, run } from "./exec.ts";
+
+/** As far as it is looked at here. */
+interface Service {
+  readonly image?: string;
+  readonly build?: unknown;
+  readonly entrypoint?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly volumes?: readonly string[];
+  readonly read_only?: boolean;
+}
+
+let dir: string;
+let services: Readonly<Record<string, Service>>;
+
+before(async () => {
+  dir = tempDir("compose");
+  const [compose = "", ...more] = blocks("compose");
+  assert.equal(more.length, 0);
+  writeFileSync(join(dir, "compose.yaml"), compose);
+  const command = ["docker-compose", "--file", "compose.yaml", "config"];
+  const config = await ok(command, { cwd: dir });
+  const { YAML } = (globalThis as unknown as {
+    Bun: { YAML: { parse(text: string): { services: Record<string, Service> } } };
+  }).Bun;
+  services = YAML.parse(config).services;
+});
+
+test("it has Shishi and everything that Shishi speaks to", () => {
+  assert.deepEqual(
+    Object.keys(services).sort(),
+    ["clickhouse", "grafana", "influxdb", "nats", "shishi"],
+  );
+  for (const [name, { image, build }] of Object.entries(services)) {
+    assert.ok(build !== undefined || /:\d/.test(image ?? ""), `${name}: a version is named`);
+  }
+});
+
+test("Shishi's settings are settings, and name servers that are there", async () => {
+  const { environment = {}, read_only, volumes } = services["shishi"]!;
+  const print = [join(ROOT, "dist/shishi"), "service", "print"];
+  const { code, stderr } = await run(print, { cwd: dir, env: environment });
+  assert.equal(code, 0, stderr);
+  const hosts = Object.values(environment).map((url) => new URL(url).hostname);
+  assert.deepEqual(hosts.sort(), ["clickhouse", "influxdb", "nats"]);
+  assert.ok(read_only);
+  assert.match(volumes?.join() ?? "", /:\/data(:rw)?$/);
+});
+
+test("NATS takes its configuration, with the websocket open where Shishi looks for it", async () => {
+  const [shell, flag, script = ""] = services["nats"]!.entrypoint ?? [];
+  const trial = script.replaceAll("/tmp/", `${dir}/`).replace("nats-server ", "nats-server -t ");
+  const { code, stderr } = await run([shell!, flag!, trial], { cwd: dir });
+  assert.equal(code, 0, stderr);
+  const port = new URL(services["shishi"]!.environment!["SHISHI_NATS_URL"]!).port;
+  assert.match(script, new RegExp(`port: ${port}\\b`));
+});
