@@ -113,6 +113,26 @@ test("one at a time, and what is asked for meanwhile is one more reading", async
   assert.equal(reads, 2);
 });
 
+test("other work begins when the reload under way has ended, and the next one waits for it", async () => {
+  const told: string[] = [];
+  const { reloader } = kit("", { tell: (what) => told.push(what) });
+  let done = () => {};
+  const first = reloader.reload();
+  while (told.length === 0) await Promise.resolve();
+  const working = reloader.between(() => {
+    told.push("work");
+    return new Promise((resolve) => done = resolve);
+  });
+  const next = reloader.reload();
+  await first;
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual(told, ["reloading", "ready", "work"]);
+  told.push("done");
+  done();
+  await Promise.all([working, next]);
+  assert.deepEqual(told.slice(3), ["done", "reloading", "ready"]);
+});
+
 test("who started the process is told in order, also when nothing could be taken", async () => {
   const told: string[] = [];
   const { files, reloader } = kit("", { tell: (what) => told.push(what) });

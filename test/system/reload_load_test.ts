@@ -6,21 +6,15 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import process from "node:process";
 import { after, before, test } from "node:test";
-import { connect as connectTls } from "node:tls";
-import {
-  CERTIFICATE,
-  CERTIFICATE_KEY,
-  RENEWED_CERTIFICATE,
-  RENEWED_KEY,
-} from "../kit/certificate.ts";
+import { CERTIFICATE, CERTIFICATE_KEY, RENEWED_KEY } from "../kit/certificate.ts";
 import { compare, load, storedIds } from "../kit/load.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
-import type { Shishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 import { ledgerAtEnd, says, stopBy } from "./around.ts";
 import { assertDelivered, say, watch } from "./books.ts";
 import { KINDS } from "./front.ts";
-import { type Reloading, startReloading, told } from "./reloading.ts";
+import { knock, renew } from "./knocking.ts";
+import { startReloading, told } from "./reloading.ts";
 import { createPlain, good } from "./rows.ts";
 
 let one: ClickHouse;
@@ -125,47 +119,6 @@ for (const [workers, reloads] of [[1, 20], [2, 6]] as const) {
       await at.close();
     }
   });
-}
-
-/** What came of connections that were opened one after the other, each for one request. */
-interface Connections {
-  readonly answered: Map<string, number>;
-  readonly failed: string[];
-}
-
-/** Opens connections until it is told to end; files answers by the certificate's subject. */
-function knock(shishi: Shishi, clients: number, ending: AbortSignal): Promise<Connections> {
-  const { hostname: host, port } = new URL(shishi.url);
-  const answered = new Map<string, number>();
-  const failed: string[] = [];
-  const once = () =>
-    new Promise<void>((resolve) => {
-      let answer = "";
-      let subject = "";
-      const socket = connectTls({ host, port: Number(port), rejectUnauthorized: false }, () => {
-        subject = String(socket.getPeerCertificate().subject.CN);
-        socket.write("GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-      });
-      socket.on("data", (bytes) => answer += bytes);
-      socket.on("error", (error) => failed.push(String(error)));
-      socket.on("close", () => {
-        if (answer.startsWith("HTTP/1.1 200 ")) {
-          answered.set(subject, (answered.get(subject) ?? 0) + 1);
-        } else failed.push(`closed after ${answer.length} characters`);
-        resolve();
-      });
-    });
-  const client = async () => {
-    while (!ending.aborted) await once();
-  };
-  return Promise.all(Array.from({ length: clients }, client)).then(() => ({ answered, failed }));
-}
-
-/** Certificate and key as the renewal leaves them on disk. */
-function renew(at: Reloading, turn: number): void {
-  const renewed = turn % 2 === 0;
-  at.file("cert", renewed ? RENEWED_CERTIFICATE : CERTIFICATE);
-  at.file("key", renewed ? RENEWED_KEY : CERTIFICATE_KEY);
 }
 
 /** A process of several waits with the next renewal until all are done with the last one. */

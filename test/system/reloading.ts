@@ -31,7 +31,7 @@ export interface Reloading {
 /** @param base what each `write` begins with. */
 export async function startReloading(
   base: (file: Reloading["file"]) => Wishes,
-  start: Omit<Start, "env"> = {},
+  start: Start = {},
 ): Promise<Reloading> {
   const dir = tempDir("reload");
   const path = join(dir, "shishi.toml");
