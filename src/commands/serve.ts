@@ -30,7 +30,8 @@ export const serve: CliCommand = {
   summary: "run the collector (the default command)",
   page: { about: ABOUT },
   async run(argv) {
-    const hangups = earlyHangups();
+    const hangups = kept(onReloadSignal);
+    const upgrades = kept(onUpgradeSignal);
     const loaded = settingsOrExitCode(argv, { command: "serve" });
     if (typeof loaded === "number") return loaded;
     const { settings, warnings } = loaded;
@@ -44,37 +45,35 @@ export const serve: CliCommand = {
       );
       return 2;
     }
-    let upgrade = () => log.warn("SIGUSR2: not at this moment");
-    onUpgradeSignal(() => upgrade());
     return await untilStopped(log, async () => {
       const collector = await start(settings, log);
       const { reloader, notices } = await attend(argv, loaded, collector, log);
-      const notNow = upgrade;
-      const follow = () => {
-        upgrade = notNow;
-        return void reloader.between(async () => {
+      let upgrading = false;
+      upgrades.follow(() => {
+        if (upgrading) return log.warn("SIGUSR2: not at this moment");
+        upgrading = true;
+        void reloader.between(async () => {
           await (await import("./upgrade.ts")).upgrade({ collector, settings, argv, notices, log });
-          if (collector.control.status().state !== "draining") upgrade = follow;
+          upgrading = collector.control.status().state === "draining";
         });
-      };
-      upgrade = follow;
+      });
       hangups.follow(() => void reloader.reload());
       return collector;
     });
   },
 };
 
-/** What comes before anybody can follow it is kept, and nothing of it ends the process. */
-function earlyHangups(): { follow(reload: () => void): void } {
+/** A signal that comes before anybody can follow it is kept, and ends nothing. */
+function kept(on: (handler: () => void) => void): { follow(handler: () => void): void } {
   let early = false;
-  let reload = (): void => {
+  let handle = (): void => {
     early = true;
   };
-  onReloadSignal(() => reload());
+  on(() => handle());
   return {
-    follow(then) {
-      reload = then;
-      if (early) then();
+    follow(handler) {
+      handle = handler;
+      if (early) handler();
     },
   };
 }

@@ -6,7 +6,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
-import { CERTIFICATE, CERTIFICATE_KEY } from "../kit/certificate.ts";
+import { CERTIFICATE, CERTIFICATE_KEY, RENEWED_CERTIFICATE } from "../kit/certificate.ts";
+import { openRaw, rawRequest } from "../kit/raw_http.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { startReceiver } from "../service/receiver.ts";
@@ -24,9 +25,19 @@ const count = ({ shishi }: Reloading, message: string) => told(shishi.lines(), m
 const followers = ({ shishi }: Reloading): number[] =>
   told(shishi.lines(), "starting a new process to follow this one").map(({ pid }) => Number(pid));
 
+/** Whether it still takes over from the one before, which it has to be done with. */
+async function isRecovering({ shishi: { url } }: Reloading): Promise<boolean> {
+  const connection = await openRaw(url, CERTIFICATE + RENEWED_CERTIFICATE);
+  connection.send(rawRequest("GET", "/api/status", { Connection: "close" }));
+  const answer = await connection.answer();
+  await connection.close();
+  return answer?.json.recovering;
+}
+
 /** Has `pid` followed by a new process, and asks it to reload meanwhile; the new one's, when it has ended. */
 async function follow(at: Reloading, pid: number): Promise<number> {
   const before = followers(at).length;
+  await eventually(async () => assert.equal(await isRecovering(at), false), SOON);
   process.kill(pid, "SIGUSR2");
   await eventually(() => assert.equal(followers(at).length, before + 1, at.shishi.stderr()), SOON);
   process.kill(pid, "SIGHUP");
