@@ -11,8 +11,8 @@ const HEAD = [
   "# Settings of Shishi: shishi --config FILE.",
   "# A line that begins with # and a name is the default; take the # away to change it. Where there is",
   "# no default the value only shows the form. Flags and the environment beat this file. Durations are",
-  "# written 500ms, 1s, 5m or 1h, sizes 64KiB, 10MiB or 1GiB. SIGHUP (systemctl reload) has the file read",
-  "# again; a change of a setting that says (restart) waits for that.",
+  "# written 500ms, 1s, 5m or 1h, sizes 64KiB, 10MiB or 1GiB. At SIGHUP (systemctl reload) the file is",
+  "# read again; a change of a setting that says (restart) waits for that.",
 ];
 
 /** Ends in a newline. */

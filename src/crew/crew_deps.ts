@@ -1,4 +1,4 @@
-/** What a crew is made with. */
+/** What a crew is made with, and what it can be told. */
 
 import type { Clock, Counts, Log, Report, WorkerProcess } from "../contracts.ts";
 
@@ -22,4 +22,27 @@ export interface CrewDeps {
   readonly stopMs: () => number;
   readonly clock: Clock;
   readonly log: Log;
+}
+
+export interface Crew {
+  /** Resolves when all listen, else with why one cannot; then none is left. */
+  start(): Promise<string | null>;
+  /** Asks every worker for a report; takes 2 s at most. */
+  refresh(): Promise<void>;
+  reports(): readonly Report[];
+  /** Workers that are not there at the moment, for people. */
+  down(): readonly string[];
+  cpuSeconds(): number;
+  pause(): void;
+  resume(): void;
+  flush(waitMs: number): Promise<boolean>;
+  /**
+   * Gives every worker the settings that `CrewDeps.settings` has for it by then. Resolves with why one
+   * does not take them, or null; who is not there gets them at its next start.
+   */
+  adopt(): Promise<string | null>;
+  /** Resolves when all have ended. */
+  stop(why: string, withinMs?: number): Promise<void>;
+  /** Has all give up what they hold, and ends them; takes about a second at most. */
+  abandon(): Promise<void>;
 }
