@@ -143,6 +143,9 @@ for (const binary of [true, false]) {
       shishi.signal("SIGUSR2");
       await ended(shishi, 1);
       await sent(rate / 2);
+      await eventually(async () => assert.equal((await statusOf(shishi)).recovering, false), {
+        withinMs: LATE_MS,
+      });
       // And the same once more, from the one that has followed.
       signal(followers(shishi)[0]!, "SIGUSR2");
       await ended(shishi, 2);
