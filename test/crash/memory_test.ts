@@ -51,22 +51,22 @@ async function start(): Promise<void> {
 }
 
 test("SIGTERM while ClickHouse is away: what is unsent waits on disk for the next start", async () => {
-  await told.add(load({ url: shishi.url, clients: 8, events: 2_000, eventsPerRequest: 7 }));
+  await told.add(load({ url: shishi.url, clients: 8, events: 500, eventsPerRequest: 7 }));
   assert.ok(!existsSync(join(dataDir, "spool", "analytics_events")), "the disk was not needed yet");
   shishi.signal("SIGTERM");
   assert.deepEqual(await shishi.exited, { code: 0, signal: null });
   const last = shishi.lines().at(-1);
   assert.deepEqual([last?.message, last?.held, last?.lost], [
-    "stopped; 2000 rows wait on disk",
-    2_000,
+    "stopped; 500 rows wait on disk",
+    500,
     0,
   ]);
   await shishi.close();
   await clickhouse.start();
   await start();
   await drained(shishi);
-  assert.equal((await shishi.status()).ledger.recovered, 2_000);
-  assert.equal(await told.assertOnce(clickhouse), 2_100);
+  assert.equal((await shishi.status()).ledger.recovered, 500);
+  assert.equal(await told.assertOnce(clickhouse), 600);
 });
 
 test("memory is full: it spills, and only a disk that is slower than the clients means 429", async () => {

@@ -150,5 +150,9 @@ function response(
     return Promise.resolve({ done: true, value });
   };
   const reader = { read, cancel: () => Promise.resolve() };
-  return { status, body: { getReader: () => reader } } as unknown as Response;
+  return {
+    status,
+    headers: new Headers(),
+    body: { getReader: () => reader },
+  } as unknown as Response;
 }

@@ -137,7 +137,8 @@ describe("log", () => {
     const onTerminal = (env: Record<string, string>) =>
       spawnSync("script", ["-qec", `exec ${SHISHI} --listen 192.0.2.1:1`, "/dev/null"], {
         cwd: dir,
-        env: { PATH: process.env.PATH ?? "", TERM: "xterm", ...env },
+        // Empty, not left out: Deno hands on its own variables too.
+        env: { PATH: process.env.PATH ?? "", TERM: "xterm", NO_COLOR: "", ...env },
         encoding: "utf8",
       }).stdout;
     const line = /^\d\d:\d\d:\d\d\.\d{3} ERROR cannot start: cannot listen on 192\.0\.2\.1:1: /;

@@ -18,7 +18,7 @@ after(() => clickhouse.close());
 /** Every `curl -d … localhost:8080/PATH` of the README's quick start. */
 function curlLines(): { body: string; path: string }[] {
   const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
-  const lines = readme.matchAll(/^curl -d '(.+)' localhost:8080(\/\S+)$/gm);
+  const lines = readme.matchAll(/^curl (?:-H '[^']+' )?-d '(.+)' localhost:8080(\/\S+)$/gm);
   return [...lines].map(([, body, path]) => ({ body: body!, path: path! }));
 }
 
