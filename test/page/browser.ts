@@ -1,18 +1,8 @@
-/** A real Chromium without a screen, from Debian, and the pages in it. */
+/** Pages in a real Chromium: what went wrong in them, and what they asked for elsewhere. */
 import assert from "node:assert/strict";
-import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
-import { programAt } from "../servers/process.ts";
+import type { BrowserContextOptions, Page } from "playwright-core";
+import { startBrowser } from "../kit/browser.ts";
 
-const ARGUMENTS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 /** On a slow machine beside another runner. */
 export const WITHIN_MS = 20_000;
 
@@ -29,9 +19,8 @@ export interface TestBrowser {
   close(): Promise<void>;
 }
 
-export async function startBrowser(): Promise<TestBrowser> {
-  const executablePath = programAt(["/usr/bin/chromium"], "chromium");
-  const browser: Browser = await chromium.launch({ executablePath, args: ARGUMENTS });
+export async function startTestBrowser(): Promise<TestBrowser> {
+  const browser = await startBrowser();
   return {
     async open(url, options = {}, allowed = /^$/) {
       const context = await browser.newContext({

@@ -7,7 +7,7 @@ import type { Page } from "playwright-core";
 import { freePort } from "../kit/free_port.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
-import { sees, startBrowser, type TestBrowser } from "./browser.ts";
+import { sees, startTestBrowser, type TestBrowser } from "./browser.ts";
 
 let clickhouse: ClickHouse;
 let shishi: Shishi;
@@ -18,7 +18,7 @@ before(async () => {
   const args = ["--clickhouse-url", clickhouse.url, "--flush-interval", "200ms"];
   [shishi, browser] = await Promise.all([
     startShishi({ args: [...args, "--tables", "narrow,log_*"] }),
-    startBrowser(),
+    startTestBrowser(),
   ]);
 });
 after(async () => {
