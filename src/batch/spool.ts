@@ -85,7 +85,9 @@ export class Spool {
 
   async #run(): Promise<void> {
     this.#running = true;
-    // What is submitted in the same turn of the event loop shares the first sync.
+    // What is submitted in the same turn of the event loop shares the first sync. To wait longer for
+    // company saves CPU (a group costs 0.5 ms, most of it the kernel's journal) but no time: with 1, 2
+    // and 4 ms between groups there were no more requests a second.
     await Promise.resolve();
     while (this.#next.size > 0) {
       const groups = [...this.#next.values()];
