@@ -119,7 +119,7 @@ export function createDeadDesk(options: DeadDeskOptions): DeadLetters & {
       if (!existsSync(folder)) return NOTHING;
       const lock = await takeLock(folder, { clock });
       if ("problem" in lock) {
-        if (/ in use by |; try again$/.test(lock.problem)) return { busy: BUSY };
+        if (lock.busy) return { busy: BUSY };
         throw new Error(lock.problem);
       }
       try {

@@ -15,7 +15,7 @@ const DISK_PROBE_MS = 500;
 /**
  * Beyond this part of the memory budget sealed batches leave memory. Little is kept, for a runtime lets
  * its heap grow to about twice what is in use before it cleans up: with a half a collector whose
- * ClickHouse is too slow grew to 300 MB, with this to 190.
+ * ClickHouse is too slow grew to 330 MB, with this to 180 to 250.
  */
 const RELIEF = 1 / 8;
 /** Beyond this part the largest open batch is closed early. */

@@ -27,6 +27,13 @@ export interface Lock {
   release(): Promise<void>;
 }
 
+export interface Unlocked {
+  /** A sentence that says what to do. */
+  readonly problem: string;
+  /** Somebody else has it, or is about to; nothing is wrong with the folder. */
+  readonly busy?: true;
+}
+
 export interface LockOptions {
   readonly clock: Clock;
   readonly me?: Identity;
@@ -45,11 +52,11 @@ const GLANCE_MS = 250;
 const WRITING_MS = 200;
 const MOST_TRIES = 50;
 
-/** Makes the folder where needed. Never rejects; `problem` is a sentence that says what to do. */
+/** Makes the folder where needed. Never rejects. */
 export async function takeLock(
   dataDir: string,
   { clock, me = identify(), onLost = () => {} }: LockOptions,
-): Promise<Lock | { readonly problem: string }> {
+): Promise<Lock | Unlocked> {
   const path = join(dataDir, "lock");
   const nonce = crypto.randomUUID();
   const mine = `${path}.new-${nonce}`;
@@ -65,7 +72,9 @@ export async function takeLock(
       } else {
         const life = await lifeOf(last, me, clock);
         if (life === "changed") continue;
-        if (life === "alive") return { problem: inUse(dataDir, path, last.file.owner, me) };
+        if (life === "alive") {
+          return { problem: inUse(dataDir, path, last.file.owner, me), busy: true };
+        }
         const successor = `${path}.${last.file.nonce}`;
         if (!await claim(mine, successor)) continue;
         if ((await chainFrom(path)).at(-1)?.file.nonce !== nonce) {
@@ -77,7 +86,8 @@ export async function takeLock(
       await sweep(dataDir, clock);
       return hold({ path, nonce, me, clock, onLost, takenOver: last !== undefined });
     }
-    return { problem: `others are taking the data folder ${dataDir} at this moment; try again` };
+    const problem = `others are taking the data folder ${dataDir} at this moment; try again`;
+    return { problem, busy: true };
   } catch (error) {
     return { problem: `cannot lock the data folder ${dataDir}: ${reasonOf(error)}` };
   } finally {

@@ -18,7 +18,7 @@ const SENTENCES: Readonly<Record<string, Say>> = {
   "more rows refused by ClickHouse": (f) =>
     `ClickHouse refused ${rows(f)}${ofTable(f)} more for good. They are dead letters, see below.`,
   "ClickHouse is away": (f) =>
-    `ClickHouse does not answer${at(f.url)}. Rows are kept and sent once it is back.`,
+    `ClickHouse does not answer${at(f.server)}. Rows are kept and sent once it is back.`,
   "ClickHouse is passed over": (f) =>
     `One of the ClickHouse servers${at(f.server)} is passed over${
       because(f)
@@ -37,7 +37,7 @@ const SENTENCES: Readonly<Record<string, Say>> = {
   "a worker died; it is started again": (f) =>
     `Worker ${f.worker} died${because(f)}. It is started again and finds its rows on disk.`,
   "spool file moved to quarantine": (f) =>
-    `A damaged spool file${ofTable(f)} was put into quarantine${because(f)}.`,
+    `A damaged spool file${ofTable(f)} was put into quarantine${because({ error: f.reason })}.`,
 };
 
 /** One sentence or two, that end in a full stop. */
@@ -65,8 +65,8 @@ function at(where: LogFields[string]): string {
 }
 
 /** Why, without the full stop that some servers end with. */
-function because({ error, why, how, code }: LogFields): string {
-  const reason = String(error ?? why ?? how ?? "").trim().replace(/[.\s]+$/, "");
+function because({ error, code }: LogFields): string {
+  const reason = String(error ?? "").trim().replace(/[.\s]+$/, "");
   const number = typeof code === "number" && code !== 0 ? `code ${code}` : "";
   const both = [number, reason].filter((text) => text !== "").join(", ");
   return both === "" ? "" : ` (${both})`;

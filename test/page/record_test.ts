@@ -146,7 +146,7 @@ test("problems are told in sentences", () => {
     ],
     [
       "ClickHouse is away",
-      { url: "http://h:8123" },
+      { server: "http://h:8123" },
       /^ClickHouse does not answer at http:\/\/h:8123\./,
     ],
     [
