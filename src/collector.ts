@@ -4,11 +4,11 @@
  */
 
 import process from "node:process";
-import { isDeepStrictEqual } from "node:util";
 import { openDisk } from "./batch/disk.ts";
 import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
+import { nodeUtil } from "./builtins.ts";
 import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
 import { createLater } from "./later.ts";
@@ -193,6 +193,8 @@ export async function startCollector(
     throw error;
   }
   const url = urlOf(settings, listening.port);
+  // Who waited for the port gets an answer first: what follows takes longer than that.
+  await new Promise<void>((resolve) => void clock.after(0, resolve));
   if (part === null) sayListening(settings, url, log);
 
   void disk.recoverInto(pump).then(() => recovering = false);
@@ -240,10 +242,10 @@ export async function startCollector(
     finished: end(),
     async adopt(next) {
       // What can fail comes first.
-      if (next.tls !== null && !isDeepStrictEqual(next.tls, settings.tls)) {
+      if (next.tls !== null && !nodeUtil().isDeepStrictEqual(next.tls, settings.tls)) {
         await listening.renew(next.tls);
       }
-      const same = isDeepStrictEqual({ ...next, tls: null }, { ...settings, tls: null });
+      const same = nodeUtil().isDeepStrictEqual({ ...next, tls: null }, { ...settings, tls: null });
       settings = next;
       if (same) return;
       const elsewhere = deliver.adopt(deliverSettings(next));

@@ -5,7 +5,7 @@
  */
 
 import process from "node:process";
-import { isDeepStrictEqual } from "node:util";
+import { nodeUtil } from "./builtins.ts";
 import type { Clock, Control, Holdings, Ledger, Log } from "./contracts.ts";
 import type { Mirror } from "./meter/mirror.ts";
 import type { Remote } from "./remote/service.ts";
@@ -62,7 +62,7 @@ export function createOutposts(deps: OutpostDeps): Outposts {
   }
 
   async function adoptRemote({ nats: wanted, group, id }: Settings): Promise<void> {
-    if (isDeepStrictEqual(nats, wanted)) return;
+    if (nodeUtil().isDeepStrictEqual(nats, wanted)) return;
     nats = wanted;
     await remote?.close();
     remote = null;

@@ -4,6 +4,7 @@
  */
 
 import { type Context, Hono } from "hono";
+import { LinearRouter } from "hono/router/linear-router";
 import { METHOD_NAME_ALL } from "hono/router";
 import type {
   Clock,
@@ -82,7 +83,7 @@ export function createKept(clock: Clock): Kept {
 
 export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)): App {
   const { intake, control, settings } = deps;
-  const app = new Hono({ getPath: pathOf });
+  const app = new Hono({ getPath: pathOf, router: new LinearRouter() });
   const writer = new Writer(deps, kept.desk);
   const allowed = compileGlobs(settings.tables);
   const { turnedAway, keptOut, crossOrigin } = createGate(settings, kept.limit);

@@ -3,7 +3,7 @@
  * neither memory nor time tells a token.
  */
 
-import { createHash, timingSafeEqual } from "node:crypto";
+import { nodeCrypto } from "../builtins.ts";
 
 /** Which of the tokens an `Authorization` header carries, from 0; -1: none. */
 export type Authorize = (header: string | null) => number;
@@ -18,7 +18,7 @@ export function createAuth(tokens: readonly string[]): Authorize | null {
     const given = hash(match[1]!);
     let found = -1;
     hashes.forEach((known, index) => {
-      if (timingSafeEqual(known, given)) found = index;
+      if (nodeCrypto().timingSafeEqual(known, given)) found = index;
     });
     return found;
   };
@@ -26,9 +26,9 @@ export function createAuth(tokens: readonly string[]): Authorize | null {
 
 /** Tells tokens apart without telling them. */
 export function nameOf(token: string): string {
-  return `token ${createHash("sha256").update(token).digest("hex")}`;
+  return `token ${nodeCrypto().createHash("sha256").update(token).digest("hex")}`;
 }
 
 function hash(token: string): Uint8Array {
-  return createHash("sha256").update(token).digest();
+  return nodeCrypto().createHash("sha256").update(token).digest();
 }

@@ -4,7 +4,7 @@
  * `MOST_CLIENTS` the one that was quiet longest is forgotten, which lets it in and never another out.
  */
 
-import { isIPv4, isIPv6 } from "node:net";
+import { nodeNet } from "../builtins.ts";
 import type { Clock } from "../contracts.ts";
 
 /** So many requests in a period. */
@@ -50,9 +50,9 @@ export class Limit {
 /** Who counts as one client: an IPv4 address, or the /64 of an IPv6 one, which is given to one site. */
 export function clientOf(address: string): string {
   const bare = address.replace(/%.*$/, "").toLowerCase();
-  if (!isIPv6(bare)) return bare;
+  if (!nodeNet().isIPv6(bare)) return bare;
   const mapped = bare.replace(/^::ffff:/, "");
-  if (isIPv4(mapped)) return mapped;
+  if (nodeNet().isIPv4(mapped)) return mapped;
   const [head = "", tail = ""] = bare.split("::");
   const left = head.split(":");
   const missing = 8 - left.length - tail.split(":").length;

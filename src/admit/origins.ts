@@ -6,7 +6,7 @@
  * with every request to https or to this host. Other clients send neither and are not held up. Pure.
  */
 
-import { isIP } from "node:net";
+import { nodeNet } from "../builtins.ts";
 import { shown } from "./scan.ts";
 
 export interface OriginSettings {
@@ -63,7 +63,7 @@ function isLink(site: string, headers: Headers): boolean {
 /** Addresses, and names that nobody can own (RFC 6761, 8375 and 9476), so that none lets them point here. */
 function isOwnHost(host: string): boolean {
   const name = host.replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
-  return !name.includes(".") || isIP(name) !== 0 ||
+  return !name.includes(".") || nodeNet().isIP(name) !== 0 ||
     /\.(localhost|test|internal|home\.arpa)$/.test(name);
 }
 

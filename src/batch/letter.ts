@@ -6,7 +6,7 @@
  * came between writing it and letting go of its batch, counts once.
  */
 
-import { createHash } from "node:crypto";
+import { nodeCrypto } from "../builtins.ts";
 import type { Shape } from "../contracts.ts";
 
 export interface Letter {
@@ -98,7 +98,9 @@ export class LetterSet {
  * token. The rows take part, for a row that was mended by hand is another row.
  */
 export function replayId(table: string, letters: readonly Letter[]): string {
-  const hash = createHash("sha256").update(`shishi replay 1\n${table}\n${letters.length}\n`);
+  const hash = nodeCrypto().createHash("sha256").update(
+    `shishi replay 1\n${table}\n${letters.length}\n`,
+  );
   for (const { shape, batch, index, row } of letters) {
     hash.update(`${shape} ${batch} ${index}\n${row}\n`);
   }

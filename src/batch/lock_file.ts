@@ -1,8 +1,8 @@
 /** The file that a lock is: written whole or not at all, read whatever it holds, touched to show life. */
 
-import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { copyFile, link, open, readFile, stat, unlink, utimes } from "node:fs/promises";
+import { nodeCrypto } from "../builtins.ts";
 import { type Identity, parseIdentity } from "./identity.ts";
 import { codeOf } from "./layout.ts";
 
@@ -75,5 +75,8 @@ function parse(text: string): { owner: Identity | null; nonce: string } {
   } catch {
     // Told below.
   }
-  return { owner: null, nonce: createHash("sha256").update(text).digest("hex").slice(0, 32) };
+  return {
+    owner: null,
+    nonce: nodeCrypto().createHash("sha256").update(text).digest("hex").slice(0, 32),
+  };
 }

@@ -110,7 +110,7 @@ async function run(command: Command, nats: Nats, flags: ControlFlags): Promise<n
       roll: batch === undefined || batch === null ? null : { size: batch, pauseMs: wait ?? 0 },
       confirm: yes ? null : confirmOnTerminal(interrupted.signal),
       clock: systemClock,
-      color: wantsColor(process.stdout),
+      color: wantsColor(terminal),
       // A terminal that does not tell its size says 0.
       screen: terminal ? { rows: () => process.stdout.rows || 24 } : null,
       out,

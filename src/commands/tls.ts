@@ -3,7 +3,7 @@
  * is a setting to correct, in the same words on every runtime, and not a code of OpenSSL's.
  */
 
-import { createPrivateKey, X509Certificate } from "node:crypto";
+import { nodeCrypto } from "../builtins.ts";
 import type { Settings } from "../settings/settings.ts";
 
 const BLOCK = /-----BEGIN CERTIFICATE-----(?:(?!-----BEGIN)[\s\S])*/g;
@@ -14,13 +14,15 @@ export function tlsProblem({ tls }: Settings): string | null {
   const { certFile, keyFile, cert, key } = tls;
   const certificate = attempt(() => {
     // All of the chain, since the end may be missing of a file that is being written.
-    const chain = (cert.match(BLOCK) ?? []).map((block) => new X509Certificate(block));
+    const chain = (cert.match(BLOCK) ?? []).map((block) =>
+      new (nodeCrypto().X509Certificate)(block)
+    );
     return chain[0] ?? null;
   });
   if (certificate === null) {
     return `tls-cert: expected a PEM file with a certificate, got ${show(certFile)}, damaged`;
   }
-  const privateKey = attempt(() => createPrivateKey(key));
+  const privateKey = attempt(() => nodeCrypto().createPrivateKey(key));
   if (privateKey === null) {
     return `tls-key: expected an unencrypted private key, got ${
       show(keyFile)

@@ -4,7 +4,7 @@
  * failover inwards, can be replaced while all above goes on: how far a batch has got is kept there.
  */
 
-import { isDeepStrictEqual } from "node:util";
+import { nodeUtil } from "../builtins.ts";
 import type { Ask, Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
 import { createInserter, tooOld } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
@@ -137,7 +137,7 @@ export function createDeliver(
     inserter,
     prepare,
     adopt(settings) {
-      if (isDeepStrictEqual(settings, servers.settings)) return false;
+      if (nodeUtil().isDeepStrictEqual(settings, servers.settings)) return false;
       // Its questions under way may still be answered, for those who wait.
       servers.failover.close();
       servers = connect(settings);

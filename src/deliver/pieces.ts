@@ -3,7 +3,7 @@
  * over values; nothing here knows why rows are picked.
  */
 
-import { createHash } from "node:crypto";
+import { nodeCrypto } from "../builtins.ts";
 
 /**
  * Where each row starts, and at the end the length: `rows + 1` offsets into the joined body. A body
@@ -58,7 +58,7 @@ export function pick(whole: Uint8Array, offsets: Float64Array, rows: Uint32Array
  */
 export function tokenOf(batchId: string, batchRows: number, rows: Uint32Array): string {
   if (rows.length === batchRows) return batchId;
-  const hash = createHash("sha256");
+  const hash = nodeCrypto().createHash("sha256");
   hash.update(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength));
   return `${batchId}-${hash.digest("hex").slice(0, 24)}`;
 }

@@ -5,7 +5,7 @@
  * a moment ago is found; a server that cannot be asked is left alone for a second.
  */
 
-import { createHash } from "node:crypto";
+import { nodeCrypto } from "../builtins.ts";
 import type { Clock, Columns, Log, Tables } from "../contracts.ts";
 import { tooOld } from "./clickhouse.ts";
 import type { Query } from "./query.ts";
@@ -172,6 +172,7 @@ export function columnsOf(rows: readonly Readonly<Record<string, unknown>>[]): C
     .sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0);
   return {
     names: new Set(columns.map(([name]) => name)),
-    fingerprint: createHash("sha256").update(JSON.stringify(columns)).digest("hex").slice(0, 32),
+    fingerprint: nodeCrypto().createHash("sha256").update(JSON.stringify(columns)).digest("hex")
+      .slice(0, 32),
   };
 }

@@ -7,7 +7,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
+import { nodeCrypto } from "../builtins.ts";
 
 /** Longest label, in UTF-16 units, its hash included. */
 export const LABEL_CHARS = 256;
@@ -23,5 +23,8 @@ export function boundedLabel(name: string): string {
 
 function hash(text: string): string {
   // UTF-16, since UTF-8 would make all lone surrogates equal.
-  return createHash("sha256").update(Buffer.from(text, "utf16le")).digest("hex").slice(0, HASH_HEX);
+  return nodeCrypto().createHash("sha256").update(Buffer.from(text, "utf16le")).digest("hex").slice(
+    0,
+    HASH_HEX,
+  );
 }

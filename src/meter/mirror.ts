@@ -15,7 +15,7 @@
  * so old. Everything else: the same report again, after a backoff.
  */
 
-import { isDeepStrictEqual } from "node:util";
+import { nodeUtil } from "../builtins.ts";
 import type { Clock, Endpoint, Holdings, Ledger, Log } from "../contracts.ts";
 import type { Fetch } from "./exchange.ts";
 import { createInflux } from "./influx.ts";
@@ -212,8 +212,8 @@ export function createMirror(deps: MirrorDeps): Mirror {
     start: () => schedule(deps.intervalMs),
 
     adopt(next) {
-      if (isDeepStrictEqual(next, to)) return;
-      const moves = next !== null && !isDeepStrictEqual(next.endpoint, to?.endpoint);
+      if (nodeUtil().isDeepStrictEqual(next, to)) return;
+      const moves = next !== null && !nodeUtil().isDeepStrictEqual(next.endpoint, to?.endpoint);
       to = next;
       if (moves) {
         influx = connect(next.endpoint);

@@ -3,7 +3,7 @@
 import process from "node:process";
 
 /** `NO_COLOR`: see no-color.org; empty counts as not set. */
-export function wantsColor(stream: { readonly isTTY?: boolean }): boolean {
+export function wantsColor(isTerminal: boolean): boolean {
   const { NO_COLOR = "", TERM = "" } = process.env;
-  return stream.isTTY === true && NO_COLOR === "" && TERM !== "dumb";
+  return isTerminal && NO_COLOR === "" && TERM !== "dumb";
 }

@@ -4,13 +4,13 @@
  * or a client has put into a value, it starts no line of its own and moves no cursor.
  */
 
-import process from "node:process";
-import { styleText } from "node:util";
+import { nodeUtil } from "../builtins.ts";
 import type { Clock, Log, LogFields } from "../contracts.ts";
 import { systemClock } from "./clock.ts";
 import { wantsColor } from "./color.ts";
 import { Fold, type Line, type LogLevel } from "./fold.ts";
 import { writeStderr } from "./stderr.ts";
+import { onTerminal } from "./terminal.ts";
 
 export type { LogLevel } from "./fold.ts";
 export type LogFormat = "auto" | "text" | "json";
@@ -37,8 +37,8 @@ export function createLog(
   format: LogFormat,
   tools: LogTools = {},
 ): FoldedLog {
-  const { write = writeStderr, clock = systemClock, color = wantsColor(process.stderr) } = tools;
-  const readable = format === "text" || (format === "auto" && process.stderr.isTTY === true);
+  const { write = writeStderr, clock = systemClock, color = wantsColor(onTerminal()) } = tools;
+  const readable = format === "text" || (format === "auto" && onTerminal());
   const render = readable ? textLine : jsonLine;
   const fold = new Fold();
   let cancel: (() => void) | null = null;
@@ -119,8 +119,8 @@ function textLine(
   { level, message, fields, repeated }: Line,
   color: boolean,
 ): string {
-  const paint = (style: Parameters<typeof styleText>[0], text: string) =>
-    color ? styleText(style, text, { validateStream: false }) : text;
+  const paint = (style: "gray" | (typeof COLOR)[LogLevel], text: string) =>
+    color ? nodeUtil().styleText(style, text, { validateStream: false }) : text;
   const time = new Date(nowMs).toISOString().slice(11, 23);
   const times = repeated === undefined
     ? ""

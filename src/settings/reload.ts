@@ -5,7 +5,7 @@
  * new value is possible. Where anything is wrong nothing changes.
  */
 
-import { isDeepStrictEqual } from "node:util";
+import { nodeUtil } from "../builtins.ts";
 import {
   type LoadOptions,
   loadSettings,
@@ -89,7 +89,7 @@ export function describe({ name, from, to }: Change): string {
 
 function differs(name: SettingName, one: Snapshot, other: Snapshot): boolean {
   return one.texts.get(name) !== other.texts.get(name) ||
-    !isDeepStrictEqual(one.values[name], other.values[name]);
+    !nodeUtil().isDeepStrictEqual(one.values[name], other.values[name]);
 }
 
 function keep(names: readonly SettingName[], running: Snapshot, wanted: Snapshot): Snapshot {

@@ -13,6 +13,8 @@ const TOP_LEVEL =
 /** They know all rooms: the wiring, the entry, and the commands that run it. */
 const WIRING =
   /^(main\.ts|collector\.ts|later\.ts|outposts\.ts|shares\.ts|supervisor\.ts|commands\/.*)$/;
+/** Every room may import them; they import nothing of the program. */
+const FOR_ALL: readonly string[] = ["contracts.ts", "builtins.ts"];
 
 interface Source {
   /** Below src, with `/`. */
@@ -62,7 +64,7 @@ function mayImport(path: string, specifier: string): boolean {
   if (target === "../package.json") return true;
   if (target.startsWith("..")) return false;
   if (WIRING.test(path)) return true;
-  return target === "contracts.ts" && path !== "contracts.ts" ||
+  return FOR_ALL.includes(target) && !FOR_ALL.includes(path) ||
     room(path) !== "" && room(target) === room(path);
 }
 
@@ -92,6 +94,7 @@ test("a room imports the contracts, itself, node: modules and dependencies, no o
 
 const importCases: [path: string, specifier: string, may: boolean][] = [
   ["batch/pump.ts", "../contracts.ts", true],
+  ["batch/pump.ts", "../builtins.ts", true],
   ["batch/pump.ts", "./batcher.ts", true],
   ["batch/deep/x.ts", "../batcher.ts", true],
   ["batch/pump.ts", "node:fs", true],
@@ -103,6 +106,8 @@ const importCases: [path: string, specifier: string, may: boolean][] = [
   ["batch/pump.ts", "fast-check", false],
   ["contracts.ts", "./batch/pump.ts", false],
   ["contracts.ts", "node:fs", false],
+  ["contracts.ts", "./builtins.ts", false],
+  ["builtins.ts", "./contracts.ts", false],
   ["collector.ts", "./batch/pump.ts", true],
   ["commands/serve.ts", "../batch/pump.ts", true],
 ];
@@ -117,6 +122,38 @@ test("the rule itself finds imports of every form, and none in comments", () => 
 const e = await import("e");\nimport type { F } from "f";\n// from "g"\n/** import "h" */`;
   assert.deepEqual(imports(text), ["a", "b", "c", "d", "e", "f"]);
 });
+
+test("a start loads no module of the runtime that takes long to load", () => {
+  // What `serve` imports, and what the collector loads before it listens.
+  const entries = [
+    "main.ts",
+    "commands/serve.ts",
+    "batch/pump.ts",
+    "deliver/deliver.ts",
+    "admit/app.ts",
+  ];
+  const found = new Map<string, string>();
+  for (const entry of entries) follow(entry, found);
+  assert.ok(found.has("node:fs") && found.has("collector.ts"), "the imports are not followed");
+  const slow = ["crypto", "http", "https", "net", "stream", "tls", "tty", "util", "zlib"];
+  assertNone(
+    slow.filter((name) => found.has(`node:${name}`))
+      .map((name) => `src/${found.get(`node:${name}`)} imports node:${name}; see builtins.ts`),
+  );
+});
+
+/** What is imported for good, neither as a type nor late; by whom. */
+function follow(path: string, found: Map<string, string>): void {
+  const text = withoutComments(sources.find((source) => source.path === path)?.text ?? "");
+  for (const [, specifier = ""] of text.matchAll(/^(?:im|ex)port (?!type )[^;]*?"([^"]+)";/gm)) {
+    const target = specifier.startsWith(".")
+      ? normalize(join(dirname(path), specifier)).split(sep).join("/")
+      : specifier;
+    if (found.has(target)) continue;
+    found.set(target, path);
+    follow(target, found);
+  }
+}
 
 test(`no file of src has more than ${MOST_LINES} lines`, () => {
   assertNone(

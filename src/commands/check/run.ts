@@ -26,7 +26,7 @@ export async function runCheck(
   const json = loaded.ok
     ? (loaded.extra as { readonly json?: boolean }).json === true
     : argv.includes("--json");
-  const color = wantsColor(process.stdout);
+  const color = wantsColor(process.stdout.isTTY === true);
   let wrong = false;
   const tell = (findings: readonly Finding[]) => {
     for (const finding of findings) {
