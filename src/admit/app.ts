@@ -4,7 +4,7 @@
  */
 
 import { type Context, Hono } from "hono";
-import { LinearRouter } from "hono/router/linear-router";
+import { TrieRouter } from "hono/router/trie-router";
 import { METHOD_NAME_ALL } from "hono/router";
 import type {
   Clock,
@@ -83,7 +83,8 @@ export function createKept(clock: Clock): Kept {
 
 export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)): App {
   const { intake, control, settings } = deps;
-  const app = new Hono({ getPath: pathOf, router: new LinearRouter() });
+  // The usual router gets ready at the first request, in 4 ms; this one is as soon as it is filled.
+  const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
   const writer = new Writer(deps, kept.desk);
   const allowed = compileGlobs(settings.tables);
   const { turnedAway, keptOut, crossOrigin } = createGate(settings, kept.limit);
