@@ -35,15 +35,14 @@ const SAMPLES_AN_HOUR = 3600;
 export function createHistory(size: number = SAMPLES_AN_HOUR): History {
   const rings = [null, ...SERIES].map(() => new Float64Array(size));
   let added = 0;
-  let lastMs = -Infinity;
   let kept = 0;
 
   return {
     add(atMs, values) {
-      if (atMs <= lastMs) kept = 0;
-      lastMs = atMs;
+      const atS = Math.round(atMs) / 1000;
+      for (; kept > 0 && rings[0]![(added - 1) % size]! >= atS; kept--) added--;
       const at = added++ % size;
-      rings[0]![at] = Math.round(atMs) / 1000;
+      rings[0]![at] = atS;
       for (const [index, name] of SERIES.entries()) rings[index + 1]![at] = values[name];
       kept = Math.min(kept + 1, size);
     },

@@ -54,7 +54,9 @@ test("the history is the last samples in the order of their time", () => {
 test("a clock that is set back leaves no past ahead of it", () => {
   const history = createHistory(4);
   for (const at of [1000, 2000, 3000, 1500, 2500]) history.add(at, valuesOf(at));
-  assert.deepEqual(history.columns()[0], [1.5, 2.5]);
+  assert.deepEqual(history.columns()[0], [1, 1.5, 2.5]);
+  for (const at of [3500, 4500, 5500, 2600]) history.add(at, valuesOf(at));
+  assert.deepEqual(history.columns().slice(0, 2), [[2.5, 2.6], [2500, 2600]]);
 });
 
 test("what is not a number is told as null", () => {

@@ -52,6 +52,8 @@ test("the hour goes on: once each, an hour at most, a gap where nothing was told
   assert.deepEqual(appended([[1], [5]], [2, 6]), [[1, 2], [5, 6]]);
   assert.deepEqual(appended([[1], [5]], [60, 6]), [[1, 2, 60], [5, null, 6]]);
   assert.deepEqual(appended([[1], [5]], [4000, 6]), [[4000], [6]]);
+  assert.deepEqual(appended([[1, 2, 3], [5, 6, 7]], [1.5, 8]), [[1, 1.5], [5, 8]], "set back");
+  assert.deepEqual(appended([[5, 6], [5, 6]], [4, 8]), [[4], [8]], "set back before all of it");
 });
 
 test("a collector that was started again does not take the page's past with it", () => {

@@ -21,14 +21,18 @@ export function joined(known, told) {
 }
 
 /**
- * One more sample; a gap is kept open by an empty one. Changes and returns the columns.
+ * One more sample; a gap is kept open by an empty one. Where the collector's clock is set back, what
+ * lies ahead of it goes: else the charts would stand still until it is there again. Changes and returns
+ * the columns.
  * @param {Columns} columns
  * @param {readonly (number | null)[]} sample
  */
 export function appended(columns, sample) {
-  const last = columns[0]?.at(-1) ?? -Infinity;
   const at = sample[0] ?? 0;
-  if (at <= last) return columns;
+  if (columns[0]?.at(-1) === at) return columns;
+  const ahead = (columns[0] ?? []).findIndex((time) => /** @type {number} */ (time) >= at);
+  if (ahead >= 0) { for (const column of columns) column.length = ahead; }
+  const last = columns[0]?.at(-1) ?? -Infinity;
   if (at - last > GAP_S && last !== -Infinity) {
     columns.forEach((column, index) => column.push(index === 0 ? last + 1 : null));
   }
