@@ -1,6 +1,7 @@
 /**
  * What the page shows of this moment, beside the sample: state, books, tables, event types. Only made
- * while somebody looks. Bounded: the 20 busiest tables and event types, and how many more there are.
+ * while somebody looks. Bounded: the 20 busiest event types, and of the tables those in trouble before
+ * the busiest; and how many more there are.
  */
 
 import type { Control, Holdings, LedgerTotals, Status } from "../contracts.ts";
@@ -37,8 +38,8 @@ export function momentOf(
     difference: differenceOf(books),
     inserts,
     retries,
-    tables: top(tablesOf(status), ({ received }) => received),
-    types: top([...ledger.typeTotals()], ({ accepted }) => accepted),
+    tables: top(tablesOf(status), urgency),
+    types: top(typesOf(ledger), ({ accepted }) => accepted),
   };
 }
 
@@ -56,4 +57,14 @@ export function top<T>(all: readonly T[], of: (one: T) => number, most: number =
 
 function tablesOf({ tables }: Status) {
   return Object.entries(tables).map(([table, totals]) => ({ table, ...totals }));
+}
+
+/** Rows that were found at the start keep a table busy as others do. */
+function urgency({ state, received, recovered }: ReturnType<typeof tablesOf>[number]): number {
+  return state === "trouble" ? Number.MAX_VALUE : received + recovered;
+}
+
+/** Rows of other shape have no event type. */
+function typesOf(ledger: PageLedger) {
+  return [...ledger.typeTotals()].filter(({ eventType }) => eventType !== "");
 }

@@ -208,6 +208,27 @@ test("a moment has the books as they are measured, and the busiest event types",
   assert.equal(differenceOf({ ...books, held: 460 }), 5);
 });
 
+test("many busy tables hide neither the one in trouble nor the event types", () => {
+  const ledger = createLedger();
+  ledger.accepted(chunkOf("events", { click: 1 }));
+  const busy = Array.from({ length: 25 }, (_, n) => `log_${n}`);
+  for (const table of busy) ledger.accepted(chunkOf(table, { "": 1000 }));
+  const tables = Object.fromEntries([
+    ...busy.map((table) => [table, { received: 1000, recovered: 0, state: "ok" }]),
+    ["found", { received: 0, recovered: 5000, state: "ok" }],
+    ["broken", { received: 1, recovered: 0, state: "trouble", trouble: "no such table" }],
+  ]);
+  const control = {
+    status: () => ({ ...statusOf(ledger), tables }) as Status,
+    unready: () => [],
+  };
+  const moment = momentOf({ ledger, holdings: NO_HOLDINGS, control }, [1]);
+  assert.deepEqual(moment.tables.first.slice(0, 2).map(({ table }) => table), ["broken", "found"]);
+  assert.deepEqual([moment.tables.first.length, moment.tables.more], [20, 7]);
+  assert.deepEqual(moment.types.first.map(({ eventType }) => eventType), ["click"]);
+  assert.equal(moment.types.more, 0);
+});
+
 test("who waits gets the next sample; what is a setting and not told stays untold", async () => {
   const clock = new ManualClock();
   const ledger = createLedger();

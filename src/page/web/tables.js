@@ -50,11 +50,10 @@ export function createTables() {
     say("tables-more", more(tables.first.length, tables.more, "Nothing has come yet."));
     /** @param {Moment["types"]["first"][number]} one */
     const key = ({ table, eventType }) => `${table}\n${eventType}`;
-    const events = types.first.filter(({ eventType }) => eventType !== "");
-    const ofType = typeRates(atS, new Map(events.map((one) => [key(one), one.accepted])));
+    const ofType = typeRates(atS, new Map(types.first.map((one) => [key(one), one.accepted])));
     fill(
       "types-body",
-      events.map((one) => ({
+      types.first.map((one) => ({
         cells: [
           one.eventType,
           rate(ofType.get(key(one))),
@@ -64,7 +63,7 @@ export function createTables() {
         title: one.eventType,
       })),
     );
-    say("types-more", more(events.length, types.more, "No event has come yet."));
+    say("types-more", more(types.first.length, types.more, "No event has come yet."));
   };
 }
 
