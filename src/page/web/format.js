@@ -39,7 +39,8 @@ export function bytes(value) {
   if (value === null || value === undefined) return NOTHING;
   let size = value;
   let unit = 0;
-  while (size >= 1024 && unit < SIZES.length - 1) {
+  // As it will be shown: 1,024 KiB are 1 MiB.
+  while (Math.round(size) >= 1024 && unit < SIZES.length - 1) {
     size /= 1024;
     unit++;
   }
@@ -49,7 +50,7 @@ export function bytes(value) {
 /** @param {number | null | undefined} value milliseconds */
 export function millis(value) {
   if (value === null || value === undefined) return NOTHING;
-  return value < 1000
+  return Math.round(value) < 1000
     ? `${value < 10 ? TENTHS.format(value) : WHOLE.format(value)} ms`
     : seconds(value / 1000);
 }
@@ -57,10 +58,11 @@ export function millis(value) {
 /** @param {number | null | undefined} value seconds */
 export function seconds(value) {
   if (value === null || value === undefined) return NOTHING;
-  if (value < 60) return `${value < 10 ? TENTHS.format(value) : WHOLE.format(value)} s`;
-  const minutes = Math.floor(value / 60);
-  const hours = Math.floor(value / 3600);
-  if (minutes < 60) return `${minutes} min ${Math.floor(value % 60)} s`;
+  const whole = Math.round(value);
+  if (whole < 60) return `${value < 10 ? TENTHS.format(value) : whole} s`;
+  const minutes = Math.floor(whole / 60);
+  const hours = Math.floor(whole / 3600);
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
   if (hours < 48) return `${hours} h ${minutes % 60} min`;
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
