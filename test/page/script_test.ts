@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import fc from "fast-check";
 import { curlLine, exampleEvent, withId } from "../../src/page/web/event.js";
+import { CHARTS } from "../../src/page/web/charts.js";
 import { bytes, count, millis, percent, rate, seconds } from "../../src/page/web/format.js";
 import { appended, joined } from "../../src/page/web/past.js";
 import { createRates } from "../../src/page/web/rates.js";
@@ -27,8 +28,8 @@ test("numbers as people read them", () => {
     [millis(999.4), "999 ms"],
     [millis(999.6), "1 s"],
     [seconds(59), "59 s"],
-    [seconds(59.7), "1 min 0 s"],
-    [seconds(3599.9), "1 h 0 min"],
+    [seconds(59.7), "1 min"],
+    [seconds(3599.9), "1 h"],
     [seconds(125), "2 min 5 s"],
     [seconds(3 * 3600 + 60), "3 h 1 min"],
     [seconds(50 * 3600), "2 d 2 h"],
@@ -36,6 +37,17 @@ test("numbers as people read them", () => {
     [percent(1, 0), "–"],
   ];
   for (const [got, expected] of cases) assert.equal(got, expected);
+});
+
+test("the lines of a grid are told apart by their labels, which are short enough", () => {
+  for (const { id, format, steps } of CHARTS) {
+    for (const [at, step] of steps.entries()) {
+      const labels = [0, 1, 2, 3, 4].map((n) => format(n * step));
+      assert.equal(new Set(labels).size, labels.length, `${id}: ${labels.join(", ")}`);
+      assert.ok(labels.every(({ length }) => length <= 11), `${id}: ${labels.join(", ")}`);
+      assert.ok(at === 0 || step > steps[at - 1]!, `${id}: ${step} is not in order`);
+    }
+  }
 });
 
 test("a stream is the same events however it is cut", () => {

@@ -10,40 +10,64 @@ import { bytes, clockTime, count, millis, rate, seconds } from "./format.js";
 
 /** @typedef {import("./past.js").Columns} Columns */
 /** @typedef {(value: number | null | undefined) => string} Format */
-/** @typedef {{ id: string, format: Format, lines: { label: string, column: number, color: string }[] }} Chart */
+/** @typedef {{ label: string, column: number, color: string }} Line */
+/** @typedef {{ id: string, format: Format, steps: number[], lines: Line[] }} Chart */
 
 /** @type {typeof import("uplot")} */
 const Plot = /** @type {any} */ (globalThis).uPlot;
 
 const HEIGHT_PX = 168;
 const LEFT_PX = 62;
-/** Between two lines of a grid: 1, 2 or 5 of something; of bytes a power of two. */
-const TENS = Array.from({ length: 16 }, (_, at) => [1, 2, 5].map((n) => n * 10 ** (at - 3))).flat();
+/**
+ * Between two lines of a grid, as coarse as their labels can tell apart: 1, 2 or 5 of something.
+ * @param {number} least the exponent of the first
+ */
+const tens = (least) =>
+  Array.from({ length: 14 }, (_, at) => [1, 2, 5].map((n) => Number(`${n}e${at + least}`))).flat();
 const TWOS = Array.from({ length: 48 }, (_, at) => 2 ** at);
+const MINUTES = [1, 2, 5, 10, 20, 30].map((n) => 60 * n);
+const HOURS = [1, 2, 4, 8, 12, 24, 48, 96].map((n) => 3600 * n);
+const TIMES = [...tens(-1).filter((step) => step < 60), ...MINUTES, ...HOURS];
 
 /** @type {Chart[]} columns as in the samples: time, then `SERIES` */
-const CHARTS = [
+export const CHARTS = [
   {
     id: "c-rows",
     format: rate,
+    steps: tens(-2),
     lines: [
       { label: "in", column: 1, color: "--water" },
       { label: "stored", column: 2, color: "--bamboo" },
     ],
   },
-  { id: "c-held", format: count, lines: [{ label: "rows held", column: 3, color: "--water" }] },
+  {
+    id: "c-held",
+    format: count,
+    steps: tens(0),
+    lines: [{ label: "rows held", column: 3, color: "--water" }],
+  },
   {
     id: "c-bytes",
     format: bytes,
+    steps: TWOS,
     lines: [
       { label: "memory", column: 4, color: "--water" },
       { label: "disk", column: 5, color: "--bamboo" },
     ],
   },
-  { id: "c-oldest", format: seconds, lines: [{ label: "age", column: 6, color: "--water" }] },
+  {
+    id: "c-oldest",
+    format: seconds,
+    steps: TIMES,
+    lines: [{ label: "age", column: 6, color: "--water" }],
+  },
   {
     id: "c-insert",
     format: millis,
+    steps: [
+      ...tens(-1).filter((ms) => ms < 1000),
+      ...TIMES.filter((s) => s >= 1).map((s) => 1000 * s),
+    ],
     lines: [
       { label: "p50", column: 7, color: "--bamboo" },
       { label: "p99", column: 8, color: "--gold" },
@@ -52,6 +76,7 @@ const CHARTS = [
   {
     id: "c-trouble",
     format: rate,
+    steps: tens(-2),
     lines: [
       { label: "retries", column: 9, color: "--gold" },
       { label: "dead letters", column: 10, color: "--vermilion" },
@@ -87,7 +112,7 @@ export function createCharts() {
 }
 
 /** @param {Chart} chart */
-function createChart({ id, format, lines }) {
+function createChart({ id, format, steps, lines }) {
   const box = byId(id);
   const legend = byId(`${id}-legend`);
   const values = lines.map(({ label, color }) => {
@@ -141,7 +166,7 @@ function createChart({ id, format, lines }) {
             ...axis,
             size: LEFT_PX,
             space: 34,
-            incrs: format === bytes ? TWOS : TENS,
+            incrs: steps,
             values: (_, ticks) => ticks.map((value) => format(value)),
           },
         ],

@@ -62,9 +62,19 @@ export function seconds(value) {
   if (whole < 60) return `${value < 10 ? TENTHS.format(value) : whole} s`;
   const minutes = Math.floor(whole / 60);
   const hours = Math.floor(whole / 3600);
-  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
-  if (hours < 48) return `${hours} h ${minutes % 60} min`;
-  return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  if (minutes < 60) return both(minutes, "min", whole % 60, "s");
+  if (hours < 48) return both(hours, "h", minutes % 60, "min");
+  return both(Math.floor(hours / 24), "d", hours % 24, "h");
+}
+
+/**
+ * @param {number} large
+ * @param {string} unit
+ * @param {number} small left out where there is none
+ * @param {string} smaller
+ */
+function both(large, unit, small, smaller) {
+  return small === 0 ? `${large} ${unit}` : `${large} ${unit} ${small} ${smaller}`;
 }
 
 /**
