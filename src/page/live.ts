@@ -25,6 +25,8 @@ export interface LiveOptions {
 interface Viewer {
   readonly controller: ReadableStreamDefaultController<Uint8Array>;
   missed: number;
+  /** As it was told them. */
+  problems: string;
 }
 
 const MOST_VIEWERS = 32;
@@ -46,7 +48,6 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
   let opening = 0;
   let closed = false;
   let running = false;
-  let toldProblems = "";
 
   const drop = (viewer: Viewer) => {
     if (!viewers.delete(viewer)) return;
@@ -56,11 +57,19 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
       // It has gone by itself.
     }
   };
-  const send = (viewer: Viewer, bytes: Uint8Array) => {
-    const { controller } = viewer;
-    viewer.missed = (controller.desiredSize ?? 0) > 0 ? 0 : viewer.missed + 1;
-    if (viewer.missed > MOST_MISSED) drop(viewer);
-    else if (viewer.missed === 0) controller.enqueue(bytes);
+  const tell = ({ now, problems }: PageMoment) => {
+    const bytes = encoder.encode(event("now", now));
+    for (const viewer of [...viewers]) {
+      const { controller } = viewer;
+      viewer.missed = (controller.desiredSize ?? 0) > 0 ? 0 : viewer.missed + 1;
+      if (viewer.missed > MOST_MISSED) drop(viewer);
+      else if (viewer.missed === 0) {
+        controller.enqueue(bytes);
+        if (viewer.problems === problems) continue;
+        controller.enqueue(encoder.encode(event("problems", problems)));
+        viewer.problems = problems;
+      }
+    }
   };
 
   async function run(): Promise<void> {
@@ -74,10 +83,7 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
         for (const viewer of [...viewers]) drop(viewer);
         break;
       }
-      const changed = moment.problems === toldProblems ? "" : event("problems", moment.problems);
-      toldProblems = moment.problems;
-      const bytes = encoder.encode(event("now", moment.now) + changed);
-      for (const viewer of [...viewers]) send(viewer, bytes);
+      tell(moment);
     }
     running = false;
   }
@@ -97,11 +103,9 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
         let viewer: Viewer;
         const body = new ReadableStream<Uint8Array>({
           start(controller) {
-            viewer = { controller, missed: 0 };
+            viewer = { controller, missed: 0, problems };
             viewers.add(viewer);
             controller.enqueue(encoder.encode(first));
-            // Said at the next moment again, as it may have changed meanwhile.
-            toldProblems = "";
             if (!running) void run();
           },
           cancel() {
