@@ -5,12 +5,16 @@ import type { PageMoment, PageSource } from "../../src/contracts.ts";
 export class ScriptedSource implements PageSource {
   /** Moments that somebody waits for. */
   asked = 0;
+  about = "{}";
+  past = "{}";
+  now = '{"n":0}';
   problems = "[]";
   readonly #waiting: ((moment: PageMoment) => void)[] = [];
   readonly #failing: ((error: Error) => void)[] = [];
 
   first() {
-    return Promise.resolve({ about: "{}", past: "{}", now: '{"n":0}', problems: this.problems });
+    const { about, past, now, problems } = this;
+    return Promise.resolve({ about, past, now, problems });
   }
 
   next(): Promise<PageMoment> {

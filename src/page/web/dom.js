@@ -38,6 +38,33 @@ export function say(where, text) {
 }
 
 /**
+ * A list whose items stay the elements that they are as long as they are told the same: focus, a
+ * selection and the place that is read stay where they are, whatever comes before them.
+ * @template T
+ * @param {HTMLElement} list
+ * @param {(item: T) => HTMLElement} makeItem
+ * @returns {(items: T[]) => void}
+ */
+export function createList(list, makeItem) {
+  /** @type {Map<string, HTMLElement>} */
+  let shown = new Map();
+  return (items) => {
+    /** @type {typeof shown} */
+    const next = new Map();
+    for (const item of items) {
+      const key = JSON.stringify(item);
+      next.set(key, shown.get(key) ?? makeItem(item));
+    }
+    for (const [key, element] of shown) if (!next.has(key)) element.remove();
+    [...next.values()].forEach((element, at) => {
+      const there = list.children[at] ?? null;
+      if (there !== element) list.insertBefore(element, there);
+    });
+    shown = next;
+  };
+}
+
+/**
  * @param {HTMLElement} element
  * @param {string} name
  * @param {string} value

@@ -32,6 +32,7 @@ export function rate(value) {
   return value < 10 ? (value < 1 ? HUNDREDTHS : TENTHS).format(value) : count(Math.round(value));
 }
 
+const DAY = new Intl.DateTimeFormat("en", { year: "numeric", month: "2-digit", day: "2-digit" });
 const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** @param {number | null | undefined} value bytes */
@@ -83,6 +84,17 @@ function both(large, unit, small, smaller) {
  */
 export function clockTime(ms) {
   return new Date(ms).toLocaleTimeString("en-GB");
+}
+
+/**
+ * Day and time where the viewer is, as 2026-01-31 13:00:00.
+ * @param {number} ms since the epoch
+ */
+export function dateTime(ms) {
+  const { year, month, day } = Object.fromEntries(
+    DAY.formatToParts(ms).map(({ type, value }) => [type, value]),
+  );
+  return `${year}-${month}-${day} ${clockTime(ms)}`;
 }
 
 /**

@@ -11,7 +11,7 @@ import { askForToken, prepareLogin } from "./login.js";
 import { appended, joined } from "./past.js";
 import { createPipe } from "./pipe.js";
 import { createPlayground } from "./playground.js";
-import { showProblems } from "./problems.js";
+import { createProblems } from "./problems.js";
 import { follow } from "./stream.js";
 import { createTables } from "./tables.js";
 
@@ -19,6 +19,7 @@ const charts = createCharts();
 const showTables = createTables();
 const playground = createPlayground();
 const letters = createLetters();
+const showProblems = createProblems();
 const tellPipe = createPipe();
 
 /** @type {import("./past.js").Columns} */

@@ -1,0 +1,108 @@
+/** The page in states that a real collector seldom comes to: in a real Chromium, on one that is made up. */
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { sees, startTestBrowser, type TestBrowser } from "./browser.ts";
+import { type MadeUp, NO_ROWS, startMadeUp } from "./made_up.ts";
+
+let browser: TestBrowser;
+let collector: MadeUp;
+before(async () => {
+  browser = await startTestBrowser();
+});
+after(() => browser?.close());
+beforeEach(() => {
+  collector = startMadeUp();
+});
+afterEach(() => collector.close());
+
+const letterOf = (n: number) => ({
+  table: "flights",
+  id: `b.${n}`,
+  time: "2026-01-31T23:30:00.000Z",
+  code: 27,
+  message: `refused ${n}`,
+  row: `{"n":${n}}`,
+  rowLength: 7,
+});
+const dead = (n: number) => ({ books: { ...NO_ROWS, received: n, dead: n } });
+
+test("dead letters: told in the viewer's zone, sent once, and the keyboard stays where it was", async () => {
+  let letters = [1, 2, 3].map(letterOf);
+  let sent = 0;
+  const { answers } = collector;
+  answers.set("GET /api/dead", () => Response.json({ letters, total: letters.length }));
+  let answer = (_: Response) => {};
+  answers.set("POST /api/dead/replay", () => {
+    sent++;
+    return new Promise((resolve) => answer = resolve);
+  });
+  const { page, close } = await browser.open(collector.url, { timezoneId: "Asia/Tokyo" });
+  await collector.tell(dead(3));
+  await sees(page, "letters-total", /^3 dead letters\.$/);
+  await sees(page, "letters-list", /^\s*2026-02-01 08:30:00/);
+  const second = page.locator("#letters-list button").nth(1);
+  await second.press("Enter");
+  await second.press("Enter");
+  await sees(page, "letters-status", /^Sending …$/);
+  letters = letters.filter(({ id }) => id !== "b.2");
+  answer(Response.json({ stored: 1, dead: 0, left: 0, problems: [] }));
+  await sees(page, "letters-total", /^2 dead letters\.$/);
+  await sees(page, "letters-status", /^1 row is in ClickHouse\.$/);
+  assert.equal(sent, 1);
+  const held = () => page.evaluate(() => document.activeElement?.closest("li")?.textContent ?? "");
+  assert.match(await held(), /refused 3/);
+  letters = [letterOf(4), ...letters];
+  await collector.tell(dead(4));
+  await sees(page, "letters-list", /refused 4/);
+  assert.match(await held(), /refused 3/, "a letter that came has taken the focus");
+  letters = [];
+  await page.keyboard.press("Enter");
+  answer(Response.json({ stored: 1, dead: 0, left: 0, problems: [] }));
+  await sees(page, "letters-total", /^None\.$/);
+  assert.equal(
+    await page.evaluate(() => document.activeElement?.getAttribute("aria-labelledby")),
+    "letters-title",
+  );
+  await close();
+});
+
+test("dead letters that cannot be looked at, and that somebody else has sent again", async () => {
+  const { answers } = collector;
+  const refused = () =>
+    Response.json({ error: "the disk with the dead letters says EIO" }, { status: 503 });
+  answers.set("GET /api/dead", refused);
+  const { page, close } = await browser.open(collector.url, {}, /503/);
+  await page.clock.install();
+  await collector.tell(dead(1));
+  await sees(page, "letters-total", /^They cannot be looked at: the disk .* says EIO\.$/);
+  answers.set("GET /api/dead", () => Response.json({ letters: [letterOf(1)], total: 1 }));
+  await collector.tell(dead(1));
+  await sees(page, "letters-total", /^1 dead letter\.$/);
+  answers.set("GET /api/dead", () => Response.json({ letters: [], total: 0 }));
+  await page.clock.fastForward(21_000);
+  await collector.tell(dead(1));
+  await sees(page, "letters-total", /^None\.$/);
+  await close();
+});
+
+test("problems: dated, and one that goes on to be told stays what it is, as where it is selected", async () => {
+  const problem = (n: number, times = 1) => ({
+    level: "warn",
+    text: `Problem ${n}.`,
+    times,
+    firstMs: Date.UTC(2026, 0, 31, 23, 30),
+    lastMs: Date.UTC(2026, 0, 31, 23, 30) + times,
+  });
+  const { page, close } = await browser.open(collector.url, { timezoneId: "Asia/Tokyo" });
+  await collector.tell({}, [problem(2), problem(1)]);
+  await sees(page, "problems-list", /^\s*2026-02-01 08:30:00\s*warning\s*Problem 2/);
+  await page.evaluate(() => {
+    getSelection()!.selectAllChildren(document.querySelector("#problems-list li:last-child p")!);
+  });
+  await collector.tell({}, [problem(3), problem(2, 5), problem(1)]);
+  await sees(page, "problems-list", /Problem 3[^]*Problem 2[^]*5 times since 2026-02-01/);
+  assert.equal(await page.evaluate(() => String(getSelection())), "Problem 1.");
+  await collector.tell({}, []);
+  await sees(page, "problems-list", /^$/);
+  await close();
+});
