@@ -106,3 +106,49 @@ test("problems: dated, and one that goes on to be told stays what it is, as wher
   await sees(page, "problems-list", /^$/);
   await close();
 });
+
+test("the playground: an answer stays when the row cannot be looked for", async () => {
+  const { answers } = collector;
+  answers.set("POST /events", () => {
+    void collector.close();
+    return Response.json({ accepted: 1, rejected: 0, ack: "disk", errors: [] }, { status: 202 });
+  });
+  const { page, close } = await browser.open(collector.url, {}, /ERR_/);
+  await page.clock.install();
+  await collector.tell();
+  await sees(page, "connection", /^live$/);
+  await page.locator("#copy-curl").click();
+  await sees(page, "copied", /^(Copied|Selected)/);
+  await page.locator("#event").fill('{"eventType":"click"}');
+  await sees(page, "copied", /^$/);
+  await page.locator("#playground-form button[type=submit]").click();
+  await sees(page, "row-status", /^Looking for its row/);
+  await page.clock.runFor(30_000);
+  await sees(page, "row-status", /^The collector does not answer any more\.$/);
+  await sees(page, "answer-status", /^202 /);
+  await sees(page, "answer", /"accepted":1/);
+  await close();
+});
+
+test("the playground: of rows of another table it says which ClickHouse has", async () => {
+  const { answers } = collector;
+  const { page, close } = await browser.open(collector.url);
+  await collector.tell();
+  await sees(page, "connection", /^live$/);
+  await page.locator("#target").selectOption("flights");
+  const cases: [Record<string, unknown>, RegExp][] = [
+    [{ accepted: 1, ack: "clickhouse" }, /^ClickHouse has it\.$/],
+    [{ accepted: 3, ack: "clickhouse" }, /^ClickHouse has the 3 rows\.$/],
+    [
+      { accepted: 3, ack: "clickhouse", dead: 1 },
+      /^ClickHouse has 2 of 3 rows, and refused 1 for good: see the dead letters\.$/,
+    ],
+    [{ accepted: 1, ack: "disk" }, /^Taken: 1 row, not in ClickHouse within 10 s; on the way/],
+  ];
+  for (const [told, row] of cases) {
+    answers.set("POST /events/flights", () => Response.json({ rejected: 0, errors: [], ...told }));
+    await page.locator("#playground-form button[type=submit]").click();
+    await sees(page, "row-status", row);
+  }
+  await close();
+});

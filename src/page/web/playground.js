@@ -7,7 +7,7 @@
 import { copyText } from "./copy.js";
 import { byId, make, mark, say } from "./dom.js";
 import { curlLine, exampleEvent, withId } from "./event.js";
-import { millis } from "./format.js";
+import { exact, millis, plural } from "./format.js";
 import { ask, token } from "./login.js";
 
 const LOOK_AGAIN_MS = { first: 300, most: 3000 };
@@ -39,6 +39,7 @@ export function createPlayground() {
   };
   const showCurl = () => {
     const sent = { path: path(), body: body.value, origin: location.origin };
+    say("copied", "");
     say(curl, curlLine({ ...sent, withToken: token() !== "" }));
   };
   const changed = () => {
@@ -76,10 +77,11 @@ export function createPlayground() {
       if (!answer.ok) return;
       if (!isEvent) return tellOfTable(text);
       if (id === null) return showRow("Send one event with an id to see its row.", null);
-      await readBack({ id, eventType }, beganMs, () => mine === turn);
     } catch {
       if (mine === turn) showAnswer(false, "No answer: the collector is not there.", "");
+      return;
     }
+    await readBack({ id, eventType }, beganMs, () => mine === turn);
   }
 
   byId("playground-form").addEventListener("submit", (event) => {
@@ -141,11 +143,16 @@ function showRow(told, row) {
 
 /** @param {string} text the answer to rows of another table */
 function tellOfTable(text) {
-  const { ack = "" } = JSON.parse(text);
+  const { ack, accepted, dead = 0 } = JSON.parse(text);
+  const rows = plural(accepted, "row", "rows");
+  const fate = dead === 0
+    ? `ClickHouse has ${accepted === 1 ? "it" : `the ${rows}`}.`
+    : `ClickHouse has ${exact(accepted - dead)} of ${rows}, and refused ${exact(dead)} for good: ` +
+      "see the dead letters.";
   showRow(
     ack === "clickhouse"
-      ? "ClickHouse has it."
-      : `Taken, and not in ClickHouse within ${WAIT_S} s; it is on its way.`,
+      ? fate
+      : `Taken: ${rows}, not in ClickHouse within ${WAIT_S} s; on the way there.`,
     null,
   );
 }
@@ -181,7 +188,8 @@ async function readBack(sought, sinceMs, wanted) {
  */
 async function findRow({ id, eventType }) {
   const asked = new URLSearchParams({ id, limit: "1", ...(eventType === "" ? {} : { eventType }) });
-  const answer = await ask(`/api/events?${asked}`);
+  const answer = await ask(`/api/events?${asked}`).catch(() => null);
+  if (answer === null) return { row: null, problem: "The collector does not answer any more." };
   const { events = [], error = "" } = await answer.json().catch(() => ({}));
   return { row: events[0] ?? null, problem: error };
 }
