@@ -251,6 +251,7 @@ export async function startCollector(
       const elsewhere = deliver.adopt(deliverSettings(next));
       pump.adopt(pumpOptions(next), elsewhere);
       app = appFor(next);
+      page.adopted();
       if (alone) await outposts.adopt(next);
     },
     abandon() {

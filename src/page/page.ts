@@ -15,6 +15,8 @@ export interface OpenPage extends Page {
    * come again on another one: their answers would not end.
    */
   leaving<T extends { lastAnswers(last: boolean): void }>(server: T): T;
+  /** Settings have changed: viewers come again, for what they are told of them, and may be told. */
+  adopted(): void;
   /** Ends what viewers are being told, and the recording. */
   close(): Promise<void>;
 }
@@ -68,6 +70,14 @@ export function createPage(
         server.lastAnswers(last);
       },
     }),
+
+    adopted() {
+      void live?.then((opened) => {
+        if (closed) return;
+        opened.letGo(true);
+        opened.letGo(false);
+      });
+    },
 
     async close() {
       closed = true;

@@ -4,6 +4,7 @@ import { after, before, test } from "node:test";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
+import { startReloading } from "../system/reloading.ts";
 import { eventsOf, type Told } from "./kit.ts";
 
 const WITHIN = { withinMs: 20_000 };
@@ -84,6 +85,27 @@ test("with tokens the page itself is open, and its figures are not", async () =>
     await events.close();
   } finally {
     await shishi.close();
+  }
+});
+
+test("other settings: viewers come again, are told of them, and let in as these say", async () => {
+  const at = await startReloading(() => ({ "clickhouse-url": clickhouse.url }));
+  const { shishi } = at;
+  try {
+    const bamboo = { authorization: "Bearer bamboo" };
+    await at.set({ "auth-tokens": ["bamboo"] });
+    const events = await open(shishi, bamboo);
+    const about = await until(events, ({ name }) => name === "about");
+    assert.equal(about.data.backlog, 1_000_000);
+    await at.set({ "auth-tokens": ["bamboo"], backlog: 50 });
+    while (await events.next() !== null);
+    const again = await open(shishi, bamboo);
+    assert.equal((await until(again, ({ name }) => name === "about")).data.backlog, 50);
+    await at.set({ "auth-tokens": ["stone"] });
+    while (await again.next() !== null);
+    assert.equal((await shishi.get("/api/live", bamboo)).status, 401);
+  } finally {
+    await at.close();
   }
 });
 
