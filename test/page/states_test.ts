@@ -152,3 +152,60 @@ test("the playground: of rows of another table it says which ClickHouse has", as
   }
   await close();
 });
+
+test("paused, draining, locked: the state says so, and so does the title of the tab", async () => {
+  const { page, close } = await browser.open(collector.url, {}, /401/);
+  await collector.tell({ state: "paused", reasons: ["paused"] });
+  await sees(page, "state-name", /^paused$/);
+  await sees(page, "state-why", /^new events are refused; what is held is sent$/);
+  assert.equal(await page.title(), "paused · eu.edge-1 · Shishi");
+  await collector.tell({ state: "draining", reasons: ["draining", "clickhouse: away"] });
+  await sees(page, "state-why", /^clickhouse: away$/);
+  collector.answers.set("GET /api/live", () => Response.json({}, { status: 401 }));
+  collector.live.letGo(true);
+  await sees(page, "state-name", /^locked$/);
+  assert.equal(await page.title(), "locked · eu.edge-1 · Shishi");
+  await page.locator("#login[open]").waitFor();
+  await close();
+});
+
+test("let go and let in again: nothing is said of it, but of another version", async () => {
+  const { page, close } = await browser.open(collector.url);
+  await sees(page, "state-name", /^running$/);
+  await page.evaluate(() => {
+    Object.assign(globalThis, { said: [] });
+    new MutationObserver(() => {
+      (globalThis as unknown as { said: unknown[] }).said.push(
+        document.querySelector("#gone")!.textContent,
+      );
+    }).observe(document.querySelector("#gone")!, { childList: true });
+  });
+  const outdated = page.locator("#outdated");
+  for (const version of ["1.0.0", "2.0.0"]) {
+    collector.introduce({ version, id: `of-${version}` });
+    collector.live.letGo(true);
+    collector.live.letGo(false);
+    await sees(page, "who", new RegExp(`^eu\\.of-${version}$`));
+    assert.equal(await outdated.isVisible(), version === "2.0.0", version);
+  }
+  await sees(page, "outdated", /^This page is of version 1\.0\.0, the collector is not\.$/);
+  assert.deepEqual(await page.evaluate("said"), []);
+  await page.getByRole("link", { name: "Load its page" }).click();
+  await sees(page, "who", /^eu\.of-2\.0\.0$/);
+  assert.equal(await outdated.isVisible(), false);
+  await close();
+});
+
+test("a fault of the page is told, and the connection stays", async () => {
+  const { page, close } = await browser.open(collector.url);
+  await sees(page, "state-name", /^running$/);
+  let opened = 0;
+  collector.answers.set("GET /api/live", () => (opened++, collector.live.open()));
+  const told = page.waitForEvent("pageerror");
+  await collector.tell({ reasons: null as unknown as string[] });
+  await told;
+  await collector.tell({ state: "paused" });
+  await sees(page, "state-name", /^paused$/);
+  assert.equal(opened, 0);
+  await assert.rejects(close(), /TypeError/);
+});

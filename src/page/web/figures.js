@@ -23,12 +23,11 @@ export function showAbout({ group, id, version, runtime }) {
 
 /** @param {Moment} moment */
 export function showState({ state, reasons, uptime_s, recovering }) {
-  mark(byId("state"), "state", state === "running" && reasons.length > 0 ? "degraded" : state);
-  say("state-name", state);
-  say("state-why", reasons.length > 0 ? reasons.join(" · ") : MEANING[state]);
+  // That it is paused or draining, its name says.
+  const why = reasons.filter((reason) => reason !== state);
+  mark(byId("state"), "state", state === "running" && why.length > 0 ? "degraded" : state);
+  showName(state, why.length > 0 ? why.join(" · ") : MEANING[state]);
   say("uptime", `up ${seconds(uptime_s)}${recovering ? " · reading the spool" : ""}`);
-  const title = `${state} · Shishi`;
-  if (document.title !== title) document.title = title;
 }
 
 /**
@@ -38,9 +37,19 @@ export function showState({ state, reasons, uptime_s, recovering }) {
  */
 export function showGone(name, why) {
   mark(byId("state"), "state", "stopped");
+  showName(name, why);
+}
+
+/**
+ * @param {string} name also for those who have the pages of several collectors open
+ * @param {string} why
+ */
+function showName(name, why) {
   say("state-name", name);
   say("state-why", why);
-  document.title = `${name} · Shishi`;
+  const who = (byId("who").textContent ?? "").trim();
+  const title = [name, who, "Shishi"].filter((part) => part !== "").join(" · ");
+  if (document.title !== title) document.title = title;
 }
 
 /**

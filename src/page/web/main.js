@@ -26,12 +26,19 @@ const tellPipe = createPipe();
 let columns = [];
 /** @type {import("../recorder.ts").About | null} */
 let about = null;
+/** @type {string | null} */
+let ownVersion = null;
 let lastMs = 0;
 let ended = false;
 
 /** @type {Record<string, (data: any) => void>} */
 const listeners = {
   about(told) {
+    // What it tells is meant for its own page: this one may show it wrong, or not at all.
+    ownVersion ??= told.version;
+    const outdated = told.version !== ownVersion;
+    mark(document.documentElement, "outdated", String(outdated));
+    say("outdated", outdated ? `This page is of version ${ownVersion}, the collector is not.` : "");
     about = told;
     showAbout(told);
     playground.offer(told);
@@ -101,6 +108,7 @@ const again = follow({
     mark(document.documentElement, "connection", "locked");
     say("connection", "locked");
     say("gone", "The collector wants a token before it tells anything.");
+    showGone("locked", "the collector wants a token");
     askForToken();
   },
   onGone: gone,

@@ -31,7 +31,8 @@ export function createParser(onEvent) {
  * @typedef {object} Listeners
  * @property {(name: string, data: string) => void} onEvent
  * @property {() => void} onRefused the collector wants a (better) token; `again` is to be called then
- * @property {(why: string) => void} onGone nobody answers, or no more; told at every attempt
+ * @property {(why: string) => void} onGone nobody answers, or no more; told at every attempt but the
+ * first: a collector that takes other settings lets its viewers come again
  */
 
 /**
@@ -54,7 +55,7 @@ export function follow({ onEvent, onRefused, onGone }) {
     clearTimeout(timer);
     if (current !== abort) return;
     if (why === null) return onRefused();
-    onGone(why);
+    if (failures > 0) onGone(why);
     const most = Math.min(AGAIN_MS.most, AGAIN_MS.first * 2 ** failures++);
     timer = setTimeout(run, most * (0.5 + Math.random() / 2));
   }
@@ -77,7 +78,12 @@ export function follow({ onEvent, onRefused, onGone }) {
     }
     const parse = createParser((name, data) => {
       failures = 0;
-      onEvent(name, data);
+      try {
+        onEvent(name, data);
+      } catch (error) {
+        // A fault of the page is none of the connection, and no reason for another one.
+        reportError(error);
+      }
     });
     const decoder = new TextDecoder();
     const reader = answer.body.getReader();
