@@ -212,6 +212,17 @@ test("full, then stopping", async () => {
 const fetchStatus = async (shishi: Shishi) =>
   await (await fetch(`${shishi.url}/api/status`, { headers: WITH_TOKEN })).json();
 
+test("who is kept out: a page of another site, a client that asks too often; health answers all", async () => {
+  for (const one of operations) {
+    const health = ["/healthz", "/readyz"].includes(one.path);
+    const app = appOn(new Script(), { rateLimit: { count: 1, periodMs: 60_000 } });
+    const foreign = { headers: { origin: "https://elsewhere.example" } };
+    assert.equal(await askApp(one, app, foreign), health ? 200 : 403, one.path);
+    await app.fetch(request(one, "http://localhost"), () => "127.0.0.1");
+    assert.equal(await askApp(one, app), health ? 200 : 429, one.path);
+  }
+});
+
 test("what takes long to bring about, by an app whose rooms behind it are made up", async () => {
   const script = new Script();
   const app = appOn(script);

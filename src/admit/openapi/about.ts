@@ -38,7 +38,7 @@ const STATUS = {
   },
 };
 
-export const ABOUT: Readonly<Record<string, Piece>> = {
+export const HEALTH: Readonly<Record<string, Piece>> = {
   "/healthz": {
     get: {
       operationId: "getHealth",
@@ -66,6 +66,9 @@ export const ABOUT: Readonly<Record<string, Piece>> = {
       },
     },
   },
+};
+
+export const ABOUT: Readonly<Record<string, Piece>> = {
   "/metrics": {
     get: {
       operationId: "getPrometheusMetrics",

@@ -115,7 +115,7 @@ export const DEAD: Readonly<Record<string, Piece>> = {
         ),
         ...BODY_REFUSALS,
         "429": refusal(
-          "Too many bodies at once.",
+          "Too many bodies at once, or the client is beyond `rate-limit`.",
           "too many bodies are being read at the moment",
           RETRY_AFTER,
         ),

@@ -6,12 +6,32 @@
 
 import { createHash } from "node:crypto";
 import { EVENTS } from "../reads.ts";
-import { ABOUT } from "./about.ts";
+import { ABOUT, HEALTH } from "./about.ts";
 import { DEAD } from "./dead.ts";
 import { PAGE } from "./page.ts";
+import { KEPT_OUT, type Piece } from "./parts.ts";
 import { questions } from "./questions.ts";
 import { SCHEMAS } from "./schemas.ts";
 import { WRITES } from "./writes.ts";
+
+/** The answers of the gate that every route but those of health stands behind. */
+function guarded(paths: Readonly<Record<string, Piece>>): Record<string, Piece> {
+  const guard = (operation: unknown): unknown => {
+    const { responses, ...rest } = operation as { responses: Piece };
+    return { ...rest, responses: { ...KEPT_OUT, ...responses } };
+  };
+  return Object.fromEntries(
+    Object.entries(paths).map(([path, item]) => [
+      path,
+      Object.fromEntries(
+        Object.entries(item).map(([name, value]) => [
+          name,
+          name === "parameters" ? value : guard(value),
+        ]),
+      ),
+    ]),
+  );
+}
 
 /** The document as text that stays the same, with its quoted `ETag`. */
 export interface Description {
@@ -42,7 +62,10 @@ export function describe(version: string): Description {
       { name: "dead letters", description: "Rows that ClickHouse refused for good." },
       { name: "watching", description: "How the collector is." },
     ],
-    paths: { ...WRITES, ...questions(EVENTS), ...DEAD, ...ABOUT, ...PAGE },
+    paths: {
+      ...guarded({ ...WRITES, ...questions(EVENTS), ...DEAD, ...ABOUT, ...PAGE }),
+      ...HEALTH,
+    },
     components: {
       securitySchemes: {
         token: {

@@ -50,6 +50,19 @@ export const UNAUTHORIZED = refusal(
   header("WWW-Authenticate", "`Bearer`", { type: "string" }),
 );
 
+/** Of everything but health: who is not let in, whatever is asked. */
+export const KEPT_OUT: Piece = {
+  "403": refusal(
+    "A browser asks for a page of another site.",
+    "Origin: expected the collector's own, got https://elsewhere.example",
+  ),
+  "429": refusal(
+    "The client is beyond `rate-limit`.",
+    "rate-limit: more than 100 requests in 1 s; nothing was taken",
+    RETRY_AFTER,
+  ),
+};
+
 /** @param allowed as `Allow` says it. */
 export const wrongMethod = (path: string, allowed: string, found: string): Piece =>
   refusal(

@@ -54,7 +54,7 @@ const FROM_CLICKHOUSE: Piece = {
   ),
   "401": UNAUTHORIZED,
   "429": refusal(
-    "Too many questions at once.",
+    "Too many questions at once, or the client is beyond `rate-limit`.",
     "4 questions are being answered, more are not taken at a time",
     RETRY_AFTER,
   ),

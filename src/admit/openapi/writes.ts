@@ -89,7 +89,7 @@ function answers(
     "405": wrongMethod(path, "POST", "GET"),
     ...BODY_REFUSALS,
     "429": refusal(
-      "The backlog is full: nothing of the request was taken.",
+      "The backlog is full, or the client beyond `rate-limit`: nothing of the request was taken.",
       "the backlog is full: 1000000 rows are held, at most 1000000 may be",
       RETRY_AFTER,
     ),
