@@ -5,7 +5,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { curlLine, exampleEvent, withId } from "../../src/page/web/event.js";
 import { CHARTS } from "../../src/page/web/charts.js";
-import { bytes, count, millis, percent, rate, seconds } from "../../src/page/web/format.js";
+import { age, bytes, count, millis, percent, rate, seconds } from "../../src/page/web/format.js";
 import { appended, joined } from "../../src/page/web/past.js";
 import { createRates } from "../../src/page/web/rates.js";
 import { createParser } from "../../src/page/web/stream.js";
@@ -23,7 +23,8 @@ test("numbers as people read them", () => {
     [bytes(64 * 1024 ** 2), "64 MiB"],
     [millis(4.26), "4.3 ms"],
     [bytes(1024 ** 2 - 1), "1 MiB"],
-    [bytes(1000 * 1024), "1,000 KiB"],
+    [bytes(999 * 1024), "999 KiB"],
+    [bytes(1023 * 1024), "1 MiB"],
     [millis(2500), "2.5 s"],
     [millis(999.4), "999 ms"],
     [millis(999.6), "1 s"],
@@ -33,6 +34,9 @@ test("numbers as people read them", () => {
     [seconds(125), "2 min 5 s"],
     [seconds(3 * 3600 + 60), "3 h 1 min"],
     [seconds(50 * 3600), "2 d 2 h"],
+    [age(9.25), "9.3 s"],
+    [age(3599), "59 min"],
+    [age(50 * 3600), "2 d"],
     [percent(1, 1_000_000), "< 0.1 %"],
     [percent(1, 0), "–"],
   ];

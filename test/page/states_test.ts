@@ -209,3 +209,55 @@ test("a fault of the page is told, and the connection stays", async () => {
   assert.equal(opened, 0);
   await assert.rejects(close(), /TypeError/);
 });
+
+test("large numbers are whole at every width", async () => {
+  const { page, close } = await browser.open(collector.url, {}, /willReadFrequently/);
+  const many = 9_999_999_999;
+  const MIB = 1024 ** 2;
+  const table = {
+    table: "a_table_of_some_name",
+    received: 999_999,
+    stored: 999_999,
+    held: 999_999,
+    dead: 999_999,
+    recovered: 0,
+    rejected: 0,
+    lost: 0,
+    state: "ok" as const,
+  };
+  const type = { table: "t", eventType: "click", accepted: 999_999, stored: 999_999 };
+  const at = (n: number) => ({
+    sample: [n, 888_888, 888_888, 888_888, 1023 * MIB, 888.8 * MIB, 3599, 888, 888, 88.8, 88.8],
+    books: {
+      received: many,
+      recovered: many,
+      rejected: many,
+      stored: many,
+      dead: many,
+      held: many,
+      lost: many,
+    },
+    retries: 888_888,
+    inserts: many,
+    tables: { first: [{ ...table, received: 888_888 * n }], more: 0 },
+    types: { first: [{ ...type, accepted: 888_888 * n }], more: 0 },
+  });
+  for (const n of [1, 2]) await collector.tell(at(n));
+  await sees(page, "tables-body", /888,888/);
+  for (const width of [360, 768, 1024, 1101, 1200]) {
+    await page.setViewportSize({ width, height: 800 });
+    const cut = await page.evaluate(() =>
+      [...document.querySelectorAll<HTMLElement>("h1, dt, dd, td, thead th, .legend")]
+        .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth)
+        .map(({ id, textContent }) => `${id} ${textContent}`)
+    );
+    assert.deepEqual(cut, [], `${width} px`);
+    const lines = await page.evaluate(() => {
+      const range = document.createRange();
+      range.selectNodeContents(document.querySelector("h1")!);
+      return range.getClientRects().length;
+    });
+    assert.equal(lines, 1, `${width} px: the name in one line`);
+  }
+  await close();
+});

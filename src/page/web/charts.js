@@ -159,7 +159,7 @@ function createChart({ id, format, steps, lines }) {
           {
             ...axis,
             size: 24,
-            space: 50,
+            space: 40,
             values: (_, ticks) => ticks.map((at) => clockTime(at * 1000).replace(/:00$/, "")),
           },
           {

@@ -2,7 +2,18 @@
 // @ts-check
 /// <reference lib="dom" />
 import { byId, mark, say } from "./dom.js";
-import { bytes, count, exact, millis, NOTHING, percent, plural, rate, seconds } from "./format.js";
+import {
+  age,
+  bytes,
+  count,
+  exact,
+  millis,
+  NOTHING,
+  percent,
+  plural,
+  rate,
+  seconds,
+} from "./format.js";
 
 /** @typedef {import("../moment.ts").Moment} Moment */
 /** @typedef {import("../recorder.ts").About} About */
@@ -47,6 +58,8 @@ export function showGone(name, why) {
 function showName(name, why) {
   say("state-name", name);
   say("state-why", why);
+  // Several reasons may be more than there is room for.
+  byId("state-why").title = why;
   const who = (byId("who").textContent ?? "").trim();
   const title = [name, who, "Shishi"].filter((part) => part !== "").join(" · ");
   if (document.title !== title) document.title = title;
@@ -64,11 +77,11 @@ export function showFigures({ sample, books, inserts, retries }, about) {
   say("f-held-more", `${percent(held ?? 0, about.backlog)} of ${count(about.backlog)} rows`);
   say("f-bytes", bytes((memory ?? 0) > (spool ?? 0) ? memory : spool));
   say("f-bytes-more", `${bytes(memory)} memory, ${bytes(spool)} disk`);
-  say("f-oldest", held ? seconds(oldest) : NOTHING);
+  say("f-oldest", held ? age(oldest) : NOTHING);
   say("f-p50", millis(p50));
   say("f-p99", `p99 ${millis(p99)}`);
   say("f-retries", count(retries));
-  say("f-retries-more", `in ${plural(inserts, "INSERT", "INSERTs")} stored`);
+  say("f-retries-more", `${plural(inserts, "INSERT", "INSERTs")} stored`);
   say("f-dead", count(books.dead));
   mark(byId("f-dead").parentElement ?? byId("f-dead"), "some", String(books.dead > 0));
 }

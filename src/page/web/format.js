@@ -40,8 +40,8 @@ export function bytes(value) {
   if (value === null || value === undefined) return NOTHING;
   let size = value;
   let unit = 0;
-  // As it will be shown: 1,024 KiB are 1 MiB.
-  while (Math.round(size) >= 1024 && unit < SIZES.length - 1) {
+  // Three digits at most, as it will be shown: 1,000 KiB are 1 MiB.
+  while (Math.round(size) >= 1000 && unit < SIZES.length - 1) {
     size /= 1024;
     unit++;
   }
@@ -66,6 +66,14 @@ export function seconds(value) {
   if (minutes < 60) return both(minutes, "min", whole % 60, "s");
   if (hours < 48) return both(hours, "h", minutes % 60, "min");
   return both(Math.floor(hours / 24), "d", hours % 24, "h");
+}
+
+/**
+ * In its largest unit, where there is little room.
+ * @param {number | null | undefined} value seconds
+ */
+export function age(value) {
+  return seconds(value).replace(/^(\d+ \w+) .*/, "$1");
 }
 
 /**
