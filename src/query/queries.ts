@@ -29,6 +29,7 @@ const SPARE_MS = 1_000;
 const MIB = 1024 ** 2;
 const SLOW = `ClickHouse could not answer with ${READ_WITHIN_S} s and ${MOST_MEMORY_BYTES / MIB} ` +
   "MiB of memory; a shorter period (from, to) costs less";
+const ODD = "clickhouse: what answered is not ClickHouse; look at clickhouse-url";
 const LARGE = `the answer is larger than ${MOST_RESULT_BYTES / MIB} MiB; ` +
   "expected a smaller limit, or a shorter period (from, to)";
 
@@ -51,7 +52,7 @@ export function createQueries(options: QueriesOptions): Queries & {
     source: Source,
     select: Select,
     signal: AbortSignal,
-    answer: (text: string) => string,
+    answer: (text: string) => string | null,
   ): Promise<Asked> {
     if (underWay >= MOST_QUESTIONS) {
       const reason = `${MOST_QUESTIONS} questions are being answered, more are not taken at a time`;
@@ -72,7 +73,10 @@ export function createQueries(options: QueriesOptions): Queries & {
     }
     try {
       const found = await ask(select, end.signal);
-      if (found.kind === "ok") return { kind: "answer", json: answer(found.value) };
+      if (found.kind === "ok") {
+        const json = answer(found.value);
+        return json === null ? { kind: "away", reason: ODD } : { kind: "answer", json };
+      }
       if (late || SLOW_CODES.has(found.code)) return { kind: "slow", reason: SLOW };
       if (found.code === LARGE_CODE) return { kind: "large", reason: LARGE };
       const reason = closing.signal.aborted
@@ -92,7 +96,9 @@ export function createQueries(options: QueriesOptions): Queries & {
     metrics(question, signal) {
       const source = options.source();
       return answerTo(source, selectMetrics(source, question), signal, (text) => {
-        const { counts, users, more } = metricsOf(text);
+        const told = metricsOf(text);
+        if (told === null) return null;
+        const { counts, users, more } = told;
         return `{"counts":${counts},"users":${users}${more},"period":${periodOf(question)}}\n`;
       });
     },
@@ -100,8 +106,9 @@ export function createQueries(options: QueriesOptions): Queries & {
       const source = options.source();
       return answerTo(source, selectEvents(source, question), signal, (lines) => {
         // Each line is an event as it is to be shown; whatever it holds, it holds no line end.
-        const events = lines.trimEnd().replaceAll("\n", ",\n");
-        return `{"events":[${events}],"period":${periodOf(question)}}\n`;
+        const events = lines.trimEnd();
+        if (!/^(?:\{.*\}(?:\n|$))*$/.test(events)) return null;
+        return `{"events":[${events.replaceAll("\n", ",\n")}],"period":${periodOf(question)}}\n`;
       });
     },
     close: () => closing.abort(),
@@ -120,9 +127,16 @@ interface Counted {
   readonly users: string;
 }
 
-/** Pieces of JSON, numbers as ClickHouse wrote them. */
-function metricsOf(text: string): { counts: string; users: string; more: string } {
-  const { data, totals } = JSON.parse(text) as { data: Counted[]; totals?: Counted };
+/** Pieces of JSON, numbers as ClickHouse wrote them; null where it was not ClickHouse. */
+function metricsOf(text: string): { counts: string; users: string; more: string } | null {
+  let answer: { readonly data?: readonly Counted[]; readonly totals?: Counted };
+  try {
+    answer = JSON.parse(text) ?? {};
+  } catch {
+    return null;
+  }
+  const { data, totals } = answer;
+  if (!Array.isArray(data)) return null;
   const counts = data.map(({ event_type, events }) => `${JSON.stringify(event_type)}:${events}`);
   const listed = data.reduce((sum, { events }) => sum + BigInt(events), 0n);
   const more = BigInt(totals?.events ?? 0) - listed;

@@ -87,6 +87,24 @@ test("no events at all", async () => {
   });
 });
 
+test("what answers is no ClickHouse: neither an exception nor its words as JSON", async () => {
+  for (const value of ["<html>\n<p>{}</p></html>", "Ok.", '"OK"', "null", '{"data":"x"}\nno']) {
+    const { server, clock, queries } = start();
+    const asked = [
+      queries.metrics(DAY, never),
+      queries.events({ ...DAY, limit: 1 }, never),
+    ];
+    for (const _ of asked) server.answer({ kind: "ok", value });
+    for (const answer of await Promise.all(asked)) {
+      assert.deepEqual(answer, {
+        kind: "away",
+        reason: "clickhouse: what answered is not ClickHouse; look at clickhouse-url",
+      });
+    }
+    assert.equal(clock.pending, 0);
+  }
+});
+
 test("nothing that is asked for is part of the SQL", async () => {
   const { server, queries } = start();
   const evil = "'); DROP TABLE t; --";
