@@ -46,7 +46,7 @@ function drawn(page: Page, name: string): Promise<number> {
   }, name);
 }
 
-/** How many pixels of the curve stand above the axis, at half of its height. */
+/** Waits until the legend of the first chart tells of rows. */
 async function moves(page: Page): Promise<void> {
   await page.waitForFunction(() => {
     const legend = document.querySelector("#c-rows-legend .value")?.textContent ?? "";
@@ -217,6 +217,8 @@ test("with a token: asked for, told when it is wrong, kept in this tab and in no
     await page.locator("#playground-form button[type=submit]").click();
     await sees(page, "row-status", /^In ClickHouse after /);
     await sees(page, "curl", /Authorization: Bearer \$SHISHI_TOKEN/);
+    const links = page.getByRole("navigation").getByRole("link");
+    assert.deepEqual(await links.allInnerTexts(), ["readyz"], "the others would be refused");
     assert.ok(addresses.length > 2 && !addresses.some((url) => url.includes("bamboo")));
     assert.equal(await page.evaluate(() => localStorage.length), 0);
     await page.reload();

@@ -4,7 +4,7 @@
  */
 // @ts-check
 /// <reference lib="dom" />
-import { byId, say } from "./dom.js";
+import { byId, mark, say } from "./dom.js";
 
 const KEY = "shishi-token";
 
@@ -16,7 +16,13 @@ export function token() {
 function keep(value) {
   if (value === "") sessionStorage.removeItem(KEY);
   else sessionStorage.setItem(KEY, value);
-  byId("forget").hidden = value === "";
+  showToken();
+}
+
+/** With one there are views that a link leads to in vain: it cannot carry the token. */
+function showToken() {
+  byId("forget").hidden = token() === "";
+  mark(document.documentElement, "token", String(token() !== ""));
 }
 
 /**
@@ -45,6 +51,7 @@ export function prepareLogin(entered) {
     if (given === "") return;
     keep(given);
     input.value = "";
+    say("login-problem", "");
     dialog.close();
     entered();
   });
@@ -53,7 +60,7 @@ export function prepareLogin(entered) {
     keep("");
     location.reload();
   });
-  byId("forget").hidden = token() === "";
+  showToken();
 }
 
 /** The collector has refused: no token, or one that it does not know. */
