@@ -1,6 +1,7 @@
 /**
  * The last problems, for the page: every line that is logged as a warning or an error, whatever the
- * log's level. The same again (message, table, code) is folded into one, with how often and until when.
+ * log's level. The same again (message, table, code, server, worker) is folded into one, with how often
+ * and until when.
  * Bounded in number and in size; rows of data are never kept.
  */
 
@@ -38,7 +39,8 @@ export function createProblems(clock: Pick<Clock, "nowMs">): Problems {
   const problems = new Map<string, Problem>();
 
   function note({ level, message, fields }: Note): void {
-    const key = JSON.stringify([level, message, fields.table, fields.code, fields.worker]);
+    const { table, code, server, worker } = fields;
+    const key = JSON.stringify([level, message, table, code, server, worker]);
     const nowMs = clock.nowMs();
     const known = problems.get(key);
     problems.delete(key);

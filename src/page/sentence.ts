@@ -12,7 +12,7 @@ const SENTENCES: Readonly<Record<string, Say>> = {
   "insert failed; will retry": (f) =>
     `ClickHouse did not take ${rows(f)}${ofTable(f)}${because(f)}. They are kept and sent again.`,
   "table in trouble; its batches wait": (f) =>
-    `The table ${f.table} takes no rows${because(f)}. Its rows wait on disk; other tables flow.`,
+    `The table ${f.table} takes no rows${because(f)}. Its rows are kept; other tables flow.`,
   "row refused by ClickHouse": (f) =>
     `ClickHouse refused a row${ofTable(f)} for good${because(f)}. It is a dead letter, see below.`,
   "more rows refused by ClickHouse": (f) =>
@@ -35,7 +35,9 @@ const SENTENCES: Readonly<Record<string, Say>> = {
   "nats: connection lost": (f) =>
     `The connection to NATS is lost${because(f)}. Events are not concerned; it is tried again.`,
   "a worker died; it is started again": (f) =>
-    `Worker ${f.worker} died${because(f)}. It is started again and finds its rows on disk.`,
+    `Worker ${f.worker} died${
+      because(f)
+    }. It is started again, and goes on with what it has on disk.`,
   "spool file moved to quarantine": (f) =>
     `A damaged spool file${ofTable(f)} was put into quarantine${because({ error: f.reason })}.`,
 };

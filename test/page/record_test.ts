@@ -129,6 +129,8 @@ test("problems: the same is folded, the latest come first, 50 at most, no data",
   assert.equal(others.length, 0);
   assert.doesNotMatch(JSON.stringify(problems.list()), /secret|x{500}/);
   assert.equal(told.length, 5, "the log itself is told everything");
+  for (const server of ["a", "b"]) log.warn("ClickHouse is passed over", { server });
+  assert.deepEqual(problems.list().slice(0, 2).map(({ fields }) => fields.server), ["b", "a"]);
   for (let n = 0; n < 80; n++) log.error("a request failed", { table: `t${n}` });
   assert.equal(problems.list().length, 50);
   assert.equal(problems.list()[0]?.fields.table, "t79");
