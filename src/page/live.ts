@@ -12,7 +12,9 @@ import type { PageMoment, PageSource } from "../contracts.ts";
 export interface Live {
   open(): Promise<Response>;
   viewers(): number;
-  /** While it is true nobody is let in, and who is in is let go, to come again. */
+  /** Who is in is let go, to come again. */
+  again(): void;
+  /** While it is true nobody is let in, and who is in is let go. */
   letGo(go: boolean): void;
   close(): void;
 }
@@ -57,6 +59,9 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
       // It has gone by itself.
     }
   };
+  const again = () => {
+    for (const viewer of [...viewers]) drop(viewer);
+  };
   const tell = ({ now, problems }: PageMoment) => {
     const bytes = encoder.encode(event("now", now));
     for (const viewer of [...viewers]) {
@@ -80,7 +85,7 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
         moment = await source.next();
       } catch {
         // The process that has the figures is gone. The page comes again, to whoever is there then.
-        for (const viewer of [...viewers]) drop(viewer);
+        again();
         break;
       }
       tell(moment);
@@ -120,9 +125,11 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
 
     viewers: () => viewers.size,
 
+    again,
+
     letGo(go) {
       closed = go;
-      if (go) { for (const viewer of [...viewers]) drop(viewer); }
+      if (go) again();
     },
 
     close() {

@@ -72,11 +72,7 @@ export function createPage(
     }),
 
     adopted() {
-      void live?.then((opened) => {
-        if (closed) return;
-        opened.letGo(true);
-        opened.letGo(false);
-      });
+      void live?.then((opened) => opened.again());
     },
 
     async close() {

@@ -151,8 +151,13 @@ test("let go, viewers come to an end that is none of the collector; let in again
   const { live, listening } = start(source);
   const events = eventsOf(await open(listening));
   await names(events, 4);
-  live.letGo(true);
+  live.again();
   assert.equal(await events.next(), null, "an end was told, or nothing");
+  const more = eventsOf(await open(listening));
+  await names(more, 4);
+  live.letGo(true);
+  assert.equal(await more.next(), null, "an end was told, or nothing");
+  live.again();
   assert.equal((await open(listening)).status, 503);
   live.letGo(false);
   const again = eventsOf(await open(listening));

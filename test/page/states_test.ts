@@ -183,8 +183,7 @@ test("let go and let in again: nothing is said of it, but of another version", a
   const outdated = page.locator("#outdated");
   for (const version of ["1.0.0", "2.0.0"]) {
     collector.introduce({ version, id: `of-${version}` });
-    collector.live.letGo(true);
-    collector.live.letGo(false);
+    collector.live.again();
     await sees(page, "who", new RegExp(`^eu\\.of-${version}$`));
     assert.equal(await outdated.isVisible(), version === "2.0.0", version);
   }
