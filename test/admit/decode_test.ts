@@ -378,22 +378,23 @@ const nearlyEvent = fc.tuple(
 
 test("whatever the scanner passes, a closer look says yes to, with the same meaning", () => {
   const first = '{"eventType":"first"}\n';
-  const told = (body: string, withId: boolean) => {
+  // Of this moment: a made one, which is another each time.
+  const made = `${NOW_MS.toString(16).padStart(12, "0").slice(0, 8)}-`;
+  const told = (body: string) => {
     const decoded = decodeEvents(body);
     const events = linesOf(decoded).slice(1).map((line) => JSON.parse(line));
     return {
       errors: errorsOf(decoded),
       types: decoded.kind === "rows" && decoded.types,
-      events: withId ? events : events.map(({ id: _, ...event }) => event),
+      events: events.map((event) => event.id.startsWith(made) ? { ...event, id: "made" } : event),
     };
   };
   fc.assert(
     fc.property(nearlyEvent, (text) => {
-      const withId = text.includes('"id"');
       // The scanner stops at a byte order mark.
       assert.deepEqual(
-        told(`${first}${text}\n`, withId),
-        told(`${first}\ufeff${text}\n`, withId),
+        told(`${first}${text}\n`),
+        told(`${first}\ufeff${text}\n`),
       );
     }),
     { numRuns: 3000 },
