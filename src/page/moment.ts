@@ -1,7 +1,7 @@
 /**
  * What the page shows of this moment, beside the sample: state, books, tables, event types. Only made
  * while somebody looks. Bounded: the 20 busiest event types, and of the tables those in trouble before
- * the busiest; and how many more there are.
+ * the busiest; the first reasons of a state; and how many more there are.
  */
 
 import type { Control, Holdings, LedgerTotals, Status } from "../contracts.ts";
@@ -14,6 +14,7 @@ export interface MomentDeps {
 }
 
 const MOST = 20;
+const MOST_REASONS = 5;
 
 /** What the page is told of this moment. */
 export type Moment = ReturnType<typeof momentOf>;
@@ -31,7 +32,7 @@ export function momentOf(
   return {
     sample,
     state,
-    reasons: control.unready(),
+    reasons: bounded(control.unready()),
     uptime_s,
     recovering,
     books,
@@ -41,6 +42,12 @@ export function momentOf(
     tables: top(tablesOf(status), urgency),
     types: top(typesOf(ledger), ({ accepted }) => accepted),
   };
+}
+
+/** Every table in trouble is a reason. */
+function bounded(reasons: readonly string[]): readonly string[] {
+  const more = reasons.length - MOST_REASONS;
+  return more <= 0 ? reasons : [...reasons.slice(0, MOST_REASONS), `and ${more} more`];
 }
 
 /** 0 when the books balance, else by how many rows the left side is too large. */

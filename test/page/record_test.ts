@@ -222,9 +222,10 @@ test("many busy tables hide neither the one in trouble nor the event types", () 
   ]);
   const control = {
     status: () => ({ ...statusOf(ledger), tables }) as Status,
-    unready: () => [],
+    unready: () => busy,
   };
   const moment = momentOf({ ledger, holdings: NO_HOLDINGS, control }, [1]);
+  assert.deepEqual(moment.reasons, [...busy.slice(0, 5), "and 20 more"]);
   assert.deepEqual(moment.tables.first.slice(0, 2).map(({ table }) => table), ["broken", "found"]);
   assert.deepEqual([moment.tables.first.length, moment.tables.more], [20, 7]);
   assert.deepEqual(moment.types.first.map(({ eventType }) => eventType), ["click"]);
