@@ -27,7 +27,7 @@ const letterOf = (n: number) => ({
 const dead = (n: number) => ({ books: { ...NO_ROWS, received: n, dead: n } });
 
 test("dead letters: told in the viewer's zone, sent once, and the keyboard stays where it was", async () => {
-  let letters = [1, 2, 3].map(letterOf);
+  let letters = [{ ...letterOf(1), rowLength: 7000 }, letterOf(2), letterOf(3)];
   let sent = 0;
   const { answers } = collector;
   answers.set("GET /api/dead", () => Response.json({ letters, total: letters.length }));
@@ -39,7 +39,7 @@ test("dead letters: told in the viewer's zone, sent once, and the keyboard stays
   const { page, close } = await browser.open(collector.url, { timezoneId: "Asia/Tokyo" });
   await collector.tell(dead(3));
   await sees(page, "letters-total", /^3 dead letters\.$/);
-  await sees(page, "letters-list", /^\s*2026-02-01 08:30:00/);
+  await sees(page, "letters-list", /^\s*2026-02-01 08:30:00[^]*\{"n":1\}7,000 characters in all/);
   const second = page.locator("#letters-list button").nth(1);
   await second.press("Enter");
   await second.press("Enter");
@@ -202,6 +202,22 @@ test("a fault of the page is told, and the connection stays", async () => {
   await sees(page, "state-name", /^paused$/);
   assert.equal(opened, 0);
   await assert.rejects(close(), /TypeError/);
+});
+
+test("another attempt that is not answered, while one is under way, is given up as well", async () => {
+  const { page, close } = await browser.open(collector.url);
+  await sees(page, "state-name", /^running$/);
+  await page.clock.install();
+  const asked: ((_: Response) => void)[] = [];
+  collector.answers.set("GET /api/live", () => new Promise((resolve) => asked.push(resolve)));
+  await page.evaluate(() => dispatchEvent(new Event("online")));
+  await page.clock.runFor(20_000);
+  try {
+    await sees(page, "gone", /^No word from the collector since .*: it does not answer\./);
+  } finally {
+    for (const answer of asked) answer(new Response());
+  }
+  await close();
 });
 
 test("large numbers are whole at every width", async () => {

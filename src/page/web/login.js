@@ -7,6 +7,8 @@
 import { byId, mark, say } from "./dom.js";
 
 const KEY = "shishi-token";
+/** A replay takes the longest; without a bound a network that has changed would hold up all that follow. */
+const ANSWER_WITHIN_MS = 60_000;
 
 export function token() {
   return sessionStorage.getItem(KEY) ?? "";
@@ -33,7 +35,8 @@ function showToken() {
 export function ask(path, init = {}) {
   const headers = new Headers(init.headers);
   if (token() !== "") headers.set("authorization", `Bearer ${token()}`);
-  return fetch(path, { ...init, headers, cache: "no-store" });
+  const signal = init.signal ?? AbortSignal.timeout(ANSWER_WITHIN_MS);
+  return fetch(path, { ...init, signal, headers, cache: "no-store" });
 }
 
 /**

@@ -52,8 +52,9 @@ export function follow({ onEvent, onRefused, onGone }) {
     const abort = new AbortController();
     current = abort;
     const why = await read(abort).catch(() => "it does not answer");
-    clearTimeout(timer);
+    // The timer is that of the attempt that has taken this one's place.
     if (current !== abort) return;
+    clearTimeout(timer);
     if (why === null) return onRefused();
     if (failures > 0) onGone(why);
     const most = Math.min(AGAIN_MS.most, AGAIN_MS.first * 2 ** failures++);
