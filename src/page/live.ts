@@ -48,7 +48,8 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
   const encoder = new TextEncoder();
   const viewers = new Set<Viewer>();
   let opening = 0;
-  let closed = false;
+  /** Why nobody is let in. */
+  let shut: string | null = null;
   let running = false;
 
   const drop = (viewer: Viewer) => {
@@ -79,7 +80,7 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
 
   async function run(): Promise<void> {
     running = true;
-    while (viewers.size > 0 && !closed) {
+    while (viewers.size > 0 && shut === null) {
       let moment: PageMoment;
       try {
         moment = await source.next();
@@ -95,14 +96,14 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
 
   return {
     async open() {
-      if (closed) return unavailable("the collector is stopping");
+      if (shut !== null) return unavailable(shut);
       if (viewers.size + opening >= mostViewers) {
         return unavailable(`no more than ${mostViewers} viewers at a time`);
       }
       opening++;
       try {
         const { about, past, now, problems } = await source.first();
-        if (closed) return unavailable("the collector is stopping");
+        if (shut !== null) return unavailable(shut);
         const first = event("about", about) + event("past", past) + event("now", now) +
           event("problems", problems);
         let viewer: Viewer;
@@ -128,12 +129,12 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
     again,
 
     letGo(go) {
-      closed = go;
+      shut = go ? "another process takes over" : null;
       if (go) again();
     },
 
     close() {
-      closed = true;
+      shut = "the collector is stopping";
       const last = encoder.encode(event("end", "{}"));
       for (const viewer of [...viewers]) {
         if ((viewer.controller.desiredSize ?? 0) > 0) viewer.controller.enqueue(last);

@@ -158,7 +158,9 @@ test("let go, viewers come to an end that is none of the collector; let in again
   live.letGo(true);
   assert.equal(await more.next(), null, "an end was told, or nothing");
   live.again();
-  assert.equal((await open(listening)).status, 503);
+  const refused = await open(listening);
+  assert.equal(refused.status, 503);
+  assert.equal((await refused.json()).error, "another process takes over");
   live.letGo(false);
   const again = eventsOf(await open(listening));
   assert.deepEqual(await names(again, 4), ["about", "past", "now", "problems"]);

@@ -165,7 +165,7 @@ test("paused, draining, locked: the state says so, and so does the title of the 
 });
 
 test("let go and let in again: nothing is said of it, but of another version", async () => {
-  const { page, close } = await browser.open(collector.url);
+  const { page, close } = await browser.open(collector.url, {}, /503/);
   await sees(page, "state-name", /^running$/);
   await page.evaluate(() => {
     Object.assign(globalThis, { said: [] });
@@ -178,7 +178,15 @@ test("let go and let in again: nothing is said of it, but of another version", a
   const outdated = page.locator("#outdated");
   for (const version of ["1.0.0", "2.0.0"]) {
     collector.introduce({ version, id: `of-${version}` });
-    collector.live.again();
+    collector.live.letGo(true);
+    await new Promise<void>((resolve) =>
+      collector.answers.set("GET /api/live", async () => {
+        const refused = await collector.live.open();
+        collector.live.letGo(false);
+        resolve();
+        return refused;
+      })
+    );
     await sees(page, "who", new RegExp(`^eu\\.of-${version}$`));
     assert.equal(await outdated.isVisible(), version === "2.0.0", version);
   }

@@ -71,6 +71,7 @@ const listeners = {
   problems: showProblems,
   end() {
     ended = true;
+    gone("it has stopped");
   },
 };
 

@@ -8,6 +8,8 @@ import { ask } from "./login.js";
 
 /** A moment is told every second; a slow host may need some. */
 const SILENT_MS = 6000;
+/** Viewers are let go where settings change or another process takes over: soon there is word again. */
+const BEAR_MS = 2000;
 const AGAIN_MS = { first: 500, most: 8000 };
 
 /**
@@ -31,8 +33,7 @@ export function createParser(onEvent) {
  * @typedef {object} Listeners
  * @property {(name: string, data: string) => void} onEvent
  * @property {() => void} onRefused the collector wants a (better) token; `again` is to be called then
- * @property {(why: string) => void} onGone nobody answers, or no more; told at every attempt but the
- * first: a collector that takes other settings lets its viewers come again
+ * @property {(why: string) => void} onGone nobody answers, or no more; told at each attempt after a while
  */
 
 /**
@@ -41,6 +42,7 @@ export function createParser(onEvent) {
  */
 export function follow({ onEvent, onRefused, onGone }) {
   let failures = 0;
+  let heardMs = performance.now();
   /** @type {AbortController | null} */
   let current = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -56,7 +58,7 @@ export function follow({ onEvent, onRefused, onGone }) {
     if (current !== abort) return;
     clearTimeout(timer);
     if (why === null) return onRefused();
-    if (failures > 0) onGone(why);
+    if (performance.now() - heardMs > BEAR_MS) onGone(why);
     const most = Math.min(AGAIN_MS.most, AGAIN_MS.first * 2 ** failures++);
     timer = setTimeout(run, most * (0.5 + Math.random() / 2));
   }
@@ -79,6 +81,7 @@ export function follow({ onEvent, onRefused, onGone }) {
     }
     const parse = createParser((name, data) => {
       failures = 0;
+      heardMs = performance.now();
       try {
         onEvent(name, data);
       } catch (error) {
