@@ -99,7 +99,8 @@ export function startMadeUp(): MadeUp {
     },
     async close() {
       live.close();
-      await listening.stop();
+      // Answers that a test has kept back are never given.
+      await listening.kill();
     },
   };
 }

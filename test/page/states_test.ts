@@ -1,7 +1,8 @@
 /** The page in states that a real collector seldom comes to: in a real Chromium, on one that is made up. */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { sees, startTestBrowser, type TestBrowser } from "./browser.ts";
+import { eventually } from "../kit/wait.ts";
+import { sees, startTestBrowser, type TestBrowser, WITHIN_MS } from "./browser.ts";
 import { type MadeUp, NO_ROWS, startMadeUp } from "./made_up.ts";
 
 let browser: TestBrowser;
@@ -27,6 +28,8 @@ const letterOf = (n: number) => ({
 const dead = (n: number) => ({ books: { ...NO_ROWS, received: n, dead: n } });
 
 test("dead letters: told in the viewer's zone, sent once, and the keyboard stays where it was", async () => {
+  const isSent = (times: number) =>
+    eventually(() => assert.equal(sent, times), { withinMs: WITHIN_MS });
   let letters = [{ ...letterOf(1), rowLength: 7000 }, letterOf(2), letterOf(3)];
   let sent = 0;
   const { answers } = collector;
@@ -44,11 +47,11 @@ test("dead letters: told in the viewer's zone, sent once, and the keyboard stays
   await second.press("Enter");
   await second.press("Enter");
   await sees(page, "letters-status", /^Sending …$/);
+  await isSent(1);
   letters = letters.filter(({ id }) => id !== "b.2");
   answer(Response.json({ stored: 1, dead: 0, left: 0, problems: [] }));
   await sees(page, "letters-total", /^2 dead letters\.$/);
   await sees(page, "letters-status", /^1 row is in ClickHouse\.$/);
-  assert.equal(sent, 1);
   const held = () => page.evaluate(() => document.activeElement?.closest("li")?.textContent ?? "");
   assert.match(await held(), /refused 3/);
   letters = [letterOf(4), ...letters];
@@ -57,6 +60,7 @@ test("dead letters: told in the viewer's zone, sent once, and the keyboard stays
   assert.match(await held(), /refused 3/, "a letter that came has taken the focus");
   letters = [];
   await page.keyboard.press("Enter");
+  await isSent(2);
   answer(Response.json({ stored: 1, dead: 0, left: 0, problems: [] }));
   await sees(page, "letters-total", /^None\.$/);
   assert.equal(
@@ -135,10 +139,9 @@ test("the playground: which rows ClickHouse has; and an answer stays when the ro
   await sees(page, "copied", /^(Copied|Selected)/);
   await page.locator("#event").fill('{"eventType":"click"}');
   await sees(page, "copied", /^$/);
-  answers.set("POST /events", () => {
-    void collector.close();
-    return Response.json({ accepted: 1, rejected: 0, ack: "disk", errors: [] }, { status: 202 });
-  });
+  const taken = { accepted: 1, rejected: 0, ack: "disk", errors: [] };
+  answers.set("POST /events", () => Response.json(taken, { status: 202 }));
+  await page.route("**/api/events?*", (route) => route.abort());
   await send();
   await sees(page, "row-status", /^Looking for its row/);
   await page.clock.runFor(30_000);
@@ -216,15 +219,10 @@ test("another attempt that is not answered, while one is under way, is given up 
   const { page, close } = await browser.open(collector.url);
   await sees(page, "state-name", /^running$/);
   await page.clock.install();
-  const asked: ((_: Response) => void)[] = [];
-  collector.answers.set("GET /api/live", () => new Promise((resolve) => asked.push(resolve)));
+  collector.answers.set("GET /api/live", () => new Promise(() => {}));
   await page.evaluate(() => dispatchEvent(new Event("online")));
   await page.clock.runFor(20_000);
-  try {
-    await sees(page, "gone", /^No word from the collector since .*: it does not answer\./);
-  } finally {
-    for (const answer of asked) answer(new Response());
-  }
+  await sees(page, "gone", /^No word from the collector since .*: it does not answer\./);
   await close();
 });
 
@@ -260,6 +258,7 @@ test("large numbers are whole at every width", async () => {
     tables: { first: [{ ...table, received: 888_888 * n }], more: 0 },
     types: { first: [{ ...type, accepted: 888_888 * n }], more: 0 },
   });
+  await sees(page, "state-name", /^running$/);
   for (const n of [1, 2]) await collector.tell(at(n));
   await sees(page, "tables-body", /888,888/);
   for (const width of [360, 768, 1024, 1101, 1200]) {
