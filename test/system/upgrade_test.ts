@@ -99,7 +99,9 @@ for (
       );
       assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
       assert.equal(stored.size, books.acknowledged.size);
-      const troubles = shishi.lines().filter(({ level }) => !["info", "debug"].includes(`${level}`));
+      const troubles = shishi.lines().filter(({ level }) =>
+        !["info", "debug"].includes(`${level}`)
+      );
       assert.deepEqual(troubles, []);
     } finally {
       stop.abort();

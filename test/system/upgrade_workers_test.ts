@@ -1,0 +1,220 @@
+/** SIGUSR2 with `--workers`: whoever is killed in the middle of it, what was acknowledged is stored once. */
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { after, before, test } from "node:test";
+import { storedIds } from "../kit/load.ts";
+import { openRaw, rawRequest } from "../kit/raw_http.ts";
+import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
+import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+import { eventually } from "../kit/wait.ts";
+import { bad, createPlain, DEDUPLICATED, good, refusals } from "./rows.ts";
+import {
+  ask,
+  closeAll,
+  count,
+  ended,
+  followers,
+  LATE_MS,
+  NOWHERE,
+  post,
+  signal,
+  statusOf,
+} from "./upgrading.ts";
+
+let clickhouse: ClickHouse;
+before(async () => {
+  clickhouse = await startClickHouse();
+});
+after(() => clickhouse.close());
+
+const soon = <T>(look: () => T | Promise<T>) => eventually(look, { withinMs: LATE_MS });
+
+/** In the middle of being followed: a connection that was used and stays open holds it up. */
+async function follow(shishi: Shishi): Promise<{ goOn(): Promise<void> }> {
+  const listening = count(shishi, /^listening/);
+  const idle = await openRaw(shishi.url);
+  idle.send(rawRequest("GET", "/healthz"));
+  await idle.answer();
+  const { uptime_s } = await soon(async () => {
+    const status = await statusOf(shishi);
+    assert.ok(status.uptime_s > 0);
+    return status;
+  });
+  signal([shishi.pid, ...followers(shishi)].at(-1)!, "SIGUSR2");
+  await soon(async () => {
+    assert.equal(count(shishi, /^listening/), listening + 1, shishi.stderr());
+    assert.ok((await statusOf(shishi)).uptime_s < uptime_s);
+  });
+  return { goOn: () => idle.close() };
+}
+
+function workerPid(dataDir: string, number: number): number {
+  return JSON.parse(readFileSync(join(dataDir, `worker-${number}`, "lock"), "utf8")).pid;
+}
+
+interface Killed {
+  pid(shishi: Shishi, dataDir: string): number;
+  /** What becomes of the upgrade. */
+  then(shishi: Shishi, goOn: () => Promise<void>): Promise<void>;
+}
+
+const KILLED: Record<string, Killed> = {
+  "new supervisor": {
+    pid: (shishi) => followers(shishi)[0]!,
+    async then(shishi, goOn) {
+      await soon(() => assert.equal(count(shishi, /^not followed.*SIGKILL/), 1));
+      await goOn();
+    },
+  },
+  "new worker": {
+    pid: (_, dataDir) => workerPid(dataDir, 3),
+    async then(shishi, goOn) {
+      await soon(() => assert.equal(count(shishi, /^a worker runs again/), 1));
+      await goOn();
+      await ended(shishi, 1);
+    },
+  },
+  "old worker": {
+    pid: (_, dataDir) => workerPid(dataDir, 1),
+    async then(shishi, goOn) {
+      await soon(() => assert.equal(count(shishi, /^a worker runs again/), 1));
+      await goOn();
+      await ended(shishi, 1);
+    },
+  },
+  "old supervisor": {
+    pid: (shishi) => shishi.pid,
+    async then(shishi) {
+      await soon(async () => assert.equal((await statusOf(shishi)).recovering, false));
+      assert.equal((await statusOf(shishi)).ledger.recovered, 10);
+    },
+  },
+};
+
+for (const [who, { pid, then }] of Object.entries(KILLED)) {
+  test(`the ${who} is killed in the middle of it: the next upgrade finds everything`, async () => {
+    const database = `killed_${who.replace(" ", "_")}`;
+    await clickhouse.query(`CREATE DATABASE ${database}`);
+    const dataDir = tempDir("upgrade");
+    const config = join(dataDir, "shishi.toml");
+    writeFileSync(config, 'clickhouse-url = "http://127.0.0.1:1"\n');
+    const shishi = await startShishi({
+      args: ["--config", config, "--data-dir", dataDir, "--workers=2", "--shutdown-timeout=500ms"],
+    });
+    const acknowledged = new Set<string>();
+    const postTen = async () => {
+      for (let n = 0; n < 10; n++) {
+        const id = crypto.randomUUID();
+        const { status } = await post(shishi, { id, eventType: "click" }).catch(() => ({
+          status: 0,
+        }));
+        if (status === 202) acknowledged.add(id);
+      }
+    };
+    try {
+      await postTen();
+      const { goOn } = await follow(shishi);
+      await postTen();
+      assert.equal(acknowledged.size, 20);
+      process.kill(pid(shishi, dataDir), "SIGKILL");
+      await postTen();
+      await then(shishi, goOn);
+      await soon(async () => assert.equal((await statusOf(shishi)).recovering, false));
+      const before = acknowledged.size;
+      await postTen();
+      assert.equal(acknowledged.size, before + 10);
+
+      writeFileSync(config, `clickhouse-url = "${clickhouse.url}/${database}"\n`);
+      const starts = followers(shishi).length;
+      // As an operator who looks at what runs.
+      const running = who === "new supervisor" ? shishi.pid : followers(shishi).at(-1)!;
+      signal(running, "SIGUSR2");
+      await soon(() => assert.equal(followers(shishi).length, starts + 1, shishi.stderr()));
+      await soon(async () => {
+        const { ledger, recovering } = await statusOf(shishi);
+        assert.deepEqual([recovering, ledger.held], [false, 0], shishi.stderr());
+      });
+      const stored = await storedIds(
+        { query: (sql) => clickhouse.query(sql) },
+        `${database}.analytics_events`,
+      );
+      assert.deepEqual([...stored.values()].filter((times) => times > 1), []);
+      assert.deepEqual([...acknowledged].filter((id) => !stored.has(id)), []);
+      assert.equal(count(shishi, /lost/), 0);
+    } finally {
+      await closeAll(shishi);
+      removeDir(dataDir);
+    }
+  });
+}
+
+test("dead letters of both lie in one place: those of the new workers wait for the old ones", async () => {
+  await createPlain(clickhouse, "plain", DEDUPLICATED);
+  const shishi = await startShishi({
+    args: ["--clickhouse-url", clickhouse.url, "--workers=2", "--tables=plain"],
+  });
+  const stored = async () =>
+    (await clickhouse.query("SELECT count(), uniqExact(n) FROM plain")).trim();
+  const postFour = async (from: number) => {
+    for (let n = from; n < from + 4; n++) {
+      const rows = [good(n), bad(n)].map((row) => JSON.parse(row));
+      assert.equal((await ask(shishi, "POST", "/events/plain", rows)).status, 202);
+    }
+  };
+  const books = (stored: number, dead: number, held: number) =>
+    soon(async () => {
+      const { ledger } = await statusOf(shishi);
+      assert.deepEqual([ledger.stored, ledger.dead, ledger.held], [stored, dead, held]);
+    });
+  try {
+    await postFour(0);
+    await books(4, 4, 0);
+    const { goOn } = await follow(shishi);
+    await postFour(4);
+    // What is left of their batches is the letters.
+    await soon(async () => assert.equal(await stored(), "8\t8"));
+    await books(0, 0, 8);
+    await goOn();
+    await ended(shishi, 1);
+    await books(4, 4, 0);
+    assert.equal(refusals(shishi).length, 8);
+    assert.equal(
+      (await clickhouse.query("SELECT count(), uniqExact(n) FROM plain")).trim(),
+      "8\t8",
+    );
+  } finally {
+    await closeAll(shishi);
+  }
+});
+
+test("each of more workers than there were gets its share; too many of them change nothing", async () => {
+  const dataDir = tempDir("upgrade");
+  const config = join(dataDir, "shishi.toml");
+  writeFileSync(config, "workers = 1\n");
+  const shishi = await startShishi({
+    args: [...NOWHERE, "--config", config, "--data-dir", dataDir],
+  });
+  try {
+    writeFileSync(config, "workers = 5\n");
+    shishi.signal("SIGUSR2");
+    await soon(() => assert.equal(count(shishi, /^not followed.*exit code 2/), 1));
+    assert.match(shishi.stderr(), /workers .*: expected at most concurrency \(4\), got 5/);
+    assert.equal((await post(shishi, { eventType: "click" })).status, 202);
+
+    writeFileSync(config, "workers = 2\n");
+    shishi.signal("SIGUSR2");
+    await ended(shishi, 1);
+    for (let n = 0; n < 40; n++) await post(shishi, { eventType: "click" });
+    for (const worker of [1, 2]) {
+      const spool = join(dataDir, `worker-${worker}`, "spool/analytics_events");
+      assert.notEqual(readdirSync(spool).length, 0, `worker ${worker} has rows of its own`);
+    }
+    await soon(async () => assert.equal((await statusOf(shishi)).ledger.recovered, 1));
+  } finally {
+    await closeAll(shishi);
+    removeDir(dataDir);
+  }
+});
