@@ -34,8 +34,8 @@ export interface Collector {
   readonly control: Control;
   /** Its port, for another one that follows it there. */
   door(): Promise<Door>;
-  /** @param listener is called after each change of the state that somebody made, until the answer is. */
-  watch(listener: () => void): () => void;
+  /** See `CollectorControl`. */
+  watch(listener: (asked?: "stop") => void): () => void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -78,6 +78,8 @@ export interface Predecessor {
   listening(): Promise<void>;
   /** Its process has ended. */
   readonly gone: Promise<void>;
+  /** Whoever has stopped it means this one too; resolves with the reason. */
+  readonly stopped: Promise<string>;
 }
 
 /** A client may take this long to send its body. */
@@ -156,6 +158,7 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  void predecessor?.stopped.then((why) => control.stop(why));
   const tools = { ledger, holdings: pump, clock, log, rssBytes };
   const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
   const page = createPage(part?.page ?? { ...tools, control, problems, about }, clock);

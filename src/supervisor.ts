@@ -21,6 +21,10 @@
  * worker are moved to worker 1, or to the folder itself (`batch/gather.ts`); dead letters lie in the
  * folder itself, whatever N is.
  *
+ * **Upgrade.** Whoever follows another collector (`commands/upgrade.ts`) starts its workers in folders
+ * that nobody has, on the same port. When that one has gone, all that it left in any spool is gathered
+ * in the folder itself, and worker 1 delivers it; dead letters wait until then.
+ *
  * **Stop.** Signals reach the workers too and are ignored there; the supervisor tells all to drain,
  * waits, writes the last counts, and says the ledger of all as the last line.
  */
@@ -40,18 +44,15 @@ import { createOutposts } from "./outposts.ts";
 import { createProblems, type Note } from "./page/problems.ts";
 import { createRecorder } from "./page/recorder.ts";
 import { systemClock } from "./runtime/clock.ts";
-import { nodeFiles } from "./runtime/files.ts";
-import { runtimeName } from "./runtime/host.ts";
 import type { Door } from "./runtime/door.ts";
+import { nodeFiles } from "./runtime/files.ts";
+import { freePort } from "./runtime/free_port.ts";
+import { runtimeName } from "./runtime/host.ts";
 import { spawnSelf } from "./runtime/self.ts";
-import { serve } from "./runtime/serve.ts";
 import type { Settings } from "./settings/settings.ts";
 import { workerSettings } from "./shares.ts";
 import { VERSION } from "./version.ts";
 
-/** Workers of a supervisor that was killed may take so long to let go of the port. */
-const PORT_WITHIN_MS = 2_000;
-const PORT_AGAIN_MS = 100;
 /** A worker may take this long to do something with its port. */
 const DOOR_WITHIN_MS = 20_000;
 /** Beyond shutdown-timeout: to spill what is left, and to send the last answers. */
@@ -93,8 +94,8 @@ export async function startSupervisor(
   let stopWhy: string | null = null;
   let ended = false;
   let paused = false;
-  const watchers = new Set<() => void>();
-  const changed = () => watchers.forEach((watcher) => watcher());
+  const watchers = new Set<(asked?: "stop") => void>();
+  const changed = (asked?: "stop") => watchers.forEach((watcher) => watcher(asked));
 
   const methods = {
     metrics: () => crew.refresh().then(() => prometheus.text()),
@@ -108,7 +109,7 @@ export async function startSupervisor(
   };
   const port = predecessor !== null
     ? settings.listen.port
-    : await freePort(settings).catch(async (error) => {
+    : await freePort(settings.listen).catch(async (error) => {
       await disk.close();
       throw error;
     });
@@ -189,8 +190,8 @@ export async function startSupervisor(
       if (stopWhy === null) {
         stopWhy = why;
         tellStopping(withinMs);
-        changed();
       }
+      changed("stop");
       return stopped;
     },
   };
@@ -206,6 +207,8 @@ export async function startSupervisor(
     even: () => allDo("even"),
   };
 
+  void predecessor?.stopped.then((why) => control.stop(why));
+
   const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
   const recorder = createRecorder({ ledger, holdings, control, clock, problems, about });
 
@@ -216,7 +219,7 @@ export async function startSupervisor(
   }
   const url = urlOf(settings, port);
   sayListening(settings, url, log);
-  const watch = (listener: () => void) => {
+  const watch: Collector["watch"] = (listener) => {
     watchers.add(listener);
     return () => void watchers.delete(listener);
   };
@@ -272,23 +275,4 @@ export async function startSupervisor(
       return ledger.totals();
     },
   };
-}
-
-/** A port that nobody listens on: the one that is set, or one that the system chooses. */
-async function freePort({ listen }: Settings): Promise<number> {
-  const untilMs = systemClock.monotonicMs() + PORT_WITHIN_MS;
-  while (true) {
-    try {
-      const alone = serve({
-        ...listen,
-        handler: () => new Response(null, { status: 503 }),
-        onError: () => {},
-      });
-      await alone.kill();
-      return alone.port;
-    } catch (error) {
-      if (systemClock.monotonicMs() >= untilMs) throw error;
-    }
-    await new Promise<void>((resolve) => void systemClock.after(PORT_AGAIN_MS, resolve));
-  }
 }

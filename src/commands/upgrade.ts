@@ -8,7 +8,9 @@
  *    as always: what it holds goes to ClickHouse, or stays in the spool.
  * 4. The new one takes over the folder: dead letters and whatever the spool still holds.
  *
- * A new one that does not get as far as 3 changes nothing: the old one goes on.
+ * A new one that does not get as far as 3 changes nothing: the old one goes on. Either may be several
+ * processes, whatever their number: then "it" are the workers, each for itself at the same time, and the
+ * two supervisors are those who speak to each other.
  */
 
 import { resolve } from "node:path";
@@ -69,23 +71,23 @@ export async function upgrade(running: Running): Promise<void> {
   }, env);
   log.info("starting a new process to follow this one", { pid: child.pid });
   const exited = child.exited.then((how) => `it has ended (${how})`);
-  let following = true;
-  const stopped = new Promise<"stopped">((resolve) => {
-    collector.watch(() => {
-      // Whoever stops this one, while the other is not yet the collector, means both.
-      if (!following || control.status().state !== "draining") return;
-      child.stop();
-      tellOver();
-      resolve("stopped");
-    });
-  });
+  let tellStopped = () => {};
+  const stopped = new Promise<"stopped">((resolve) => tellStopped = () => resolve("stopped"));
+  // Whoever stops the collector means both processes, whichever he reaches.
+  const stopBoth = (asked?: "stop") => {
+    if (asked !== "stop") return;
+    child.call("stop").catch(() => {});
+    tellOver();
+    tellStopped();
+  };
+  const forget = collector.watch(stopBoth);
   const late = sleep(START_WITHIN_MS).then(() => "it does not start");
   const began = await Promise.race([listens, exited, stopped, late]);
   const left = began === "listens" ? door.leave().then(() => "left" as const) : began;
   const outcome = await Promise.race([left, exited, stopped]);
-  following = false;
   if (outcome === "stopped") return;
   if (outcome !== "left") {
+    forget();
     if (began === "listens") door.stay();
     child.kill();
     return refuse(outcome);
@@ -93,7 +95,9 @@ export async function upgrade(running: Running): Promise<void> {
   notices?.replacedBy(child.pid);
   await door.close();
   tellOver();
+  forget();
   void control.stop(`followed by process ${child.pid}`);
+  collector.watch(stopBoth);
 }
 
 /**
@@ -104,7 +108,9 @@ export async function follow(
   settings: Settings,
 ): Promise<{ readonly predecessor: Predecessor; readonly settings: Settings }> {
   delete process.env[FOLLOWS];
-  const old = parent({});
+  let tellStopped = (_why: string) => {};
+  const stopped = new Promise<string>((resolve) => tellStopped = resolve);
+  const old = parent({ stop: () => tellStopped("the one before was told to stop") });
   const { port, listeners, dataDir } = await old.call<Told>("told", null, ASK_WITHIN_MS);
   if (resolve(settings.dataDir) !== dataDir) {
     throw new Error(`data-dir: expected that of the running collector (${dataDir}), restart it`);
@@ -117,6 +123,7 @@ export async function follow(
       // One that is gone meanwhile has let go of everything as well.
       listening: () => old.call<void>("listens").catch(() => {}),
       gone: old.gone,
+      stopped,
     },
   };
 }

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { copyFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { compare, load, storedIds } from "../kit/load.ts";
@@ -13,7 +12,6 @@ import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { startReceiver } from "../service/receiver.ts";
 import {
-  ask,
   closeAll,
   count,
   ended,
@@ -202,26 +200,28 @@ test("a stop in the middle of it ends both", async () => {
   }
 });
 
-test("a service manager is told who the service is, by the old one, before the new one is ready", async () => {
-  const dir = tempDir("upgrade");
-  const receiver = await startReceiver(join(dir, "notify"));
-  const shishi = await startShishi({
-    args: NOWHERE,
-    env: { NOTIFY_SOCKET: join(dir, "notify"), WATCHDOG_USEC: "400000", WATCHDOG_PID: "" },
+for (const workers of [1, 2]) {
+  test(`a service manager is told who the service is, by the old one, before the new one is ready (${workers} workers)`, async () => {
+    const dir = tempDir("upgrade");
+    const receiver = await startReceiver(join(dir, "notify"));
+    const shishi = await startShishi({
+      args: [...NOWHERE, `--workers=${workers}`],
+      env: { NOTIFY_SOCKET: join(dir, "notify"), WATCHDOG_USEC: "400000", WATCHDOG_PID: "" },
+    });
+    try {
+      await receiver.heard(/WATCHDOG/);
+      shishi.signal("SIGUSR2");
+      const main = await receiver.heard(/^MAINPID=/);
+      assert.equal(main, `MAINPID=${followers(shishi)[0]}|`);
+      const at = receiver.messages.indexOf(main);
+      assert.equal(await receiver.heard(/./, at + 1), "READY=1|");
+      await receiver.heard(/WATCHDOG=1/, at + 1);
+      await ended(shishi, 1);
+      assert.doesNotMatch(receiver.messages.join("\n"), /STOPPING/);
+    } finally {
+      await closeAll(shishi);
+      await receiver.close();
+      removeDir(dir);
+    }
   });
-  try {
-    await receiver.heard(/WATCHDOG/);
-    shishi.signal("SIGUSR2");
-    const main = await receiver.heard(/^MAINPID=/);
-    assert.equal(main, `MAINPID=${followers(shishi)[0]}|`);
-    const at = receiver.messages.indexOf(main);
-    assert.equal(await receiver.heard(/./, at + 1), "READY=1|");
-    await receiver.heard(/WATCHDOG=1/, at + 1);
-    await ended(shishi, 1);
-    assert.doesNotMatch(receiver.messages.join("\n"), /STOPPING/);
-  } finally {
-    await closeAll(shishi);
-    await receiver.close();
-    removeDir(dir);
-  }
-});
+}

@@ -4,12 +4,16 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, test } from "node:test";
+import { startFakeInflux } from "../kit/fake_influx.ts";
 import { storedIds } from "../kit/load.ts";
+import { createMemoryInflux } from "../kit/memory_influx.ts";
 import { openRaw, rawRequest } from "../kit/raw_http.ts";
-import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
+import { type ClickHouse, startClickHouse, startNats } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
+import { asker } from "../remote/kit.ts";
+import { says } from "./around.ts";
 import { bad, createPlain, DEDUPLICATED, good, refusals } from "./rows.ts";
 import {
   ask,
@@ -216,5 +220,41 @@ test("each of more workers than there were gets its share; too many of them chan
   } finally {
     await closeAll(shishi);
     removeDir(dataDir);
+  }
+});
+
+test("to NATS and InfluxDB it is one collector throughout; a stop that reaches the old one ends both", async () => {
+  const nats = await startNats();
+  const counts = createMemoryInflux();
+  const influx = await startFakeInflux(counts);
+  const shishi = await startShishi({
+    args: [
+      ...["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout=4s", "--workers=2"],
+      ...["--nats-url", nats.url, "--influx-url", influx.url],
+    ],
+  });
+  const asking = await asker(nats.url);
+  try {
+    await says(shishi, "nats: connected");
+    for (let n = 0; n < 3; n++) await post(shishi, { eventType: "click" });
+    const { goOn } = await follow(shishi);
+    for (let n = 0; n < 4; n++) await post(shishi, { eventType: "click" });
+    const status = asking.ask("shishi.status");
+    assert.equal((await status.next())["ok"], true);
+    await goOn();
+    await says(shishi, "draining");
+    const stop = asking.ask("shishi.stop");
+    assert.equal((await stop.next())["state"], "draining");
+    assert.equal((await shishi.exited).code, 0, shishi.stderr());
+    assert.equal(count(shishi, /^stopped; \d rows wait on disk/), 2, shishi.stderr());
+    assert.deepEqual(stop.all.map(({ state }) => state), ["draining", "stopped"]);
+    assert.equal(status.all.length, 1);
+    const mirrored = counts.series("shishi", "shishi_events").map(({ sums }) => sums);
+    assert.deepEqual(mirrored, [{ accepted: 7, stored: 0 }]);
+  } finally {
+    await asking.close();
+    await closeAll(shishi);
+    await influx.close();
+    await nats.close();
   }
 });
