@@ -98,7 +98,7 @@ export class Scanner {
     const memory = exports["memory"] as WebAssembly.Memory;
     const missing = this.#outputEnd + at.GUARD - memory.buffer.byteLength;
     memory.grow(Math.ceil(missing / PAGE_BYTES));
-    this.#memory = new Uint8Array(memory.buffer);
+    this.#memory = new Uint8Array(memory.buffer as ArrayBuffer);
     this.#state = new Uint32Array(memory.buffer, at.STATE, 4);
     this.#runs = new Uint32Array(memory.buffer, at.RUNS);
     this.#calls.init(this.#outputEnd);
