@@ -155,8 +155,8 @@ export class Spool {
         await segment.file.write(piece);
         bytes += piece.length;
       }
-      await segment.file.sync();
-      if (fresh) await files.syncFolder(this.#folderOf(batch));
+      const folderSynced = fresh ? files.syncFolder(this.#folderOf(batch)) : null;
+      await Promise.all([segment.file.sync(), folderSynced]);
       segment.bytes += bytes;
       this.bytes += bytes;
       this.#note(null);
