@@ -3,9 +3,10 @@
  * deleted. Works on the data-dir, beside a running collector or without one; only `replay` needs one.
  */
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { stat } from "node:fs/promises";
 import process from "node:process";
-import { deadFolder } from "../batch/layout.ts";
+import { codeOf, deadFolder } from "../batch/layout.ts";
 import { createLetterbox } from "../batch/letterbox.ts";
 import { takeLock } from "../batch/lock.ts";
 import { systemClock } from "../runtime/clock.ts";
@@ -66,11 +67,18 @@ export const dead: CliCommand = {
     try {
       return await command(rest);
     } catch (error) {
-      err(`dead letters: ${error instanceof Error ? error.message : error}`);
+      err(`dead letters: ${error instanceof Error ? error.message : error}${whatToDo(error)}`);
       return 1;
     }
   },
 };
+
+/** Most often it is the folder of a service's own user. */
+function whatToDo(error: unknown): string {
+  return ["EACCES", "EPERM"].includes(codeOf(error))
+    ? "; run this as the user of the collector"
+    : "";
+}
 
 const out = (line: string) => console.log(line);
 const err = (line: string) => console.error(`shishi: ${line}`);
@@ -175,11 +183,14 @@ async function replay(argv: readonly string[]): Promise<number> {
 
 /**
  * One command at a time changes letters. The collector neither heeds this lock nor waits for it.
- * Without a folder of letters there is nothing to do.
+ * Without a folder of letters there is nothing to do; one that cannot be looked at may hold any number.
  */
 async function alone({ dataDir }: Settings, work: () => Promise<number>): Promise<number> {
   const folder = deadFolder(dataDir);
-  if (!existsSync(folder)) {
+  try {
+    await stat(folder);
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT") throw error;
     err(`no dead letters in ${dataDir}`);
     return 0;
   }
