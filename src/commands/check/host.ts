@@ -51,7 +51,8 @@ function tryToListen(host: string, port: number): Promise<string | null> {
     const server = createServer();
     server.once(
       "error",
-      (error: Error & { code?: string }) => resolve(error.code ?? String(error)),
+      // One runtime gives no code to a name that leads to no address.
+      (error: Error & { code?: string }) => resolve(error.code ?? "ENOTFOUND"),
     );
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(null)));
   });
