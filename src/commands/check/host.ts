@@ -25,7 +25,10 @@ export async function lookAtPort(settings: Settings): Promise<Finding[]> {
   return [is.wrong(code)];
 }
 
-/** The port is in use: by the collector that has our data folder, which is as it should be? */
+/**
+ * The port is in use: by the collector that has our data folder, as far as can be seen? Whose socket it is
+ * only that process could tell.
+ */
 async function whoListens(
   settings: Settings,
   is: ReturnType<typeof about>,
@@ -37,8 +40,8 @@ async function whoListens(
   if (problem !== null) {
     return is.wrong("another program listens there already", "stop that one, or listen elsewhere");
   }
-  return holder !== null && "pid" in holder && holder.alive === true
-    ? is.ok(`the running collector, pid ${holder.pid}, listens there`)
+  return holder !== null && "pid" in holder && holder.alive !== false
+    ? is.ok(`a collector listens there, and one runs in ${settings.dataDir} (pid ${holder.pid})`)
     : is.wrong(
       "a collector with another data-dir listens there already",
       "stop that one, or listen elsewhere",
