@@ -19,6 +19,7 @@ import { listLetters, showLetters } from "./dead_list.ts";
 import { giveLetters } from "./dead_post.ts";
 import { purgeLetters } from "./dead_purge.ts";
 import { replayTables } from "./dead_report.ts";
+import { urlHere } from "./here.ts";
 import { settingsOrExitCode } from "./load.ts";
 import { operandOf } from "./operand.ts";
 
@@ -162,7 +163,7 @@ async function replay(argv: readonly string[]): Promise<number> {
         giveLetters(
           {
             ...options,
-            url: extra.url ?? urlOf(settings),
+            url: extra.url ?? urlHere(settings),
             token: extra.token ?? settings.authTokens[0] ?? null,
             certificates,
             timeoutMs: extra.timeout,
@@ -204,12 +205,4 @@ async function alone({ dataDir }: Settings, work: () => Promise<number>): Promis
   } finally {
     await lock.release();
   }
-}
-
-/** A collector that listens on every address is spoken to on loopback. */
-function urlOf({ listen, tls }: Settings): string {
-  const everywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
-  const hostname = everywhere[listen.hostname] ?? listen.hostname;
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return `${tls === null ? "http" : "https"}://${host}:${listen.port}`;
 }

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { writeAddress } from "../../settings/kinds.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { healthOf } from "../health.ts";
 import { holderOf } from "./data_dir.ts";
@@ -9,7 +10,7 @@ import { about, type Finding } from "./finding.ts";
 
 export async function lookAtPort(settings: Settings): Promise<Finding[]> {
   const { hostname, port } = settings.listen;
-  const is = about(`listen ${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`);
+  const is = about(`listen ${writeAddress(settings.listen)}`);
   const code = await tryToListen(hostname, port);
   if (code === null) return [is.ok(port === 0 ? "any free port" : "free")];
   if (code === "EADDRINUSE") return [await whoListens(settings, is)];
