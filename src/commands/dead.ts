@@ -21,6 +21,7 @@ import { purgeLetters } from "./dead_purge.ts";
 import { replayTables } from "./dead_report.ts";
 import { urlHere } from "./here.ts";
 import { settingsOrExitCode } from "./load.ts";
+import { messageOf } from "./message.ts";
 import { operandOf } from "./operand.ts";
 
 const HERE: readonly SettingName[] = ["data-dir"];
@@ -68,7 +69,7 @@ export const dead: CliCommand = {
     try {
       return await command(rest);
     } catch (error) {
-      err(`dead letters: ${error instanceof Error ? error.message : error}${whatToDo(error)}`);
+      err(`dead letters: ${messageOf(error)}${whatToDo(error)}`);
       return 1;
     }
   },

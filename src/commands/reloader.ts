@@ -12,6 +12,7 @@ import { X509Certificate } from "node:crypto";
 import type { Clock, Log } from "../contracts.ts";
 import { describe, type Reloaded } from "../settings/reload.ts";
 import type { Settings, Snapshot } from "../settings/settings.ts";
+import { messageOf } from "./message.ts";
 import { tlsProblem } from "./tls.ts";
 
 /** What is run with. */
@@ -136,8 +137,4 @@ export function createReloader(deps: ReloaderDeps): Reloader {
     between: (work) => afterOthers(work),
     close: () => cancelLook(),
   };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -15,6 +15,7 @@ import type { Notices } from "../service/notices.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { outside, settingsOrExitCode } from "./load.ts";
+import { messageOf } from "./message.ts";
 import type { Reloader, Running } from "./reloader.ts";
 
 const ABOUT =
@@ -147,8 +148,7 @@ async function untilStopped(log: FoldedLog, start: () => Promise<Collector>): Pr
   try {
     collector = await start();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    log.error(`cannot start: ${reason}`);
+    log.error(`cannot start: ${messageOf(error)}`);
     forget();
     return 1;
   }
