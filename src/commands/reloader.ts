@@ -109,7 +109,10 @@ export function createReloader(deps: ReloaderDeps): Reloader {
     } catch (error) {
       return refuse(messageOf(error), messageOf(error));
     }
-    if (cert === tls.cert && key === tls.key) return;
+    if (cert === tls.cert && key === tls.key) {
+      refused = "";
+      return;
+    }
     const next = { ...settings, tls: { ...tls, cert, key } };
     const problem = tlsProblem(next);
     if (problem !== null) return refuse(problem, cert + key);
