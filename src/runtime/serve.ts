@@ -83,15 +83,13 @@ export function serve(options: ServeOptions): Listening {
 
 /** The runtimes agree on neither class, code nor words. */
 function reasonOf(error: unknown, hostname: string): string {
+  // Of a name one of them tells whatever error the process met last.
+  if (bun !== undefined && hostname !== "localhost" && nodeNet().isIP(hostname) === 0) {
+    return "the port is taken or not permitted, or this host has no such address";
+  }
   const { name, code, message } = error as { name?: string; code?: string; message?: string };
   const text = `${name} ${code} ${message}`;
-  if (/AddrInUse|EADDRINUSE|in use/i.test(text)) {
-    // One runtime says the same of a name that leads to no address.
-    const isSure = deno !== undefined || hostname === "localhost" || nodeNet().isIP(hostname) !== 0;
-    return `another program listens there already${
-      isSure ? "" : ", or this host has no such address"
-    }`;
-  }
+  if (/AddrInUse|EADDRINUSE|in use/i.test(text)) return "another program listens there already";
   if (/EADDRNOTAVAIL|EINVAL|assign requested address|failed to lookup/i.test(text)) {
     return "this host has no such address";
   }

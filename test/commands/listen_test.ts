@@ -1,5 +1,6 @@
 /** Why an address cannot be listened on, in words that are true on every runtime. */
 import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
 import { test } from "node:test";
 import { lookAtPort } from "../../src/commands/check/host.ts";
 import { type Listening, serve } from "../../src/runtime/serve.ts";
@@ -8,7 +9,8 @@ import { settingsOf } from "../settings/kit.ts";
 const listen = (hostname: string, port: number): Listening =>
   serve({ hostname, port, handler: () => new Response(), onError() {} });
 
-test("a name that leads to no address", async () => {
+test("a name that leads to no address, whatever error was met before", async () => {
+  assert.throws(() => mkdirSync("/"), { code: "EEXIST" });
   assert.throws(
     () => listen("no-such-host.invalid", 0),
     /^Error: cannot listen on no-such-host\.invalid:0: .*this host has no such address$/,
