@@ -123,7 +123,12 @@ async function attend(
     stopping: () => ["draining", "stopped"].includes(collector.control.status().state),
     clock: systemClock,
     log,
-    tell: (what) => what === "reloading" ? notices?.reloading() : notices?.reloaded(),
+    tell(what) {
+      if (what === "ready") return notices?.reloaded();
+      // Who asks again gets an answer again: what is wrong still is not folded into what was told before.
+      log.flush();
+      notices?.reloading();
+    },
   });
   void collector.finished.then(() => reloader.close());
   return { reloader, notices };
