@@ -159,6 +159,16 @@ describe("purge", () => {
     assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
   });
 
+  test("lines that cannot be read go with the rest, and are named", async () => {
+    const dataDir = await filled();
+    writeFileSync(join(dataDir, "dead/t.ndjson"), "noise\n", { flag: "a" });
+    const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27");
+    assert.equal(some.stdout, "2 letters deleted\n");
+    const all = await dead(dataDir, "purge", "t", "--yes");
+    assert.equal(all.stdout, "2 letters and 1 lines that cannot be read deleted\n");
+    assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
+  });
+
   test("--all, --code, --before", async () => {
     const dataDir = await filled();
     const young = await dead(dataDir, "purge", "--all", "--yes", "--before", "24h");
