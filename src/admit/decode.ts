@@ -15,15 +15,14 @@ import {
   BRACKET_OPEN,
   COMMA,
   NEWLINE,
-  RETURN,
-  skipBlanks,
   skipLoosely,
   skipSpace,
 } from "./json.ts";
-import type { Lines } from "./lines.ts";
 import { mended } from "./mend.ts";
 import type { RowReader } from "./reader.ts";
 import { shown } from "./scan.ts";
+import type { Scanner } from "./scanner.ts";
+import type { Kind, Tools } from "./tools.ts";
 import { DEEPEST, jsonFault } from "./valid.ts";
 
 /** Errors that are told to the client; further ones are only counted. */
@@ -53,31 +52,34 @@ const WANTED = "expected one JSON object, an array of objects, or NDJSON";
 const TOO_DEEP = `nested deeper than ${DEEPEST} levels`;
 const BAD_UTF8 = "not UTF-8";
 
-/** What a row costs beyond its bytes, in bytes that could be stepped over instead. */
-const ROW_EFFORT = 100;
-/** The same for a row that is looked at closer, and what each of its bytes costs. */
-const ODD_ROW_EFFORT = 1000;
-const ODD_BYTE_EFFORT = 8;
+// In bytes that the scanner could step over instead.
+/** A wrong row that is only counted. */
+const COUNTED_EFFORT = 300;
+/** A row that is looked at closer, and each of its bytes. */
+const ODD_ROW_EFFORT = 3000;
+const ODD_BYTE_EFFORT = 24;
 /** Enough bytes for the excerpt of a row that an error shows. */
 const EXCERPT_BYTES = 512;
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Reads `bytes` with `reader`, which writes into `lines`. @param nowMs epoch milliseconds. */
-export function decode(bytes: Uint8Array, reader: RowReader, lines: Lines, nowMs: number): Decoded {
-  const decoding = new Decoding(bytes, reader, lines, nowMs);
+/** Reads `bytes` as rows of this kind. @param nowMs epoch milliseconds. */
+export function decode(bytes: Uint8Array, kind: Kind, tools: Tools, nowMs: number): Decoded {
+  const decoding = new Decoding(bytes, kind, tools, nowMs);
   decoding.go(Infinity);
   return decoding.end();
 }
 
-/** The reading of one body, which can be interrupted between rows. `reader` and `lines` are its own. */
+/** The reading of one body, which can be interrupted between rows. The tools are its own meanwhile. */
 export class Decoding {
-  #rows = 0;
+  /** Those that were looked at closer. */
+  #oddRows = 0;
   #rejected = 0;
   readonly #errors: RowError[] = [];
   readonly #bytes: Uint8Array;
+  readonly #tools: Tools;
+  readonly #scanner: Scanner;
   readonly #reader: RowReader;
-  readonly #lines: Lines;
   readonly #utf8: boolean;
   #form: "array" | "lines" | "done";
   /** Why the whole is refused. */
@@ -85,13 +87,14 @@ export class Decoding {
   /** Where the next row is looked for. */
   #at: number;
 
-  constructor(bytes: Uint8Array, reader: RowReader, lines: Lines, nowMs: number) {
+  constructor(bytes: Uint8Array, kind: Kind, tools: Tools, nowMs: number) {
     this.#bytes = bytes;
-    this.#reader = reader;
-    this.#lines = lines;
+    this.#tools = tools;
+    this.#scanner = tools.scanner;
+    this.#reader = tools.reader(kind);
     this.#utf8 = isUtf8(bytes);
-    lines.begin(bytes);
-    reader.begin(nowMs);
+    this.#scanner.open(bytes);
+    this.#reader.begin(nowMs);
     this.#at = skipSpace(bytes, afterMark(bytes, 0), bytes.length);
     this.#form = this.#look(this.#at);
   }
@@ -103,13 +106,17 @@ export class Decoding {
     return this.#form === "done";
   }
 
-  /** What came of it, once. What the reader and the lines hold does not reach the next request. */
+  /** What came of it, once. What the tools hold does not reach the next request. */
   end(): Decoded {
-    const gathered = this.#lines.finish();
-    const types = this.#reader.types();
+    const { body, lent } = this.#scanner.finish();
+    const types = this.#tools.types.take();
     if (this.#refusal !== null) return { kind: "refused", error: this.#refusal };
-    const rows = this.#rows, rejected = this.#rejected;
-    return { kind: "rows", rows, ...gathered, types, rejected, errors: this.#errors };
+    const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;
+    return { kind: "rows", rows, body, lent, types, rejected, errors };
+  }
+
+  get #rows(): number {
+    return this.#scanner.rows + this.#oddRows;
   }
 
   /** What the body is, by how it begins at `at`. */
@@ -117,7 +124,10 @@ export class Decoding {
     const bytes = this.#bytes;
     if (at === bytes.length) return this.#refuse(`the body is empty; ${WANTED}`);
     if (bytes[at] === BRACKET_OPEN) return this.#beginArray(at);
-    return this.#lineEnd(this.#plain(at)) < 0 ? this.#lookCloser(at) : "lines";
+    const next = this.#scan(at, at + 1);
+    if (next === at) return this.#lookCloser(at);
+    this.#at = next;
+    return "lines";
   }
 
   /** The first line is not plain: is the whole of it one document, or does each line stand for itself? */
@@ -155,20 +165,18 @@ export class Decoding {
   }
 
   #goLines(effort: number): void {
-    const bytes = this.#bytes, end = bytes.length, reader = this.#reader;
+    const bytes = this.#bytes, end = bytes.length;
     let at = this.#at;
     while (at < end && effort > 0) {
-      const after = this.#plain(at);
-      let stop = this.#lineEnd(after);
-      if (stop >= 0) {
-        reader.forward(bytes, at, after);
-        this.#rows++;
-        effort -= stop - at + ROW_EFFORT;
+      const next = this.#scan(at, at + effort);
+      if (next > at) {
+        effort -= next - at;
+        at = next;
       } else {
-        stop = this.#stop(at);
+        const stop = this.#stop(at);
         effort -= this.#line(at, stop);
+        at = skipSpace(bytes, stop, end);
       }
-      at = skipSpace(bytes, stop, end);
     }
     this.#at = at;
     if (at >= end) this.#form = "done";
@@ -176,7 +184,7 @@ export class Decoding {
 
   /** A row that is not plain, on a line of its own. Returns the effort. */
   #line(at: number, end: number): number {
-    if (this.#countOnly(at, end)) return ROW_EFFORT;
+    if (this.#countOnly(at, end)) return COUNTED_EFFORT;
     at = afterMark(this.#bytes, at);
     const fault = this.#isText(at, end) ? jsonFault(this.#bytes, at, end) : BAD_UTF8;
     if (fault === null) this.#closer(at, end);
@@ -189,12 +197,10 @@ export class Decoding {
     const bytes = this.#bytes, end = bytes.length;
     let at = this.#at;
     while (effort > 0) {
-      const after = this.#plain(at);
-      let to = after < 0 ? -1 : skipSpace(bytes, after, end);
-      if (to >= 0 && to < end && (bytes[to] === COMMA || bytes[to] === BRACKET_CLOSE)) {
-        this.#reader.forward(bytes, at, after);
-        this.#rows++;
-        effort -= to - at + ROW_EFFORT;
+      // Behind the comma of the last element there is nothing to scan.
+      let to = at < end ? this.#scanner.elements(at, at + effort) : at;
+      if (to > at) {
+        effort -= to - at;
       } else {
         to = skipLoosely(bytes, at, end);
         const fault = jsonFault(bytes, at, to);
@@ -205,7 +211,7 @@ export class Decoding {
         const counted = fault === null && this.#countOnly(at, to);
         if (fault === "deep") this.#wrong(() => TOO_DEEP);
         else if (!counted) this.#closer(at, to);
-        effort -= counted ? ROW_EFFORT : ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
+        effort -= counted ? COUNTED_EFFORT : ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
       }
       if (to >= end) return void this.#refuse(`the array does not end; ${WANTED}`);
       if (bytes[to] === BRACKET_CLOSE) return this.#endArray(to + 1);
@@ -226,20 +232,10 @@ export class Decoding {
     return this.#form = "done";
   }
 
-  /** As the reader's, but only where the bytes are known to be text. */
-  #plain(at: number): number {
-    const known = this.#utf8 || this.#isText(at, this.#stop(at));
-    return known ? this.#reader.plain(this.#bytes, at, this.#bytes.length) : -1;
-  }
-
-  /** The line end (or the end) that follows a row at once, or -1 where something else follows. */
-  #lineEnd(after: number): number {
-    if (after < 0) return -1;
-    const bytes = this.#bytes, end = bytes.length;
-    if (bytes[after] === NEWLINE) return after;
-    let at = skipBlanks(bytes, after, end);
-    if (at < end && bytes[at] === RETURN) at++;
-    return at === end || bytes[at] === NEWLINE ? at : -1;
+  /** As the scanner's `lines`, but only where the bytes are known to be text. */
+  #scan(at: number, until: number): number {
+    if (this.#utf8) return this.#scanner.lines(at, until);
+    return this.#isText(at, this.#stop(at)) ? this.#scanner.lines(at, at + 1) : at;
   }
 
   /** Where the line that holds `at` ends. */
@@ -268,7 +264,7 @@ export class Decoding {
   /** Takes [at, end), which is valid JSON, or counts what is wrong with it. */
   #closer(at: number, end: number): void {
     const error = this.#reader.closer(mended(this.#bytes, at, end).trim());
-    if (error === null) this.#rows++;
+    if (error === null) this.#oddRows++;
     else this.#wrong(() => error);
   }
 

@@ -5,41 +5,18 @@
  * memory to write in.
  */
 
-import type { Columns } from "../contracts.ts";
 import { decode, type Decoded, Decoding } from "./decode.ts";
-import { EventReader } from "./event.ts";
-import { Ids } from "./ids.ts";
-import { Lines } from "./lines.ts";
-import { Names } from "./names.ts";
-import type { RowReader } from "./reader.ts";
-import { TableRowReader } from "./row.ts";
-
-/** What the rows of a body are. */
-export type Kind =
-  | "event"
-  /** `columns` null: not known. */
-  | { readonly table: string; readonly columns: Columns | null };
+import { type Kind, Tools } from "./tools.ts";
 
 /** A body up to here is decoded at once. */
 const AT_ONCE_BYTES = 256 * 1024;
 /** Of a larger one, work for about ten milliseconds: see the efforts in `decode.ts`. */
 const SLICE_EFFORT = 2 * 1024 * 1024;
 
-/** What one decoding at a time can use. */
-class Tools {
-  readonly lines = new Lines();
-  readonly #names = new Names();
-  readonly #events = new EventReader(this.lines, this.#names, new Ids());
-
-  reader(kind: Kind): RowReader {
-    if (kind === "event") return this.#events;
-    return new TableRowReader(this.lines, this.#names, kind.table, kind.columns);
-  }
-}
-
 export class Desk {
-  readonly #atOnce = new Tools();
-  readonly #inSlices = new Tools();
+  /** Made when they are needed first. */
+  #atOnce: Tools | null = null;
+  #inSlices: Tools | null = null;
   /** Resolves when the large body that came last is decoded. */
   #last: Promise<unknown> = Promise.resolve();
   readonly #yield: () => Promise<void>;
@@ -56,13 +33,11 @@ export class Desk {
       this.#last = decoded.catch(() => {});
       return decoded;
     }
-    const { lines } = this.#atOnce;
-    return decode(bytes, this.#atOnce.reader(kind), lines, nowMs);
+    return decode(bytes, kind, this.#atOnce ??= new Tools(), nowMs);
   }
 
   async #slices(bytes: Uint8Array, kind: Kind, nowMs: number): Promise<Decoded> {
-    const { lines } = this.#inSlices;
-    const decoding = new Decoding(bytes, this.#inSlices.reader(kind), lines, nowMs);
+    const decoding = new Decoding(bytes, kind, this.#inSlices ??= new Tools(), nowMs);
     // Also before the first: to begin with a document of one piece may have taken long.
     do await this.#yield(); while (!decoding.go(SLICE_EFFORT));
     return kept(decoding.end());

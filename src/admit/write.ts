@@ -8,11 +8,12 @@ import type { Ack, Chunk, Clock, Intake, Ledger, Refused, Tables, Ticket } from 
 import { Grant, type ReadBody, readBody } from "./body.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Decoded } from "./decode.ts";
-import type { Desk, Kind } from "./desk.ts";
+import type { Desk } from "./desk.ts";
 import { type Encoding, parseEncoding } from "./encoding.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { parseReplay } from "./replay.ts";
 import * as reply from "./reply.ts";
+import type { Kind } from "./tools.ts";
 
 export interface WriteSettings {
   /** What an answer waits for. */

@@ -6,24 +6,17 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { type Decoded, Decoding } from "../../src/admit/decode.ts";
 import { Desk } from "../../src/admit/desk.ts";
-import { EventReader } from "../../src/admit/event.ts";
-import { Ids } from "../../src/admit/ids.ts";
-import { Lines } from "../../src/admit/lines.ts";
-import { Names } from "../../src/admit/names.ts";
+import { Tools } from "../../src/admit/tools.ts";
 import { bytesOf, decodeEvents, errorsOf, linesOf, NOW_MS } from "./kit.ts";
 
 const UUID = "01890a5d-ac96-774b-bcce-b302099a8057";
 const GOOD = `{"id":"${UUID}","timestamp":5,"eventType":"a"}`;
 
+const tools = new Tools();
+
 /** As much as possible in pieces: stops after every row. */
 function decodeByRow(bytes: Uint8Array): { decoded: Decoded; slices: number } {
-  const lines = new Lines();
-  const decoding = new Decoding(
-    bytes,
-    new EventReader(lines, new Names(), new Ids()),
-    lines,
-    NOW_MS,
-  );
+  const decoding = new Decoding(bytes, "event", tools, NOW_MS);
   let slices = 1;
   while (!decoding.go(1)) slices++;
   return { decoded: decoding.end(), slices };
@@ -64,7 +57,8 @@ test("in slices the same comes out as at once", () => {
 });
 
 test("it can be stopped between any two rows", () => {
-  assert.equal(decodeByRow(bytesOf(`${GOOD}\n`.repeat(50))).slices, 50);
+  // The first one is read to see what the body is.
+  assert.equal(decodeByRow(bytesOf(`${GOOD}\n`.repeat(50))).slices, 49);
   assert.equal(decodeByRow(bytesOf("x\n".repeat(50))).slices, 50);
   assert.equal(decodeByRow(bytesOf(`[${Array(50).fill(GOOD).join()}]`)).slices, 50);
 });
@@ -125,4 +119,44 @@ test("what came of a large body is its own, and hardly more memory than its leng
   assert.deepEqual([first.lent, second.lent], [false, false]);
   assert.ok(first.body.buffer.byteLength <= first.body.byteLength * 1.2);
   assert.ok(linesOf(first).every((line) => line.includes('"first"')));
+});
+
+/** Rows that together are some windows of the scanner long, each as it would come out alone. */
+const longRow = fc.record({
+  type: fc.constantFrom("a", "b", "\u00e9", "t".repeat(300)),
+  padding: fc.oneof(
+    { weight: 3, arbitrary: fc.integer({ min: 0, max: 20_000 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 200_000, max: 300_000 }) },
+  ),
+  odd: fc.boolean(),
+  separator: fc.constantFrom("\n", "\r\n", " \n\n", "  \r\n\t"),
+}).map(({ type, padding, odd, separator }) => ({
+  // A lone surrogate is looked at closer.
+  line: `{"id":"${UUID}","timestamp":5,"eventType":"${type}","userId":"${"x".repeat(padding)}${
+    odd ? "\\ud800" : ""
+  }"}`,
+  type: type.length > 256 ? "other" : type,
+  separator,
+}));
+
+test("bodies of many windows: every row comes out, once and whole", async () => {
+  const desk = new Desk();
+  const rows = fc.array(longRow, { minLength: 20, maxLength: 60 });
+  await fc.assert(
+    fc.asyncProperty(rows, fc.boolean(), async (rows, array) => {
+      const text = array
+        ? `[${rows.map(({ line, separator }) => line + separator).join(",")}]`
+        : rows.map(({ line, separator }) => line + separator).join("");
+      const decoded = await desk.decode(bytesOf(text), "event", NOW_MS);
+      assert.ok(decoded.kind === "rows");
+      assert.deepEqual(errorsOf(decoded), []);
+      const alone = rows.flatMap(({ line }) => linesOf(decodeEvents(line)));
+      assert.ok(linesOf(decoded).every((line, at) => line === alone[at]));
+      assert.equal(decoded.rows, rows.length);
+      const counts = new Map<string, number>();
+      for (const { type } of rows) counts.set(type, (counts.get(type) ?? 0) + 1);
+      assert.deepEqual(decoded.types, counts);
+    }),
+    { numRuns: 25 },
+  );
 });

@@ -3,17 +3,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { skipValue } from "../../src/admit/json.ts";
 import { mended } from "../../src/admit/mend.ts";
 import { type Member, members, shown } from "../../src/admit/scan.ts";
 import { DEEPEST, jsonFault as faultIn } from "../../src/admit/valid.ts";
 import { bytesOf } from "./kit.ts";
+import { passes as scannerPasses } from "./scanner_kit.ts";
 
-/** Whether the whole text is passed as one value. */
-function passes(text: string): boolean {
-  const bytes = bytesOf(text);
-  return skipValue(bytes, 0, bytes.length) === bytes.length;
-}
+/** Whether the scanner passes the whole text as one value, without a closer look. */
+const passes = (text: string) => scannerPasses(bytesOf(text));
 
 /** With something else around it, which is not to be looked at. */
 function jsonFault(text: string): "invalid" | "deep" | null {
@@ -130,7 +127,7 @@ const CASES: readonly (readonly [string, boolean])[] = [
   ["{", false],
 ];
 for (const [text, wanted] of CASES) {
-  test(`skipValue ${wanted ? "passes" : "does not pass"} ${text}`, () => {
+  test(`the scanner ${wanted ? "passes" : "does not pass"} ${text}`, () => {
     assert.equal(passes(text), wanted);
     assert.equal(jsonFault(text) === null, isJson(text));
   });

@@ -18,11 +18,7 @@ import type {
 } from "../../src/contracts.ts";
 import { type AdmitSettings, type App, createApp } from "../../src/admit/app.ts";
 import { decode, type Decoded } from "../../src/admit/decode.ts";
-import { EventReader } from "../../src/admit/event.ts";
-import { Ids } from "../../src/admit/ids.ts";
-import { Lines } from "../../src/admit/lines.ts";
-import { Names } from "../../src/admit/names.ts";
-import { TableRowReader } from "../../src/admit/row.ts";
+import { Tools } from "../../src/admit/tools.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 export const NOW_MS = Date.UTC(2024, 0, 1);
@@ -35,19 +31,17 @@ export function bytesOf(input: string | Uint8Array): Uint8Array<ArrayBuffer> {
   return typeof input === "string" ? encoder.encode(input) : new Uint8Array(input);
 }
 
-const lines = new Lines();
-const names = new Names();
-const events = new EventReader(lines, names, new Ids());
+const tools = new Tools();
 
-/** Decodes as one request of events would; the same reader serves all, as in the app. */
+/** Decodes as one request of events would; the same tools serve all, as in the app. */
 export function decodeEvents(input: string | Uint8Array): Decoded {
-  return decode(bytesOf(input), events, lines, NOW_MS);
+  return decode(bytesOf(input), "event", tools, NOW_MS);
 }
 
 /** Decodes as rows of a table with these columns; null: not known. */
 export function decodeRows(input: string | Uint8Array, columns: readonly string[] | null): Decoded {
   const known = columns && { names: new Set(columns), fingerprint: columns.join() };
-  return decode(bytesOf(input), new TableRowReader(lines, names, "flights", known), lines, NOW_MS);
+  return decode(bytesOf(input), { table: "flights", columns: known }, tools, NOW_MS);
 }
 
 /** The rows that were taken, one line each; throws when the request was refused as a whole. */

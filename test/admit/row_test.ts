@@ -19,7 +19,7 @@ test("rows are forwarded as they came", () => {
 });
 
 test("a row without keys is a row", () => {
-  assert.deepEqual(linesOf(decodeRows("{}\n{ }\n", COLUMNS)), ["{}", "{}"]);
+  assert.deepEqual(linesOf(decodeRows("{}\n{ }\n", COLUMNS)), ["{}", "{ }"]);
 });
 
 test("no types are counted", () => {
@@ -65,7 +65,12 @@ test("a lone surrogate is mended, a row over several lines made one", () => {
 });
 
 test("any rows come through with the same values, whatever keys came before", () => {
-  const names = fc.constantFrom("a", "b", "ab", "ключ", "", "__proto__", 'q"', "long".repeat(20));
+  const names = fc.constantFrom(
+    ...["a", "b", "ab", "ключ", "", "__proto__", 'q"', "back\\slash", "long".repeat(20)],
+    // Compared by eights.
+    ...["seven-a", "seven-b", "eight--a", "eight--b", "sixteen--sixte-a", "sixteen--sixte-b"],
+    ...["sixteen--sixte-aa", "sixteen--sixte-ab"],
+  );
   const rows = fc.array(fc.dictionary(names, fc.jsonValue()), { minLength: 1, maxLength: 6 });
   fc.assert(fc.property(rows, fc.boolean(), (batch, array) => {
     const texts = batch.map((object) => JSON.stringify(object));
@@ -89,4 +94,24 @@ test("a column is a column in any order, and only a column", () => {
     assert.deepEqual(decoded.errors.map(({ index }) => index), bad);
     assert.equal(decoded.rows, batch.length - bad.length);
   }));
+});
+
+test("more columns than the scanner knows, and longer ones", () => {
+  const many = Array.from({ length: 2000 }, (_, i) => `column_${i}`);
+  const long = Array.from({ length: 100 }, (_, i) => `${"long".repeat(300)}_${i}`);
+  for (const columns of [many, long, [...many, ...long]]) {
+    const rows = columns.map((name) => `{"${name}":1}`);
+    assert.deepEqual(linesOf(decodeRows(rows.join("\n"), columns)), rows);
+    assert.deepEqual(linesOf(decodeRows(rows.join("\n"), null)), rows);
+    assert.equal(errorsOf(decodeRows('{"column_2001":1}', columns)).length, 1);
+  }
+});
+
+test("columns of one table are none of another's", () => {
+  for (let turn = 0; turn < 3; turn++) {
+    assert.deepEqual(errorsOf(decodeRows('{"a":1}\n{"a":2}', ["a"])), []);
+    assert.equal(errorsOf(decodeRows('{"a":1}', ["b"])).length, 1);
+    assert.deepEqual(errorsOf(decodeRows('{"a":1,"b":1}', null)), []);
+    assert.equal(errorsOf(decodeRows('{"b":1}', ["a"])).length, 1);
+  }
 });

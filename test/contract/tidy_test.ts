@@ -23,7 +23,7 @@ interface Source {
 }
 
 const sources: Source[] = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" })
-  .filter((path) => /\.(tsx?|js)$/.test(path))
+  .filter((path) => /\.(tsx?|js|as)$/.test(path))
   .map((path) => ({
     path: path.split(sep).join("/"),
     text: readFileSync(join(ROOT, "src", path), "utf8"),

@@ -1,0 +1,131 @@
+/** Events: known keys, each once, with values that need no second look. */
+
+import {
+  BRACE_CLOSE,
+  BRACE_OPEN,
+  byte,
+  COLON,
+  COMMA,
+  isDigit,
+  MINUS,
+  NO,
+  ONES,
+  HIGHS,
+  QUOTE,
+  skipBlanks,
+  skipLiteral,
+  skipNumber,
+  skipObject,
+  skipString,
+  ZERO,
+} from "./json";
+
+/** Whether the bytes are a time as text that ClickHouse can hold. */
+// @ts-ignore: decorator
+@external("host", "isTime")
+declare function isTime(from: u32, to: u32): bool;
+
+// Events. One bit a field, to see what is repeated and what is missing.
+const TYPE: u32 = 1;
+const USER: u32 = 2;
+export const TIME: u32 = 4;
+export const ID: u32 = 8;
+const PROPERTIES: u32 = 16;
+/** Bytes of a UUID as text. */
+const UUID_BYTES: u32 = 36;
+
+// What `skipEvent` saw of the row that it passed last.
+export let seen: u32 = 0;
+export let typeFrom: u32 = 0;
+export let typeTo: u32 = 0;
+
+export function skipEvent(at: u32): u32 {
+  if (byte(at) != BRACE_OPEN) return NO;
+  let fields: u32 = 0;
+  do {
+    at = skipBlanks(at + 1);
+    if (byte(at) != QUOTE) return NO;
+    at++;
+    // Keys with their closing quotes, little endian: "eventTyp" "e\"", "userId\"", and so on.
+    const eight = load<u64>(at);
+    let field: u32 = 0;
+    if (eight == 0x707954746e657665 && load<u16>(at, 8) == 0x2265) {
+      field = TYPE;
+      at += 10;
+    } else if ((eight & 0x00ffffffffffffff) == 0x0022644972657375) {
+      field = USER;
+      at += 7;
+    } else if (eight == 0x6d617473656d6974 && load<u16>(at, 8) == 0x2270) {
+      field = TIME;
+      at += 10;
+    } else if ((eight & 0x0000000000ffffff) == 0x0000000000226469) {
+      field = ID;
+      at += 3;
+    } else if (eight == 0x69747265706f7270 && load<u32>(at, 7) == 0x22736569) {
+      field = PROPERTIES;
+      at += 11;
+    }
+    if (field == 0 || (fields & field) != 0) return NO;
+    fields |= field;
+    at = skipBlanks(at);
+    if (byte(at) != COLON) return NO;
+    at = skipField(field, skipBlanks(at + 1));
+    if (at == NO) return NO;
+    at = skipBlanks(at);
+  } while (byte(at) == COMMA);
+  if (byte(at) != BRACE_CLOSE || (fields & TYPE) == 0) return NO;
+  seen = fields;
+  return at + 1;
+}
+
+/** The value of `field`, or NO where it is wrong or odd. */
+// @ts-ignore: decorator
+@inline
+function skipField(field: u32, at: u32): u32 {
+  const first = byte(at);
+  if (field == PROPERTIES) return first == BRACE_OPEN ? skipObject(at + 1, 0) : NO;
+  if (field == TIME && first != QUOTE) {
+    const to = skipNumber(at);
+    return to != NO && isEpochMs(at, to) ? to : NO;
+  }
+  if (first != QUOTE) return NO;
+  at++;
+  if (field == USER) return skipString(at);
+  const to = skipLiteral(at);
+  if (to == NO) return NO;
+  if (field == ID) return isUuid(at, to - 1) ? to : NO;
+  if (field == TIME) return isTime(at, to - 1) ? to : NO;
+  if (to - at == 1) return NO;
+  typeFrom = at;
+  typeTo = to - 1;
+  return to;
+}
+
+/** Whole milliseconds, written plainly, that DateTime64 can hold; as `plainMs` and `inRange` of `timestamp.ts`. */
+function isEpochMs(from: u32, to: u32): bool {
+  const first = byte(from) == MINUS ? from + 1 : from;
+  if (to - first > 14 || (byte(first) == ZERO && to - from > 1)) return false;
+  let ms: i64 = 0;
+  for (let at = first; at < to; at++) {
+    if (!isDigit(at)) return false;
+    ms = ms * 10 + (byte(at) - ZERO);
+  }
+  if (first != from) ms = -ms;
+  return ms >= -2208988800000 && ms <= 10413791999999;
+}
+
+function isUuid(from: u32, to: u32): bool {
+  return to - from == UUID_BYTES && byte(from + 8) == MINUS && byte(from + 13) == MINUS &&
+    byte(from + 18) == MINUS && byte(from + 23) == MINUS && isHex(load<u64>(from)) &&
+    isHex(<u64> load<u32>(from, 9) | (<u64> load<u32>(from, 14) << 32)) &&
+    isHex(<u64> load<u32>(from, 19) | (<u64> load<u32>(from, 24) << 32)) &&
+    isHex(load<u64>(from, 28));
+}
+
+/** Whether all eight bytes are hexadecimal digits: adding lifts what is not below a bound into the high bit. */
+function isHex(eight: u64): bool {
+  const lower = eight | (ONES * 32);
+  const digit = (eight + ONES * (0x80 - 48)) & ~(eight + ONES * (0x80 - 58));
+  const letter = (lower + ONES * (0x80 - 97)) & ~(lower + ONES * (0x80 - 103));
+  return (eight & HIGHS) == 0 && ((digit | letter) & HIGHS) == HIGHS;
+}

@@ -1,0 +1,35 @@
+/** What lies where in the scanner's memory: addresses, in bytes. No allocator and no static data. */
+
+/** What is told to JavaScript, u32 each: where the output ends, rows taken, runs of types, why it stopped. */
+export const STATE: u32 = 64;
+/** What is put in front of a row: u32 length, then the bytes; in this order for a row with neither id nor
+ * timestamp, with a timestamp, with an id, with both. */
+export const FRONTS: u32 = 1024;
+export const FRONT_BYTES: u32 = 128;
+/** Where the id begins in the bytes of a front: behind `{"id":"`. */
+export const ID_AT: u32 = 7;
+/** Random bytes for ids. */
+export const POOL: u32 = 2048;
+export const POOL_BYTES: u32 = 8000;
+/** Two hexadecimal digits for each byte. */
+export const HEX: u32 = 10240;
+/** Rows of the same type that follow each other: address and length of the type, number of rows. */
+export const RUNS: u32 = 11264;
+export const RUN_BYTES: u32 = 12;
+export const MOST_RUNS: u32 = 1024;
+/** Names of columns by hash: address, length, the row that had it last, the slot of the key behind it there. */
+export const SLOTS: u32 = 24576;
+export const SLOT_BYTES: u32 = 16;
+export const SLOT_COUNT: u32 = 4096;
+export const MOST_KEYS: u32 = 1024;
+/** Their bytes. */
+export const KEYS: u32 = 90112;
+export const KEYS_BYTES: u32 = 65536;
+export const INPUT: u32 = 155648;
+/** Of zeros behind the input; of anything behind the output. */
+export const GUARD: u32 = 16;
+
+/** Why the scanner stopped: it came to where it was told to, a row is to be looked at closer, or there is no room. */
+export const DONE: u32 = 0;
+export const CLOSER: u32 = 1;
+export const FULL: u32 = 2;

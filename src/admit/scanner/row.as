@@ -1,0 +1,103 @@
+/** Rows of any other table: every key is one that is known, and stands there once. */
+
+import {
+  BRACE_CLOSE,
+  BRACE_OPEN,
+  byte,
+  COLON,
+  COMMA,
+  NO,
+  QUOTE,
+  skipBlanks,
+  skipRun,
+  skipValue,
+} from "./json";
+import { MOST_KEYS, SLOT_BYTES, SLOT_COUNT, SLOTS } from "./layout";
+
+let keys: u32 = 0;
+/** The slot of the first key of the last row. */
+let first: u32 = 0;
+/** Of the row that is looked at; a key that has it already is repeated. */
+let row: u32 = 0;
+
+/** Forgets all keys. */
+export function clearKeys(): void {
+  keys = 0;
+  first = 0;
+  row = 0;
+  memory.fill(SLOTS, 0, SLOT_COUNT * SLOT_BYTES);
+}
+
+/** Makes the bytes at `at` a known key; false where there are too many. They must stay there. */
+export function addKey(at: u32, length: u32): bool {
+  if (keys == MOST_KEYS) return false;
+  const slot = slotOf(at, length);
+  if (load<u32>(slot) == 0) keys++;
+  store<u32>(slot, at);
+  store<u32>(slot, length, 4);
+  store<u64>(slot, 0, 8);
+  return true;
+}
+
+export function skipRow(at: u32): u32 {
+  if (byte(at) != BRACE_OPEN) return NO;
+  at = skipBlanks(at + 1);
+  if (byte(at) == BRACE_CLOSE) return at + 1;
+  row++;
+  let before: u32 = 0;
+  while (byte(at) == QUOTE) {
+    const from = at + 1;
+    // Most rows have the keys of the row before in the same order.
+    let slot = before == 0 ? first : load<u32>(before, 12);
+    const length = load<u32>(slot, 4);
+    if (slot != 0 && byte(from + length) == QUOTE && same(load<u32>(slot), from, length)) {
+      at = from + length;
+    } else {
+      at = skipRun(from);
+      if (byte(at) != QUOTE) return NO;
+      slot = slotOf(from, at - from);
+      if (load<u32>(slot) == 0) return NO;
+      if (before == 0) first = slot;
+      else store<u32>(before, slot, 12);
+    }
+    if (load<u32>(slot, 8) == row) return NO;
+    store<u32>(slot, row, 8);
+    before = slot;
+    at = skipBlanks(at + 1);
+    if (byte(at) != COLON) return NO;
+    at = skipValue(skipBlanks(at + 1), 0);
+    if (at == NO) return NO;
+    at = skipBlanks(at);
+    if (byte(at) == BRACE_CLOSE) return at + 1;
+    if (byte(at) != COMMA) return NO;
+    at = skipBlanks(at + 1);
+  }
+  return NO;
+}
+
+/** Where a key is, or would be. There always is a free slot: keys take a quarter of them at most. */
+function slotOf(at: u32, length: u32): u32 {
+  let index = hash(at, length) & (SLOT_COUNT - 1);
+  while (true) {
+    const slot = SLOTS + index * SLOT_BYTES;
+    const known = load<u32>(slot);
+    if (known == 0 || (load<u32>(slot, 4) == length && same(known, at, length))) return slot;
+    index = (index + 1) & (SLOT_COUNT - 1);
+  }
+  return NO;
+}
+
+/** FNV-1a. */
+function hash(at: u32, length: u32): u32 {
+  let hash: u32 = 0x811c9dc5;
+  for (const end = at + length; at < end; at++) hash = (hash ^ byte(at)) * 0x01000193;
+  return hash ^ (hash >> 15);
+}
+
+/** Whether as many bytes are the same in both places; up to seven behind them are read. */
+export function same(one: u32, other: u32, length: u32): bool {
+  for (; length >= 8; one += 8, other += 8, length -= 8) {
+    if (load<u64>(one) != load<u64>(other)) return false;
+  }
+  return length == 0 || (load<u64>(one) ^ load<u64>(other)) << (64 - length * 8) == 0;
+}
