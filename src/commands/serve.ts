@@ -169,6 +169,6 @@ function lastLine(totals: LedgerTotals, log: FoldedLog): number {
   log.flush();
   const { held, lost } = totals;
   if (lost > 0) log.error(`stopped; ${lost} rows were lost`, { ...totals });
-  else log.info(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });
+  else log.last(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });
   return lost > 0 ? 1 : 0;
 }
