@@ -13,7 +13,6 @@ import {
   BRACE_OPEN,
   BRACKET_CLOSE,
   BRACKET_OPEN,
-  COMMA,
   NEWLINE,
   skipLoosely,
   skipSpace,

@@ -80,14 +80,13 @@ function kept(on: (handler: () => void) => void): { follow(handler: () => void):
 }
 
 /** What a plain start does not need is not loaded. */
-async function start(settings: Settings, log: Log): Promise<Collector> {
-  if (process.env["FOLLOWS_PID"] !== undefined) {
-    const followed = await (await import("./upgrade.ts")).follow(settings);
-    return await startCollector(followed.settings, log, nodeFiles, null, followed.predecessor);
-  }
+async function start(first: Settings, log: Log): Promise<Collector> {
+  const { settings, predecessor } = process.env["FOLLOWS_PID"] === undefined
+    ? { settings: first, predecessor: null }
+    : await (await import("./upgrade.ts")).follow(first);
   return settings.workers > 1
-    ? await (await import("../supervisor.ts")).startSupervisor(settings, log)
-    : await startCollector(settings, log);
+    ? await (await import("../supervisor.ts")).startSupervisor(settings, log, predecessor)
+    : await startCollector(settings, log, nodeFiles, null, predecessor);
 }
 
 /** What goes on beside a running collector: reloads, and notices to who started it, if that wants any. */

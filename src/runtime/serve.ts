@@ -27,6 +27,8 @@ export interface ServeOptions {
   readonly tls?: Tls;
   /** How many processes that are; 1 unless given. */
   readonly processes?: number;
+  /** Sockets of each of them, 1 unless given; why there may be more: `shared_port.ts`. */
+  readonly listeners?: number;
   /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
   readonly handler: (
     request: Request,
@@ -47,6 +49,8 @@ export interface Server {
 }
 
 export interface Listening extends Server {
+  /** Its sockets, while none is being renewed. */
+  readonly listeners: number;
   /**
    * New connections get this certificate, those that are open go on. Rejects, and has changed nothing,
    * where there is no TLS or the system cannot listen twice on one port. Not to be called again, nor
@@ -69,8 +73,10 @@ export function serve(options: ServeOptions): Listening {
   const { tls } = options;
   try {
     if (tls !== undefined) return renewable({ ...options, tls }, runtime);
+    const { listeners = 1 } = options;
     return {
       ...runtime.start(options),
+      listeners,
       renew: () => Promise.reject(new Error("there is no certificate to renew")),
       alone: () => Promise.resolve(),
     };
@@ -130,8 +136,12 @@ function withLastAnswers(start: Start): (options: ServeOptions) => Server {
     };
     // Changed in place: one more call in between would cost every request.
     const served: { -readonly [Name in keyof ServeOptions]: ServeOptions[Name] } = { ...options };
+    const servers = Array.from({ length: options.listeners ?? 1 }, () => start(served));
+    const all = (end: "stop" | "kill") => Promise.all(servers.map((server) => server[end]()));
     return {
-      ...start(served),
+      port: servers[0]!.port,
+      stop: () => all("stop").then(() => {}),
+      kill: () => all("kill").then(() => {}),
       lastAnswers: (last) => served.handler = last ? ending : handler,
     };
   };
