@@ -24,6 +24,7 @@ import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { type Listening, serve, stopListening } from "./runtime/serve.ts";
 import { isLoopback } from "./settings/checks.ts";
+import { writeAddress } from "./settings/kinds.ts";
 import type { Settings } from "./settings/settings.ts";
 import { deliverSettings, pumpOptions } from "./shares.ts";
 import { VERSION } from "./version.ts";
@@ -285,8 +286,7 @@ export async function startCollector(
 }
 
 export function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return `${tls === null ? "http" : "https"}://${host}:${port}`;
+  return `${tls === null ? "http" : "https"}://${writeAddress({ hostname, port })}`;
 }
 
 export function sayListening({ group, id }: Settings, url: string, log: Log): void {

@@ -15,6 +15,7 @@ import type { Notices } from "../service/notices.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { outside, settingsOrExitCode } from "./load.ts";
+import { messageOf } from "./message.ts";
 import type { Reloader, Running } from "./reloader.ts";
 
 const ABOUT =
@@ -121,7 +122,12 @@ async function attend(
     stopping: () => ["draining", "stopped"].includes(collector.control.status().state),
     clock: systemClock,
     log,
-    tell: (what) => what === "reloading" ? notices?.reloading() : notices?.reloaded(),
+    tell(what) {
+      if (what === "ready") return notices?.reloaded();
+      // Who asks again gets an answer again: what is wrong still is not folded into what was told before.
+      log.flush();
+      notices?.reloading();
+    },
   });
   void collector.finished.then(() => reloader.close());
   return { reloader, notices };
@@ -146,8 +152,7 @@ async function untilStopped(log: FoldedLog, start: () => Promise<Collector>): Pr
   try {
     collector = await start();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    log.error(`cannot start: ${reason}`);
+    log.error(`cannot start: ${messageOf(error)}`);
     forget();
     return 1;
   }
@@ -163,6 +168,6 @@ function lastLine(totals: LedgerTotals, log: FoldedLog): number {
   log.flush();
   const { held, lost } = totals;
   if (lost > 0) log.error(`stopped; ${lost} rows were lost`, { ...totals });
-  else log.info(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });
+  else log.last(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });
   return lost > 0 ? 1 : 0;
 }

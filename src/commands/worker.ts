@@ -18,6 +18,7 @@ import type { parent } from "../runtime/self.ts";
 import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
+import { messageOf } from "./message.ts";
 
 /** How long the supervisor may take to gather what the others have to say. */
 const ASK_WITHIN_MS = 5_000;
@@ -138,10 +139,6 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     if (collector === null || !memoryOnly) end(1);
     else void collector.control.stop("the supervisor is gone", 0);
   });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Each line says which worker it is from. */

@@ -7,6 +7,7 @@
  * of a server: see `renewable.ts`.
  */
 
+import { nodeNet } from "../builtins.ts";
 import { systemClock } from "./clock.ts";
 import { bun, deno } from "./host.ts";
 import { renewable, type Runtime } from "./renewable.ts";
@@ -82,12 +83,16 @@ export function serve(options: ServeOptions): Listening {
   } catch (error) {
     const { hostname, port } = options;
     const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-    throw new Error(`cannot listen on ${address}: ${reasonOf(error)}`);
+    throw new Error(`cannot listen on ${address}: ${reasonOf(error, hostname)}`);
   }
 }
 
 /** The runtimes agree on neither class, code nor words. */
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, hostname: string): string {
+  // Of a name one of them tells whatever error the process met last.
+  if (bun !== undefined && hostname !== "localhost" && nodeNet().isIP(hostname) === 0) {
+    return "the port is taken or not permitted, or this host has no such address";
+  }
   const { name, code, message } = error as { name?: string; code?: string; message?: string };
   const text = `${name} ${code} ${message}`;
   if (/AddrInUse|EADDRINUSE|in use/i.test(text)) return "another program listens there already";
