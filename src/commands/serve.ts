@@ -51,6 +51,8 @@ export const serve: CliCommand = {
       const { reloader, notices } = await attend(argv, loaded, collector, log);
       let upgrading = false;
       upgrades.follow(() => {
+        // Who asks again is told again.
+        log.flush();
         if (upgrading) return log.warn("SIGUSR2: not at this moment");
         upgrading = true;
         void reloader.between(async () => {
