@@ -9,9 +9,11 @@
  */
 
 import { spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { signAdHoc } from "./macho.ts";
 import { readStamp, type Stamp } from "./stamp.ts";
 import type { Target } from "./targets.ts";
 
@@ -35,6 +37,12 @@ export function build(order: Order): void {
     stdio: ["ignore", "ignore", "inherit"],
   });
   if (status !== 0) throw new Error(`${order.outfile}: bun build ended with exit code ${status}`);
+  const machine = order.foreign?.target.name ?? `${process.platform}-${process.arch}`;
+  // Which Bun does by itself for the other Macs.
+  if (machine === "darwin-x64") {
+    const program = resolve(order.outfile);
+    writeFileSync(program, signAdHoc(readFileSync(program), "shishi"));
+  }
 }
 
 function buildArguments({ entry, outfile, stamp, foreign, metafile }: Order): string[] {

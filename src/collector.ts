@@ -18,11 +18,13 @@ import { createOutposts } from "./outposts.ts";
 import { createPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
+import type { Door } from "./runtime/door.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { type Listening, serve, stopListening } from "./runtime/serve.ts";
 import { isLoopback } from "./settings/checks.ts";
+import { writeAddress } from "./settings/kinds.ts";
 import type { Settings } from "./settings/settings.ts";
 import { deliverSettings, pumpOptions } from "./shares.ts";
 import { VERSION } from "./version.ts";
@@ -31,10 +33,10 @@ export interface Collector {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
-  /** Its port; null where that is several processes'. */
-  readonly listening: Listening | null;
-  /** @param listener is called after each change of the state that somebody made, until the answer is. */
-  watch(listener: () => void): () => void;
+  /** Its port, for another one that follows it there. */
+  door(): Promise<Door>;
+  /** See `CollectorControl`. */
+  watch(listener: (asked?: "stop") => void): () => void;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -50,6 +52,10 @@ export interface Collector {
 /** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
 export interface Part {
   readonly bury: Letters["bury"];
+  /** Resolves with a folder whose spool is left to this process, beside its own; or null. */
+  readonly rest: Promise<string | null>;
+  /** How many sockets each of the processes listens with. */
+  readonly listeners: number;
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
@@ -67,10 +73,14 @@ export interface LocalCollector extends Collector {
 
 /** A collector that is at work, and that this one is to follow on its port and in its folder. */
 export interface Predecessor {
+  /** How many sockets it listens with. */
+  readonly listeners: number;
   /** Tells it that this one listens; resolves when it takes no more connections. */
   listening(): Promise<void>;
   /** Its process has ended. */
   readonly gone: Promise<void>;
+  /** Whoever has stopped it means this one too; resolves with the reason. */
+  readonly stopped: Promise<string>;
 }
 
 /** A client may take this long to send its body. */
@@ -98,6 +108,7 @@ export async function startCollector(
     clock,
     maxDeadBytes: () => settings.deadMaxBytes,
     ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
+    ...(part === null ? {} : { rest: part.rest }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -148,6 +159,7 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
+  void predecessor?.stopped.then((why) => control.stop(why));
   const tools = { ledger, holdings: pump, clock, log, rssBytes };
   const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
   const page = createPage(part?.page ?? { ...tools, control, problems, about }, clock);
@@ -182,6 +194,7 @@ export async function startCollector(
       ...(settings.tls === null ? {} : { tls: settings.tls }),
       reusePort: part !== null || predecessor !== null,
       processes: settings.workers,
+      listeners: (part ?? predecessor)?.listeners ?? 1,
       handler: (request, addressOf) => app.fetch(request, addressOf),
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
@@ -206,17 +219,10 @@ export async function startCollector(
     log,
     flushIntervalMs: () => settings.flushIntervalMs,
   });
-  const outposts = createOutposts({ ...tools, control, watch: control.watch });
-  // Two of one name cannot be told apart, neither in InfluxDB nor on NATS.
-  let alone = predecessor === null;
-  if (predecessor === null) await outposts.adopt(settings);
-  else {
-    await predecessor.listening();
-    void predecessor.gone.then(() => {
-      alone = true;
-      return outposts.adopt(settings);
-    });
-  }
+  const other = predecessor?.gone ?? null;
+  const outposts = createOutposts({ ...tools, control, watch: control.watch, other });
+  await outposts.adopt(settings);
+  await predecessor?.listening();
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async function end(): Promise<LedgerTotals> {
@@ -237,7 +243,7 @@ export async function startCollector(
   return {
     url,
     control,
-    listening: page.leaving(listening),
+    door: async () => (await import("./runtime/door.ts")).createDoor(page.leaving(listening), log),
     watch: control.watch,
     finished: end(),
     async adopt(next) {
@@ -252,7 +258,7 @@ export async function startCollector(
       pump.adopt(pumpOptions(next), elsewhere);
       app = appFor(next);
       page.adopted();
-      if (alone) await outposts.adopt(next);
+      await outposts.adopt(next);
     },
     abandon() {
       pump.abandon();
@@ -281,8 +287,7 @@ export async function startCollector(
 }
 
 export function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return `${tls === null ? "http" : "https"}://${host}:${port}`;
+  return `${tls === null ? "http" : "https"}://${writeAddress({ hostname, port })}`;
 }
 
 export function sayListening({ group, id }: Settings, url: string, log: Log): void {

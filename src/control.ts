@@ -50,8 +50,11 @@ export interface ControlDeps {
 export interface CollectorControl extends Control {
   /** Resolves when, after `stop`, nothing is held any more: stored, or given up. */
   readonly drained: Promise<void>;
-  /** @param listener is called after each change of the state that somebody made, until the answer is. */
-  watch(listener: () => void): () => void;
+  /**
+   * @param listener is called after each change of the state that somebody made, until the answer is;
+   * with `stop` whenever somebody asks for that, also when it has begun.
+   */
+  watch(listener: (asked?: "stop") => void): () => void;
   /** Everything has ended but the answers to those who wait for the stop. */
   stopped(): void;
   /** Ends the pings. */
@@ -73,8 +76,8 @@ export function createControl(deps: ControlDeps): CollectorControl {
   let ended = false;
   let reachable = false;
   let cancelPing = () => {};
-  const listeners = new Set<() => void>();
-  const changed = () => listeners.forEach((listener) => listener());
+  const listeners = new Set<(asked?: "stop") => void>();
+  const changed = (asked?: "stop") => listeners.forEach((listener) => listener(asked));
   let tellDrained = () => {};
   let tellStopped = () => {};
   const drained = new Promise<void>((resolve) => tellDrained = resolve);
@@ -195,8 +198,8 @@ export function createControl(deps: ControlDeps): CollectorControl {
       if (!draining) {
         draining = true;
         void drain(why, withinMs);
-        changed();
       }
+      changed("stop");
       return stopped;
     },
     stopped() {

@@ -25,6 +25,8 @@ export interface OutpostDeps {
   readonly holdings: Holdings;
   readonly clock: Clock;
   readonly log: Log;
+  /** Resolves when another collector of our name has gone; null where there is none. */
+  readonly other?: Promise<void> | null;
   /** This process unless given. */
   readonly rssBytes?: () => number;
 }
@@ -32,7 +34,8 @@ export interface OutpostDeps {
 export interface Outposts {
   /**
    * Resolves when both do as `settings` say; a NATS that hangs is not waited for long. One after the
-   * other; after the last counts nothing comes any more.
+   * other; after the last counts nothing comes any more. While another collector has our name nothing
+   * is done: two of one name cannot be told apart, neither in InfluxDB nor on NATS.
    */
   adopt(settings: Settings): Promise<void>;
   /** The last counts go where `settings` say, if InfluxDB takes them in time. */
@@ -48,6 +51,8 @@ export function createOutposts(deps: OutpostDeps): Outposts {
   let remote: Remote | null = null;
   let nats: Settings["nats"] = null;
   let ending = false;
+  let alone = !deps.other;
+  let last: Settings | null = null;
   let busy: Promise<void> = Promise.resolve();
 
   async function adoptMirror(settings: Settings): Promise<void> {
@@ -84,16 +89,23 @@ export function createOutposts(deps: OutpostDeps): Outposts {
     });
   }
 
+  function adopt(settings: Settings): Promise<void> {
+    last = settings;
+    const adopted = busy.then(async () => {
+      if (ending || !alone) return;
+      await adoptMirror(settings);
+      await adoptRemote(settings);
+    });
+    busy = adopted.catch(() => {});
+    return adopted;
+  }
+
+  void deps.other?.then(() => {
+    alone = true;
+    if (last !== null) return adopt(last);
+  });
   return {
-    adopt(settings) {
-      const adopted = busy.then(async () => {
-        if (ending) return;
-        await adoptMirror(settings);
-        await adoptRemote(settings);
-      });
-      busy = adopted.catch(() => {});
-      return adopted;
-    },
+    adopt,
     async writeLast(settings) {
       ending = true;
       await busy;

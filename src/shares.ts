@@ -1,6 +1,5 @@
 /** What each part of a collector gets of the settings. Wires rooms, as `collector.ts` does. */
 
-import { workerFolder } from "./batch/gather.ts";
 import type { PumpOptions } from "./batch/pump_deps.ts";
 import type { DeliverSettings } from "./deliver/deliver.ts";
 import type { Settings } from "./settings/settings.ts";
@@ -26,15 +25,15 @@ export function pumpOptions(settings: Settings): PumpOptions {
   };
 }
 
-/** What one worker gets of all. @param port the one that all share. */
-export function workerSettings(settings: Settings, number: number, port: number): Settings {
-  const { workers, dataDir, listen } = settings;
+/** What one worker gets of all. @param dataDir its own. @param port the one that all share. */
+export function workerSettings(settings: Settings, dataDir: string, port: number): Settings {
+  const { workers, listen } = settings;
   const backlog = Math.ceil(settings.backlog / workers);
   const backlogBytes = Math.ceil(settings.backlogBytes / workers);
   return {
     ...settings,
     listen: { ...listen, port },
-    dataDir: workerFolder(dataDir, number),
+    dataDir,
     concurrency: Math.floor(settings.concurrency / workers),
     backlog,
     backlogBytes,

@@ -21,6 +21,10 @@
  * worker are moved to worker 1, or to the folder itself (`batch/gather.ts`); dead letters lie in the
  * folder itself, whatever N is.
  *
+ * **Upgrade.** Whoever follows another collector (`commands/upgrade.ts`) starts its workers in folders
+ * that nobody has, on the same port. When that one has gone, all that it left in any spool is gathered
+ * in the folder itself, and worker 1 delivers it; dead letters wait until then.
+ *
  * **Stop.** Signals reach the workers too and are ignored there; the supervisor tells all to drain,
  * waits, writes the last counts, and says the ledger of all as the last line.
  */
@@ -28,7 +32,7 @@
 import process from "node:process";
 import { openDisk } from "./batch/disk.ts";
 import type { Letters } from "./batch/letters.ts";
-import { type Collector, sayListening, urlOf } from "./collector.ts";
+import { type Collector, type Predecessor, sayListening, urlOf } from "./collector.ts";
 import type { Control, DeadRow, Log, Report, WorkerProcess } from "./contracts.ts";
 import { createCrew } from "./crew/crew.ts";
 import { holdingsOf, stateOf, tablesOf, unreadyOf } from "./crew/sum.ts";
@@ -40,17 +44,17 @@ import { createOutposts } from "./outposts.ts";
 import { createProblems, type Note } from "./page/problems.ts";
 import { createRecorder } from "./page/recorder.ts";
 import { systemClock } from "./runtime/clock.ts";
+import type { Door } from "./runtime/door.ts";
 import { nodeFiles } from "./runtime/files.ts";
+import { freePort } from "./runtime/free_port.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { spawnSelf } from "./runtime/self.ts";
-import { serve } from "./runtime/serve.ts";
 import type { Settings } from "./settings/settings.ts";
 import { workerSettings } from "./shares.ts";
 import { VERSION } from "./version.ts";
 
-/** Workers of a supervisor that was killed may take so long to let go of the port. */
-const PORT_WITHIN_MS = 2_000;
-const PORT_AGAIN_MS = 100;
+/** A worker may take this long to do something with its port. */
+const DOOR_WITHIN_MS = 20_000;
 /** Beyond shutdown-timeout: to spill what is left, and to send the last answers. */
 const STOP_MORE_MS = 15_000;
 
@@ -60,8 +64,12 @@ interface ToBury {
   readonly rows: readonly string[];
 }
 
-/** Throws as `startCollector` does. */
-export async function startSupervisor(first: Settings, outerLog: Log): Promise<Collector> {
+/** Throws as `startCollector` does. @param predecessor null where there is none. */
+export async function startSupervisor(
+  first: Settings,
+  outerLog: Log,
+  predecessor: Predecessor | null = null,
+): Promise<Collector> {
   const clock = systemClock;
   const problems = createProblems(clock);
   const log = problems.watch(outerLog);
@@ -73,6 +81,7 @@ export async function startSupervisor(first: Settings, outerLog: Log): Promise<C
     clock,
     maxDeadBytes: () => settings.deadMaxBytes,
     workers,
+    ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
     onLost() {
       log.error("another collector has taken the data folder; ending", { folder: dataDir });
       process.exit(1);
@@ -85,8 +94,8 @@ export async function startSupervisor(first: Settings, outerLog: Log): Promise<C
   let stopWhy: string | null = null;
   let ended = false;
   let paused = false;
-  const listeners = new Set<() => void>();
-  const changed = () => listeners.forEach((listener) => listener());
+  const watchers = new Set<(asked?: "stop") => void>();
+  const changed = (asked?: "stop") => watchers.forEach((watcher) => watcher(asked));
 
   const methods = {
     metrics: () => crew.refresh().then(() => prometheus.text()),
@@ -96,15 +105,20 @@ export async function startSupervisor(first: Settings, outerLog: Log): Promise<C
     pageNext: () => recorder.next(),
     note: (note: Note) => problems.note(note),
     bury: ({ batch, dead, rows }: ToBury) => disk.letters.bury(batch, dead, rows),
+    rest: (worker: number) => worker === 1 ? disk.rest : null,
   };
-  const port = await freePort(settings).catch(async (error) => {
-    await disk.close();
-    throw error;
-  });
+  const port = predecessor !== null
+    ? settings.listen.port
+    : await freePort(settings.listen).catch(async (error) => {
+      await disk.close();
+      throw error;
+    });
+  const listeners = Math.ceil((predecessor?.listeners ?? 1) / workers);
   const crew = createCrew({
     size: workers,
     spawn: (_number, ended): WorkerProcess => spawnSelf(["worker"], { ...methods, ended }),
-    settings: (number) => workerSettings(settings, number, port),
+    settings: (number) => workerSettings(settings, disk.folders[number - 1]!, port),
+    listeners,
     joint,
     fate: () => settings.ack === "memory" ? "lost" : "stored",
     polled: () => recorder.sample(),
@@ -176,11 +190,24 @@ export async function startSupervisor(first: Settings, outerLog: Log): Promise<C
       if (stopWhy === null) {
         stopWhy = why;
         tellStopping(withinMs);
-        changed();
       }
+      changed("stop");
       return stopped;
     },
   };
+
+  const allDo = (act: string, given?: number) => crew.door(act, given, DOOR_WITHIN_MS);
+  const door: Door = {
+    port,
+    listeners: workers * listeners,
+    share: () => allDo("share"),
+    leave: (older = workers * listeners) => allDo("leave", older),
+    stay: () => allDo("stay"),
+    close: () => allDo("close"),
+    even: () => allDo("even"),
+  };
+
+  void predecessor?.stopped.then((why) => control.stop(why));
 
   const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
   const recorder = createRecorder({ ledger, holdings, control, clock, problems, about });
@@ -192,12 +219,26 @@ export async function startSupervisor(first: Settings, outerLog: Log): Promise<C
   }
   const url = urlOf(settings, port);
   sayListening(settings, url, log);
-  const watch = (listener: () => void) => {
-    listeners.add(listener);
-    return () => void listeners.delete(listener);
+  const watch: Collector["watch"] = (listener) => {
+    watchers.add(listener);
+    return () => void watchers.delete(listener);
   };
-  const outposts = createOutposts({ control, watch, ledger, holdings, clock, log, rssBytes });
+  const other = predecessor?.gone ?? null;
+  const outposts = createOutposts({
+    control,
+    watch,
+    ledger,
+    holdings,
+    clock,
+    log,
+    rssBytes,
+    other,
+  });
   await outposts.adopt(settings);
+  if (predecessor !== null) {
+    await predecessor.listening();
+    await door.even();
+  }
 
   const closeDisk = disk.close;
   async function end() {
@@ -215,7 +256,7 @@ export async function startSupervisor(first: Settings, outerLog: Log): Promise<C
   return {
     url,
     control,
-    listening: null,
+    door: () => Promise.resolve(door),
     watch,
     finished: end(),
     async adopt(next) {
@@ -234,23 +275,4 @@ export async function startSupervisor(first: Settings, outerLog: Log): Promise<C
       return ledger.totals();
     },
   };
-}
-
-/** A port that nobody listens on: the one that is set, or one that the system chooses. */
-async function freePort({ listen }: Settings): Promise<number> {
-  const untilMs = systemClock.monotonicMs() + PORT_WITHIN_MS;
-  while (true) {
-    try {
-      const alone = serve({
-        ...listen,
-        handler: () => new Response(null, { status: 503 }),
-        onError: () => {},
-      });
-      await alone.kill();
-      return alone.port;
-    } catch (error) {
-      if (systemClock.monotonicMs() >= untilMs) throw error;
-    }
-    await new Promise<void>((resolve) => void systemClock.after(PORT_AGAIN_MS, resolve));
-  }
 }

@@ -13,7 +13,6 @@ import {
   BRACE_OPEN,
   BRACKET_CLOSE,
   BRACKET_OPEN,
-  COMMA,
   NEWLINE,
   skipLoosely,
   skipSpace,
@@ -234,6 +233,7 @@ export class Decoding {
 
   /** As the scanner's `lines`, but only where the bytes are known to be text. */
   #scan(at: number, until: number): number {
+    if (this.#bytes[at] !== BRACE_OPEN) return at;
     if (this.#utf8) return this.#scanner.lines(at, until);
     return this.#isText(at, this.#stop(at)) ? this.#scanner.lines(at, at + 1) : at;
   }

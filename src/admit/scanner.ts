@@ -21,7 +21,7 @@ export interface Gathered {
   readonly lent: boolean;
 }
 
-/** Of the body that the scanner has before it; a longer row is always looked at closer. */
+/** Of the body that the scanner has before it; a row longer than half of it may be looked at closer. */
 const WINDOW_BYTES = 256 * 1024;
 const OUTPUT_BYTES = 512 * 1024;
 const PAGE_BYTES = 64 * 1024;
@@ -162,12 +162,7 @@ export class Scanner {
    * as many as it likes. Returns where the next one begins: at `at` when this one must be looked at closer.
    */
   lines(at: number, until: number): number {
-    const { lines } = this.#calls;
-    return this.#scan(at, () => {
-      const to = Math.min(until, this.#to);
-      const last = this.#to === this.#source.length;
-      return lines(this.#events, this.#here(at), this.#here(to), this.#here(this.#to), last);
-    });
+    return this.#scan(at, until, false);
   }
 
   /**
@@ -175,11 +170,7 @@ export class Scanner {
    * behind the last one is, or `at`.
    */
   elements(at: number, until: number): number {
-    const { elements } = this.#calls;
-    return this.#scan(
-      at,
-      () => elements(this.#events, this.#here(at), this.#here(Math.min(until, this.#to))),
-    );
+    return this.#scan(at, until, true);
   }
 
   /** Takes a whole row that was put together elsewhere, without its line end. */
@@ -203,22 +194,27 @@ export class Scanner {
     return { body: this.#spill.take(), lent: false };
   }
 
-  /** @param scan from the place `at`, in what is loaded. Returns an address. */
-  #scan(at: number, scan: () => number): number {
+  #scan(at: number, until: number, array: boolean): number {
+    const { lines, elements } = this.#calls;
+    const { INPUT, FULL } = this.#at;
     for (;;) {
       if (at < this.#from || at >= this.#to) this.#load(at);
-      const stopped = scan() - this.#at.INPUT + this.#from;
-      if (stopped > at) return stopped;
-      if (this.#state[WHY] === this.#at.FULL) this.#drain();
-      // The end of the row may lie behind the window.
-      else if (this.#from < at && this.#to < this.#source.length) this.#load(at);
-      else return at;
+      const base = INPUT - this.#from;
+      const from = base + at, to = base + Math.min(until, this.#to), end = base + this.#to;
+      const stopped = (array
+        ? elements(this.#events, from, to)
+        : lines(this.#events, from, to, end, this.#to === this.#source.length)) - base;
+      if (stopped > at) {
+        return stopped;
+      }
+      if (this.#state[WHY] === FULL) {
+        this.#drain();
+      } // The end of the row may lie behind the window. Not each odd row may move it: that takes longer
+      // than most of them are long.
+      else if (at - this.#from >= WINDOW_BYTES / 2 && this.#to < this.#source.length) {
+        this.#load(at);
+      } else return at;
     }
-  }
-
-  /** The address of a place in the window. */
-  #here(place: number): number {
-    return place - this.#from + this.#at.INPUT;
   }
 
   /** Moves the window. */

@@ -11,7 +11,7 @@ import { createLetters, type Letters } from "./letters.ts";
 import { type Lock, takeLock } from "./lock.ts";
 import type { Pump } from "./pump.ts";
 import type { PumpDeps } from "./pump_deps.ts";
-import { listSegments, recover } from "./recovery.ts";
+import { type Found, listSegments, recover } from "./recovery.ts";
 import { restoreAll } from "./restore.ts";
 import { Spool } from "./spool.ts";
 import { Underway } from "./underway.ts";
@@ -20,6 +20,9 @@ import { Underway } from "./underway.ts";
 const END_MS = 2_000;
 /** Of workers, and of those that follow each other. */
 const MOST_FOLDERS = 128;
+/** The workers of one that was killed end after it. */
+const LET_GO_MS = 10_000;
+const LOOK_MS = 100;
 
 export interface DiskOptions {
   readonly place: Place;
@@ -29,10 +32,12 @@ export interface DiskOptions {
   /** Processes that will work in folders of their own in this one; 1, or none given: in itself. */
   readonly workers?: number;
   /**
-   * Resolves when a collector has gone that works in the folder itself. Until then one inside of it is
-   * used, and dead letters wait; then all of it is ours.
+   * Resolves when a collector has gone that has the folder. Until then free ones inside of it are used,
+   * and dead letters wait; then all of it is ours.
    */
   readonly predecessor?: Promise<void>;
+  /** Resolves with another folder whose spool is ours too, or null. */
+  readonly rest?: Promise<string | null>;
   /** Somebody else has taken the folder: it must not be touched any more. */
   readonly onLost: () => void;
   /** Files that are not the system's bring a lock of their own. */
@@ -42,6 +47,10 @@ export interface DiskOptions {
 export interface Disk {
   readonly spool: NonNullable<PumpDeps["spool"]>;
   readonly letters: Letters;
+  /** A data folder for each of `workers`. */
+  readonly folders: readonly string[];
+  /** Resolves with the folder that holds what others left who are gone, for one of `workers`, or null. */
+  readonly rest: Promise<string | null>;
   /** Gives the pump what an earlier process left. Never rejects. */
   recoverInto(pump: Pump): Promise<void>;
   /**
@@ -60,7 +69,7 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
     return { problem: `cannot use the data folder ${place.dataDir}: ${String(error)}` };
   }
   if (options.predecessor !== undefined) return await openBeside(options, options.predecessor);
-  const { clock, onLost, lock: take = takeLock } = options;
+  const { clock, onLost, workers = 1, lock: take = takeLock } = options;
   const lock = await take(place.dataDir, { clock, onLost });
   if ("problem" in lock) return lock;
   const opened = await openSpool(place);
@@ -68,11 +77,8 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
     await lock.release();
     return { problem: opened.problem };
   }
-  const problem = await gatherSpools(
-    place,
-    options.workers ?? 1,
-    (folder) => take(folder, { clock }),
-  ).catch((error) => `cannot use the data folder ${place.dataDir}: ${String(error)}`);
+  const problem = await gatherSpools(place, workers, (folder) => take(folder, { clock }))
+    .catch((error) => `cannot use the data folder ${place.dataDir}: ${String(error)}`);
   if (problem !== null) {
     await lock.release();
     return { problem };
@@ -83,38 +89,50 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
   await letters.open();
   return diskOf(options, {
     place,
+    found,
     letters,
-    recoverInto: (pump) => restoreAll(recover(place, found), pump, place.log, clock),
+    folders: Array.from({ length: workers }, (_, at) => workerFolder(place.dataDir, at + 1)),
+    rest: options.rest ?? Promise.resolve(null),
     release: () => lock.release(),
   });
 }
 
 /**
- * Beside one that still works in the folder: in `worker-N`, the first that nobody has. Whatever becomes
- * of us or of the other, the next start finds it there.
+ * Beside those who still work in the folder: in `worker-N`, the first that nobody has, or the first so
+ * many for workers, who take them. Whatever becomes of us or of the others, the next start finds it
+ * there.
  */
 async function openBeside(
   options: DiskOptions,
   predecessor: Promise<void>,
 ): Promise<Disk | { readonly problem: string }> {
-  const { place, clock, onLost, lock: take = takeLock } = options;
+  const { place, clock, onLost, workers = 1, lock: take = takeLock } = options;
   const { log } = place;
-  let mine: Lock | { readonly problem: string } = { problem: "" };
-  let beside = place;
-  for (let number = 1; "problem" in mine && number <= MOST_FOLDERS; number++) {
-    beside = { ...place, dataDir: workerFolder(place.dataDir, number) };
-    mine = await take(beside.dataDir, { clock, onLost });
+  const mine = new Map<string, Lock>();
+  const letGo = () => Promise.all([...mine.values()].map((lock) => lock.release()));
+  for (let number = 1; mine.size < workers; number++) {
+    const folder = workerFolder(place.dataDir, number);
+    const lock = await take(folder, { clock, onLost });
+    if (!("problem" in lock)) mine.set(folder, lock);
+    else if (number >= MOST_FOLDERS) {
+      await letGo();
+      return lock;
+    }
   }
-  if ("problem" in mine) return mine;
-  const { problem } = await openSpool(beside);
-  if (problem !== null) {
-    await mine.release();
-    return { problem };
+  const folders = [...mine.keys()];
+  const beside = { ...place, dataDir: folders[0] ?? "" };
+  if (workers > 1) await letGo();
+  else {
+    const { problem } = await openSpool(beside);
+    if (problem !== null) {
+      await letGo();
+      return { problem };
+    }
   }
   const found = await listSegments(beside);
   const letters = lettersOf(options);
   let all: Lock | null = null;
-  const left = predecessor.then(async () => {
+  const rest = predecessor.then(async () => {
     const lock = await take(place.dataDir, { clock, onLost });
     if ("problem" in lock) {
       log.error(lock.problem);
@@ -123,28 +141,38 @@ async function openBeside(
     }
     all = lock;
     const { problem } = await openSpool(place);
-    const unmoved = problem ??
-      await gatherSpools(place, 1, (folder) => take(folder, { clock }), beside.dataDir);
+    const unmoved = problem ?? await gatherAll(options, folders);
     if (unmoved !== null) log.error("the spool waits for the next start", { error: unmoved });
     await letters.open();
-    return await listSegments(place);
+    return place.dataDir;
   }).catch((error) => {
     log.error("the spool waits for the next start", { error: String(error) });
     return null;
   });
   return diskOf(options, {
     place: beside,
-    letters: { ...letters, bury: (...letter) => left.then(() => letters.bury(...letter)) },
-    async recoverInto(pump) {
-      await restoreAll(recover(beside, found), pump, log, clock);
-      const rest = await left;
-      if (rest !== null) await restoreAll(recover(place, rest), pump, log, clock);
-    },
+    found,
+    letters: { ...letters, bury: (...letter) => rest.then(() => letters.bury(...letter)) },
+    folders,
+    rest,
     async release() {
-      await mine.release();
+      await letGo();
       await all?.release();
     },
   });
+}
+
+/** Into the folder itself, as soon as nobody but `ours` has one. @returns why not, or null. */
+async function gatherAll(
+  { place, clock, lock: take = takeLock }: DiskOptions,
+  ours: readonly string[],
+): Promise<string | null> {
+  const untilMs = clock.monotonicMs() + LET_GO_MS;
+  for (;;) {
+    const problem = await gatherSpools(place, 1, (folder) => take(folder, { clock }), ours);
+    if (problem === null || clock.monotonicMs() >= untilMs) return problem;
+    await new Promise<void>((resolve) => void clock.after(LOOK_MS, resolve));
+  }
 }
 
 function lettersOf({ place, maxDeadBytes, clock }: DiskOptions): Letters {
@@ -152,17 +180,30 @@ function lettersOf({ place, maxDeadBytes, clock }: DiskOptions): Letters {
   return createLetters({ files, dataDir, maxBytes: maxDeadBytes, log, clock });
 }
 
-function diskOf({ clock }: DiskOptions, { place, letters, recoverInto, release }: {
+function diskOf({ clock }: DiskOptions, { place, found, letters, folders, rest, release }: {
   readonly place: Place;
+  readonly found: Found;
   readonly letters: Letters;
-  readonly recoverInto: (pump: Pump) => Promise<void>;
+  readonly folders: readonly string[];
+  readonly rest: Promise<string | null>;
   readonly release: () => Promise<void>;
 }): Disk {
   let spool: Spool | null = null;
   const others = new Underway();
+
+  async function recoverInto(pump: Pump): Promise<void> {
+    await restoreAll(recover(place, found), pump, place.log, clock);
+    const dataDir = await rest;
+    if (dataDir === null) return;
+    const all = { ...place, dataDir };
+    await restoreAll(recover(all, await listSegments(all)), pump, place.log, clock);
+  }
+
   return {
     spool: (onSynced) => spool = new Spool({ place, onSynced }),
     letters: { ...letters, bury: (...letter) => others.add(letters.bury(...letter)) },
+    folders,
+    rest,
     recoverInto: (pump) => others.add(recoverInto(pump)),
     async close() {
       const ended = Promise.all([others.idle(), spool?.close()]);

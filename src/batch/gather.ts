@@ -31,7 +31,7 @@ export type Hold = (
 
 /**
  * To be called by who holds the folder of all, before anybody lists a spool.
- * @param except a folder in it that somebody works in.
+ * @param except folders in it that somebody works in.
  * @returns why that cannot be done, a sentence; null when it is done. What the disk refuses to move
  * stays where it is, and is told in the log: it costs no start.
  */
@@ -39,7 +39,7 @@ export async function gatherSpools(
   place: Place,
   workers: number,
   hold: Hold,
-  except?: string,
+  except: readonly string[] = [],
 ): Promise<string | null> {
   const { dataDir } = place;
   const to = workers > 1 ? workerFolder(dataDir, 1) : dataDir;
@@ -48,7 +48,7 @@ export async function gatherSpools(
     return number > (workers > 1 ? workers : 0) ? [workerFolder(dataDir, number)] : [];
   });
   for (const from of workers > 1 ? [dataDir, ...left] : left) {
-    if (from === except) continue;
+    if (except.includes(from)) continue;
     if ((await listOf(place, spoolFolder(from))).length === 0) continue;
     const held = from === dataDir ? null : await hold(from);
     if (held !== null && "problem" in held) return held.problem;

@@ -37,7 +37,8 @@ export function isAlive(owner: Identity, me: Identity): boolean | "unknown" {
   }
   try {
     process.kill(owner.pid, 0);
-    return true;
+    // Without a time of start it may be another process by now: only its heartbeat can tell.
+    return owner.started === "" ? "unknown" : true;
   } catch (error) {
     // Not ours to signal, so it is there.
     return (error as NodeJS.ErrnoException).code === "EPERM";

@@ -33,8 +33,9 @@ const POLYNOMIAL = 0xedb88320 | 0;
 /** Taken with the first row: it brings streams with it, 3 of the 40 ms until a first answer. */
 let zlib: typeof import("node:zlib") | null = null;
 
-function crc32(bytes: Uint8Array): number {
-  return (zlib ??= process.getBuiltinModule("node:zlib")).crc32(bytes);
+/** @param before the CRC of the bytes in front of these. */
+function crc32(bytes: Uint8Array, before = 0): number {
+  return (zlib ??= process.getBuiltinModule("node:zlib")).crc32(bytes, before);
 }
 
 /** Bytes `start` (included) to `end` (excluded). */
@@ -100,22 +101,32 @@ export function sealLine(rows: Uint8Array | number): Uint8Array {
 }
 
 /**
- * A group's rows and its seal, to be written at once.
- * @param room where to, if it is large enough; then the answer is a part of it.
+ * A group's rows and its seal, in the pieces that they are to be written in: most groups are one.
+ * @param room where each piece lies until the next one is asked for; at least as large as a seal.
  */
-export function withSeal(rows: readonly Uint8Array[], room: Uint8Array | null = null): Uint8Array {
-  const total = rows.reduce((sum, part) => sum + part.length, 0);
-  const bytes = total + SEAL_BYTES;
-  const data = room !== null && bytes <= room.length
-    ? room.subarray(0, bytes)
-    : new Uint8Array(bytes);
-  let at = 0;
+export function* sealed(rows: readonly Uint8Array[], room: Uint8Array): Generator<Uint8Array> {
+  let crc = 0;
+  let used = 0;
   for (const part of rows) {
-    data.set(part, at);
-    at += part.length;
+    for (let at = 0; at < part.length;) {
+      if (used === room.length) {
+        crc = crc32(room, crc);
+        yield room;
+        used = 0;
+      }
+      const next = part.subarray(at, at + room.length - used);
+      room.set(next, used);
+      used += next.length;
+      at += next.length;
+    }
   }
-  data.set(sealLine(data.subarray(0, total)), total);
-  return data;
+  crc = crc32(room.subarray(0, used), crc);
+  if (used + SEAL_BYTES > room.length) {
+    yield room.subarray(0, used);
+    used = 0;
+  }
+  room.set(sealLine(crc), used);
+  yield room.subarray(0, used + SEAL_BYTES);
 }
 
 /** Whatever the bytes are: what of them can be trusted. Takes time linear in their length. */
@@ -130,7 +141,7 @@ export function readSegment(bytes: Uint8Array): SegmentContent {
   for (let at = 0, end; at < bytes.length; at = end) {
     end = lineEnd(bytes, at);
     if (!isSeal(bytes, at, end)) continue;
-    const start = groupStart(bytes, from, at, sealed(bytes, at));
+    const start = groupStart(bytes, from, at, sealAt(bytes, at));
     from = end;
     if (start === null) continue;
     if (start > judged) bad.push({ start: judged, end: start });
@@ -191,7 +202,8 @@ function isSeal(bytes: Uint8Array, at: number, end: number): boolean {
     countBlanks(bytes, at, end - 1) === SEAL_CHARS;
 }
 
-function sealed(bytes: Uint8Array, at: number): number {
+/** The CRC that the seal at `at` spells. */
+function sealAt(bytes: Uint8Array, at: number): number {
   let crc = 0;
   for (let bit = 0; bit < SEAL_CHARS; bit++) crc = (crc << 1) | (bytes[at + bit] === TAB ? 1 : 0);
   return crc >>> 0;

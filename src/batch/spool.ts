@@ -16,7 +16,7 @@ import { codeOf, reasonForAll, reasonOf, spoolFolder, tableFolder } from "./layo
 import type * as layout from "./layout.ts";
 import { probeDisk } from "./probe.ts";
 import { loadSegment } from "./recovery.ts";
-import { segmentName, withSeal } from "./segment.ts";
+import { sealed, segmentName } from "./segment.ts";
 import { Underway } from "./underway.ts";
 
 /** The places of one batch that one sync makes safe. */
@@ -33,10 +33,9 @@ export interface SpoolDeps {
   readonly onSynced: (group: Group, problem: string | null) => Refused | null;
 }
 
-/** A group up to this size is written from room that is used again. */
+/** What is written at once. */
 const ROOM_BYTES = 256 * 1024;
 
-/** Rows are joined with their seal line, so that a group is one write. */
 interface Pending extends Group {
   readonly tell: (refused: Refused | null) => void;
 }
@@ -147,16 +146,19 @@ export class Spool {
     const { files } = this.deps.place;
     const room = this.#room ?? new Uint8Array(ROOM_BYTES);
     this.#room = null;
-    const data = withSeal(rows, room);
     try {
       const fresh = batch.segment === null;
       const segment = batch.segment ??= await this.#create(batch);
       if (segment.file === null) throw new Error("the segment is finished");
-      await segment.file.write(data);
-      await segment.file.sync();
-      if (fresh) await files.syncFolder(this.#folderOf(batch));
-      segment.bytes += data.length;
-      this.bytes += data.length;
+      let bytes = 0;
+      for (const piece of sealed(rows, room)) {
+        await segment.file.write(piece);
+        bytes += piece.length;
+      }
+      const folderSynced = fresh ? files.syncFolder(this.#folderOf(batch)) : null;
+      await Promise.all([segment.file.sync(), folderSynced]);
+      segment.bytes += bytes;
+      this.bytes += bytes;
       this.#note(null);
       return null;
     } catch (error) {

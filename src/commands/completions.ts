@@ -23,8 +23,10 @@ export const completions: CliCommand = {
     const [shell, ...more] = argv;
     const known = SHELLS.find((name) => name === shell);
     if (known === undefined || more.length > 0) {
-      const found = JSON.stringify(argv.join(" ").slice(0, 64));
-      console.error(`shishi: completions: expected bash, zsh or fish, got ${found}`);
+      const found = shell === undefined ? "nothing" : JSON.stringify(argv.join(" ").slice(0, 64));
+      console.error(
+        `shishi: completions: expected bash, zsh or fish, got ${found}; see shishi completions --help`,
+      );
       return 2;
     }
     const { completionsFor } = await import("./completions/shells.ts");

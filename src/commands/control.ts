@@ -6,6 +6,7 @@ import { systemClock } from "../runtime/clock.ts";
 import { wantsColor } from "../runtime/color.ts";
 import { onStopSignal } from "../runtime/signals.ts";
 import type { SettingName } from "../settings/settings.ts";
+import { NATS } from "../settings/table_nats.ts";
 import type { CliCommand } from "./command.ts";
 import { confirmOnTerminal } from "./confirm.ts";
 import { type ControlFlags, controlFlags } from "./control_flags.ts";
@@ -40,16 +41,7 @@ const MORE: Readonly<Partial<Record<Command, string>>> = {
     "that were told.",
 };
 
-const ONLY: readonly SettingName[] = [
-  "nats-url",
-  "nats-subject",
-  "nats-creds",
-  "nats-nkey",
-  "nats-user",
-  "nats-password",
-  "nats-token",
-  "control-secret",
-];
+const ONLY: readonly SettingName[] = NATS.map(({ name }) => name);
 
 /** The five commands; `command` is also the last word of the subject that it is sent on. */
 export function controlCommand(command: Command): CliCommand {

@@ -3,9 +3,10 @@
  * deleted. Works on the data-dir, beside a running collector or without one; only `replay` needs one.
  */
 
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { stat } from "node:fs/promises";
 import process from "node:process";
-import { deadFolder } from "../batch/layout.ts";
+import { codeOf, deadFolder } from "../batch/layout.ts";
 import { createLetterbox } from "../batch/letterbox.ts";
 import { takeLock } from "../batch/lock.ts";
 import { systemClock } from "../runtime/clock.ts";
@@ -18,7 +19,9 @@ import { listLetters, showLetters } from "./dead_list.ts";
 import { giveLetters } from "./dead_post.ts";
 import { purgeLetters } from "./dead_purge.ts";
 import { replayTables } from "./dead_report.ts";
+import { urlHere } from "./here.ts";
 import { settingsOrExitCode } from "./load.ts";
+import { messageOf } from "./message.ts";
 import { operandOf } from "./operand.ts";
 
 const HERE: readonly SettingName[] = ["data-dir"];
@@ -66,11 +69,18 @@ export const dead: CliCommand = {
     try {
       return await command(rest);
     } catch (error) {
-      err(`dead letters: ${error instanceof Error ? error.message : error}`);
+      err(`dead letters: ${messageOf(error)}${whatToDo(error)}`);
       return 1;
     }
   },
 };
+
+/** Most often it is the folder of a service's own user. */
+function whatToDo(error: unknown): string {
+  return ["EACCES", "EPERM"].includes(codeOf(error))
+    ? "; run this as the user of the collector"
+    : "";
+}
 
 const out = (line: string) => console.log(line);
 const err = (line: string) => console.error(`shishi: ${line}`);
@@ -154,7 +164,7 @@ async function replay(argv: readonly string[]): Promise<number> {
         giveLetters(
           {
             ...options,
-            url: extra.url ?? urlOf(settings),
+            url: extra.url ?? urlHere(settings),
             token: extra.token ?? settings.authTokens[0] ?? null,
             certificates,
             timeoutMs: extra.timeout,
@@ -175,11 +185,14 @@ async function replay(argv: readonly string[]): Promise<number> {
 
 /**
  * One command at a time changes letters. The collector neither heeds this lock nor waits for it.
- * Without a folder of letters there is nothing to do.
+ * Without a folder of letters there is nothing to do; one that cannot be looked at may hold any number.
  */
 async function alone({ dataDir }: Settings, work: () => Promise<number>): Promise<number> {
   const folder = deadFolder(dataDir);
-  if (!existsSync(folder)) {
+  try {
+    await stat(folder);
+  } catch (error) {
+    if (codeOf(error) !== "ENOENT") throw error;
     err(`no dead letters in ${dataDir}`);
     return 0;
   }
@@ -193,12 +206,4 @@ async function alone({ dataDir }: Settings, work: () => Promise<number>): Promis
   } finally {
     await lock.release();
   }
-}
-
-/** A collector that listens on every address is spoken to on loopback. */
-function urlOf({ listen, tls }: Settings): string {
-  const everywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
-  const hostname = everywhere[listen.hostname] ?? listen.hostname;
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return `${tls === null ? "http" : "https"}://${host}:${listen.port}`;
 }

@@ -60,7 +60,7 @@ function post({ url, token, certificates }: PostOptions, write: Write): Promise<
       resolve(result);
     };
     const failed = (error: Error & { code?: string }) =>
-      end({ error: error.message || String(error.code), sent: !NEVER_SENT.has(error.code ?? "") });
+      end({ error: wordsOf(error), sent: !NEVER_SENT.has(error.code ?? "") });
     request.on("error", failed);
     request.on("response", (response) => {
       let text = "";
@@ -75,6 +75,12 @@ function post({ url, token, certificates }: PostOptions, write: Write): Promise<
     });
     request.end(body);
   });
+}
+
+function wordsOf({ code, message }: Error & { code?: string }): string {
+  return code === "ECONNREFUSED"
+    ? "nothing listens there; --url names the collector"
+    : message || String(code);
 }
 
 /** No connection came about, so nobody has read a byte. */

@@ -53,10 +53,10 @@ export async function purgeLetters(purge: Purge, io: PurgeIo): Promise<number> {
       damaged += cut.damaged;
     }
   }
+  const unreadable = damaged > 0 ? ` and ${damaged} lines that cannot be read` : "";
   if (all.size + damaged > 0) {
     const where = purge.tables.length === 1 ? purge.tables[0] : "all tables";
-    const what = `${all.size} dead letters of ${where}` +
-      (damaged > 0 ? ` and ${damaged} lines that cannot be read` : "");
+    const what = `${all.size} dead letters of ${where}${unreadable}`;
     if (io.confirm === null) {
       err(`${what} would be deleted; expected --yes, for nobody can be asked here`);
       return 2;
@@ -72,7 +72,7 @@ export async function purgeLetters(purge: Purge, io: PurgeIo): Promise<number> {
     bound += cut.bound;
     await carryOut(cut, letterbox);
   }
-  out(`${all.size} letters deleted`);
+  out(`${all.size} letters${unreadable} deleted`);
   if (bound > 0) {
     err(`${bound} letters of an unfinished replay stay: finish it, or purge everything`);
   }

@@ -7,6 +7,7 @@ import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
+import { urlHere } from "./here.ts";
 import { settingsOrExitCode } from "./load.ts";
 
 const ONLY = ["listen", "tls-cert", "tls-key"] as const;
@@ -32,7 +33,7 @@ export const health: CliCommand = {
 export async function healthOf(
   settings: Settings,
 ): Promise<{ readonly url: string; readonly problem: string | null }> {
-  const url = healthUrl(settings);
+  const url = `${urlHere(settings)}/healthz`;
   return { url, problem: await ask(url) };
 }
 
@@ -57,12 +58,4 @@ function ask(url: string): Promise<string | null> {
     });
     asked.end();
   });
-}
-
-/** A server that listens on every address is asked on loopback. */
-function healthUrl({ listen, tls }: Settings): string {
-  const everywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
-  const hostname = everywhere[listen.hostname] ?? listen.hostname;
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return `${tls === null ? "http" : "https"}://${host}:${listen.port}/healthz`;
 }

@@ -12,6 +12,7 @@ import { X509Certificate } from "node:crypto";
 import type { Clock, Log } from "../contracts.ts";
 import { describe, type Reloaded } from "../settings/reload.ts";
 import type { Settings, Snapshot } from "../settings/settings.ts";
+import { messageOf } from "./message.ts";
 import { tlsProblem } from "./tls.ts";
 
 /** What is run with. */
@@ -108,7 +109,10 @@ export function createReloader(deps: ReloaderDeps): Reloader {
     } catch (error) {
       return refuse(messageOf(error), messageOf(error));
     }
-    if (cert === tls.cert && key === tls.key) return;
+    if (cert === tls.cert && key === tls.key) {
+      refused = "";
+      return;
+    }
     const next = { ...settings, tls: { ...tls, cert, key } };
     const problem = tlsProblem(next);
     if (problem !== null) return refuse(problem, cert + key);
@@ -136,8 +140,4 @@ export function createReloader(deps: ReloaderDeps): Reloader {
     between: (work) => afterOthers(work),
     close: () => cancelLook(),
   };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

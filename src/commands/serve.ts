@@ -15,6 +15,7 @@ import type { Notices } from "../service/notices.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { outside, settingsOrExitCode } from "./load.ts";
+import { messageOf } from "./message.ts";
 import type { Reloader, Running } from "./reloader.ts";
 
 const ABOUT =
@@ -50,6 +51,8 @@ export const serve: CliCommand = {
       const { reloader, notices } = await attend(argv, loaded, collector, log);
       let upgrading = false;
       upgrades.follow(() => {
+        // Who asks again is told again.
+        log.flush();
         if (upgrading) return log.warn("SIGUSR2: not at this moment");
         upgrading = true;
         void reloader.between(async () => {
@@ -79,14 +82,13 @@ function kept(on: (handler: () => void) => void): { follow(handler: () => void):
 }
 
 /** What a plain start does not need is not loaded. */
-async function start(settings: Settings, log: Log): Promise<Collector> {
-  if (process.env["FOLLOWS_PID"] !== undefined) {
-    const followed = await (await import("./upgrade.ts")).follow(settings);
-    return await startCollector(followed.settings, log, nodeFiles, null, followed.predecessor);
-  }
+async function start(first: Settings, log: Log): Promise<Collector> {
+  const { settings, predecessor } = process.env["FOLLOWS_PID"] === undefined
+    ? { settings: first, predecessor: null }
+    : await (await import("./upgrade.ts")).follow(first);
   return settings.workers > 1
-    ? await (await import("../supervisor.ts")).startSupervisor(settings, log)
-    : await startCollector(settings, log);
+    ? await (await import("../supervisor.ts")).startSupervisor(settings, log, predecessor)
+    : await startCollector(settings, log, nodeFiles, null, predecessor);
 }
 
 /** What goes on beside a running collector: reloads, and notices to who started it, if that wants any. */
@@ -122,7 +124,12 @@ async function attend(
     stopping: () => ["draining", "stopped"].includes(collector.control.status().state),
     clock: systemClock,
     log,
-    tell: (what) => what === "reloading" ? notices?.reloading() : notices?.reloaded(),
+    tell(what) {
+      if (what === "ready") return notices?.reloaded();
+      // Who asks again gets an answer again: what is wrong still is not folded into what was told before.
+      log.flush();
+      notices?.reloading();
+    },
   });
   void collector.finished.then(() => reloader.close());
   return { reloader, notices };
@@ -147,8 +154,7 @@ async function untilStopped(log: FoldedLog, start: () => Promise<Collector>): Pr
   try {
     collector = await start();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    log.error(`cannot start: ${reason}`);
+    log.error(`cannot start: ${messageOf(error)}`);
     forget();
     return 1;
   }
@@ -164,6 +170,6 @@ function lastLine(totals: LedgerTotals, log: FoldedLog): number {
   log.flush();
   const { held, lost } = totals;
   if (lost > 0) log.error(`stopped; ${lost} rows were lost`, { ...totals });
-  else log.info(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });
+  else log.last(held > 0 ? `stopped; ${held} rows wait on disk` : "stopped", { ...totals });
   return lost > 0 ? 1 : 0;
 }

@@ -10,6 +10,7 @@ import { serviceSettings } from "./service_settings.ts";
 
 /** Where the sandbox lets nobody look. */
 const HIDDEN = /^\/(?:home|root|tmp|var\/tmp|run\/user)\//;
+const CONFIG = "--config=";
 
 /** @returns the exit code. */
 export function print(argv: readonly string[]): number {
@@ -31,10 +32,18 @@ export function print(argv: readonly string[]): number {
     return 2;
   }
   const program = given === null ? ownCommand() : [given];
-  for (const path of program.filter((word) => HIDDEN.test(word))) {
-    console.error(
-      `shishi: ${path} cannot be seen by the service; install it in /usr/local/bin first`,
-    );
+  const config = flags.flatMap((flag) =>
+    flag.startsWith(CONFIG) ? [flag.slice(CONFIG.length)] : []
+  );
+  const needed: [paths: readonly string[], todo: string][] = [
+    [program, "install it in /usr/local/bin first"],
+    [config, "move it to /etc/shishi first"],
+    ["path" in state ? [state.path] : [], "choose a data-dir elsewhere"],
+  ];
+  for (const [paths, todo] of needed) {
+    for (const path of paths.filter((path) => HIDDEN.test(path))) {
+      console.error(`shishi: ${path} cannot be seen by the service; ${todo}`);
+    }
   }
   const remarks = [
     "Put this into /etc/systemd/system/shishi.service, then:",

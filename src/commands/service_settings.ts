@@ -42,7 +42,7 @@ export function serviceSettings(
   );
   const flags: string[] = [];
   const credentials = new Map<string, string>();
-  const toWrite: string[] = [];
+  const toWrite = new Set<string>();
   for (const given of [...byFlag, ...byVariable]) {
     const { spec, text } = given;
     if (extra.includes(spec) || NOT_A_FLAG.includes(spec.name)) continue;
@@ -53,13 +53,13 @@ export function serviceSettings(
       credentials.set(spec.name, resolve(folder, text));
     } else {
       credentials.set(spec.name, `${CREDENTIALS}/${spec.name}`);
-      toWrite.push(spec.name);
+      toWrite.add(spec.name);
     }
   }
   return {
     flags,
     credentials: [...credentials].map(([name, path]) => ({ name, path })),
-    toWrite,
+    toWrite: [...toWrite],
   };
 }
 

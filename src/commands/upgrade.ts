@@ -8,7 +8,9 @@
  *    as always: what it holds goes to ClickHouse, or stays in the spool.
  * 4. The new one takes over the folder: dead letters and whatever the spool still holds.
  *
- * A new one that does not get as far as 3 changes nothing: the old one goes on.
+ * A new one that does not get as far as 3 changes nothing: the old one goes on. Either may be several
+ * processes, whatever their number: then "it" are the workers, each for itself at the same time, and the
+ * two supervisors are those who speak to each other.
  */
 
 import { resolve } from "node:path";
@@ -17,8 +19,6 @@ import type { Collector, Predecessor } from "../collector.ts";
 import type { Log } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { parent, spawnSelf } from "../runtime/self.ts";
-import { stopListening } from "../runtime/serve.ts";
-import { sharePort } from "../runtime/shared_port.ts";
 import type { Notices } from "../service/notices.ts";
 import type { Settings } from "../settings/settings.ts";
 
@@ -26,11 +26,6 @@ import type { Settings } from "../settings/settings.ts";
 const FOLLOWS = "FOLLOWS_PID";
 const START_WITHIN_MS = 30_000;
 const ASK_WITHIN_MS = 5_000;
-/** A handshake may be under way when the new one gets the port. */
-const LINGER_MS = 500;
-/** Connections that nobody uses are ended after this. */
-const IDLE_MS = 10_000;
-const LOOK_MS = 50;
 
 export interface Running {
   readonly collector: Collector;
@@ -44,22 +39,21 @@ export interface Running {
 /** What the old one tells the new one. */
 interface Told {
   readonly port: number;
+  /** How many sockets listen there. */
+  readonly listeners: number;
   readonly dataDir: string;
 }
 
 /** Resolves when the collector has begun to stop, or when it goes on after all. Never rejects. */
 export async function upgrade(running: Running): Promise<void> {
-  const { log, collector: { listening, control }, settings: { dataDir }, notices } = running;
+  const { log, collector, collector: { control }, settings: { dataDir }, notices } = running;
   const refuse = (why: string) => log.error(`not followed by a new process: ${why}`);
-  if (listening === null) return refuse("workers: expected 1; restart it instead");
   if (control.status().recovering) {
     return refuse("the spool of the one before is still being read; try again");
   }
-  const { port } = listening;
-  // One that is there from before a renewed certificate would get what is meant for the new process.
-  await listening.alone();
-  const shared = await sharePort(port);
-  if (shared === null) return refuse("this system cannot share a port; restart it instead");
+  const door = await collector.door();
+  const unshared = await door.share();
+  if (unshared !== null) return refuse(unshared);
   let tellListens = () => {};
   const listens = new Promise<"listens">((resolve) => tellListens = () => resolve("listens"));
   let tellOver = () => {};
@@ -67,51 +61,43 @@ export async function upgrade(running: Running): Promise<void> {
   const env: NodeJS.ProcessEnv = { ...process.env, [FOLLOWS]: String(process.pid) };
   // It was meant for this process.
   delete env["WATCHDOG_PID"];
+  const { port, listeners } = door;
   const child = spawnSelf(["serve", ...running.argv], {
-    told: (): Told => ({ port, dataDir: resolve(dataDir) }),
+    told: (): Told => ({ port, listeners, dataDir: resolve(dataDir) }),
     listens: () => {
       tellListens();
       return over;
     },
   }, env);
   log.info("starting a new process to follow this one", { pid: child.pid });
-  let ended = false;
-  const exited = child.exited.then((how) => {
-    ended = true;
-    return how;
-  });
-  let following = true;
-  running.collector.watch(() => {
-    // Whoever stops this one, while the other is not yet the collector, means both.
-    if (!following || ended || control.status().state !== "draining") return;
-    following = false;
-    child.stop();
+  const exited = child.exited.then((how) => `it has ended (${how})`);
+  let tellStopped = () => {};
+  const stopped = new Promise<"stopped">((resolve) => tellStopped = () => resolve("stopped"));
+  // Whoever stops the collector means both processes, whichever he reaches.
+  const stopBoth = (asked?: "stop") => {
+    if (asked !== "stop") return;
+    child.call("stop").catch(() => {});
     tellOver();
-  });
-  const began = await Promise.race([listens, exited, sleep(START_WITHIN_MS)]);
-  if (began !== "listens") {
-    following = false;
+    tellStopped();
+  };
+  const forget = collector.watch(stopBoth);
+  const late = sleep(START_WITHIN_MS).then(() => "it does not start");
+  const began = await Promise.race([listens, exited, stopped, late]);
+  const left = began === "listens" ? door.leave().then(() => "left" as const) : began;
+  const outcome = await Promise.race([left, exited, stopped]);
+  if (outcome === "stopped") return;
+  if (outcome !== "left") {
+    forget();
+    if (began === "listens") door.stay();
     child.kill();
-    return refuse(began === undefined ? "it does not start" : `it has ended (${began})`);
+    return refuse(outcome);
   }
-  if (!shared.giveWay()) log.warn("new connections may be reset while this process ends");
-  listening.lastAnswers(true);
-  const fromMs = systemClock.monotonicMs();
-  for (;;) {
-    await sleep(LOOK_MS);
-    if (!following) return;
-    if (ended) {
-      listening.lastAnswers(false);
-      return refuse(`it has ended (${await exited})`);
-    }
-    const passedMs = systemClock.monotonicMs() - fromMs;
-    if (passedMs > IDLE_MS || passedMs > LINGER_MS && shared.connections() === 0) break;
-  }
-  following = false;
   notices?.replacedBy(child.pid);
-  await stopListening(listening);
+  await door.close();
   tellOver();
+  forget();
   void control.stop(`followed by process ${child.pid}`);
+  collector.watch(stopBoth);
 }
 
 /**
@@ -122,19 +108,22 @@ export async function follow(
   settings: Settings,
 ): Promise<{ readonly predecessor: Predecessor; readonly settings: Settings }> {
   delete process.env[FOLLOWS];
-  const old = parent({});
-  const { port, dataDir } = await old.call<Told>("told", null, ASK_WITHIN_MS);
+  let tellStopped = (_why: string) => {};
+  const stopped = new Promise<string>((resolve) => tellStopped = resolve);
+  const old = parent({ stop: () => tellStopped("the one before was told to stop") });
+  const { port, listeners, dataDir } = await old.call<Told>("told", null, ASK_WITHIN_MS);
   if (resolve(settings.dataDir) !== dataDir) {
     throw new Error(`data-dir: expected that of the running collector (${dataDir}), restart it`);
   }
-  if (settings.workers > 1) throw new Error("workers: expected 1 to follow a running collector");
   const { listen } = settings;
   return {
     settings: { ...settings, listen: { ...listen, port: listen.port || port } },
     predecessor: {
+      listeners,
       // One that is gone meanwhile has let go of everything as well.
       listening: () => old.call<void>("listens").catch(() => {}),
       gone: old.gone,
+      stopped,
     },
   };
 }

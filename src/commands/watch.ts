@@ -110,10 +110,12 @@ function summary(fleet: readonly Answer[]): string {
 
 function aMoment(io: RemoteIo): Promise<void> {
   return new Promise((resolve) => {
-    const cancel = io.clock.after(AGAIN_MS, resolve);
-    io.signal?.addEventListener("abort", () => {
+    const end = () => {
       cancel();
+      io.signal?.removeEventListener("abort", end);
       resolve();
-    }, { once: true });
+    };
+    const cancel = io.clock.after(AGAIN_MS, end);
+    io.signal?.addEventListener("abort", end);
   });
 }

@@ -10,6 +10,7 @@ import { folderOfAll } from "../batch/gather.ts";
 import type { Buried } from "../batch/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
+import type { Door } from "../runtime/door.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import { noted } from "../page/problems.ts";
 import { createLog, createSwitchLog } from "../runtime/log.ts";
@@ -17,6 +18,7 @@ import type { parent } from "../runtime/self.ts";
 import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
+import { messageOf } from "./message.ts";
 
 /** How long the supervisor may take to gather what the others have to say. */
 const ASK_WITHIN_MS = 5_000;
@@ -25,7 +27,13 @@ const ALONE = "shishi: worker: is started by shishi serve --workers N, not by ha
 interface Start {
   readonly settings: Settings;
   readonly number: number;
+  readonly listeners: number;
   readonly paused: boolean;
+}
+
+interface ToDoor {
+  readonly act: Exclude<keyof Door, "port" | "listeners">;
+  readonly given?: number;
 }
 
 export const worker: CliCommand = {
@@ -70,6 +78,11 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
       whole.use(createLog(settings.logLevel, settings.logFormat));
       return null;
     },
+    /** @returns what `share` does. */
+    async door({ act, given }: ToDoor) {
+      const door = await running().door();
+      return await (door[act] as (given?: number) => unknown)(given);
+    },
     report: () => running().report(),
     flush: (waitMs: number) => running().control.flush(waitMs),
     pause: () => running().control.pause(),
@@ -82,7 +95,7 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     },
   });
 
-  async function start({ settings, number, paused }: Start) {
+  async function start({ settings, number, listeners, paused }: Start) {
     memoryOnly = settings.ack === "memory";
     whole.use(createLog(settings.logLevel, settings.logFormat));
     // The page shows the problems of all.
@@ -93,6 +106,8 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     try {
       collector = await startCollector(settings, log, nodeFiles, {
         deadDir: folderOfAll(settings.dataDir),
+        listeners,
+        rest: supervisor.call<string | null>("rest", number).catch(() => null),
         metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
         status: () => supervisor.call("status", null, ASK_WITHIN_MS),
         page: {
@@ -124,10 +139,6 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     if (collector === null || !memoryOnly) end(1);
     else void collector.control.stop("the supervisor is gone", 0);
   });
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Each line says which worker it is from. */

@@ -22,7 +22,7 @@ export interface Report {
   readonly insertMsP99: number;
 }
 
-/** A worker's process; it answers `start adopt report flush pause resume stop abandon`. */
+/** A worker's process; it answers `start adopt report flush pause resume stop abandon door`. */
 export interface WorkerProcess {
   readonly pid: number;
   call<T>(method: string, given?: unknown, withinMs?: number): Promise<T>;

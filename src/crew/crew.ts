@@ -79,7 +79,9 @@ export function createCrew(deps: CrewDeps): Crew {
     try {
       const told = paused;
       const settings = deps.settings(number);
-      const started = await child.call<Started>("start", { settings, number, paused });
+      const { listeners } = deps;
+      const given = { settings, number, listeners, paused };
+      const started = await child.call<Started>("start", given);
       if ("report" in started) {
         took(member, started.report);
         // What it could not be told while it started.
@@ -164,6 +166,24 @@ export function createCrew(deps: CrewDeps): Crew {
     for (const { process } of members) process?.call(method, given).catch(() => {});
   }
 
+  /** Resolves with the first reason why one does not do it, or null; who dies need not. */
+  async function eachDoes(
+    method: string,
+    given: (number: number) => unknown,
+    withinMs: number,
+  ): Promise<string | null> {
+    const told = await Promise.all(members.map(async (member) => {
+      const { number, process } = member;
+      try {
+        return await process?.call<string | null>(method, given(number), withinMs);
+      } catch (error) {
+        if (member.process !== process) return null;
+        return `worker ${number}: ${(error as Error).message}`;
+      }
+    }));
+    return told.find((problem) => typeof problem === "string") ?? null;
+  }
+
   async function allGone(): Promise<void> {
     while (members.some(({ process }) => process !== null)) {
       await new Promise<void>((resolve) => tellGone = resolve);
@@ -228,19 +248,8 @@ export function createCrew(deps: CrewDeps): Crew {
       return done.every(Boolean) && [...joint.owed().values()].every((rows) => rows === 0);
     },
 
-    async adopt() {
-      const told = await Promise.all(members.map(async (member) => {
-        const { number, process } = member;
-        try {
-          const settings = deps.settings(number);
-          return await process?.call<string | null>("adopt", settings, ADOPT_WITHIN_MS);
-        } catch (error) {
-          if (member.process !== process) return null;
-          return `worker ${number}: ${(error as Error).message}`;
-        }
-      }));
-      return told.find((problem) => typeof problem === "string") ?? null;
-    },
+    adopt: () => eachDoes("adopt", deps.settings, ADOPT_WITHIN_MS),
+    door: (act, given, withinMs) => eachDoes("door", () => ({ act, given }), withinMs),
 
     async stop(why, withinMs) {
       end();

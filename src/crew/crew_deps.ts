@@ -8,6 +8,8 @@ export interface CrewDeps {
   readonly spawn: (number: number, ended: (report: Report) => void) => WorkerProcess;
   /** What worker `number` is to be started with. */
   readonly settings: (number: number) => unknown;
+  /** How many sockets each is to listen with. */
+  readonly listeners: number;
   readonly joint: {
     took(worker: number, counts: Counts): void;
     died(worker: number): void;
@@ -41,6 +43,8 @@ export interface Crew {
    * does not take them, or null; who is not there gets them at its next start.
    */
   adopt(): Promise<string | null>;
+  /** Has every worker that is there do this with its port. Resolves with why one cannot, or null. */
+  door(act: string, given: unknown, withinMs: number): Promise<string | null>;
   /** Resolves when all have ended. */
   stop(why: string, withinMs?: number): Promise<void>;
   /** Has all give up what they hold, and ends them; takes about a second at most. */

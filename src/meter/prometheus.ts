@@ -16,9 +16,8 @@ import { balance, type MeteredLedger } from "./ledger.ts";
 import { createProcessFigures } from "./process.ts";
 
 export interface Prometheus {
-  /** The whole scrape. */
+  /** The whole scrape, in format 0.0.4. */
   text(): Promise<string>;
-  readonly contentType: string;
 }
 
 export interface PrometheusDeps {
@@ -141,7 +140,6 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
       checkBooks();
       return registry.metrics();
     },
-    contentType: registry.contentType,
   };
 }
 

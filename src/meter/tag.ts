@@ -17,7 +17,7 @@ import { boundedLabel } from "./label.ts";
  * before a quote (the library doubles that one) · a percent sign before two hexadecimal digits.
  */
 // deno-lint-ignore no-control-regex
-const AWKWARD = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\\(?=[,= '\\]|$)|%(?=[0-9A-F]{2})/g;
+const AWKWARD = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]|\\(?=[,= '\\]|$)|%(?=[0-9A-Fa-f]{2})/g;
 
 /** The value to hand to the library, or null where the tag is to be left out (an empty text). */
 export function tagValue(text: string): string | null {

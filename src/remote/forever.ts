@@ -128,13 +128,23 @@ export function connectForever(
       return "ended";
     }
     current = wire;
+    let open = true;
+    const closed = wire.closed.then((why) => {
+      open = false;
+      return why;
+    });
     setup(wire);
-    if (await wire.flush(DIAL_TIMEOUT_MS)) {
+    while (open && announced === null) {
+      if (!await wire.flush(DIAL_TIMEOUT_MS)) {
+        // A server that stalls for a while may still take them, unless this is the end.
+        await Promise.race([closed, pause(MIN_BACKOFF_MS)]);
+        continue;
+      }
       announced = wire.server;
       log.info("nats: connected", { server: wire.server });
       onState("connected", wire.server);
     }
-    const why = await wire.closed;
+    const why = await closed;
     current = null;
     if (announced !== null) onState("disconnected", wire.server);
     announced = null;

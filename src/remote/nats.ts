@@ -29,6 +29,9 @@ import type { Dialled, DialOptions, Message, NatsAuth, OpenSocket, Wire } from "
 const PING_INTERVAL_MS = 4_000;
 const MAX_PINGS_OUT = 2;
 const CLOSE_WAIT_MS = 500;
+/** What a runtime says in front of the reason; the server is named already. */
+const PREAMBLE =
+  /^(?:WebSocket connection to '[^']*' failed|NetworkError: failed to connect to WebSocket): /;
 
 /** @param onTrouble is told what the server complains about while the connection lives. */
 export async function dial(
@@ -250,7 +253,7 @@ function connectFailure(complaint: string, error: unknown, timeoutMs: number): s
   if (complaint !== "") return `the server says ${complaint}`;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "TIMEOUT") return `no answer within ${timeoutMs} ms`;
-  return text(error) || "cannot connect";
+  return text(error).replace(PREAMBLE, "") || "cannot connect";
 }
 
 /**

@@ -9,6 +9,7 @@
 
 import { constants, fstatSync, type Stats } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, unlink } from "node:fs/promises";
+import process from "node:process";
 
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
@@ -60,7 +61,9 @@ export const nodeFiles = {
     await unlink(path);
   },
 
+  /** Windows has no such call (`EPERM`): there a file's own sync takes its name to the disk too. */
   async syncFolder(path: string): Promise<void> {
+    if (process.platform === "win32") return;
     const handle = await open(path, O_RDONLY | (O_DIRECTORY ?? 0));
     try {
       await handle.sync();

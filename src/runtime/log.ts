@@ -18,6 +18,8 @@ export type LogFormat = "auto" | "text" | "json";
 /** A log whose folded lines can be told early: at the end nothing may stay untold. */
 export interface FoldedLog extends Log {
   flush(): void;
+  /** The last line of the process: as `info`, but whatever the level is, and after all that was folded. */
+  last(message: string, fields?: LogFields): void;
 }
 
 export interface LogTools {
@@ -59,6 +61,11 @@ export function createLog(
       wakeUp();
     });
   };
+  const flush = () => {
+    cancel?.();
+    cancel = null;
+    put(fold.flush(clock.monotonicMs()));
+  };
   const at = (lineLevel: LogLevel) => (message: string, fields: LogFields = {}) => {
     if (RANK[lineLevel] < RANK[level]) return;
     put(fold.take({ level: lineLevel, message, fields }, clock.monotonicMs()));
@@ -69,10 +76,10 @@ export function createLog(
     info: at("info"),
     warn: at("warn"),
     error: at("error"),
-    flush() {
-      cancel?.();
-      cancel = null;
-      put(fold.flush(clock.monotonicMs()));
+    flush,
+    last(message, fields = {}) {
+      flush();
+      put([{ level: "info", message, fields }]);
     },
   };
 }
@@ -103,6 +110,7 @@ export function createSwitchLog(first: FoldedLog): SwitchLog {
     warn: (message, fields) => log.warn(message, fields),
     error: (message, fields) => log.error(message, fields),
     flush: () => log.flush(),
+    last: (message, fields) => log.last(message, fields),
   };
 }
 

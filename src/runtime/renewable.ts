@@ -37,7 +37,7 @@ export function renewable(
   options: ServeOptions & { readonly tls: Tls },
   { start, tryAlone, shares }: Runtime,
 ): Listening {
-  const { processes = 1 } = options;
+  const { processes = 1, listeners = 1 } = options;
   const open = (tls: Tls, port: number) => start({ ...options, tls, port, reusePort: shares });
 
   const triesAlone = options.reusePort !== true && shares;
@@ -70,13 +70,15 @@ export function renewable(
 
   return {
     port: current.port,
+    listeners,
     lastAnswers: (last) => current.lastAnswers(last),
     alone,
     async renew(tls) {
       if (!shares) throw new Error("this runtime cannot listen twice on one port");
       await alone();
       const { sharePort } = await import("./shared_port.ts");
-      const steered = (await sharePort(current.port))?.giveWay(processes) ?? false;
+      const steered = (await sharePort(current.port, listeners))
+        ?.giveWay(processes * listeners) ?? false;
       const old = current;
       current = open(tls, old.port);
       retire(old, steered ? RETIRE_MS : 0);

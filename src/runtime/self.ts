@@ -11,8 +11,6 @@ import { createPeer, type Methods, type Peer } from "./peer.ts";
 
 export interface Child extends Peer {
   readonly pid: number;
-  /** SIGTERM; silent when it has ended. */
-  stop(): void;
   /** SIGKILL. */
   kill(): void;
   /** Resolves with how it ended, for people: `exit code 1`, `SIGKILL`. Never rejects. */
@@ -59,7 +57,6 @@ export function spawnSelf(
   return {
     ...createPeer(child.stdout, child.stdin, methods),
     pid: child.pid ?? 0,
-    stop: () => void child.kill("SIGTERM"),
     kill: () => void child.kill("SIGKILL"),
     exited,
   };

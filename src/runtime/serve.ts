@@ -7,6 +7,7 @@
  * of a server: see `renewable.ts`.
  */
 
+import { nodeNet } from "../builtins.ts";
 import { systemClock } from "./clock.ts";
 import { bun, deno } from "./host.ts";
 import { renewable, type Runtime } from "./renewable.ts";
@@ -26,6 +27,8 @@ export interface ServeOptions {
   readonly tls?: Tls;
   /** How many processes that are; 1 unless given. */
   readonly processes?: number;
+  /** Sockets of each of them, 1 unless given; why there may be more: `shared_port.ts`. */
+  readonly listeners?: number;
   /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
   readonly handler: (
     request: Request,
@@ -46,6 +49,8 @@ export interface Server {
 }
 
 export interface Listening extends Server {
+  /** Its sockets, while none is being renewed. */
+  readonly listeners: number;
   /**
    * New connections get this certificate, those that are open go on. Rejects, and has changed nothing,
    * where there is no TLS or the system cannot listen twice on one port. Not to be called again, nor
@@ -68,20 +73,26 @@ export function serve(options: ServeOptions): Listening {
   const { tls } = options;
   try {
     if (tls !== undefined) return renewable({ ...options, tls }, runtime);
+    const { listeners = 1 } = options;
     return {
       ...runtime.start(options),
+      listeners,
       renew: () => Promise.reject(new Error("there is no certificate to renew")),
       alone: () => Promise.resolve(),
     };
   } catch (error) {
     const { hostname, port } = options;
     const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
-    throw new Error(`cannot listen on ${address}: ${reasonOf(error)}`);
+    throw new Error(`cannot listen on ${address}: ${reasonOf(error, hostname)}`);
   }
 }
 
 /** The runtimes agree on neither class, code nor words. */
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, hostname: string): string {
+  // Of a name one of them tells whatever error the process met last.
+  if (bun !== undefined && hostname !== "localhost" && nodeNet().isIP(hostname) === 0) {
+    return "the port is taken or not permitted, or this host has no such address";
+  }
   const { name, code, message } = error as { name?: string; code?: string; message?: string };
   const text = `${name} ${code} ${message}`;
   if (/AddrInUse|EADDRINUSE|in use/i.test(text)) return "another program listens there already";
@@ -125,8 +136,12 @@ function withLastAnswers(start: Start): (options: ServeOptions) => Server {
     };
     // Changed in place: one more call in between would cost every request.
     const served: { -readonly [Name in keyof ServeOptions]: ServeOptions[Name] } = { ...options };
+    const servers = Array.from({ length: options.listeners ?? 1 }, () => start(served));
+    const all = (end: "stop" | "kill") => Promise.all(servers.map((server) => server[end]()));
     return {
-      ...start(served),
+      port: servers[0]!.port,
+      stop: () => all("stop").then(() => {}),
+      kill: () => all("kill").then(() => {}),
       lastAnswers: (last) => served.handler = last ? ending : handler,
     };
   };

@@ -6,10 +6,11 @@
  * sockets of that address names who gets a connection (`SO_ATTACH_REUSEPORT_CBPF`, see socket(7)).
  *
  * Sockets are numbered in the order in which they joined, and when one goes the last takes its number. So
- * the filter names the first newer one as long as an older one is there; when only newer ones are left
- * it names nobody, and that is ignored: they share as ever. An address has one filter, the last one; it
- * stays with the address, across processes. So it must be known how many older sockets there are, and of
- * this process there must be one alone when somebody is to join.
+ * where N older ones are there and N newer ones join, number N is a newer one until the last older one has
+ * gone, in whatever order they go; then it is nobody, and that is ignored: they share as ever. It holds
+ * for more newer ones too, but then number N must be forgotten in the end (`EVERYBODY`); of fewer, one
+ * could be an older one. An address has one filter, the last one; it stays with the address, across
+ * processes. So it must be known how many older sockets there are, and that nobody else is about to join.
  *
  * The socket is the HTTP server's, which does not give it out: it is found among the open files.
  */
@@ -19,13 +20,16 @@ import { type Libc, openLibc } from "./libc.ts";
 
 export interface SharedPort {
   /**
-   * New connections go to the one that joins after the `older` that are there (1 unless given: this
-   * one), or has joined. False: they go on being shared out.
+   * New connections go to the one that joins after the `older` that are there, or has joined; it must be
+   * followed by as many as those, itself included. False: they go on being shared out.
    */
-  giveWay(older?: number): boolean;
+  giveWay(older: number): boolean;
   /** Connections to this process that are open. */
   connections(): number;
 }
+
+/** To give way to: new connections are shared out among all. */
+export const EVERYBODY = 0xffffffff;
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -40,14 +44,17 @@ const RETURN = 0x06;
 const GONE_WITHIN_MS = 2_000;
 const LOOK_MS = 10;
 
-/** Lets another one listen on `port` beside the only one of this process; null where that cannot be had. */
-export async function sharePort(port: number): Promise<SharedPort | null> {
+/**
+ * Lets others listen on `port` beside those of this process, as soon as these are `listeners`; null where
+ * that cannot be had.
+ */
+export async function sharePort(port: number, listeners = 1): Promise<SharedPort | null> {
   const libc = await openLibc();
-  const fd = libc === null ? null : await onlyListener(libc, port);
+  const fd = libc === null ? null : await someListener(libc, port, listeners);
   if (libc === null || fd === null) return null;
   if (libc.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, number(1), 4) < 0) return null;
   return {
-    giveWay(older = 1) {
+    giveWay(older) {
       const instruction = new Uint8Array(8);
       const view = new DataView(instruction.buffer);
       view.setUint16(0, RETURN, true);
@@ -63,12 +70,13 @@ export async function sharePort(port: number): Promise<SharedPort | null> {
   };
 }
 
-/** Null where there is none, or more than one for too long. */
-async function onlyListener(libc: Libc, port: number): Promise<number | null> {
+/** Null where there are less, or more for too long. */
+async function someListener(libc: Libc, port: number, count: number): Promise<number | null> {
   for (let left = GONE_WITHIN_MS; left > 0; left -= LOOK_MS) {
-    const [listener, ...others] = socketsOn(libc, port).filter(({ listens }) => listens);
-    if (listener === undefined) return null;
-    if (others.length === 0) return listener.fd;
+    const found = socketsOn(libc, port).filter(({ listens }) => listens);
+    const [listener] = found;
+    if (listener === undefined || found.length < count) return null;
+    if (found.length === count) return listener.fd;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
   return null;

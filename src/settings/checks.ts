@@ -3,7 +3,7 @@
  * when one of them is unusable by itself.
  */
 
-import type { ListenAddress } from "./kinds.ts";
+import { type ListenAddress, writeAddress } from "./kinds.ts";
 import type { Read } from "./load.ts";
 import type { SettingName, TABLE } from "./table.ts";
 import type { ValuesOf } from "./spec.ts";
@@ -62,11 +62,11 @@ export function crossProblems(values: Values, read: Read): string[] {
 export function warningsAbout(values: Values, read: Read): string[] {
   const warnings: string[] = [];
   const tokens = values["auth-tokens"] ?? [];
-  const { hostname, port } = values.listen;
   if (!isLoopback(values.listen) && tokens.length === 0) {
-    const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
     warnings.push(
-      `listen: ${address} can be reached by others and auth-tokens is not set: ` +
+      `listen: ${
+        writeAddress(values.listen)
+      } can be reached by others and auth-tokens is not set: ` +
         "anybody who reaches it can write",
     );
   }

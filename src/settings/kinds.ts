@@ -19,6 +19,11 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+/** `127.0.0.1:8080`, `[::1]:8080`: as it is written, and as it stands in a URL. */
+export function writeAddress({ hostname, port }: ListenAddress): string {
+  return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
 interface Range {
   readonly min: number;
   readonly max: number;

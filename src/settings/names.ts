@@ -35,7 +35,8 @@ export function envName(name: string): string {
 export function nearest(wrong: string, known: Iterable<string>): string | null {
   const plain = normal(wrong).slice(0, 64);
   let best: string | null = null;
-  let bestDistance = Math.max(2, Math.floor(plain.length / 3)) + 1;
+  // Something of the wrong name has to be in the right one.
+  let bestDistance = Math.min(Math.max(2, Math.floor(plain.length / 3)) + 1, plain.length);
   for (const name of known) {
     const distance = plain.length >= 4 && normal(name).startsWith(plain)
       ? 1

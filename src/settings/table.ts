@@ -72,7 +72,7 @@ export const TABLE = [
       default: "off",
       meaning:
         "requests of one token, or of one address (IPv6: one /64) that comes without, such as " +
-        "100/s or 600/m; as many at once; more are refused with 429; health is free",
+        "100/s or 600/m; as many may come at once; more are refused with 429; health is free",
     }),
     setting({
       name: "max-body-bytes",
@@ -134,7 +134,7 @@ export const TABLE = [
       default: "auto",
       meaning:
         "how INSERTs travel; auto = gzip, but plain to a ClickHouse on this host that has deduplication " +
-        "tokens (one that has none may take a part of a plain INSERT that breaks off: not for none)",
+        "tokens (one without them may keep a part of a plain INSERT that breaks off: never choose none for it)",
     }),
   ]),
   ...section("Batches", [

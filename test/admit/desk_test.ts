@@ -65,7 +65,9 @@ test("it can be stopped between any two rows", () => {
 
 const FLOODS: readonly (readonly [string, string, number])[] = [
   ["good rows", `${GOOD}\n`.repeat(50_000), 50_000],
-  ["tiny wrong rows", "x\n".repeat(500_000), 0],
+  ["tiny wrong rows", "x\n".repeat(5_000_000), 0],
+  ["many kinds of wrong rows", '{"eventTyp":"xx"}\n\xff\n'.repeat(250_000), 0],
+  ["elements that are none", `[${"{},".repeat(1_000_000)}{}]`, 0],
   ["broken rows", '{"eventType":x}  }\n'.repeat(50_000), 0],
   [
     "rows to be put together anew",

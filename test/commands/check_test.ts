@@ -20,6 +20,12 @@ describe("check", () => {
         { what: "a", look: () => Promise.reject(new Error("a bug")) },
         { what: "b", look: () => new Promise(() => {}) },
         { what: "c", look: () => Promise.resolve(fine("c")) },
+        {
+          what: "d",
+          look: () => {
+            throw new Error("another");
+          },
+        },
       ],
       20_000,
       clock,
@@ -29,7 +35,11 @@ describe("check", () => {
     assert.deepEqual(told, ["✗ a: Error: a bug"]);
     await clock.advance(20_000);
     await done;
-    assert.deepEqual(told.slice(1), ["✗ b: no answer within 20 s", "✓ c: fine"]);
+    assert.deepEqual(told.slice(1), [
+      "✗ b: no answer within 20 s",
+      "✓ c: fine",
+      "✗ d: Error: another",
+    ]);
     assert.equal(clock.pending, 0);
   });
 

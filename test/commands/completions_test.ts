@@ -139,15 +139,23 @@ test("every flag that the help of a command names can be completed", () => {
   }
 });
 
-test("a shell that is not known: exit 2", async () => {
+test("a shell that is not known, or none: exit 2", async () => {
   const completions = commands.find(({ name }) => name === "completions")!;
   const { error } = console;
   const said: string[] = [];
   console.error = (line: string) => void said.push(line);
   try {
-    assert.equal(await completions.run(["tcsh"]), 2);
+    for (const argv of [["tcsh"], ["bash", "zsh"], []]) {
+      assert.equal(await completions.run(argv), 2);
+    }
   } finally {
     console.error = error;
   }
-  assert.deepEqual(said, ['shishi: completions: expected bash, zsh or fish, got "tcsh"']);
+  const [expected, help] = ["expected bash, zsh or fish", "see shishi completions --help"];
+  assert.deepEqual(
+    said,
+    ['"tcsh"', '"bash zsh"', "nothing"].map((found) =>
+      `shishi: completions: ${expected}, got ${found}; ${help}`
+    ),
+  );
 });

@@ -2,15 +2,15 @@
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { showLetters } from "../../src/commands/dead_list.ts";
 import { batch, boxOf, idsOf, lettersIn, lettersOf, namesIn } from "../batch/letters_kit.ts";
 import { runShishi } from "../kit/shishi.ts";
-import { removeDir, tempDir } from "../kit/temp.ts";
+import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { startFakeCollector } from "./fake_collector.ts";
 
@@ -156,6 +156,16 @@ describe("purge", () => {
     const dataDir = await filled();
     const { code, stdout } = await dead(dataDir, "purge", "t", "--yes");
     assert.deepEqual([code, stdout], [0, "4 letters deleted\n"]);
+    assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
+  });
+
+  test("lines that cannot be read go with the rest, and are named", async () => {
+    const dataDir = await filled();
+    writeFileSync(join(dataDir, "dead/t.ndjson"), "noise\n", { flag: "a" });
+    const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27");
+    assert.equal(some.stdout, "2 letters deleted\n");
+    const all = await dead(dataDir, "purge", "t", "--yes");
+    assert.equal(all.stdout, "2 letters and 1 lines that cannot be read deleted\n");
     assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
   });
 
@@ -332,10 +342,22 @@ describe("unusable", () => {
 
   test("letters that cannot be read are a problem, not a stack", async () => {
     const dataDir = folder();
-    mkdirSync(join(dataDir, "dead/t.ndjson"), { recursive: true });
-    writeFileSync(join(dataDir, "dead/u.ndjson"), "");
-    const { code, stderr } = await dead(dataDir, "ls");
-    assert.equal(code, 0, stderr);
+    mkdirSync(join(dataDir, "dead"), { recursive: true });
+    symlinkSync("t.ndjson", join(dataDir, "dead/t.ndjson"));
+    const { code, stdout, stderr } = await dead(dataDir, "ls");
+    assert.deepEqual([code, stdout], [1, ""]);
+    assert.match(stderr, /^shishi: dead letters: ELOOP: .+\n$/);
+  });
+
+  test("a folder that cannot be looked at is not one without letters", async () => {
+    const dataDir = join(tempFile("data", ""), "below");
+    folders.push(dirname(dirname(dataDir)));
+    for (const verb of ["ls", "show", "replay", "purge"]) {
+      const all = verb === "purge" ? ["--all", "--yes"] : [];
+      const { code, stdout, stderr } = await dead(dataDir, verb, ...all);
+      assert.deepEqual([code, stdout], [1, ""], `${verb}: ${stderr}`);
+      assert.match(stderr, /^shishi: dead letters: ENOTDIR: .+\n$/, verb);
+    }
   });
 });
 

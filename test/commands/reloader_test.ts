@@ -180,9 +180,15 @@ test("a renewed certificate is taken by itself within a minute, a wrong pair is 
     await clock.advance(3 * MINUTE_MS);
     assert.equal(lines.length, 1, "told once");
   }
-  delete files["cert"];
-  await clock.advance(MINUTE_MS);
-  assert.match(lines.at(-1)!, /ENOENT/);
+  for (let times = 0; times < 2; times++) {
+    lines.length = 0;
+    delete files["cert"];
+    await clock.advance(3 * MINUTE_MS);
+    assert.equal(lines.length, 1, "told each time that it goes");
+    assert.match(lines[0]!, /ENOENT/);
+    files["cert"] = CERTIFICATE;
+    await clock.advance(MINUTE_MS);
+  }
   assert.equal(adopted.length, 0);
 
   files["cert"] = RENEWED_CERTIFICATE;

@@ -234,6 +234,7 @@ test("nobody listens: said once, everything stays, all tables are counted", asyn
   assert.equal(run.code, 1);
   assert.deepEqual(run.out, ["0 stored", "0 dead again", "12 could not be sent"]);
   assert.equal(run.err.length, 1);
+  assert.match(run.err[0]!, /^http:\S+: nothing listens there; --url names the collector$/);
   assert.equal((await idsOf(dataDir, "a")).length + (await idsOf(dataDir, "b")).length, 12);
 });
 

@@ -116,6 +116,32 @@ test("nobody there, NATS lost and back again: the watch goes on", async () => {
   assert.equal(await stop(), 0);
 });
 
+test("however long NATS is away, waiting for it gathers nothing", async () => {
+  const bus = new Bus();
+  const { signal } = new AbortController();
+  let listeners = 0;
+  const counting = {
+    aborted: false,
+    addEventListener: (...given: Parameters<AbortSignal["addEventListener"]>) => {
+      listeners++;
+      signal.addEventListener(...given);
+    },
+    removeEventListener: (...given: Parameters<AbortSignal["removeEventListener"]>) => {
+      listeners--;
+      signal.removeEventListener(...given);
+    },
+  };
+  const running = run(bus, "status", { watch: true, signal: counting as unknown as AbortSignal });
+  await bus.clock.advance(2_500);
+  bus.reachable = false;
+  bus.cut();
+  await bus.clock.advance(600_000);
+  assert.ok(listeners <= 1, `${listeners} listeners`);
+  counting.aborted = true;
+  await bus.clock.advance(1_000);
+  assert.equal(await running.code, 0);
+});
+
 test("NATS unreachable at the start: exit 1; a target that cannot be one: exit 2", async () => {
   const bus = new Bus();
   bus.reachable = false;

@@ -76,6 +76,7 @@ function kit(size: number, problems: (string | null)[] = [], fate: "stored" | "l
     },
     polled: () => {},
     settings: (number) => ({ dataDir: `worker-${number}` }),
+    listeners: 1,
     joint: {
       took: (number) => void booked.push(`took ${number}`),
       died: (number) => void booked.push(`died ${number}`),
@@ -94,8 +95,8 @@ test("each worker is started with what is its own, and asked once a second", asy
   const { crew, clock, workers } = kit(2);
   assert.equal(await crew.start(), null);
   assert.deepEqual(workers.map(({ calls }) => calls[0]?.given), [
-    { settings: { dataDir: "worker-1" }, number: 1, paused: false },
-    { settings: { dataDir: "worker-2" }, number: 2, paused: false },
+    { settings: { dataDir: "worker-1" }, number: 1, listeners: 1, paused: false },
+    { settings: { dataDir: "worker-2" }, number: 2, listeners: 1, paused: false },
   ]);
   await clock.advance(3_000);
   assert.deepEqual(

@@ -58,6 +58,7 @@ report();
 /** What is one binary's affair, not the runtimes'. */
 async function once(turn) {
   await check("release", bun, ["test/release/reproduce.ts"], turn);
+  await check("machines", bun, ["test/release/machines.ts"], turn);
   await tests("ship", "test/ship/run.sh", [], ON_BUN, turn);
   await check("benchmark", bun, ["test/bench/main.ts", "--quick"], turn);
 }

@@ -26,6 +26,9 @@ const SERVERS = {
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
   "systemd": ["/usr/bin/systemd-analyze"],
+  "chromium": ["/usr/bin/chromium"],
+  "openssl": ["/usr/bin/openssl"],
+  "curl": ["/usr/bin/curl"],
   "mmdebstrap": ["/usr/bin/mmdebstrap"],
   "lintian": ["/usr/bin/lintian"],
   "buildah": ["/usr/bin/buildah"],
@@ -33,6 +36,8 @@ const SERVERS = {
   "docker-compose": ["/usr/bin/docker-compose"],
   "zsh": ["/usr/bin/zsh"],
   "fish": ["/usr/bin/fish"],
+  "qemu-user-static": ["/usr/bin/qemu-aarch64-static"],
+  "libc6-arm64-cross": ["/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 

@@ -23,6 +23,8 @@ export interface Start {
   readonly binary?: boolean | string;
   /** Another entry of the source than `src/main.ts`, e.g. `test/crash/main.ts`. */
   readonly entry?: string;
+  /** When to give up a start; 10 s unless given. */
+  readonly withinMs?: number;
 }
 
 /** An answer whose body has been read. */
@@ -111,7 +113,7 @@ export async function startShishi(start: Start): Promise<Shishi> {
       const line = parseLines(child.stderr()).find((line) => line.message === "listening");
       if (line === undefined && ended === null) throw new Error("it does not say that it listens");
       return typeof line?.url === "string" ? line.url : "";
-    }, { withinMs: START_WITHIN_MS, everyMs: 5 });
+    }, { withinMs: start.withinMs ?? START_WITHIN_MS, everyMs: 5 });
     if (url === "") throw new Error("it ended, or said no url");
   } catch (problem) {
     await kill();

@@ -5,7 +5,9 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { connectForever } from "../../src/remote/forever.ts";
 import { startRemote } from "../../src/remote/service.ts";
+import type { Wire } from "../../src/remote/wire.ts";
 import { freePort } from "../kit/free_port.ts";
+import { ManualClock, settle } from "../kit/manual_clock.ts";
 import { startNats } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { asker, clock, connected, fakeControl, remember, remoteOptions } from "./kit.ts";
@@ -63,6 +65,40 @@ describe("a NATS that comes and goes", () => {
     process.kill(frozen.pid, "SIGCONT");
     await frozen.close();
     await healthy.close();
+  });
+
+  test("stalled while it subscribes: connected is told when the server has answered", async () => {
+    const log = remember();
+    const clock = new ManualClock();
+    const answers: ((taken: boolean) => void)[] = [];
+    const ended = Promise.withResolvers<string>();
+    const wire: Wire = {
+      server: "stalled:1",
+      closed: ended.promise,
+      subscribe() {},
+      publish: () => true,
+      flush: () => new Promise((resolve) => answers.push(resolve)),
+      close: () => Promise.resolve(ended.resolve("closed")),
+    };
+    const link = connectForever(
+      { servers: ["ws://stalled:1"], auth: { kind: "none" }, name: "x" },
+      () => {},
+      log,
+      clock,
+      () => {},
+      () => Promise.resolve({ kind: "connected", wire }),
+    );
+    for (const taken of [false, false, true]) {
+      await settle();
+      assert.equal(link.server(), null);
+      answers.shift()!(taken);
+      await clock.advance(1_000);
+    }
+    assert.equal(link.server(), "stalled:1");
+    assert.deepEqual(log.lines, ['info nats: connected {"server":"stalled:1"}']);
+    const closing = link.close();
+    answers.shift()!(true);
+    await closing;
   });
 
   test("frozen and thawed: control comes back on the same server", async () => {

@@ -1,26 +1,11 @@
 /** A collector made of nothing, a log that remembers, and a client that asks. */
 import { connect, createInbox, headers, type MsgHdrs, type NatsConnection } from "nats.ws";
-import type {
-  Clock,
-  Control,
-  LedgerTotals,
-  Log,
-  LogFields,
-  State,
-  Status,
-} from "../../src/contracts.ts";
+import type { Control, LedgerTotals, Log, LogFields, State, Status } from "../../src/contracts.ts";
 import type { RemoteOptions } from "../../src/remote/service.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { eventually } from "../kit/wait.ts";
 
-export const clock: Clock = {
-  nowMs: () => Date.now(),
-  monotonicMs: () => performance.now(),
-  after(delayMs, task) {
-    const timer = setTimeout(task, delayMs);
-    return () => clearTimeout(timer);
-  },
-  random: () => Math.random(),
-};
+export const clock = systemClock;
 
 export interface Lines extends Log {
   readonly lines: string[];

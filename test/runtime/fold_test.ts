@@ -45,7 +45,7 @@ describe("fold", () => {
         "insert failed; will retry t,60,1",
         "insert failed; will retry t,60,4 ×3 in 240000",
         "insert failed; will retry t,60,5",
-      ].map((each) => each),
+      ],
     );
   });
 

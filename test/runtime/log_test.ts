@@ -46,6 +46,15 @@ describe("log", () => {
     assert.equal(lines.length, 1);
   });
 
+  test("the last line is told whatever the level is, after what was folded", () => {
+    const { log, lines } = logTo("text", "error");
+    for (let n = 0; n < 3; n++) log.error("e");
+    log.last("stopped", { held: 0 });
+    assert.match(lines[1]!, /ERROR e \(repeated 2 times/);
+    assert.match(lines[2]!, /INFO {2}stopped +held=0\n$/);
+    assert.equal(lines.length, 3);
+  });
+
   test("what repeats is told once a minute by itself, and what is left at the end", async () => {
     const { log, lines, clock } = logTo("text");
     for (let n = 0; n < 413; n++) log.warn("insert failed; will retry", { table: "t", attempt: n });

@@ -1,7 +1,7 @@
 /** `shishi service print`, judged by systemd's own tools. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
@@ -82,6 +82,32 @@ test("no secret is pasted: each becomes a credential", async () => {
     assert.match(stdout, new RegExp(`^LoadCredential=${name}:/etc/shishi/${name}$`, "m"));
     assert.match(stdout, new RegExp(`^# Write the value of ${name} into`, "m"));
   }
+});
+
+test("what lies where the sandbox lets nobody look is named, each with what to do", async () => {
+  // There, wherever other temporary files of this host are.
+  const dir = mkdtempSync("/tmp/shishi-test-unit-");
+  const file = join(dir, "shishi.toml");
+  writeFileSync(file, "");
+  const { code, stderr } = await print([
+    ...["--program=/root/shishi", "--config", file, "--data-dir=/home/me/data", "--user=me"],
+  ]);
+  removeDir(dir);
+  assert.equal(code, 0);
+  const hidden = " cannot be seen by the service; ";
+  assert.deepEqual(stderr.trimEnd().split("\n"), [
+    `shishi: /root/shishi${hidden}install it in /usr/local/bin first`,
+    `shishi: ${file}${hidden}move it to /etc/shishi first`,
+    `shishi: /home/me/data${hidden}choose a data-dir elsewhere`,
+  ]);
+});
+
+test("a secret list that is given in pieces is one credential to write", async () => {
+  const { stdout } = await print([
+    "--auth-tokens=a-long-enough-token",
+    "--auth-tokens=another-one",
+  ]);
+  assert.equal(stdout.match(/^# Write the value of auth-tokens/gm)?.length, 1);
 });
 
 test("what cannot work is said instead", async () => {

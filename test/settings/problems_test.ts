@@ -71,6 +71,11 @@ const LINES: [string, Around, string[]][] = [
     "-backlog: unknown flag; did you mean --backlog?",
   ]],
   ["nothing like it", { argv: ["--xyzzy"] }, ["--xyzzy: unknown flag"]],
+  ["two letters of another", { argv: ["-v", "--ab"] }, [
+    "-v: unknown flag",
+    "--ab: unknown flag",
+  ]],
+  ["one letter wrong of two", { argv: ["--di"] }, ["--di: unknown flag; did you mean --id?"]],
   ["unknown variable", { env: { SHISHI_BACKLOGS: "5", PATH: "/bin" } }, [
     "SHISHI_BACKLOGS: unknown environment variable; did you mean SHISHI_BACKLOG?",
   ]],

@@ -327,7 +327,9 @@ describe("check", () => {
       assert.match(held[1]!, new RegExp(`^✓ lock of \\S+: held by .*, pid ${shishi.pid}$`));
       assert.match(
         held.at(-1)!,
-        new RegExp(`^✓ listen ${listen}: the running collector, pid ${shishi.pid}`),
+        new RegExp(
+          `^✓ listen ${listen}: a collector .*, and one runs in .* \\(pid ${shishi.pid}\\)$`,
+        ),
       );
       const other = await at(1, disk.path, ["--listen", listen]);
       assert.match(other.at(-1)!, /^✗ listen \S+: a collector with another data-dir listens there/);

@@ -335,11 +335,17 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     );
   },
   async "shutdown-timeout"({ at, fake }) {
-    await at.set({ "clickhouse-url": fake.url, "shutdown-timeout": "7ms", "insert-timeout": "1h" });
+    await at.set({
+      "clickhouse-url": fake.url,
+      "shutdown-timeout": "7ms",
+      "insert-timeout": "1h",
+      "log-level": "warn",
+    });
     fake.misbehave({ kind: "hang" });
     await posts(at, EVENT);
     at.shishi.signal("SIGTERM");
     assert.equal((await at.shishi.exited).code, 0);
     assert.match(at.shishi.stderr(), /"shutdown_timeout_ms":7\b/);
+    assert.match(at.shishi.stderr(), /"message":"stopped; \d+ rows wait on disk","received":.*\n$/);
   },
 };

@@ -64,6 +64,15 @@ describe("a running collector", () => {
     });
   }
 
+  test("tells a problem each time that it is asked to reload", async () => {
+    at.write({ "flush-interval": "soon" });
+    for (let times = 0; times < 2; times++) {
+      const lines = await at.reload();
+      assert.equal(told(lines, "reload: unusable settings; nothing has changed").length, 1);
+    }
+    await at.set({});
+  });
+
   for (const [name, probe] of Object.entries(PROBES)) {
     test(`takes ${name}`, async () => {
       await probe({ at, real, fake, influx });

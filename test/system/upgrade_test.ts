@@ -2,16 +2,27 @@
 import assert from "node:assert/strict";
 import { copyFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { compare, load, storedIds } from "../kit/load.ts";
-import { openRaw, type RawAnswer, type RawConnection, rawRequest } from "../kit/raw_http.ts";
+import { openRaw } from "../kit/raw_http.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { startReceiver } from "../service/receiver.ts";
+import {
+  closeAll,
+  count,
+  ended,
+  followers,
+  LATE_MS,
+  NOWHERE,
+  post,
+  signal,
+  statusOf,
+  strictFetch,
+} from "./upgrading.ts";
 
 let clickhouse: ClickHouse;
 before(async () => {
@@ -20,103 +31,28 @@ before(async () => {
 after(() => clickhouse.close());
 
 const BINARY = fileURLToPath(new URL("../../dist/shishi", import.meta.url));
-const LATE_MS = 20_000;
-const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "500ms"];
-
-/** The processes that have followed the first one, in order. */
-const followers = (shishi: Shishi): number[] =>
-  shishi.lines().filter(({ message }) => /^starting a new process/.test(String(message)))
-    .map(({ pid }) => Number(pid));
-
-const count = (shishi: Shishi, message: RegExp): number =>
-  shishi.lines().filter((line) => message.test(String(line.message))).length;
-
-/** Waits until so many processes have ended in order. */
-const ended = (shishi: Shishi, processes: number) =>
-  eventually(() => assert.equal(count(shishi, /^stopped/), processes, shishi.stderr()), {
-    withinMs: LATE_MS,
-  });
-
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name);
-  } catch {
-    // It has ended.
-  }
-}
-
-async function closeAll(shishi: Shishi): Promise<void> {
-  for (const pid of followers(shishi)) signal(pid, "SIGKILL");
-  await shishi.close();
-}
-
-/** On a connection of its own: one that stays open would be waited for. */
-async function ask(
-  shishi: Shishi,
-  method: string,
-  path: string,
-  body?: unknown,
-): Promise<RawAnswer> {
-  const connection = await openRaw(shishi.url);
-  try {
-    const text = body === undefined ? undefined : JSON.stringify(body);
-    connection.send(rawRequest(method, path, { Connection: "close" }, text));
-    const answer = await connection.answer();
-    assert.ok(answer !== null, `${method} ${path} got no answer`);
-    return answer;
-  } finally {
-    await connection.close();
-  }
-}
-
-const post = (shishi: Shishi, body: unknown) => ask(shishi, "POST", "/events", body);
-const statusOf = async (shishi: Shishi) => (await ask(shishi, "GET", "/api/status")).json;
-
-/** A client that does nothing to hide a failure: every other request has a connection of its own. */
-function strictFetch(url: string) {
-  const idle: RawConnection[] = [];
-  const failures: string[] = [];
-  let requests = 0;
-  return {
-    failures,
-    async close() {
-      await Promise.all(idle.map((connection) => connection.close()));
-    },
-    async fetch(_url: string, { body }: RequestInit): Promise<Response> {
-      const fresh = requests++ % 2 === 0;
-      const reused = fresh ? undefined : idle.shift();
-      let connection: RawConnection | undefined;
-      try {
-        connection = reused ?? await openRaw(url);
-        const headers: Record<string, string> = fresh ? { Connection: "close" } : {};
-        connection.send(rawRequest("POST", "/events", headers, String(body)));
-        const answer = await connection.answer();
-        if (answer === null) throw new Error("ended without an answer");
-        if (answer.status !== 202) failures.push(`${answer.status} ${answer.text}`);
-        const last = fresh || answer.headers.get("connection")?.toLowerCase() === "close";
-        if (last) void connection.close();
-        else idle.push(connection);
-        return new Response(answer.text, { status: answer.status });
-      } catch (error) {
-        failures.push(`${fresh ? "fresh" : reused ? "reused" : "first"}: ${error}`);
-        void connection?.close();
-        throw error;
-      }
-    },
-  };
-}
-
-for (const binary of [true, false]) {
-  const what = binary ? "the binary" : "from source";
+/** How many workers there are in turn, one upgrade after the other. */
+for (
+  const [binary, ...workers] of [
+    [true, 1, 1, 1],
+    [false, 1, 1, 1],
+    [true, 2, 2, 1, 3],
+    [false, 2, 2],
+  ] as const
+) {
+  const [first, ...next] = workers;
+  const what = `${binary ? "the binary" : "from source"}, ${workers.join(" then ")} workers`;
   test(`${what}: under load no request fails, and each row is stored once`, async () => {
-    const database = `upgrade_${binary ? "binary" : "source"}`;
+    const database = `upgrade_${binary ? "binary" : "source"}_${workers.join("_")}`;
     await clickhouse.query(`CREATE DATABASE ${database}`);
     const dir = tempDir("upgrade");
     const program = join(dir, "shishi");
+    const config = join(dir, "shishi.toml");
     if (binary) copyFileSync(BINARY, program);
+    writeFileSync(config, `workers = ${first}\n`);
     const shishi = await startShishi({
       binary: binary && program,
-      args: ["--clickhouse-url", `${clickhouse.url}/${database}`],
+      args: ["--clickhouse-url", `${clickhouse.url}/${database}`, "--config", config],
     });
     const client = strictFetch(shishi.url);
     const stop = new AbortController();
@@ -124,7 +60,7 @@ for (const binary of [true, false]) {
     const loading = load({
       url: shishi.url,
       clients: 24,
-      events: 40_000,
+      events: 60_000,
       eventsPerRequest: 1,
       rowsPerSecond: rate,
       signal: stop.signal,
@@ -140,22 +76,20 @@ for (const binary of [true, false]) {
         symlinkSync(BINARY, `${program}.next`);
         renameSync(`${program}.next`, program);
       }
-      shishi.signal("SIGUSR2");
-      await ended(shishi, 1);
-      await sent(rate / 2);
-      await eventually(async () => assert.equal((await statusOf(shishi)).recovering, false), {
-        withinMs: LATE_MS,
-      });
-      // And the same once more, from the one that has followed.
-      signal(followers(shishi)[0]!, "SIGUSR2");
-      await ended(shishi, 2);
-      await sent(rate / 2);
+      for (const [at, count] of next.entries()) {
+        writeFileSync(config, `workers = ${count}\n`);
+        signal([shishi.pid, ...followers(shishi)].at(-1)!, "SIGUSR2");
+        await ended(shishi, at + 1);
+        await sent(rate / 2);
+        await eventually(async () => assert.equal((await statusOf(shishi)).recovering, false), {
+          withinMs: LATE_MS,
+        });
+      }
       stop.abort();
       const books = await loading;
       assert.deepEqual(client.failures, []);
       assert.deepEqual([...books.statuses.keys()], [202]);
-      const [, last] = followers(shishi);
-      signal(last!, "SIGTERM");
+      signal(followers(shishi).at(-1)!, "SIGTERM");
       assert.equal((await shishi.exited).code, 0);
       const stored = await storedIds(
         { query: (sql) => clickhouse.query(sql) },
@@ -163,6 +97,10 @@ for (const binary of [true, false]) {
       );
       assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
       assert.equal(stored.size, books.acknowledged.size);
+      const troubles = shishi.lines().filter(({ level }) =>
+        !["info", "debug"].includes(`${level}`)
+      );
+      assert.deepEqual(troubles, []);
     } finally {
       stop.abort();
       await client.close();
@@ -262,41 +200,28 @@ test("a stop in the middle of it ends both", async () => {
   }
 });
 
-test("workers are not followed, and say so", async () => {
-  const shishi = await startShishi({ args: [...NOWHERE, "--workers", "2"] });
-  try {
-    // To every process, as a service manager may do.
-    process.kill(-shishi.pid, "SIGUSR2");
-    await eventually(() => assert.equal(count(shishi, /^not followed.*workers/), 1), {
-      withinMs: LATE_MS,
+for (const workers of [1, 2]) {
+  test(`a service manager is told who the service is, by the old one, before the new one is ready (${workers} workers)`, async () => {
+    const dir = tempDir("upgrade");
+    const receiver = await startReceiver(join(dir, "notify"));
+    const shishi = await startShishi({
+      args: [...NOWHERE, `--workers=${workers}`],
+      env: { NOTIFY_SOCKET: join(dir, "notify"), WATCHDOG_USEC: "400000", WATCHDOG_PID: "" },
     });
-    assert.equal(count(shishi, /^a worker died/), 0);
-    assert.equal((await ask(shishi, "GET", "/healthz")).status, 200);
-  } finally {
-    await closeAll(shishi);
-  }
-});
-
-test("a service manager is told who the service is, by the old one, before the new one is ready", async () => {
-  const dir = tempDir("upgrade");
-  const receiver = await startReceiver(join(dir, "notify"));
-  const shishi = await startShishi({
-    args: NOWHERE,
-    env: { NOTIFY_SOCKET: join(dir, "notify"), WATCHDOG_USEC: "400000", WATCHDOG_PID: "" },
+    try {
+      await receiver.heard(/WATCHDOG/);
+      shishi.signal("SIGUSR2");
+      const main = await receiver.heard(/^MAINPID=/);
+      assert.equal(main, `MAINPID=${followers(shishi)[0]}|`);
+      const at = receiver.messages.indexOf(main);
+      assert.equal(await receiver.heard(/./, at + 1), "READY=1|");
+      await receiver.heard(/WATCHDOG=1/, at + 1);
+      await ended(shishi, 1);
+      assert.doesNotMatch(receiver.messages.join("\n"), /STOPPING/);
+    } finally {
+      await closeAll(shishi);
+      await receiver.close();
+      removeDir(dir);
+    }
   });
-  try {
-    await receiver.heard(/WATCHDOG/);
-    shishi.signal("SIGUSR2");
-    const main = await receiver.heard(/^MAINPID=/);
-    assert.equal(main, `MAINPID=${followers(shishi)[0]}|`);
-    const at = receiver.messages.indexOf(main);
-    assert.equal(await receiver.heard(/./, at + 1), "READY=1|");
-    await receiver.heard(/WATCHDOG=1/, at + 1);
-    await ended(shishi, 1);
-    assert.doesNotMatch(receiver.messages.join("\n"), /STOPPING/);
-  } finally {
-    await closeAll(shishi);
-    await receiver.close();
-    removeDir(dir);
-  }
-});
+}

@@ -2,6 +2,7 @@
 
 import { X509Certificate } from "node:crypto";
 import { statSync } from "node:fs";
+import process from "node:process";
 import type { Settings } from "../../settings/settings.ts";
 import { about, type Finding } from "./finding.ts";
 
@@ -17,7 +18,8 @@ export function lookAtCertificate(
   const findings = [
     validity(certFile, certificate.validFrom, certificate.validTo, Date.now()),
   ];
-  if ((statSync(keyFile).mode & 0o004) !== 0) {
+  // Windows does not tell who may read it.
+  if (process.platform !== "win32" && (statSync(keyFile).mode & 0o004) !== 0) {
     findings.push(
       about(`tls-key ${keyFile}`).warning(
         "everybody on this host may read it",

@@ -45,9 +45,11 @@ async function lookAbove(settings: Settings): Promise<Finding[]> {
 }
 
 function ownerOf({ uid, mode }: { uid: number; mode: number }, dataDir: string): Finding[] {
+  // Windows tells neither whose a folder is nor who else may write there.
+  if (process.getuid === undefined) return [];
   const is = about(`data-dir ${dataDir}`);
   const bits = (mode & 0o777).toString(8).padStart(3, "0");
-  const me = process.getuid?.() ?? uid;
+  const me = process.getuid();
   const findings = [
     uid === me ? is.ok(`mine, mode ${bits}`) : is.warning(
       `belongs to user ${uid}, and this runs as ${me}: files that one makes may be closed to the other`,

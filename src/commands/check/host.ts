@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { writeAddress } from "../../settings/kinds.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { healthOf } from "../health.ts";
 import { holderOf } from "./data_dir.ts";
@@ -9,7 +10,7 @@ import { about, type Finding } from "./finding.ts";
 
 export async function lookAtPort(settings: Settings): Promise<Finding[]> {
   const { hostname, port } = settings.listen;
-  const is = about(`listen ${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`);
+  const is = about(`listen ${writeAddress(settings.listen)}`);
   const code = await tryToListen(hostname, port);
   if (code === null) return [is.ok(port === 0 ? "any free port" : "free")];
   if (code === "EADDRINUSE") return [await whoListens(settings, is)];
@@ -25,7 +26,10 @@ export async function lookAtPort(settings: Settings): Promise<Finding[]> {
   return [is.wrong(code)];
 }
 
-/** The port is in use: by the collector that has our data folder, which is as it should be? */
+/**
+ * The port is in use: by the collector that has our data folder, as far as can be seen? Whose socket it is
+ * only that process could tell.
+ */
 async function whoListens(
   settings: Settings,
   is: ReturnType<typeof about>,
@@ -37,8 +41,8 @@ async function whoListens(
   if (problem !== null) {
     return is.wrong("another program listens there already", "stop that one, or listen elsewhere");
   }
-  return holder !== null && "pid" in holder && holder.alive === true
-    ? is.ok(`the running collector, pid ${holder.pid}, listens there`)
+  return holder !== null && "pid" in holder && holder.alive !== false
+    ? is.ok(`a collector listens there, and one runs in ${settings.dataDir} (pid ${holder.pid})`)
     : is.wrong(
       "a collector with another data-dir listens there already",
       "stop that one, or listen elsewhere",
@@ -51,7 +55,8 @@ function tryToListen(host: string, port: number): Promise<string | null> {
     const server = createServer();
     server.once(
       "error",
-      (error: Error & { code?: string }) => resolve(error.code ?? String(error)),
+      // One runtime gives no code to a name that leads to no address.
+      (error: Error & { code?: string }) => resolve(error.code ?? "ENOTFOUND"),
     );
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(null)));
   });

@@ -4,6 +4,7 @@ import type { Endpoint } from "../../settings/settings.ts";
 import { type Answer, exchange, type ExchangeDeps } from "../../meter/exchange.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createFetch } from "../../runtime/fetch.ts";
+import { messageOf } from "../message.ts";
 import { about, type Finding } from "./finding.ts";
 
 const TIMEOUT_MS = 5_000;
@@ -57,7 +58,6 @@ export async function lookAtInflux(endpoint: Endpoint): Promise<Finding[]> {
         }`,
       )];
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    return [is.wrong(message.slice(0, 300), "start it, or correct influx-url")];
+    return [is.wrong(messageOf(error).slice(0, 300), "start it, or correct influx-url")];
   }
 }

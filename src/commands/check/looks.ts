@@ -49,7 +49,7 @@ async function inTime(
       resolve([about(what).wrong(`no answer within ${withinMs / 1000} s`)]);
     });
   });
-  const looked = look().catch((error) => [about(what).wrong(String(error))]);
+  const looked = Promise.resolve().then(look).catch((error) => [about(what).wrong(String(error))]);
   const found = await Promise.race([looked, late]);
   cancel();
   return found;

@@ -1,0 +1,58 @@
+/** A folder that another collector still has: what is used meanwhile, and what becomes ours when it has gone. */
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { openDisk } from "../../src/batch/disk.ts";
+import type { takeLock } from "../../src/batch/lock.ts";
+import { systemClock as clock } from "../../src/runtime/clock.ts";
+import { nodeFiles } from "../../src/runtime/files.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+
+test("workers get folders that nobody has; what others leave is gathered when each of them has let go", async () => {
+  const dataDir = tempDir("beside");
+  const nobody = () => {};
+  const log = { debug: nobody, info: nobody, warn: nobody, error: nobody };
+  const left = join("spool", "t", "01a2026e-08c7-7aa6-b2fa-9aa4b18fdeb7.row");
+  mkdirSync(join(dataDir, "worker-2", "spool", "t"), { recursive: true });
+  writeFileSync(join(dataDir, "worker-2", "version"), "shishi spool 1\n");
+  writeFileSync(join(dataDir, "worker-2", left), "");
+  const others = new Set([dataDir, join(dataDir, "worker-2")]);
+  let refused = 0;
+  let tellRefused = () => {};
+  const lock = ((folder) => {
+    if (!others.has(folder)) {
+      return Promise.resolve({ takenOver: false, release: () => Promise.resolve() });
+    }
+    if (++refused === 4) tellRefused();
+    return Promise.resolve({ problem: `${folder} is in use`, busy: true });
+  }) as typeof takeLock;
+  let goes = () => {};
+  try {
+    const disk = await openDisk({
+      place: { files: nodeFiles, dataDir, log },
+      clock,
+      maxDeadBytes: () => 1,
+      workers: 2,
+      predecessor: new Promise<void>((resolve) => goes = resolve),
+      onLost: () => assert.fail("nobody takes it"),
+      lock,
+    });
+    assert.ok("rest" in disk);
+    assert.deepEqual(disk.folders, [join(dataDir, "worker-1"), join(dataDir, "worker-3")]);
+    let rest: string | null | undefined;
+    void disk.rest.then((folder) => rest = folder);
+    // Its process has ended, one of its workers has not.
+    others.delete(dataDir);
+    const again = new Promise<void>((resolve) => tellRefused = resolve);
+    goes();
+    await Promise.race([again, disk.rest]);
+    assert.equal(rest, undefined);
+    others.clear();
+    assert.equal(await disk.rest, dataDir);
+    assert.ok(existsSync(join(dataDir, left)));
+    await disk.close();
+  } finally {
+    removeDir(dataDir);
+  }
+});

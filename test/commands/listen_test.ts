@@ -1,0 +1,37 @@
+/** Why an address cannot be listened on, in words that are true on every runtime. */
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { test } from "node:test";
+import { lookAtPort } from "../../src/commands/check/host.ts";
+import { type Listening, serve } from "../../src/runtime/serve.ts";
+import { settingsOf } from "../settings/kit.ts";
+
+const listen = (hostname: string, port: number): Listening =>
+  serve({ hostname, port, handler: () => new Response(), onError() {} });
+
+test("a name that leads to no address, whatever error was met before", async () => {
+  assert.throws(() => mkdirSync("/"), { code: "EEXIST" });
+  assert.throws(
+    () => listen("no-such-host.invalid", 0),
+    /^Error: cannot listen on no-such-host\.invalid:0: .*this host has no such address$/,
+  );
+  const [found] = await lookAtPort(settingsOf({ argv: ["--listen=no-such-host.invalid:0"] }));
+  assert.deepEqual([found?.state, found?.text], ["wrong", "this host has no such address"]);
+});
+
+test("an address that is another host's", async () => {
+  assert.throws(() => listen("192.0.2.1", 0), /^Error: cannot listen on 192\.0\.2\.1:0: this host/);
+  const [found] = await lookAtPort(settingsOf({ argv: ["--listen=192.0.2.1:0"] }));
+  assert.deepEqual([found?.state, found?.text], ["wrong", "this host has no such address"]);
+});
+
+for (const hostname of ["127.0.0.1", "localhost"]) {
+  test(`a port of ${hostname} that is taken`, async () => {
+    const first = listen(hostname, 0);
+    try {
+      assert.throws(() => listen(hostname, first.port), /: another program listens there already$/);
+    } finally {
+      await first.kill();
+    }
+  });
+}
