@@ -155,8 +155,8 @@ export class Spool {
         await segment.file.write(piece);
         bytes += piece.length;
       }
-      const folderSynced = fresh ? files.syncFolder(this.#folderOf(batch)) : null;
-      await Promise.all([segment.file.sync(), folderSynced]);
+      await segment.file.sync();
+      if (fresh) await files.syncFolder(this.#folderOf(batch));
       segment.bytes += bytes;
       this.bytes += bytes;
       this.#note(null);
