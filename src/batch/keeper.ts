@@ -15,7 +15,7 @@ const DISK_PROBE_MS = 500;
 /**
  * Beyond this part of the memory budget sealed batches leave memory. Little is kept, for a runtime lets
  * its heap grow to about twice what is in use before it cleans up: with a half a collector whose
- * ClickHouse is too slow grew to 330 MB, with this to 180 to 250.
+ * ClickHouse is too slow grew to 330 MB.
  */
 const RELIEF = 1 / 8;
 /** Beyond this part the largest open batch is closed early. */
@@ -284,8 +284,10 @@ export class Keeper {
 
   /** Its rows have left. */
   letGo(batch: HeldBatch): void {
-    const counted = batch.inMemory && !this.#notSending(batch);
-    this.#deps.budget.free(batch.rows, counted ? batch.bytes : 0);
+    const fromDisk = this.#notSending(batch);
+    this.#deps.budget.free(batch.rows, batch.inMemory && !fromDisk ? batch.bytes : 0);
+    // Read for the attempt that has just ended well, so nobody reads it any more.
+    if (fromDisk) batch.freeMemory();
     this.#inMemory.delete(batch);
     if (!batch.spilling) void this.spool?.remove(batch);
   }

@@ -7,7 +7,7 @@ import type { Chunk, Ticket } from "../../src/contracts.ts";
 import { balance } from "../../src/meter/ledger.ts";
 import { events } from "../kit/chunks.ts";
 import { settle } from "../kit/manual_clock.ts";
-import { stored, tableTrouble, textOf, unanswered } from "../kit/scripted_sink.ts";
+import { stored, tableTrouble, unanswered } from "../kit/scripted_sink.ts";
 import { DATA, type PumpKit, pumpKit, segments } from "./spool_kit.ts";
 
 function taken({ pump }: PumpKit, chunk: Chunk): Ticket {
@@ -312,7 +312,7 @@ describe("memory", () => {
     assert.equal(kit.pump.spoolBytes(), bytes);
     next.sink.script = () => stored;
     await next.clock.advance(1000);
-    const sent = next.sink.attempts.map(({ batch }) => textOf(batch)).join("");
+    const sent = next.sink.attempts.map(({ text }) => text).join("");
     for (const { body } of chunks) assert.ok(sent.includes(new TextDecoder().decode(body)));
   });
 });
