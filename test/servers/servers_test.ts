@@ -2,8 +2,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -14,6 +12,7 @@ import {
   startNats,
   startOldClickHouse,
 } from "../kit/servers.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 
 const clickhouses: [string, () => Promise<ClickHouse>, RegExp][] = [
@@ -99,8 +98,12 @@ test("a crash of the tests leaves neither server nor folder behind", async () =>
       [kit.startClickHouse(), kit.startOldClickHouse(), kit.startNats(), kit.startInflux()]);
     console.log(servers.map((server) => server.pid).join(" "));
     setInterval(() => {}, 1000);`;
-  const before = folders();
-  const crashing = spawn(bun, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+  // Nobody else's folders come and go in it.
+  const place = tempDir("crash");
+  const crashing = spawn(bun, ["-e", script], {
+    stdio: ["ignore", "pipe", "inherit"],
+    env: { ...process.env, TMPDIR: place },
+  });
   const line = await new Promise<string>((resolve, reject) => {
     let text = "";
     crashing.stdout.on("data", (data) => {
@@ -112,16 +115,16 @@ test("a crash of the tests leaves neither server nor folder behind", async () =>
   const pids = line.trim().split(" ").map(Number);
   assert.equal(pids.length, 4);
   for (const pid of pids) assert.equal(isAlive(pid), true);
-  const left = folders().filter((folder) => !before.includes(folder));
-  assert.equal(left.length, 4);
+  assert.equal(readdirSync(place).length, 4);
   const gone = new Promise((resolve) => crashing.once("close", resolve));
   crashing.removeAllListeners("exit");
   crashing.kill("SIGKILL");
   await gone;
   await eventually(() => {
     for (const pid of pids) assert.equal(isAlive(pid), false);
-    for (const folder of left) assert.equal(existsSync(join(tmpdir(), folder)), false);
+    assert.deepEqual(readdirSync(place), []);
   }, { withinMs: 10_000 });
+  removeDir(place);
 });
 
 /** A zombie, as a container without an init process keeps them, counts as gone. */
@@ -134,10 +137,6 @@ function isAlive(pid: number): boolean {
   const stat = `/proc/${pid}/stat`;
   return !existsSync(stat) ||
     readFileSync(stat, "utf8").split(") ").at(-1)?.startsWith("Z") !== true;
-}
-
-function folders(): string[] {
-  return readdirSync(tmpdir()).filter((name) => /^shishi-test-(clickhouse|nats|influx)/.test(name));
 }
 
 function firstFrame(url: string): Promise<string> {
