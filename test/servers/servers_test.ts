@@ -104,21 +104,25 @@ test("a crash of the tests leaves neither server nor folder behind", async () =>
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, TMPDIR: place },
   });
-  const line = await new Promise<string>((resolve, reject) => {
-    let text = "";
-    crashing.stdout.on("data", (data) => {
-      text += data;
-      if (text.includes("\n")) resolve(text);
-    });
-    crashing.once("exit", (code, signal) => reject(new Error(`ended with ${signal ?? code}`)));
-  });
-  const pids = line.trim().split(" ").map(Number);
-  assert.equal(pids.length, 4);
-  for (const pid of pids) assert.equal(isAlive(pid), true);
-  assert.equal(readdirSync(place).length, 4);
+  let pids: number[] = [];
   const gone = new Promise((resolve) => crashing.once("close", resolve));
-  crashing.removeAllListeners("exit");
-  crashing.kill("SIGKILL");
+  try {
+    const line = await new Promise<string>((resolve, reject) => {
+      let text = "";
+      crashing.stdout.on("data", (data) => {
+        text += data;
+        if (text.includes("\n")) resolve(text);
+      });
+      crashing.once("exit", (code, signal) => reject(new Error(`ended with ${signal ?? code}`)));
+    });
+    pids = line.trim().split(" ").map(Number);
+    assert.equal(pids.length, 4);
+    for (const pid of pids) assert.equal(isAlive(pid), true);
+    assert.equal(readdirSync(place).length, 4);
+  } finally {
+    crashing.removeAllListeners("exit");
+    crashing.kill("SIGKILL");
+  }
   await gone;
   await eventually(() => {
     for (const pid of pids) assert.equal(isAlive(pid), false);
