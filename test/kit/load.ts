@@ -102,11 +102,12 @@ function pause(ms: number): Promise<void> {
   return ms <= 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Every id of the table with how often it is there. */
+/** Every id of the table with how often it is there; none where nobody has made the table yet. */
 export async function storedIds(
   clickhouse: { query(sql: string): Promise<string> },
   table = "analytics_events",
 ): Promise<Map<string, number>> {
+  if ((await clickhouse.query(`EXISTS TABLE ${table}`)).trim() === "0") return new Map();
   const text = await clickhouse.query(
     `SELECT id, count() FROM ${table} GROUP BY id FORMAT TabSeparated`,
   );
