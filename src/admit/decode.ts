@@ -92,6 +92,8 @@ export class Decoding {
     this.#scanner = tools.scanner;
     this.#reader = tools.reader(kind);
     this.#utf8 = isUtf8(bytes);
+    // What one that failed has left.
+    tools.types.take();
     this.#scanner.open(bytes);
     this.#reader.begin(nowMs);
     this.#at = skipSpace(bytes, afterMark(bytes, 0), bytes.length);
