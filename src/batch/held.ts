@@ -75,9 +75,13 @@ export class HeldBatch implements Batch {
   unanswered = false;
   /** Its table did not take it. */
   refused = false;
+  /** Attempts that may still have the body before them: under way, or failed. */
+  readers = 0;
   /** Delivered, but its dead rows are not kept yet: only that is still to be done. */
   unburied: readonly DeadRow[] | null = null;
   #pieces: Pieces | null = new Pieces();
+  /** What of the body's memory is nobody else's. */
+  #own: readonly ArrayBuffer[] = [];
   #fate: Fate | undefined;
   #waiters: ((fate: Fate) => void)[] = [];
 
@@ -145,25 +149,25 @@ export class HeldBatch implements Batch {
     this.#seal();
   }
 
-  /** Its rows stay on disk only. */
+  /**
+   * Its rows stay on disk only, or have left. Their memory is freed at once: a runtime that has to find
+   * out by itself lets its heap double before it looks, and what is freed soon is still in the cache
+   * for the rows that come next.
+   */
   leaveMemory(): void {
+    if (this.readers === 0 && !this.spilling) {
+      for (const buffer of this.#own) buffer.transfer(0);
+    }
+    this.#own = [];
     this.body = [];
     this.inMemory = false;
   }
 
-  /**
-   * As `leaveMemory`, and frees it at once, of which nobody else may have any: a runtime that has to find
-   * out by itself lets its heap double before it looks.
-   */
-  freeMemory(): void {
-    for (const { buffer } of this.body) {
-      if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
-    }
-    this.leaveMemory();
-  }
-
+  /** @param body read from disk, and nobody else's. */
   returnToMemory(body: Uint8Array[]): void {
     this.body = body;
+    this.readers = 0;
+    this.#own = [...new Set(body.map(({ buffer }) => buffer as ArrayBuffer))];
     this.inMemory = true;
   }
 
@@ -191,6 +195,7 @@ export class HeldBatch implements Batch {
   #seal(): void {
     if (!this.sealed || this.#pieces === null) return;
     this.body = this.#pieces.finish(this.bytes);
+    this.#own = this.#pieces.own;
     this.#pieces = null;
   }
 }

@@ -8,18 +8,11 @@ import type { Chunk, Refused } from "../contracts.ts";
 import type { HeldBatch, Place } from "./held.ts";
 import type { KeeperDeps, KeeperLimits } from "./keeper_deps.ts";
 import type { Lane } from "./lane.ts";
+import { isTooMuch, laneToClose } from "./relief.ts";
 import type { Group, Spool } from "./spool.ts";
 
 /** While the disk refuses, one write in this time finds out whether it still does. */
 const DISK_PROBE_MS = 500;
-/**
- * Beyond this part of the memory budget sealed batches leave memory. Little is kept, for a runtime lets
- * its heap grow to about twice what is in use before it cleans up: with a half a collector whose
- * ClickHouse is too slow grew to 330 MB.
- */
-const RELIEF = 1 / 8;
-/** Beyond this part the largest open batch is closed early. */
-const SQUEEZE = 0.75;
 
 export class Keeper {
   readonly spool: Spool | null;
@@ -156,38 +149,34 @@ export class Keeper {
   }
 
   /**
-   * Takes sealed batches out of memory, oldest first, while more than `RELIEF` of the budget is used;
-   * those that are in memory only are written to the spool first, one at a time: the disk is slower
-   * than memory fills, and then the answer is 429.
+   * Takes waiting batches out of memory, oldest first, while there is too much in it; those that are in
+   * memory only are written to the spool first, one at a time: the disk is slower than memory fills, and
+   * then the answer is 429.
    */
   relieve(): void {
     const { spool } = this;
     const { budget, schedule } = this.#deps;
-    const limit = budget.limits.maxBytes * RELIEF;
-    if (spool === null || this.#spilling !== null || budget.bytes <= limit) return;
+    if (spool === null || this.#spilling !== null || !isTooMuch(budget.bytes, budget)) return;
+    const waiting: HeldBatch[] = [];
+    let waitingBytes = 0;
     for (const batch of this.#inMemory) {
       if (!batch.sealed || schedule.lane(batch.table).inFlight.has(batch)) continue;
-      if (batch.onDisk) this.#leaveMemory(batch);
-      else if (spool.trouble === null && spool.bytes + batch.bytes <= this.#limits.maxSpoolBytes) {
+      waiting.push(batch);
+      waitingBytes += batch.bytes;
+    }
+    for (const batch of waiting) {
+      if (!isTooMuch(waitingBytes, budget)) return;
+      if (batch.onDisk) {
+        this.#leaveMemory(batch);
+        waitingBytes -= batch.bytes;
+      } else if (
+        spool.trouble === null && spool.bytes + batch.bytes <= this.#limits.maxSpoolBytes
+      ) {
         this.#spilling = this.#spill(spool, batch);
         return;
       }
-      if (budget.bytes <= limit) return;
     }
-    if (budget.bytes > budget.limits.maxBytes * SQUEEZE) this.#closeLargest();
-  }
-
-  /** What is not sealed cannot leave memory, and while nothing can be sent nothing seals it. */
-  #closeLargest(): void {
-    const { schedule, budget } = this.#deps;
-    let largest: Lane | null = null;
-    let openBytes = 0;
-    for (const lane of schedule.lanes.values()) {
-      openBytes += lane.open?.bytes ?? 0;
-      if ((lane.open?.bytes ?? 0) > (largest?.open?.bytes ?? 0)) largest = lane;
-    }
-    // Otherwise it is what is being sent that fills memory, and many small batches would not help.
-    if (openBytes < budget.limits.maxBytes * (1 - SQUEEZE)) return;
+    const largest = laneToClose(schedule, budget);
     const batch = largest?.open;
     largest?.close();
     if (!batch?.sealed || largest === null) return;
@@ -286,8 +275,7 @@ export class Keeper {
   letGo(batch: HeldBatch): void {
     const fromDisk = this.#notSending(batch);
     this.#deps.budget.free(batch.rows, batch.inMemory && !fromDisk ? batch.bytes : 0);
-    // Read for the attempt that has just ended well, so nobody reads it any more.
-    if (fromDisk) batch.freeMemory();
+    batch.leaveMemory();
     this.#inMemory.delete(batch);
     if (!batch.spilling) void this.spool?.remove(batch);
   }

@@ -14,6 +14,8 @@ export class Pieces {
   piece: Uint8Array = new Uint8Array(0);
   /** from here on. */
   at = 0;
+  /** What was made here: nobody else has any of it. */
+  readonly own: ArrayBuffer[] = [];
   readonly #closed: Uint8Array[] = [];
   #bytes = 0;
   /** Of `piece`, while it is a slab. */
@@ -25,7 +27,7 @@ export class Pieces {
     this.#bytes += bytes.length;
     if (bytes.length >= SMALL_BYTES) {
       this.#close();
-      this.#closed.push(this.piece = lent ? bytes.slice() : bytes);
+      this.#closed.push(this.piece = lent ? this.#copy(bytes) : bytes);
       this.at = 0;
       return;
     }
@@ -56,8 +58,18 @@ export class Pieces {
   #close(): void {
     if (!this.#slab) return;
     const used = this.#used, slab = this.piece;
-    this.#closed.push(used * 2 < slab.length ? slab.slice(0, used) : slab.subarray(0, used));
+    if (used * 2 < slab.length) this.#closed.push(this.#copy(slab.subarray(0, used)));
+    else {
+      this.#closed.push(slab.subarray(0, used));
+      this.own.push(slab.buffer as ArrayBuffer);
+    }
     this.#slab = false;
     this.#used = 0;
+  }
+
+  #copy(bytes: Uint8Array): Uint8Array {
+    const copy = bytes.slice();
+    this.own.push(copy.buffer as ArrayBuffer);
+    return copy;
   }
 }

@@ -116,13 +116,10 @@ export class Pump implements Intake, Holdings {
   }
 
   #full(reason: string): Refused {
-    return { kind: "refused", why: "full", reason, retryAfterS: this.#retryAfterS() };
-  }
-
-  /** A client that comes back sooner than the next probe would only be refused again. */
-  #retryAfterS(): number {
+    // A client that comes back sooner than the next probe would only be refused again.
     const waitMs = this.#schedule.wakeAtMs() - this.#nowMs();
-    return Math.min(30, Math.max(1, Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1));
+    const waitS = Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1;
+    return { kind: "refused", why: "full", reason, retryAfterS: Math.min(30, Math.max(1, waitS)) };
   }
 
   rows(): number {
@@ -283,7 +280,10 @@ export class Pump implements Intake, Holdings {
     if (this.#ended) return { kind: "transient", code: 0, message: "given up by us" };
     if (batch.unburied !== null) return { kind: "settled", dead: batch.unburied, inserts: 0 };
     try {
-      return await this.deps.sink.deliver(batch, this.#abort.signal);
+      batch.readers++;
+      const delivery = await this.deps.sink.deliver(batch, this.#abort.signal);
+      if (delivery.kind === "settled") batch.readers--;
+      return delivery;
     } catch (error) {
       // A sink never throws; if it does all the same, the batch is not lost to the bug.
       const message = error instanceof Error ? error.message : String(error);

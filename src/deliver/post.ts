@@ -23,7 +23,7 @@ export interface Exchange {
   readonly headers: Readonly<Record<string, string>>;
   /** Pieces are sent one after the other, without being joined: see `streamed`. */
   readonly body: readonly Uint8Array[] | string | null;
-  /** Of everything: connecting, sending, waiting, reading. Milliseconds. */
+  /** Of everything but compressing: connecting, sending, waiting, reading. Milliseconds. */
   readonly timeoutMs: number;
   /** Compress the body (large ones only). */
   readonly gzip?: boolean;
@@ -52,12 +52,18 @@ export type Post = (exchange: Exchange) => Promise<Answer | NoAnswer>;
 
 export const ANSWER_BYTES = 64 * 1024;
 
+const GIVEN_UP: NoAnswer = { networkError: "given up by us", aborted: true };
+
 /** Below this, compressing costs more than it saves. */
 const PLAIN_BYTES = 1024;
 
 export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock }): Post {
-  return async (exchange) => {
-    if (exchange.signal?.aborted) return { networkError: "given up by us", aborted: true };
+  return async (asked) => {
+    if (asked.signal?.aborted) return GIVEN_UP;
+    // Not interrupted: who was told that an attempt is over may free what it has read.
+    const exchange = await packed(asked).catch(oneLine);
+    if (typeof exchange === "string") return { networkError: exchange, aborted: false };
+    if (exchange.signal?.aborted) return GIVEN_UP;
     const controller = new AbortController();
     let stopped: NoAnswer | null = null;
     let wake: (answer: NoAnswer) => void = () => {};
@@ -68,7 +74,7 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
       controller.abort();
       wake(stopped);
     };
-    const onAbort = () => end({ networkError: "given up by us", aborted: true });
+    const onAbort = () => end(GIVEN_UP);
     const cancel = tools.clock.after(
       exchange.timeoutMs,
       () => end({ networkError: `no answer within ${exchange.timeoutMs} ms`, aborted: false }),
@@ -90,17 +96,25 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
   };
 }
 
-async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Promise<Answer> {
-  const headers: Record<string, string> = { ...exchange.headers };
-  let pieces = typeof exchange.body === "string" ? null : exchange.body;
-  if (exchange.gzip && pieces !== null && bytesOf(pieces) >= PLAIN_BYTES) {
-    pieces = await gzipped(pieces);
-    headers["Content-Encoding"] = "gzip";
+/** The exchange with its body compressed, where that is wanted and worth it. */
+async function packed(exchange: Exchange): Promise<Exchange> {
+  const { body, gzip = false, headers } = exchange;
+  if (!gzip || body === null || typeof body === "string" || bytesOf(body) < PLAIN_BYTES) {
+    return exchange;
   }
+  return {
+    ...exchange,
+    body: await gzipped(body),
+    headers: { ...headers, "Content-Encoding": "gzip" },
+  };
+}
+
+async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Promise<Answer> {
+  const pieces = typeof exchange.body === "string" ? null : exchange.body;
   const ask = (body: BodyInit | null) =>
     fetch(exchange.url, {
       method: exchange.method,
-      headers,
+      headers: exchange.headers,
       body,
       ...(body instanceof ReadableStream ? { duplex: "half" } : {}),
       redirect: "manual",

@@ -91,6 +91,22 @@ describe("rows in memory only", () => {
     }
   });
 
+  test("stay there while large batches are sent as fast as they come", async () => {
+    const large = events(15);
+    const backlogBytes = large.body.length * 9;
+    const kit = await pumpKit({ ack: "memory", maxRows: 15, backlogBytes, concurrency: 2 });
+    taken(kit, large);
+    // Two are being sent, one waits, one is being filled.
+    for (const rows of [15, 15, 14]) taken(kit, events(rows));
+    await settle();
+    assert.ok(kit.pump.memoryBytes() > backlogBytes / 3);
+    assert.deepEqual(segments(kit.files), []);
+    // A second one that waits is too much.
+    taken(kit, events(1));
+    await settle();
+    assert.equal(segments(kit.files).length, 1);
+  });
+
   test("that fill it because they are being sent do not make small batches of the others", async () => {
     const large = events(15);
     const small = Array.from({ length: 4 }, () => events(1));

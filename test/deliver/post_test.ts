@@ -71,6 +71,27 @@ describe("post", () => {
       assert.ok("networkError" in before && before.aborted);
     }));
 
+  test("given up while the body is compressed, nothing is sent, and nothing reads it any more", async () => {
+    let asked = 0;
+    const counting = createPost({
+      fetch: (url, init) => {
+        asked++;
+        return fetch(url, init);
+      },
+      clock: realClock,
+    });
+    const abort = new AbortController();
+    const body = Array.from({ length: 16 }, () => new Uint8Array(1024 * 1024));
+    const told = counting(
+      exchange("http://127.0.0.1:1/", { body, gzip: true, signal: abort.signal }),
+    );
+    abort.abort();
+    assert.deepEqual(await told, { networkError: "given up by us", aborted: true });
+    for (const { buffer } of body) buffer.transfer(0);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.equal(asked, 0);
+  });
+
   test("a redirect is not followed", () =>
     withFake(async (fake) => {
       fake.misbehave({ kind: "answer", status: 302, headers: { Location: `${fake.url}/ping` } });
