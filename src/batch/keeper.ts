@@ -156,7 +156,10 @@ export class Keeper {
   relieve(): void {
     const { spool } = this;
     const { budget, schedule } = this.#deps;
-    if (spool === null || this.#spilling !== null || !isTooMuch(budget.bytes, budget)) return;
+    if (spool === null || this.#spilling !== null) return;
+    const tooMuch = (waitingBytes: number) =>
+      isTooMuch(waitingBytes, budget, schedule.trouble !== null);
+    if (!tooMuch(budget.bytes)) return;
     const waiting: HeldBatch[] = [];
     let waitingBytes = 0;
     for (const batch of this.#inMemory) {
@@ -165,7 +168,7 @@ export class Keeper {
       waitingBytes += batch.bytes;
     }
     for (const batch of waiting) {
-      if (!isTooMuch(waitingBytes, budget)) return;
+      if (!tooMuch(waitingBytes)) return;
       if (batch.onDisk) {
         this.#leaveMemory(batch);
         waitingBytes -= batch.bytes;

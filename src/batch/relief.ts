@@ -15,9 +15,17 @@ const ALL = 1 / 2;
 /** Beyond this part the largest open batch is closed early. */
 const SQUEEZE = 0.75;
 
-/** Whether batches should leave memory. @param waitingBytes of those that could. */
-export function isTooMuch(waitingBytes: number, { bytes, limits }: Budget): boolean {
-  return waitingBytes > limits.maxBytes * WAITING || bytes > limits.maxBytes * ALL;
+/**
+ * Whether batches should leave memory. @param waitingBytes of those that could. @param outage no server
+ * answers: what is filled will wait as well, and counts.
+ */
+export function isTooMuch(
+  waitingBytes: number,
+  { bytes, limits }: Budget,
+  outage: boolean,
+): boolean {
+  return waitingBytes > limits.maxBytes * WAITING ||
+    bytes > limits.maxBytes * (outage ? WAITING : ALL);
 }
 
 /**

@@ -17,7 +17,7 @@ import type * as layout from "./layout.ts";
 import { probeDisk } from "./probe.ts";
 import { loadSegment } from "./recovery.ts";
 import { sealed, segmentName } from "./segment.ts";
-import { Underway } from "./underway.ts";
+import { allEnded, Underway } from "./underway.ts";
 
 /** The places of one batch that one sync makes safe. */
 export interface Group {
@@ -157,7 +157,7 @@ export class Spool {
       }
       // Both at once: the first row of a batch waits for the slower of two syncs, not for their sum.
       const synced = segment.file.sync();
-      await (fresh ? Promise.all([synced, files.syncFolder(this.#folderOf(batch))]) : synced);
+      await (fresh ? allEnded([synced, files.syncFolder(this.#folderOf(batch))]) : synced);
       segment.bytes += bytes;
       this.bytes += bytes;
       this.#note(null);

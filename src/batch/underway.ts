@@ -18,3 +18,9 @@ export class Underway {
     while (this.#works.size > 0) await Promise.allSettled(this.#works);
   }
 }
+
+/** As `Promise.all`, but when it rejects nothing is going on any more: what was done can be undone. */
+export async function allEnded(works: readonly Promise<unknown>[]): Promise<void> {
+  await Promise.allSettled(works);
+  await Promise.all(works);
+}

@@ -7,7 +7,7 @@ import { events, rowOfBytes } from "../kit/chunks.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { deadRows, stored, textOf, unanswered } from "../kit/scripted_sink.ts";
 import { bench } from "./bench.ts";
-import { pumpKit } from "./spool_kit.ts";
+import { groupsIn, pumpKit, segments } from "./spool_kit.ts";
 
 /** What a sink has before it when it begins to read. */
 const read = ({ body }: Batch) => ({ body });
@@ -80,6 +80,35 @@ describe("a batch's memory", () => {
     assert.ok(sorted(arrived) === sorted(sent));
     assert.ok(new TextDecoder().decode(chunk.body) === sent, "it is the giver's");
   });
+
+  for (const end of ["stored", "given up"] as const) {
+    test(`stays as it was while it is written, ${end} meanwhile: what is sealed is whole`, async () => {
+      const kit = await pumpKit({ ack: "memory", concurrency: 1 });
+      // It is not even sent when it is given up.
+      if (end === "given up") kit.pump.take(events(1, { table: "other" }));
+      // More than is written at once.
+      const chunks = Array.from({ length: 20 }, () => rowOfBytes(40_000, { table: "large" }));
+      for (const chunk of chunks) kit.pump.take(chunk);
+      kit.pump.close();
+      kit.gate.shut = true;
+      void kit.pump.spill();
+      const created = () => kit.files.trace.some((line) => /^create .*\/large\//.test(line));
+      do {
+        kit.gate.release(0);
+        await settle();
+      } while (!created() || kit.gate.changes[0] !== "write");
+      if (end === "stored") kit.sink.answerAll(stored);
+      else kit.pump.abandon();
+      await settle();
+      // What the next start would find, were it not removed.
+      kit.files.fail({ on: "remove", code: "EIO", times: 9 });
+      kit.gate.open();
+      await settle();
+      const path = segments(kit.files).find((path) => path.includes("/large/"));
+      const sent = chunks.map(({ body }) => new TextDecoder().decode(body)).join("");
+      assert.ok(path !== undefined && groupsIn(kit.files, path).join("") === sent);
+    });
+  }
 
   test("is freed when its rows stay on disk only, and what is read again likewise", async () => {
     const kit = await pumpKit({ maxRows: 1, concurrency: 1, backlogBytes: 40_000 });

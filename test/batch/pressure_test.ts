@@ -107,6 +107,20 @@ describe("rows in memory only", () => {
     assert.equal(segments(kit.files).length, 1);
   });
 
+  test("leave it for what is being filled, too, while no server answers", async () => {
+    const large = events(15);
+    const backlogBytes = large.body.length * 9;
+    const kit = await pumpKit({ ack: "memory", maxRows: 15, backlogBytes });
+    kit.sink.script = () => unanswered();
+    taken(kit, large);
+    await settle();
+    assert.deepEqual(segments(kit.files), []);
+    taken(kit, events(14));
+    await settle();
+    assert.equal(segments(kit.files).length, 1);
+    assert.ok(kit.pump.memoryBytes() < large.body.length, `${kit.pump.memoryBytes()} bytes`);
+  });
+
   test("that fill it because they are being sent do not make small batches of the others", async () => {
     const large = events(15);
     const small = Array.from({ length: 4 }, () => events(1));

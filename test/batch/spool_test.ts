@@ -117,6 +117,27 @@ describe("a disk that fails", () => {
     });
   }
 
+  test("of two syncs at once: the file is cut back and closed when both are over", async () => {
+    const { files, gate, submit } = await spoolKit();
+    const chunk = events(1);
+    const batch = openBatch(chunk);
+    gate.shut = true;
+    const told = submit(batch, chunk);
+    while (gate.changes.length < 2) {
+      gate.release(0);
+      await settle();
+    }
+    assert.deepEqual(gate.changes, ["sync", "syncFolder"]);
+    files.fail({ on: "syncFolder", code: "EIO" });
+    gate.release(1);
+    await settle();
+    assert.deepEqual(gate.changes, ["sync"]);
+    gate.open();
+    assert.match((await told) ?? "", /EIO/);
+    assert.deepEqual(groupsIn(files, segments(files)[0]!), []);
+    assert.deepEqual([...gate.handles], []);
+  });
+
   test("what waits behind a failed group in the same file is told the same reason", async () => {
     const { files, gate, spool, submit } = await spoolKit();
     const chunk = events(1);

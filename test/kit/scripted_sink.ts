@@ -93,10 +93,10 @@ export class ScriptedSink implements Sink {
 }
 
 /** A batch's body, its pieces joined. */
-export function textOf(batch: Batch): string {
-  const bytes = new Uint8Array(batch.body.reduce((sum, piece) => sum + piece.length, 0));
+export function textOf({ body }: Pick<Batch, "body">): string {
+  const bytes = new Uint8Array(body.reduce((sum, piece) => sum + piece.length, 0));
   let at = 0;
-  for (const piece of batch.body) {
+  for (const piece of body) {
     bytes.set(piece, at);
     at += piece.length;
   }

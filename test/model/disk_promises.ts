@@ -45,8 +45,9 @@ export function followTicket(run: Run, ticket: Ticket, request: Request, waitMs:
 
 /** What must be true after every step. */
 export function checkStep(run: Run): void {
-  if (run.problem !== null) throw run.problem;
   const { life, config } = run;
+  life.parts.sink.checkRead();
+  if (run.problem !== null) throw run.problem;
   const { pump, ledger, sink, gate } = life.parts;
   const totals = ledger.totals();
   assert.equal(balance(totals), 0, "the books do not balance");

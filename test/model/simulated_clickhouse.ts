@@ -7,6 +7,9 @@
 import type { Batch, Delivery, Sink } from "../../src/contracts.ts";
 import { deadRows, stored, textOf } from "../kit/scripted_sink.ts";
 
+/** What an attempt was handed, by reference, and what stood there. */
+type Handed = Pick<Batch, "body"> & { readonly text: string };
+
 export interface SentRow {
   readonly n: number;
   readonly bad: boolean;
@@ -49,6 +52,8 @@ export class SimulatedSink implements Sink {
   /** Good and bad rows of batches whose fate was told, by id. */
   readonly told = new Map<string, { readonly good: number; readonly bad: number }>();
   readonly #texts = new Map<string, string>();
+  /** Of attempts that are under way or have failed: a client may still read it. */
+  readonly #read = new Set<Handed>();
 
   constructor(
     readonly clickhouse: SimulatedClickHouse,
@@ -69,12 +74,16 @@ export class SimulatedSink implements Sink {
       if (rows.some(({ table }) => table !== batch.table)) this.onProblem("another table's rows");
       if (this.told.has(batch.id)) this.onProblem("sent after its fate was told");
       if (this.inFlight.some((sent) => sent.batch.id === batch.id)) this.onProblem("sent twice");
+      const handed = { body: batch.body, text };
+      this.#read.add(handed);
       const sent: Sent = {
         batch,
         rows,
         signal,
         answer: (delivery) => {
+          this.checkRead();
           this.inFlight = this.inFlight.filter((other) => other !== sent);
+          if (delivery.kind === "settled") this.#read.delete(handed);
           resolve(delivery);
         },
         crash: () => {
@@ -86,6 +95,13 @@ export class SimulatedSink implements Sink {
       this.sent++;
       this.onSent(sent);
     });
+  }
+
+  /** Nothing that may still be read has changed. */
+  checkRead(): void {
+    for (const { body, text } of this.#read) {
+      if (textOf({ body }) !== text) this.onProblem("changed while it may still be read");
+    }
   }
 
   /** The INSERT went through; bad rows are told as dead. */
