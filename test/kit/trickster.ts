@@ -9,8 +9,8 @@ import { constants, gunzipSync } from "node:zlib";
 
 /**
  * `whole` and `slow` are read and answered, `unanswered` is stored and cut. The others are read no
- * further from their first bytes on, until the client has given up: `deaf` says nothing, `early` answers
- * at once, `length` wants to know it, `setting` does not know one; `cut` ends there.
+ * further from their first bytes on, for some time: `deaf` says nothing, `early` answers at once, `length`
+ * wants to know it, `setting` does not know one; `cut` ends there.
  */
 export const MOODS = [
   ...["whole", "slow", "unanswered", "deaf", "early", "length", "setting", "cut"] as const,
@@ -39,10 +39,11 @@ export interface Trickster {
 const READ_ON_MS = 250;
 const CHUNKS_END = "\r\n0\r\n\r\n";
 
-/** @param moodOf the next INSERT. @param isBad a row that the table refuses. */
+/** @param isBad a row that the table refuses. @param onDeaf an INSERT is read no further. */
 export async function startTrickster(
   moodOf: () => Mood,
   isBad: (line: string) => boolean,
+  onDeaf: () => void,
 ): Promise<Trickster> {
   const seen: Seen[] = [];
   const tokens = new Set<string>();
@@ -111,6 +112,7 @@ export async function startTrickster(
       if (mood === "early" && !refuse(textOf(soFar()))) answer("503 Service Unavailable");
       if (mood === "length") answer("411 Length Required");
       if (mood === "setting") answer("400 Bad Request", 115, "Unknown setting 'wait_end_of_query'");
+      if (mood === "deaf") onDeaf();
       if (mood === "cut") socket.resetAndDestroy();
       else await pause(READ_ON_MS);
       while (!socket.destroyed) await next();
