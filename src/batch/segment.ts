@@ -11,6 +11,11 @@
  * differ in three bits, so a damaged seal is no other seal, and the group behind the damage is found
  * by its own seal, wherever it begins.
  *
+ * Groups are appended. To write over an old file's bytes would halve the kernel's part of a sync (a fifth
+ * more requests a second), and room that is filled with blanks ahead costs what it saves; but behind the
+ * last group there would be rows of another batch, and who reads a spool by hand would take them for
+ * rows that wait.
+ *
  * A file's name says what its batch is: `<id>.<shape>.<columns fingerprint or ->.ndjson`.
  */
 
