@@ -68,7 +68,7 @@ export async function upgrade(running: Running): Promise<string | null> {
   if (unfit !== null) return refuse(unfit);
   const door = await collector.door();
   const unshared = await door.share();
-  if (unshared !== null) return refuse(unshared);
+  if (unshared !== null) return refuse(`${unshared}; restart it instead`);
   let tellListens = () => {};
   const listens = new Promise<"listens">((resolve) => tellListens = () => resolve("listens"));
   let tellOver = () => {};
@@ -85,9 +85,7 @@ export async function upgrade(running: Running): Promise<string | null> {
     },
   }, env);
   log.info("starting a new process to follow this one", { pid: child.pid });
-  const exited = child.exited.then((how) =>
-    `it has ended (${how}); mend what it told, then send SIGUSR2 again`
-  );
+  const exited = child.exited.then((how) => `it has ended (${how})`);
   let tellStopped = () => {};
   const stopped = new Promise<"stopped">((resolve) => tellStopped = () => resolve("stopped"));
   // Whoever stops or pauses the collector means both processes, whichever he reaches.
@@ -110,7 +108,7 @@ export async function upgrade(running: Running): Promise<string | null> {
     forget();
     if (began === "listens") door.stay();
     child.kill();
-    return refuse(outcome);
+    return refuse(`${outcome}; mend what its own lines tell, then send SIGUSR2 again`);
   }
   notices?.replacedBy(child.pid);
   await door.close();

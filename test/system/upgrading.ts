@@ -6,7 +6,7 @@ import type { Shishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 
 const LATE_MS = 20_000;
-export const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "500ms"];
+export const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "100ms"];
 
 /** As often as it takes, for as long as a busy machine may take. */
 export const soon = <T>(look: () => T | Promise<T>) => eventually(look, { withinMs: LATE_MS });
