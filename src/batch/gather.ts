@@ -21,6 +21,10 @@ import {
 export const workerFolder = (dataDir: string, number: number): string =>
   join(dataDir, `worker-${number}`);
 
+/** The number of the worker whose folder has this name; 0 for another folder. */
+export const workerOf = (name: string): number =>
+  Number(/^worker-([1-9]\d{0,5})\/?$/.exec(name)?.[1] ?? 0);
+
 /** The folder that a worker's lies in. */
 export const folderOfAll = (workerDir: string): string => dirname(workerDir);
 
@@ -44,7 +48,7 @@ export async function gatherSpools(
   const { dataDir } = place;
   const to = workers > 1 ? workerFolder(dataDir, 1) : dataDir;
   const left = (await listOf(place, dataDir)).flatMap((name) => {
-    const number = Number(/^worker-([1-9]\d{0,5})\/$/.exec(name)?.[1] ?? 0);
+    const number = name.endsWith("/") ? workerOf(name) : 0;
     return number > (workers > 1 ? workers : 0) ? [workerFolder(dataDir, number)] : [];
   });
   for (const from of workers > 1 ? [dataDir, ...left] : left) {
