@@ -13,16 +13,19 @@ export interface Stamp {
 }
 
 /**
- * Of the repository at `root`. Where there is none (an image's build context), SOURCE_COMMIT says the
+ * Of the repository whose top level is `root`; one that `root` merely lies in has commits of something
+ * else. Where there is none (an image's build context, an unpacked archive), SOURCE_COMMIT says the
  * commit; SOURCE_DATE_EPOCH goes before the commit's own time, as reproducible-builds.org has it.
  */
 export function readStamp(root: string, env = process.env): Stamp {
+  const ours = git(root, "rev-parse", "--show-prefix") === "";
+  const ask = (...args: string[]) => ours ? git(root, ...args) : "";
   // No tag may take the place of the digits.
-  const commit = git(root, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*");
+  const commit = ask("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*");
   return {
     version: manifest.version,
     commit: env["SOURCE_COMMIT"] || commit || "unknown",
-    epochS: Number(env["SOURCE_DATE_EPOCH"] || git(root, "log", "-1", "--format=%ct") || 0),
+    epochS: Number(env["SOURCE_DATE_EPOCH"] || ask("log", "-1", "--format=%ct") || 0),
   };
 }
 

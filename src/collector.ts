@@ -9,7 +9,7 @@ import type { Files } from "./batch/files.ts";
 import type { Letters } from "./batch/letters.ts";
 import { startProgress } from "./batch/progress.ts";
 import { nodeUtil } from "./builtins.ts";
-import type { Control, LedgerTotals, Log, PageSource, Report, Status } from "./contracts.ts";
+import type { Control, LedgerTotals, Log, Order, PageSource, Report, Status } from "./contracts.ts";
 import { createControl } from "./control.ts";
 import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
@@ -18,6 +18,7 @@ import { createOutposts } from "./outposts.ts";
 import { createPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import { systemClock } from "./runtime/clock.ts";
+import type { Predecessor } from "./predecessor.ts";
 import type { Door } from "./runtime/door.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
@@ -36,7 +37,9 @@ export interface Collector {
   /** Its port, for another one that follows it there. */
   door(): Promise<Door>;
   /** See `CollectorControl`. */
-  watch(listener: (asked?: "stop") => void): () => void;
+  watch(listener: (asked?: Order) => void): () => void;
+  /** Why no other one can follow it at this moment, a sentence; null where nothing is in the way. */
+  unsettled(): string | null;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -56,6 +59,8 @@ export interface Part {
   readonly rest: Promise<string | null>;
   /** How many sockets each of the processes listens with. */
   readonly listeners: number;
+  /** It is paused from the start. */
+  readonly paused: boolean;
   metrics(): Promise<string>;
   status(): Promise<Status>;
   unready(): Promise<readonly string[]>;
@@ -71,18 +76,8 @@ export interface LocalCollector extends Collector {
   abandon(): LedgerTotals;
 }
 
-/** A collector that is at work, and that this one is to follow on its port and in its folder. */
-export interface Predecessor {
-  /** How many sockets it listens with. */
-  readonly listeners: number;
-  /** Tells it that this one listens; resolves when it takes no more connections. */
-  listening(): Promise<void>;
-  /** Its process has ended. */
-  readonly gone: Promise<void>;
-  /** Whoever has stopped it means this one too; resolves with the reason. */
-  readonly stopped: Promise<string>;
-}
-
+/** Why a collector cannot be followed while it is so. */
+export const SPOOL_IS_READ = "the spool of the one before is still being read";
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
 
@@ -159,7 +154,8 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
-  void predecessor?.stopped.then((why) => control.stop(why));
+  if (part?.paused) control.pause();
+  predecessor?.heed(control);
   const tools = { ledger, holdings: pump, clock, log, rssBytes };
   const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
   const page = createPage(part?.page ?? { ...tools, control, problems, about }, clock);
@@ -245,6 +241,7 @@ export async function startCollector(
     control,
     door: async () => (await import("./runtime/door.ts")).createDoor(page.leaving(listening), log),
     watch: control.watch,
+    unsettled: () => recovering ? SPOOL_IS_READ : null,
     finished: end(),
     async adopt(next) {
       // What can fail comes first.

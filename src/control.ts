@@ -3,7 +3,17 @@
  * and the one path by which it stops.
  */
 
-import type { Clock, Control, Holdings, Intake, Ledger, Log, State, Status } from "./contracts.ts";
+import type {
+  Clock,
+  Control,
+  Holdings,
+  Intake,
+  Ledger,
+  Log,
+  Order,
+  State,
+  Status,
+} from "./contracts.ts";
 
 /** What stopping and pausing need of the room where rows are held. */
 export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
@@ -52,9 +62,9 @@ export interface CollectorControl extends Control {
   readonly drained: Promise<void>;
   /**
    * @param listener is called after each change of the state that somebody made, until the answer is;
-   * with `stop` whenever somebody asks for that, also when it has begun.
+   * with what was asked for whenever somebody asks, also where that changes nothing.
    */
-  watch(listener: (asked?: "stop") => void): () => void;
+  watch(listener: (asked?: Order) => void): () => void;
   /** Everything has ended but the answers to those who wait for the stop. */
   stopped(): void;
   /** Ends the pings. */
@@ -76,8 +86,8 @@ export function createControl(deps: ControlDeps): CollectorControl {
   let ended = false;
   let reachable = false;
   let cancelPing = () => {};
-  const listeners = new Set<(asked?: "stop") => void>();
-  const changed = (asked?: "stop") => listeners.forEach((listener) => listener(asked));
+  const listeners = new Set<(asked?: Order) => void>();
+  const changed = (asked?: Order) => listeners.forEach((listener) => listener(asked));
   let tellDrained = () => {};
   let tellStopped = () => {};
   const drained = new Promise<void>((resolve) => tellDrained = resolve);
@@ -186,12 +196,12 @@ export function createControl(deps: ControlDeps): CollectorControl {
     pause() {
       log.info("paused: new events are refused");
       pump.pause();
-      changed();
+      changed("pause");
     },
     resume() {
       log.info("resumed");
       pump.resume();
-      changed();
+      changed("resume");
     },
     flush: (waitMs) => pump.flush(waitMs),
     stop(why, withinMs = deps.limits().shutdownTimeoutMs) {

@@ -32,8 +32,8 @@
 import process from "node:process";
 import { openDisk } from "./batch/disk.ts";
 import type { Letters } from "./batch/letters.ts";
-import { type Collector, type Predecessor, sayListening, urlOf } from "./collector.ts";
-import type { Control, DeadRow, Log, Report, WorkerProcess } from "./contracts.ts";
+import { type Collector, sayListening, SPOOL_IS_READ, urlOf } from "./collector.ts";
+import type { Control, DeadRow, Log, Order, Report, WorkerProcess } from "./contracts.ts";
 import { createCrew } from "./crew/crew.ts";
 import { holdingsOf, stateOf, tablesOf, unreadyOf } from "./crew/sum.ts";
 import { createJoint } from "./meter/joint.ts";
@@ -43,6 +43,7 @@ import { createPrometheus } from "./meter/prometheus.ts";
 import { createOutposts } from "./outposts.ts";
 import { createProblems, type Note } from "./page/problems.ts";
 import { createRecorder } from "./page/recorder.ts";
+import type { Predecessor } from "./predecessor.ts";
 import { systemClock } from "./runtime/clock.ts";
 import type { Door } from "./runtime/door.ts";
 import { nodeFiles } from "./runtime/files.ts";
@@ -94,8 +95,8 @@ export async function startSupervisor(
   let stopWhy: string | null = null;
   let ended = false;
   let paused = false;
-  const watchers = new Set<(asked?: "stop") => void>();
-  const changed = (asked?: "stop") => watchers.forEach((watcher) => watcher(asked));
+  const watchers = new Set<(asked?: Order) => void>();
+  const changed = (asked?: Order) => watchers.forEach((watcher) => watcher(asked));
 
   const methods = {
     metrics: () => crew.refresh().then(() => prometheus.text()),
@@ -178,12 +179,12 @@ export async function startSupervisor(
     pause() {
       paused = true;
       crew.pause();
-      changed();
+      changed("pause");
     },
     resume() {
       paused = false;
       crew.resume();
-      changed();
+      changed("resume");
     },
     flush: (waitMs) => crew.flush(waitMs),
     stop(why, withinMs) {
@@ -207,7 +208,7 @@ export async function startSupervisor(
     even: () => allDo("even"),
   };
 
-  void predecessor?.stopped.then((why) => control.stop(why));
+  predecessor?.heed(control);
 
   const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
   const recorder = createRecorder({ ledger, holdings, control, clock, problems, about });
@@ -258,6 +259,7 @@ export async function startSupervisor(
     control,
     door: () => Promise.resolve(door),
     watch,
+    unsettled: () => crew.down()[0] ?? (control.status().recovering ? SPOOL_IS_READ : null),
     finished: end(),
     async adopt(next) {
       const before = settings;

@@ -9,17 +9,21 @@
 import { dirname, join } from "node:path";
 import {
   codeOf,
-  isTableName,
+  makeTableFolder,
   openSpool,
   type Place,
   reasonOf,
   spoolFolder,
-  tableFolder,
+  tableOfFolder,
 } from "./layout.ts";
 
 /** The data folder of worker `number`, from 1. */
 export const workerFolder = (dataDir: string, number: number): string =>
   join(dataDir, `worker-${number}`);
+
+/** The number of the worker whose folder has this name; 0 for another folder. */
+export const workerOf = (name: string): number =>
+  Number(/^worker-([1-9]\d{0,5})\/?$/.exec(name)?.[1] ?? 0);
 
 /** The folder that a worker's lies in. */
 export const folderOfAll = (workerDir: string): string => dirname(workerDir);
@@ -44,7 +48,7 @@ export async function gatherSpools(
   const { dataDir } = place;
   const to = workers > 1 ? workerFolder(dataDir, 1) : dataDir;
   const left = (await listOf(place, dataDir)).flatMap((name) => {
-    const number = Number(/^worker-([1-9]\d{0,5})\/$/.exec(name)?.[1] ?? 0);
+    const number = name.endsWith("/") ? workerOf(name) : 0;
     return number > (workers > 1 ? workers : 0) ? [workerFolder(dataDir, number)] : [];
   });
   for (const from of workers > 1 ? [dataDir, ...left] : left) {
@@ -75,12 +79,13 @@ async function moveSpool(place: Place, from: string, to: string): Promise<void> 
   }
   let moved = 0;
   for (const entry of await listOf(place, spoolFolder(from))) {
-    const table = entry.replace(/\/$/, "");
-    if (!entry.endsWith("/") || !isTableName(table)) continue;
-    const [source, target] = [tableFolder(from, table), tableFolder(to, table)];
+    const named = entry.replace(/\/$/, "");
+    const table = tableOfFolder(named);
+    if (!entry.endsWith("/") || table === null) continue;
+    const source = join(spoolFolder(from), named);
     const names = (await listOf(place, source)).filter((name) => !name.endsWith("/"));
     if (names.length === 0) continue;
-    await files.makeFolder(target);
+    const target = await makeTableFolder({ ...place, dataDir: to }, table);
     const there = new Set(await files.list(target));
     for (const name of names) {
       // The same name is the same batch, and one of the two is somebody's copy: neither is to be lost.
@@ -94,7 +99,7 @@ async function moveSpool(place: Place, from: string, to: string): Promise<void> 
       await files.rename(join(source, name), join(target, name));
       moved++;
     }
-    for (const folder of [target, spoolFolder(to), source]) await files.syncFolder(folder);
+    for (const folder of [target, source]) await files.syncFolder(folder);
   }
   if (moved > 0) log.info("spool of another number of workers taken over", { from, to, moved });
 }

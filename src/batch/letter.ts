@@ -8,6 +8,7 @@
 
 import { nodeCrypto } from "../builtins.ts";
 import type { Shape } from "../contracts.ts";
+import { nameAmong, tableOfFolder } from "./layout.ts";
 
 export interface Letter {
   /** When it was written, ISO 8601. */
@@ -33,21 +34,27 @@ export function letterId({ batch, index }: Pick<Letter, "batch" | "index">): str
 /** A file of this prefix stands in the folder while somebody appends letters. */
 export const BURYING = ".burying-";
 
-const LETTERS_FILE = /^([A-Za-z_][A-Za-z0-9_]{0,126})(?:\.[0-9a-f-]{36})?\.ndjson$/;
+const LETTERS_FILE = /^(.+?)(\.[0-9a-f-]{36})?\.ndjson$/;
+const ENDING = ".ndjson";
 
-/** The file that the collector appends to. */
-export function freshName(table: string): string {
-  return `${table}.ndjson`;
+/** The file that the collector appends to. @param names what lies there since it was made. */
+export function freshName(table: string, names: readonly string[] = []): string {
+  return nameAmong(names, table, ENDING);
 }
 
-/** A file out of the collector's reach. Names sort by age, for `id` is a UUIDv7. */
-export function asideName(table: string, id: string): string {
-  return `${table}.${id}.ndjson`;
+/** Whether the collector may append to a file of letters. */
+export function isFresh(name: string): boolean {
+  return LETTERS_FILE.exec(name)?.[2] === undefined;
+}
+
+/** A file out of the collector's reach, as `fresh` was. Names sort by age, for `id` is a UUIDv7. */
+export function asideName(fresh: string, id: string): string {
+  return fresh.replace(/\.ndjson$/, `.${id}${ENDING}`);
 }
 
 /** The table whose letters a file holds; null for a file that holds none. */
 export function tableOfFile(name: string): string | null {
-  return LETTERS_FILE.exec(name)?.[1] ?? null;
+  return tableOfFolder(LETTERS_FILE.exec(name)?.[1] ?? "");
 }
 
 /** One line with its end. */

@@ -15,7 +15,7 @@ import { codeOf, deadFolder } from "./layout.ts";
 import {
   asideName,
   BURYING,
-  freshName,
+  isFresh,
   type Letter,
   LetterSet,
   readLetter,
@@ -88,8 +88,7 @@ export function createLetterbox(
   /** Aside first: the fresh file holds the newest letters. */
   async function filesOf(table: string): Promise<string[]> {
     const all = (await names()).filter((name) => tableOfFile(name) === table);
-    const fresh = freshName(table);
-    return [...all.filter((name) => name !== fresh), ...all.filter((name) => name === fresh)];
+    return [...all.filter((name) => !isFresh(name)), ...all.filter(isFresh)];
   }
 
   async function read(name: string): Promise<LetterFile> {
@@ -115,7 +114,7 @@ export function createLetterbox(
       for (const { letter, bytes } of file?.lines ?? []) {
         if (letter === null) {
           // The end of the fresh file may be a letter that is being written.
-          if (name !== freshName(table) || bytes.at(-1) === NEWLINE) damaged++;
+          if (!isFresh(name) || bytes.at(-1) === NEWLINE) damaged++;
         } else if (!file!.replayed.done.has(letter) && seen.add(letter)) each(letter);
       }
     }
@@ -125,10 +124,10 @@ export function createLetterbox(
   async function take(table: string): Promise<readonly string[] | { problem: string }> {
     const all = await filesOf(table);
     if (all.length === 0) return [];
-    if (all.at(-1) === freshName(table)) {
-      const aside = asideName(table, uuid7(clock.nowMs()));
+    for (const fresh of all.filter(isFresh)) {
+      const aside = asideName(fresh, uuid7(clock.nowMs()));
       // Between the list and the rename the collector may have set it aside itself.
-      await files.rename(join(folder, freshName(table)), join(folder, aside))
+      await files.rename(join(folder, fresh), join(folder, aside))
         .catch((error) => nothingThere(error, null));
       await files.syncFolder(folder);
     }
@@ -140,7 +139,7 @@ export function createLetterbox(
           `runs with this data-dir, delete ${join(folder, stuck)}`,
       };
     }
-    return (await filesOf(table)).filter((name) => name !== freshName(table));
+    return (await filesOf(table)).filter((name) => !isFresh(name));
   }
 
   /** Waits for those who write at this moment; later ones open another file. Answers who stays. */

@@ -10,7 +10,7 @@
  * side waits until every mark that it met after the rename is gone.
  */
 
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { Batch, Clock, DeadRow, Log } from "../contracts.ts";
 import { warnOfDead } from "./dead.ts";
 import type { Files, OpenFile } from "./files.ts";
@@ -62,7 +62,7 @@ export function createLetters(options: LettersOptions): Letters {
   const { files, maxBytes, log, clock } = options;
   const folder = deadFolder(options.dataDir);
   const encoder = new TextEncoder();
-  /** Tables whose file is known to end with a whole line. */
+  /** Files that are known to end with a whole line. */
   const whole = new Set<string>();
   let usedBytes = 0;
   let folderReady = false;
@@ -148,8 +148,8 @@ export function createLetters(options: LettersOptions): Letters {
 
   async function append(...[batch, dead, rows]: Parameters<Letters["bury"]>): Promise<void> {
     const { table } = batch;
-    const path = join(folder, freshName(table));
-    if (!whole.has(table)) await mend(table, path);
+    const path = await freshPath(table);
+    if (!whole.has(path)) await mend(table, path);
     const file = await files.append(path);
     try {
       const before = file.bytes;
@@ -160,7 +160,7 @@ export function createLetters(options: LettersOptions): Letters {
         if (namesUnsynced) await files.syncFolder(folder);
         namesUnsynced = false;
       } catch (error) {
-        await takeBack(file, before, table);
+        await takeBack(file, before, path);
         throw error;
       }
       usedBytes += file.bytes - before;
@@ -170,12 +170,18 @@ export function createLetters(options: LettersOptions): Letters {
     if (file.bytes >= ASIDE_BYTES) await setAside(table, path);
   }
 
+  /** Looked up each time: what was there may have been taken away, and another table's may be there. */
+  async function freshPath(table: string): Promise<string> {
+    await (await files.append(join(folder, freshName(table)))).close();
+    return join(folder, freshName(table, await files.list(folder)));
+  }
+
   /** Half a line must not be joined by the next one, and what a failed sync left behind counts as lost. */
-  async function takeBack(file: OpenFile, bytes: number, table: string): Promise<void> {
+  async function takeBack(file: OpenFile, bytes: number, path: string): Promise<void> {
     try {
       await file.truncate(bytes);
     } catch {
-      whole.delete(table);
+      whole.delete(path);
     }
   }
 
@@ -187,7 +193,7 @@ export function createLetters(options: LettersOptions): Letters {
     });
     const end = bytes.lastIndexOf(NEWLINE) + 1;
     if (end < bytes.length) {
-      const name = `dead-${asideName(table, uuid7(clock.nowMs()))}`;
+      const name = `dead-${asideName(basename(path), uuid7(clock.nowMs()))}`;
       const torn = await copyToQuarantine(options, name, bytes.subarray(end));
       const file = await files.append(path);
       try {
@@ -203,12 +209,12 @@ export function createLetters(options: LettersOptions): Letters {
         file: torn,
       });
     }
-    whole.add(table);
+    whole.add(path);
   }
 
   async function setAside(table: string, path: string): Promise<void> {
     try {
-      await files.rename(path, join(folder, asideName(table, uuid7(clock.nowMs()))));
+      await files.rename(path, join(folder, asideName(basename(path), uuid7(clock.nowMs()))));
     } catch (error) {
       log.warn("a full file of dead letters stays in use", { table, error: reasonOf(error) });
     }

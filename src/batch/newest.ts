@@ -9,7 +9,7 @@ import { join } from "node:path";
 import type { DeadLetter } from "../contracts.ts";
 import type { FileParts, Files } from "./files.ts";
 import { codeOf, deadFolder } from "./layout.ts";
-import { freshName, type Letter, letterId, LetterSet, readLetter, tableOfFile } from "./letter.ts";
+import { isFresh, type Letter, letterId, LetterSet, readLetter, tableOfFile } from "./letter.ts";
 import { journalName, type Replayed, replayedOf } from "./replayed.ts";
 
 export interface NewestLetters {
@@ -155,9 +155,8 @@ function byTable(names: readonly string[]): Map<string, string[]> {
     tables.set(table, files);
     files.push(name);
   }
-  for (const [table, files] of tables) {
-    const fresh = freshName(table);
-    files.sort((a, b) => a === fresh ? -1 : b === fresh ? 1 : a < b ? 1 : -1);
+  for (const files of tables.values()) {
+    files.sort((a, b) => Number(isFresh(b)) - Number(isFresh(a)) || (a < b ? 1 : -1));
   }
   return tables;
 }

@@ -10,7 +10,7 @@
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import type { Files } from "./files.ts";
-import { codeOf, isTableName, type Place, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
+import { codeOf, type Place, reasonOf, spoolFolder, tableOfFolder } from "./layout.ts";
 import { count, eventTypeOf } from "./lines.ts";
 import { copyToQuarantine, moveToQuarantine } from "./quarantine.ts";
 import {
@@ -97,15 +97,17 @@ export async function listSegments({ files, dataDir, log }: Place): Promise<Foun
   };
   const spool = spoolFolder(dataDir);
   for (const entry of await list(spool)) {
-    const table = entry.replace(/\/$/, "");
-    if (!entry.endsWith("/") || !isTableName(table)) {
+    const named = entry.replace(/\/$/, "");
+    const folder = join(spool, named);
+    const table = tableOfFolder(named);
+    if (!entry.endsWith("/") || table === null) {
       const reason = entry.endsWith("/") ? "no table's name" : "no table's folder";
-      foreign.push({ table: null, name: table, path: join(spool, table), reason });
+      foreign.push({ table: null, name: named, path: folder, reason });
       continue;
     }
-    for (const inside of await list(tableFolder(dataDir, table))) {
+    for (const inside of await list(folder)) {
       const name = inside.replace(/\/$/, "");
-      const file = { table, name, path: join(tableFolder(dataDir, table), name) };
+      const file = { table, name, path: join(folder, name) };
       const is = parseSegmentName(name);
       if (inside.endsWith("/")) foreign.push({ ...file, reason: "a folder, not a file" });
       else if (is === null) foreign.push({ ...file, reason: "not the name of a spool file" });

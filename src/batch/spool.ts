@@ -7,12 +7,12 @@
  * to compact and no offset to lose. `segment.ts` knows the format.
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Refused } from "../contracts.ts";
 import { Disposal } from "./disposal.ts";
 import { findGone } from "./gone.ts";
 import { bytesOf, type HeldBatch, type Place, type Segment } from "./held.ts";
-import { codeOf, reasonForAll, reasonOf, spoolFolder, tableFolder } from "./layout.ts";
+import { codeOf, makeTableFolder, reasonForAll, reasonOf } from "./layout.ts";
 import type * as layout from "./layout.ts";
 import { probeDisk } from "./probe.ts";
 import { loadSegment } from "./recovery.ts";
@@ -53,8 +53,8 @@ export class Spool {
   #probing: Promise<void> | null = null;
   /** Rounds and spills under way. */
   readonly #writing = new Underway();
-  /** Folders that are known to be there. */
-  readonly #folders = new Set<string>();
+  /** Tables' folders that are known to be there. */
+  readonly #folders = new Map<string, string>();
   /** Batches whose file is open; one that is spilled closes its own. */
   readonly #open = new Set<HeldBatch>();
   readonly #disposal: Disposal;
@@ -157,7 +157,7 @@ export class Spool {
       }
       // Both at once: the first row of a batch waits for the slower of two syncs, not for their sum.
       const synced = segment.file.sync();
-      await (fresh ? allEnded([synced, files.syncFolder(this.#folderOf(batch))]) : synced);
+      await (fresh ? allEnded([synced, files.syncFolder(dirname(segment.path))]) : synced);
       segment.bytes += bytes;
       this.bytes += bytes;
       this.#note(null);
@@ -174,21 +174,18 @@ export class Spool {
   }
 
   async #create(batch: HeldBatch): Promise<Segment> {
-    const { files, dataDir } = this.deps.place;
-    const folder = this.#folderOf(batch);
+    const { place } = this.deps;
+    const { table } = batch;
+    const folder = this.#folders.get(table) ?? await makeTableFolder(place, table);
+    this.#folders.set(table, folder);
     const path = join(folder, segmentName(batch));
-    if (!this.#folders.has(folder)) {
-      await files.makeFolder(folder);
-      await files.syncFolder(spoolFolder(dataDir));
-      this.#folders.add(folder);
-    }
     try {
-      const file = await files.create(path);
+      const file = await place.files.create(path);
       if (!batch.spilling) this.#open.add(batch);
       return { path, bytes: 0, file, keep: false };
     } catch (error) {
       // The folder may have been removed under us: it is made again next time.
-      this.#folders.delete(folder);
+      this.#folders.delete(table);
       throw error;
     }
   }
@@ -282,10 +279,6 @@ export class Spool {
     if (batch.inMemory) return;
     const lost = { table, batch: id, rows, file: segment?.path };
     this.deps.place.log.error("rows are lost: somebody has removed their file", lost);
-  }
-
-  #folderOf(batch: HeldBatch): string {
-    return tableFolder(this.deps.place.dataDir, batch.table);
   }
 
   #note(problem: string | null): void {

@@ -49,15 +49,15 @@ export const serve: CliCommand = {
     return await untilStopped(log, async () => {
       const collector = await start(settings, log);
       const { reloader, notices } = await attend(argv, loaded, collector, log);
-      let upgrading = false;
+      let busy: string | null = null;
       upgrades.follow(() => {
         // Who asks again is told again.
         log.flush();
-        if (upgrading) return log.warn("SIGUSR2: not at this moment");
-        upgrading = true;
+        if (busy !== null) return log.warn(`SIGUSR2: ${busy}`);
+        busy = "an upgrade is under way already; wait for what is told of it here";
         void reloader.between(async () => {
-          await (await import("./upgrade.ts")).upgrade({ collector, settings, argv, notices, log });
-          upgrading = collector.control.status().state === "draining";
+          const { upgrade } = await import("./upgrade.ts");
+          busy = await upgrade({ collector, settings, argv, notices, log });
         });
       });
       hangups.follow(() => void reloader.reload());

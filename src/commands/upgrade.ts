@@ -8,19 +8,22 @@
  *    as always: what it holds goes to ClickHouse, or stays in the spool.
  * 4. The new one takes over the folder: dead letters and whatever the spool still holds.
  *
- * A new one that does not get as far as 3 changes nothing: the old one goes on. Either may be several
+ * A new one that does not get as far as 3 changes nothing: the old one goes on. What somebody has decided
+ * of the old one, a pause or a stop, holds for the new one too, whenever it was said. Either may be several
  * processes, whatever their number: then "it" are the workers, each for itself at the same time, and the
  * two supervisors are those who speak to each other.
  */
 
 import { resolve } from "node:path";
 import process from "node:process";
-import type { Collector, Predecessor } from "../collector.ts";
-import type { Log } from "../contracts.ts";
+import type { Collector } from "../collector.ts";
+import type { Control, Log, Order } from "../contracts.ts";
+import type { Predecessor } from "../predecessor.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { parent, spawnSelf } from "../runtime/self.ts";
 import type { Notices } from "../service/notices.ts";
 import type { Settings } from "../settings/settings.ts";
+import { goodMoment } from "./moment.ts";
 
 /** Set for the new process alone. */
 const FOLLOWS = "FOLLOWS_PID";
@@ -42,18 +45,30 @@ interface Told {
   /** How many sockets listen there. */
   readonly listeners: number;
   readonly dataDir: string;
+  readonly paused: boolean;
 }
 
-/** Resolves when the collector has begun to stop, or when it goes on after all. Never rejects. */
-export async function upgrade(running: Running): Promise<void> {
+/**
+ * Resolves when the collector has begun to stop, or when it goes on after all. Never rejects.
+ * @returns why it cannot be asked for again, a sentence, or null.
+ */
+export async function upgrade(running: Running): Promise<string | null> {
   const { log, collector, collector: { control }, settings: { dataDir }, notices } = running;
-  const refuse = (why: string) => log.error(`not followed by a new process: ${why}`);
-  if (control.status().recovering) {
-    return refuse("the spool of the one before is still being read; try again");
-  }
+  const refuse = (why: string) => {
+    log.error(`not followed by a new process: ${why}`);
+    return null;
+  };
+  const isIn = (...states: string[]) => states.includes(control.status().state);
+  const unfit = await goodMoment({
+    unsettled: () => collector.unsettled(),
+    stopping: () => isIn("draining", "stopped"),
+    clock: systemClock,
+    log,
+  });
+  if (unfit !== null) return refuse(unfit);
   const door = await collector.door();
   const unshared = await door.share();
-  if (unshared !== null) return refuse(unshared);
+  if (unshared !== null) return refuse(`${unshared}; restart it instead`);
   let tellListens = () => {};
   const listens = new Promise<"listens">((resolve) => tellListens = () => resolve("listens"));
   let tellOver = () => {};
@@ -63,7 +78,7 @@ export async function upgrade(running: Running): Promise<void> {
   delete env["WATCHDOG_PID"];
   const { port, listeners } = door;
   const child = spawnSelf(["serve", ...running.argv], {
-    told: (): Told => ({ port, listeners, dataDir: resolve(dataDir) }),
+    told: (): Told => ({ port, listeners, dataDir: resolve(dataDir), paused: isIn("paused") }),
     listens: () => {
       tellListens();
       return over;
@@ -73,31 +88,35 @@ export async function upgrade(running: Running): Promise<void> {
   const exited = child.exited.then((how) => `it has ended (${how})`);
   let tellStopped = () => {};
   const stopped = new Promise<"stopped">((resolve) => tellStopped = () => resolve("stopped"));
-  // Whoever stops the collector means both processes, whichever he reaches.
-  const stopBoth = (asked?: "stop") => {
+  // Whoever stops or pauses the collector means both processes, whichever he reaches.
+  const both = (asked?: Order) => {
+    if (asked === undefined) return;
+    child.call(asked).catch(() => {});
     if (asked !== "stop") return;
-    child.call("stop").catch(() => {});
     tellOver();
     tellStopped();
   };
-  const forget = collector.watch(stopBoth);
-  const late = sleep(START_WITHIN_MS).then(() => "it does not start");
+  const forget = collector.watch(both);
+  const late = sleep(START_WITHIN_MS).then(() =>
+    `it does not start within ${START_WITHIN_MS / 1000} s`
+  );
   const began = await Promise.race([listens, exited, stopped, late]);
   const left = began === "listens" ? door.leave().then(() => "left" as const) : began;
   const outcome = await Promise.race([left, exited, stopped]);
-  if (outcome === "stopped") return;
+  if (outcome === "stopped") return null;
   if (outcome !== "left") {
     forget();
     if (began === "listens") door.stay();
     child.kill();
-    return refuse(outcome);
+    return refuse(`${outcome}; mend what its own lines tell, then send SIGUSR2 again`);
   }
   notices?.replacedBy(child.pid);
   await door.close();
   tellOver();
   forget();
   void control.stop(`followed by process ${child.pid}`);
-  collector.watch(stopBoth);
+  collector.watch(both);
+  return `process ${child.pid} follows this one; send it to that one`;
 }
 
 /**
@@ -108,10 +127,15 @@ export async function follow(
   settings: Settings,
 ): Promise<{ readonly predecessor: Predecessor; readonly settings: Settings }> {
   delete process.env[FOLLOWS];
-  let tellStopped = (_why: string) => {};
-  const stopped = new Promise<string>((resolve) => tellStopped = resolve);
-  const old = parent({ stop: () => tellStopped("the one before was told to stop") });
-  const { port, listeners, dataDir } = await old.call<Told>("told", null, ASK_WITHIN_MS);
+  let tellControl = (_control: Control) => {};
+  const control = new Promise<Control>((resolve) => tellControl = resolve);
+  const heeds = (act: (control: Control) => unknown) => () => void control.then(act);
+  const old = parent({
+    stop: heeds((control) => control.stop("the one before was told to stop")),
+    pause: heeds((control) => control.pause()),
+    resume: heeds((control) => control.resume()),
+  });
+  const { port, listeners, dataDir, paused } = await old.call<Told>("told", null, ASK_WITHIN_MS);
   if (resolve(settings.dataDir) !== dataDir) {
     throw new Error(`data-dir: expected that of the running collector (${dataDir}), restart it`);
   }
@@ -120,10 +144,14 @@ export async function follow(
     settings: { ...settings, listen: { ...listen, port: listen.port || port } },
     predecessor: {
       listeners,
+      heed(control) {
+        if (paused) control.pause();
+        // What came meanwhile comes after that.
+        tellControl(control);
+      },
       // One that is gone meanwhile has let go of everything as well.
       listening: () => old.call<void>("listens").catch(() => {}),
       gone: old.gone,
-      stopped,
     },
   };
 }

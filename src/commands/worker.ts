@@ -107,6 +107,7 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
       collector = await startCollector(settings, log, nodeFiles, {
         deadDir: folderOfAll(settings.dataDir),
         listeners,
+        paused,
         rest: supervisor.call<string | null>("rest", number).catch(() => null),
         metrics: () => supervisor.call("metrics", null, ASK_WITHIN_MS),
         status: () => supervisor.call("status", null, ASK_WITHIN_MS),
@@ -124,7 +125,6 @@ function work(callParent: typeof parent, end: (code: number) => void): void {
     } catch (error) {
       return { problem: messageOf(error) };
     }
-    if (paused) collector.control.pause();
     void collector.finished.then(ended);
     return { report: collector.report() };
   }

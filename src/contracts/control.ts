@@ -4,6 +4,8 @@ import type { LedgerTotals } from "./ledger.ts";
 
 export type State = "running" | "paused" | "draining" | "degraded" | "stopped";
 export type Command = "status" | "flush" | "pause" | "resume" | "stop";
+/** Commands that decide what becomes of a collector. */
+export type Order = "pause" | "resume" | "stop";
 
 /** `GET /api/status` and the answer to `status` over NATS. */
 export interface Status {

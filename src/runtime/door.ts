@@ -43,7 +43,7 @@ export function createDoor(listening: Listening, log: Log): Door {
     async share() {
       // One that is there from before a renewed certificate would get what is meant for the others.
       await listening.alone();
-      return await shared() === null ? "this system cannot share a port; restart it instead" : null;
+      return await shared() === null ? "this system cannot share a port" : null;
     },
     async leave(older = listeners) {
       const mine = await shared();

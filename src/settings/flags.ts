@@ -18,13 +18,15 @@ import { quote } from "./spec.ts";
 export function readFlags(argv: readonly string[], names: Names, others: Names): Gathered {
   const givens: Given[] = [];
   const problems: string[] = [];
-  let hush = false;
+  /** The last flag, where what follows it may be a secret. */
+  let hush: string | null = null;
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] ?? "";
     if (!/^-./.test(word) || word === "--") {
-      const found = hush ? "***" : quote(word);
+      // No number: a command may have taken words from before it.
+      const found = hush === null ? quote(word) : `*** after ${hush}`;
       const [example = ""] = names.keys();
-      problems.push(`argument ${i + 1}: expected a flag such as --${example}, got ${found}`);
+      problems.push(`unexpected argument ${found}: expected a flag such as --${example}`);
       continue;
     }
     const { name, inline } = split(word);
@@ -32,13 +34,14 @@ export function readFlags(argv: readonly string[], names: Names, others: Names):
     const next = argv[i + 1];
     if (!meant) {
       problems.push(unknown(word, name, names, others));
-      hush = true;
+      hush = shownFlag(word, name);
       if (inline === undefined && next !== undefined && !next.startsWith("--")) i++;
       continue;
     }
     const { spec, file, negated } = meant;
-    hush = spec.secret === true || spec.kind.show !== undefined;
     const label = `--${name}`;
+    const secret = spec.secret === true || spec.kind.show !== undefined;
+    hush = secret ? label : null;
     const give = (text: string) => givens.push({ spec, source: "flag", label, text, file });
     if (spec.kind.file === "boolean") {
       if (negated && inline !== undefined) {
@@ -49,7 +52,7 @@ export function readFlags(argv: readonly string[], names: Names, others: Names):
       else give("true");
     } else if (inline !== undefined) {
       give(inline);
-    } else if (next === undefined || isFlag(next, hush, others) || isFlag(next, hush, names)) {
+    } else if (next === undefined || isFlag(next, secret, others) || isFlag(next, secret, names)) {
       if (!file && spec.kind.bare !== undefined) give(spec.kind.bare);
       else {
         problems.push(
@@ -82,8 +85,12 @@ function find(name: string, names: Names): (Meant & { negated: boolean }) | unde
   return positive?.spec.kind.file === "boolean" ? { ...positive, negated: true } : undefined;
 }
 
+function shownFlag(word: string, name: string): string {
+  return `${word.startsWith("--") ? "--" : "-"}${printable(name)}`;
+}
+
 function unknown(word: string, name: string, names: Names, others: Names): string {
-  const shown = `${word.startsWith("--") ? "--" : "-"}${printable(name)}`;
+  const shown = shownFlag(word, name);
   if (word.startsWith("--") && find(name, others)) return `${shown}: not a flag of this command`;
   return `${shown}: unknown flag${hint(name, names.keys(), (known) => `--${known}`)}`;
 }

@@ -44,7 +44,7 @@ async function bury(dataDir: string, id: string, rows: readonly string[], table 
 /** As a replay or a full file does. */
 function setAside(dataDir: string, table = "t") {
   const dead = join(dataDir, "dead");
-  const name = asideName(table, uuid7(Date.now()));
+  const name = asideName(freshName(table), uuid7(Date.now()));
   renameSync(join(dead, freshName(table)), join(dead, name));
   return name;
 }

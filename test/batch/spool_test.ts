@@ -70,7 +70,14 @@ describe("group commit", () => {
       const batch = openBatch(chunk);
       for (
         const steps of [
-          [["makeFolder"], ["syncFolder"], ["create"], ["write"], ["sync", "syncFolder"]],
+          [
+            ["makeFolder"],
+            ["list"],
+            ["syncFolder"],
+            ["create"],
+            ["write"],
+            ["sync", "syncFolder"],
+          ],
           [["write"], ["sync"]],
         ]
       ) {
@@ -95,14 +102,15 @@ describe("group commit", () => {
 });
 
 describe("a disk that fails", () => {
-  for (const on of ["makeFolder", "create", "write", "sync", "syncFolder"] as const) {
+  for (const on of ["makeFolder", "list", "create", "write", "sync", "syncFolder"] as const) {
     test(`at ${on}: that group is refused, and no other`, async () => {
       const { files, spool, submit } = await spoolKit();
       const [good, bad] = [events(2, { table: "good" }), events(2, { table: "bad" })];
       const [goodBatch, badBatch] = [openBatch(good), openBatch(bad)];
       assert.equal(await submit(goodBatch, good), null);
-      // The folder above a table's is synced in a table's name too.
-      files.fail({ on, path: on === "syncFolder" ? "spool" : "/bad", code: "EIO" });
+      // The folder above a table's is listed and synced in a table's name too.
+      const above = on === "syncFolder" || on === "list";
+      files.fail({ on, path: above ? "spool" : "/bad", code: "EIO" });
       const [first, second] = await Promise.all([submit(goodBatch, good), submit(badBatch, bad)]);
       assert.equal(first, null);
       assert.match(second ?? "", /EIO/);

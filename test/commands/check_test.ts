@@ -1,12 +1,16 @@
 /** What `shishi check` decides by itself: order and time limits, open files, certificates, its lines. */
 
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { validity } from "../../src/commands/check/certificate.ts";
+import { bytesBelow } from "../../src/commands/check/disk.ts";
 import { about, type Finding, jsonOf, lineOf } from "../../src/commands/check/finding.ts";
 import { openFiles } from "../../src/commands/check/host.ts";
 import { runLooks } from "../../src/commands/check/looks.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
 
 const day = (text: string) => Date.parse(`${text}T00:00:00Z`);
 const fine = (what: string) => [about(what).ok("fine")];
@@ -91,6 +95,27 @@ describe("check", () => {
       assert.deepEqual([found.state, found.text], [state, text]);
     });
   }
+
+  test("what lies in the spools, those of workers too, takes no more room", async () => {
+    const dataDir = tempDir("check");
+    const MIB = 2 ** 20;
+    const put = (path: string) => {
+      mkdirSync(dirname(join(dataDir, path)), { recursive: true });
+      writeFileSync(join(dataDir, path), new Uint8Array(MIB));
+    };
+    try {
+      assert.equal(await bytesBelow(join(dataDir, "nowhere")), 0);
+      put("spool/clicks/a");
+      put("dead/clicks.ndjson");
+      put("worker-1/spool/clicks/b");
+      put("worker-12/spool/views/c");
+      for (const other of ["quarantine/d", "worker-1/lock", "worker-x/spool/clicks/e"]) put(other);
+      // The folders themselves are some kilobytes.
+      assert.equal(Math.floor(await bytesBelow(dataDir) / MIB), 4);
+    } finally {
+      removeDir(dataDir);
+    }
+  });
 
   test("a line is one line, whatever a server says", () => {
     const found = about("nats h:1").wrong("says\n✓ all is well\x1b[2J", "stop\rit");

@@ -322,7 +322,7 @@ describe("unusable", () => {
     [["list"], /expected ls, show, replay or purge, got "list"/],
     [["toString"], /got "toString"/],
     [["show", "--limit", "0"], /--limit: expected a whole number from 1/],
-    [["show", "a", "b"], /expected a flag.*got "b"/],
+    [["show", "a", "b"], /unexpected argument "b"/],
     [["ls", "--code", "1"], /--code: unknown flag/],
     [["purge"], /expected the name of a table or --all, got neither/],
     [["purge", "t", "--all"], /expected the name of a table or --all, got both/],

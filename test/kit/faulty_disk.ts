@@ -12,8 +12,33 @@ import { type Chance, DiskFile } from "./faulty_bytes.ts";
 export type Entry = DiskFile | DiskFolder;
 
 export class DiskFolder {
-  readonly entries = new Map<string, Entry>();
+  readonly entries: Map<string, Entry>;
   readonly safe = new Map<string, Entry>();
+
+  /** @param caseBlind as on most disks of macOS and Windows; so is every folder inside. */
+  constructor(readonly caseBlind = false) {
+    this.entries = caseBlind ? new CaseBlindNames() : new Map();
+  }
+}
+
+/** Names that differ in case only are one name, as it was first written. */
+class CaseBlindNames extends Map<string, Entry> {
+  override get(name: string) {
+    return super.get(this.#known(name));
+  }
+
+  override set(name: string, entry: Entry) {
+    return super.set(this.#known(name), entry);
+  }
+
+  override delete(name: string) {
+    return super.delete(this.#known(name));
+  }
+
+  #known(name: string): string {
+    const is = (other: string) => other.toLowerCase() === name.toLowerCase();
+    return [...this.keys()].find(is) ?? name;
+  }
 }
 
 /** One change to names; its edits are kept together or not at all. */
@@ -37,7 +62,7 @@ export class Disk {
       if (known instanceof DiskFile) {
         throw systemError(at === names.length - 1 ? "EEXIST" : "ENOTDIR", "mkdir", path);
       }
-      const inside = known ?? new DiskFolder();
+      const inside = known ?? new DiskFolder(folder.caseBlind);
       if (known === undefined) this.#change([{ folder, name, entry: inside }]);
       folder = inside;
     });
@@ -117,7 +142,7 @@ export class Disk {
     names.forEach((name, at) => {
       const entry = at === names.length - 1
         ? new DiskFile(bytes)
-        : folder.entries.get(name) ?? new DiskFolder();
+        : folder.entries.get(name) ?? new DiskFolder(folder.caseBlind);
       this.#change([{ folder, name, entry }]);
       this.syncFolder(folder);
       if (entry instanceof DiskFolder) folder = entry;
@@ -188,7 +213,7 @@ function survivor(entry: Entry, chance: Chance, done: Map<Entry, Entry>): Entry 
     done.set(entry, file);
     return file;
   }
-  const folder = new DiskFolder();
+  const folder = new DiskFolder(entry.caseBlind);
   done.set(entry, folder);
   for (const [name, inside] of entry.safe) {
     const copy = survivor(inside, chance, done);

@@ -24,9 +24,10 @@ const IN_IT = [
   "shishi.toml",
 ];
 
-function run(command: string, args: readonly string[], cwd: string): string {
+function run(command: string, args: readonly string[], cwd: string, env = {}): string {
   return execFileSync(command, args, {
     cwd,
+    env: { ...process.env, ...env },
     encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"],
     maxBuffer: 1 << 28,
@@ -50,7 +51,9 @@ function copyInto(folder: string): void {
 }
 
 function release(folder: string, ...args: string[]): Map<string, Uint8Array> {
-  run(process.execPath, [".release/main.ts", "--plain", ...args], folder);
+  // The copies are no repositories.
+  const env = { SOURCE_COMMIT: stamp.commit, SOURCE_DATE_EPOCH: String(stamp.epochS) };
+  run(process.execPath, [".release/main.ts", "--plain", ...args], folder, env);
   const made = join(folder, "dist/release");
   return new Map(readdirSync(made).map((name) => [name, readFileSync(join(made, name))]));
 }

@@ -1,52 +1,85 @@
 /** What a service manager hears of a collector, on a real datagram socket. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { serviceManager, unixAddress } from "../../src/runtime/notify.ts";
 import { startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
-import { pause } from "../kit/wait.ts";
-import { startReceiver } from "./receiver.ts";
+import { eventually } from "../kit/wait.ts";
+import { type Receiver, startReceiver } from "./receiver.ts";
 
 const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "500ms"];
 
-for (const binary of [false, true]) {
-  const what = binary ? "the binary" : "from source";
-  test(`${what}: ready when it answers, beats while it lives, says that it stops`, async () => {
-    const dir = tempDir("notify");
-    const receiver = await startReceiver(join(dir, "notify"));
-    const shishi = await startShishi({
-      binary,
-      args: NOWHERE,
-      env: { NOTIFY_SOCKET: join(dir, "notify"), WATCHDOG_USEC: "400000" },
-    });
-    try {
+test("from source and as the binary: ready when it answers, beats while it lives, says that it stops", async () => {
+  const dir = tempDir("notify");
+  const ends = [() => Promise.resolve(removeDir(dir))];
+  const start = async (binary: boolean) => {
+    const name = join(dir, binary ? "binary" : "source");
+    const receiver = await startReceiver(name);
+    ends.unshift(receiver.close);
+    const env = { NOTIFY_SOCKET: name, WATCHDOG_USEC: "100000" };
+    const shishi = await startShishi({ binary, args: NOWHERE, env });
+    ends.unshift(shishi.close);
+    return { name, receiver, shishi };
+  };
+  try {
+    const both = [await start(false), await start(true)] as const;
+    for (const { receiver, shishi } of both) {
       await receiver.heard(/(^|\|)READY=1\|/);
       assert.equal((await shishi.get("/healthz")).status, 200);
       await receiver.heard(/^WATCHDOG=1\|/);
       await shishi.post({ eventType: "click" });
       await receiver.heard(/\|STATUS=\w+: 1 rows held, oldest \d+ s, 0 stored\|$/);
+    }
 
-      shishi.signal("SIGSTOP");
-      await pause(300);
-      const halted = receiver.messages.length;
-      await pause(800);
-      assert.equal(receiver.messages.length, halted, "a process that is halted does not beat");
-      shishi.signal("SIGCONT");
-      await receiver.heard(/WATCHDOG=1/, halted);
+    const [source, binary] = both;
+    for (const [halted, other] of [[source, binary], [binary, source]] as const) {
+      halted.shishi.signal("SIGSTOP");
+      await eventually(() => assert.ok(isHalted(halted.shishi.pid)), { withinMs: 10_000 });
+      const before = await messagesTo(halted);
+      for (let beats = 0; beats < 5; beats++) {
+        await other.receiver.heard(/^WATCHDOG=1\|/, other.receiver.messages.length);
+      }
+      const after = await messagesTo(halted);
+      assert.equal(after, before, "a process that is halted does not beat");
+      const heard = halted.receiver.messages.length;
+      halted.shishi.signal("SIGCONT");
+      await halted.receiver.heard(/WATCHDOG=1/, heard);
+    }
 
-      shishi.signal("SIGTERM");
+    for (const { shishi } of both) shishi.signal("SIGTERM");
+    for (const { receiver, shishi } of both) {
       const last = await receiver.heard(/^STOPPING=1\|STATUS=draining: 1 rows held/);
       assert.match(last, /\|EXTEND_TIMEOUT_USEC=30000000\|$/);
       assert.equal((await shishi.exited).code, 0);
       assert.equal(receiver.messages.filter((message) => /READY=1/.test(message)).length, 1);
-    } finally {
-      await shishi.close();
-      await receiver.close();
-      removeDir(dir);
     }
-  });
+  } finally {
+    for (const end of ends) await end();
+  }
+});
+
+/** Every thread of it, as the kernel sees it. */
+function isHalted(pid: number): boolean {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).every((task) =>
+    /^\d+ \(.*\) T/.test(readFileSync(join(tasks, task, "stat"), "utf8"))
+  );
+}
+
+/** How many messages were sent to a manager by others: ours, behind them, has come through. */
+async function messagesTo(
+  { name, receiver }: { readonly name: string; readonly receiver: Receiver },
+): Promise<number> {
+  const manager = await serviceManager({ NOTIFY_SOCKET: name });
+  const from = receiver.messages.length;
+  await eventually(() => {
+    assert.ok(manager !== null && "tell" in manager && manager.tell({ MARK: 1 }));
+  }, { withinMs: 10_000 });
+  await receiver.heard(/^MARK=1\|/, from);
+  return receiver.messages.filter((message) => !message.startsWith("MARK=")).length;
 }
 
 test("several workers are one service, and an abstract name is one too", async () => {

@@ -135,8 +135,13 @@ const LINES: [string, Around, string[]][] = [
     "--clickhouse-dsn and --clickhouse-url: expected one of them, got both",
   ]],
   ["stray word", { argv: ["server", "--create-table", "maybe"] }, [
-    'argument 1: expected a flag such as --listen, got "server"',
-    'argument 3: expected a flag such as --listen, got "maybe"',
+    'unexpected argument "server": expected a flag such as --listen',
+    'unexpected argument "maybe": expected a flag such as --listen',
+  ]],
+  ["stray words that may be secrets", { argv: ["--auth-tokens", "a", "b", "-x", "c", "d"] }, [
+    "unexpected argument *** after --auth-tokens: expected a flag such as --listen",
+    "-x: unknown flag",
+    "unexpected argument *** after -x: expected a flag such as --listen",
   ]],
   ["a value for --no", { argv: ["--no-create-table=x"] }, [
     '--no-create-table: expected no value, got "x"',

@@ -71,7 +71,11 @@ describe("help and mistakes", () => {
       "see shishi stop --help",
     ]],
     ["target without its flag", ["stop", "eu"], {}, [
-      'argument 1: expected a flag such as --target, got "eu"',
+      'unexpected argument "eu": expected a flag such as --target',
+    ]],
+    ["word behind others that a command takes", ["dead", "ls", "clicks", "--json", "views"], {}, [
+      'unexpected argument "views": expected a flag such as --json',
+      "see shishi dead --help",
     ]],
     ["variable", ["check"], { SHISHI_TABEL: "t" }, [
       "SHISHI_TABEL: unknown environment variable; did you mean SHISHI_TABLE?",

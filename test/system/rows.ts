@@ -7,7 +7,11 @@ import type { ClickHouse } from "../kit/servers.ts";
 import type { Answer, Shishi } from "../kit/shishi.ts";
 
 /** Plain on purpose: every ClickHouse since the first knows these types. */
-export function createPlain(clickhouse: ClickHouse, table: string, settings = ""): Promise<string> {
+export function createPlain(
+  clickhouse: Pick<ClickHouse, "query">,
+  table: string,
+  settings = "",
+): Promise<string> {
   return clickhouse.query(
     `CREATE TABLE ${table} (n UInt32, s String) ENGINE = MergeTree ORDER BY n ${settings}`,
   );

@@ -2,33 +2,29 @@
 import assert from "node:assert/strict";
 import { copyFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { compare, load, storedIds } from "../kit/load.ts";
+import { oneClickHouse } from "../kit/one_clickhouse.ts";
 import { openRaw } from "../kit/raw_http.ts";
-import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
-import { eventually } from "../kit/wait.ts";
 import { startReceiver } from "../service/receiver.ts";
 import {
   closeAll,
   count,
   ended,
   followers,
-  LATE_MS,
   NOWHERE,
   post,
+  settled,
   signal,
+  soon,
   statusOf,
   strictFetch,
 } from "./upgrading.ts";
 
-let clickhouse: ClickHouse;
-before(async () => {
-  clickhouse = await startClickHouse();
-});
-after(() => clickhouse.close());
+const clickhouse = oneClickHouse();
 
 const BINARY = fileURLToPath(new URL("../../dist/shishi", import.meta.url));
 /** How many workers there are in turn, one upgrade after the other. */
@@ -68,9 +64,7 @@ for (
     });
     try {
       const sent = (rows: number) =>
-        eventually(async () => assert.ok((await statusOf(shishi)).ledger.received >= rows), {
-          withinMs: LATE_MS,
-        });
+        soon(async () => assert.ok((await statusOf(shishi)).ledger.received >= rows));
       await sent(rate / 2);
       if (binary) {
         symlinkSync(BINARY, `${program}.next`);
@@ -81,20 +75,15 @@ for (
         signal([shishi.pid, ...followers(shishi)].at(-1)!, "SIGUSR2");
         await ended(shishi, at + 1);
         await sent(rate / 2);
-        await eventually(async () => assert.equal((await statusOf(shishi)).recovering, false), {
-          withinMs: LATE_MS,
-        });
       }
+      await settled(shishi);
       stop.abort();
       const books = await loading;
       assert.deepEqual(client.failures, []);
       assert.deepEqual([...books.statuses.keys()], [202]);
       signal(followers(shishi).at(-1)!, "SIGTERM");
       assert.equal((await shishi.exited).code, 0);
-      const stored = await storedIds(
-        { query: (sql) => clickhouse.query(sql) },
-        `${database}.analytics_events`,
-      );
+      const stored = await storedIds(clickhouse, `${database}.analytics_events`);
       assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
       assert.equal(stored.size, books.acknowledged.size);
       const troubles = shishi.lines().filter(({ level }) =>
@@ -119,11 +108,8 @@ test("rows that the old one could not deliver are the new one's; killed, they wa
     shishi.signal("SIGUSR2");
     await ended(shishi, 1);
     await post(shishi, [{ eventType: "new" }]);
-    const { ledger } = await eventually(async () => {
-      const status = await statusOf(shishi);
-      assert.equal(status.recovering, false);
-      return status;
-    }, { withinMs: LATE_MS });
+    await settled(shishi);
+    const { ledger } = await statusOf(shishi);
     assert.deepEqual([ledger.received, ledger.recovered, ledger.held], [1, 2, 3]);
   } finally {
     await closeAll(shishi);
@@ -133,9 +119,7 @@ test("rows that the old one could not deliver are the new one's; killed, they wa
     args: ["--clickhouse-url", `${clickhouse.url}/upgrade_killed`, ...dataDir],
   });
   try {
-    await eventually(async () => assert.equal((await statusOf(next)).ledger.stored, 3), {
-      withinMs: LATE_MS,
-    });
+    await soon(async () => assert.equal((await statusOf(next)).ledger.stored, 3));
   } finally {
     await next.close();
     removeDir(dir);
@@ -149,14 +133,16 @@ test("an old one that is killed leaves its rows to the new one", async () => {
   try {
     await post(shishi, [{ eventType: "old" }]);
     shishi.signal("SIGUSR2");
-    await eventually(() => assert.equal(count(shishi, /^draining/), 1), { withinMs: LATE_MS });
+    await soon(() => assert.equal(count(shishi, /^draining/), 1));
+    shishi.signal("SIGUSR2");
+    await soon(() => assert.equal(count(shishi, /^SIGUSR2: process \d+ follows this one/), 1));
     await post(shishi, [{ eventType: "new" }]);
     assert.equal((await statusOf(shishi)).recovering, true);
     shishi.signal("SIGKILL");
-    await eventually(async () => {
+    await soon(async () => {
       const { ledger, recovering } = await statusOf(shishi);
       assert.deepEqual([recovering, ledger.recovered, ledger.held], [false, 1, 2]);
-    }, { withinMs: LATE_MS });
+    });
   } finally {
     await closeAll(shishi);
   }
@@ -170,7 +156,7 @@ test("a new one that cannot start changes nothing", async () => {
   try {
     writeFileSync(config, "grop = 1\n");
     shishi.signal("SIGUSR2");
-    await eventually(() => assert.equal(count(shishi, /^not followed/), 1), { withinMs: LATE_MS });
+    await soon(() => assert.equal(count(shishi, /^not followed/), 1));
     assert.match(shishi.stderr(), /not followed by a new process: it has ended \(exit code 2\)/);
     assert.equal((await post(shishi, { eventType: "a" })).status, 202);
 
@@ -190,7 +176,9 @@ test("a stop in the middle of it ends both", async () => {
   const idle = await openRaw(shishi.url);
   try {
     shishi.signal("SIGUSR2");
-    await eventually(() => assert.equal(count(shishi, /^listening/), 2), { withinMs: LATE_MS });
+    await soon(() => assert.equal(count(shishi, /^listening/), 2));
+    shishi.signal("SIGUSR2");
+    await soon(() => assert.equal(count(shishi, /^SIGUSR2: an upgrade is under way/), 1));
     shishi.signal("SIGTERM");
     assert.equal((await shishi.exited).code, 0);
     assert.equal(count(shishi, /^stopped/), 2);

@@ -3,15 +3,15 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { startFakeInflux } from "../kit/fake_influx.ts";
 import { storedIds } from "../kit/load.ts";
 import { createMemoryInflux } from "../kit/memory_influx.ts";
+import { oneClickHouse } from "../kit/one_clickhouse.ts";
 import { openRaw, rawRequest } from "../kit/raw_http.ts";
-import { type ClickHouse, startClickHouse, startNats } from "../kit/servers.ts";
+import { startNats } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
-import { eventually } from "../kit/wait.ts";
 import { asker } from "../remote/kit.ts";
 import { says } from "./around.ts";
 import { bad, createPlain, DEDUPLICATED, good, refusals } from "./rows.ts";
@@ -21,20 +21,15 @@ import {
   count,
   ended,
   followers,
-  LATE_MS,
   NOWHERE,
   post,
+  settled,
   signal,
+  soon,
   statusOf,
 } from "./upgrading.ts";
 
-let clickhouse: ClickHouse;
-before(async () => {
-  clickhouse = await startClickHouse();
-});
-after(() => clickhouse.close());
-
-const soon = <T>(look: () => T | Promise<T>) => eventually(look, { withinMs: LATE_MS });
+const clickhouse = oneClickHouse();
 
 /**
  * In the middle of being followed: a connection that was used and stays open holds it up. Whoever is
@@ -118,7 +113,7 @@ for (const [who, { pids, then }] of Object.entries(KILLED)) {
       for (const pid of pids(shishi, dataDir)) process.kill(pid, "SIGKILL");
       await postTen();
       const serving = await then(shishi, goOn);
-      await soon(async () => assert.equal((await statusOf(shishi)).recovering, false));
+      await settled(shishi);
       assert.equal(await postTen(), 10);
 
       writeFileSync(config, `clickhouse-url = "${clickhouse.url}/${database}"\n`);
@@ -129,10 +124,7 @@ for (const [who, { pids, then }] of Object.entries(KILLED)) {
         const { ledger, recovering } = await statusOf(shishi);
         assert.deepEqual([recovering, ledger.held], [false, 0], shishi.stderr());
       });
-      const stored = await storedIds(
-        { query: (sql) => clickhouse.query(sql) },
-        `${database}.analytics_events`,
-      );
+      const stored = await storedIds(clickhouse, `${database}.analytics_events`);
       assert.deepEqual([...stored.values()].filter((times) => times > 1), []);
       assert.deepEqual([...acknowledged].filter((id) => !stored.has(id)), []);
     } finally {
@@ -210,6 +202,60 @@ test("each of more workers than there were gets its share; too many of them chan
   }
 });
 
+test("a pause is handed on: nobody who follows, and no worker that is started again, takes an event before a resume", async () => {
+  const nats = await startNats();
+  const dataDir = tempDir("upgrade");
+  const config = join(dataDir, "shishi.toml");
+  writeFileSync(config, "workers = 1\n");
+  const shishi = await startShishi({
+    args: [...NOWHERE, "--config", config, "--data-dir", dataDir, "--nats-url", nats.url],
+  });
+  const asking = await asker(nats.url);
+  const told = async (command: string) => (await asking.ask(`shishi.${command}`).next())["state"];
+  const statuses = new Set<number>();
+  const ending = new AbortController();
+  /** Who dies meanwhile answers nothing. */
+  async function knock(): Promise<void> {
+    while (!ending.signal.aborted) {
+      await post(shishi, { eventType: "b" }).then(({ status }) => statuses.add(status), () => {});
+    }
+  }
+  let knocking: Promise<void> | null = null;
+  try {
+    await says(shishi, "nats: connected");
+    assert.equal((await post(shishi, { eventType: "a" })).status, 202);
+    assert.equal(await told("pause"), "paused");
+    knocking = knock();
+    for (const [at, workers] of [2, 1].entries()) {
+      writeFileSync(config, `workers = ${workers}\n`);
+      signal([shishi.pid, ...followers(shishi)].at(-1)!, "SIGUSR2");
+      await ended(shishi, at + 1);
+      const { state } = await statusOf(shishi);
+      const { status, json } = await ask(shishi, "GET", "/readyz");
+      assert.deepEqual([state, status, json.reasons[0]], ["paused", 503, "paused"]);
+      await soon(() => assert.equal(count(shishi, /^nats: connected/), at + 2));
+      assert.equal(await told("status"), "paused");
+      // What is held is still looked after.
+      await soon(async () => assert.equal((await statusOf(shishi)).ledger.recovered, 1));
+      if (workers === 1) continue;
+      // The next SIGUSR2 finds it missing, or hardly back.
+      process.kill(workerPid(dataDir, 1), "SIGKILL");
+      await soon(() => assert.equal(count(shishi, /^a worker died/), 1));
+    }
+    assert.deepEqual([...statuses], [503]);
+    assert.notEqual(await told("resume"), "paused");
+    await soon(async () => assert.equal((await post(shishi, { eventType: "a" })).status, 202));
+    assert.equal(count(shishi, /^not followed/), 0);
+  } finally {
+    ending.abort();
+    await knocking;
+    await asking.close();
+    await closeAll(shishi);
+    await nats.close();
+    removeDir(dataDir);
+  }
+});
+
 test("to NATS and InfluxDB it is one collector throughout; a stop that reaches the old one ends both", async () => {
   const nats = await startNats();
   const counts = createMemoryInflux();
@@ -228,6 +274,10 @@ test("to NATS and InfluxDB it is one collector throughout; a stop that reaches t
     for (let n = 0; n < 4; n++) await post(shishi, { eventType: "click" });
     const status = asking.ask("shishi.status");
     assert.equal((await status.next())["ok"], true);
+    for (const [command, state] of [["pause", "paused"], ["resume", "degraded"]]) {
+      await asking.ask(`shishi.${command}`).next();
+      await soon(async () => assert.equal((await statusOf(shishi)).state, state));
+    }
     await goOn();
     await says(shishi, "draining");
     const stop = asking.ask("shishi.stop");

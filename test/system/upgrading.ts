@@ -5,8 +5,11 @@ import { openRaw, type RawAnswer, type RawConnection, rawRequest } from "../kit/
 import type { Shishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 
-export const LATE_MS = 20_000;
-export const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "500ms"];
+const LATE_MS = 20_000;
+export const NOWHERE = ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "100ms"];
+
+/** As often as it takes, for as long as a busy machine may take. */
+export const soon = <T>(look: () => T | Promise<T>) => eventually(look, { withinMs: LATE_MS });
 
 /** The processes that have followed the first one, in order. */
 export const followers = (shishi: Shishi): number[] =>
@@ -18,9 +21,11 @@ export const count = (shishi: Shishi, message: RegExp): number =>
 
 /** Waits until so many processes have ended in order. */
 export const ended = (shishi: Shishi, processes: number) =>
-  eventually(() => assert.equal(count(shishi, /^stopped/), processes, shishi.stderr()), {
-    withinMs: LATE_MS,
-  });
+  soon(() => assert.equal(count(shishi, /^stopped/), processes, shishi.stderr()));
+
+/** Waits until what the one before left is taken over. */
+export const settled = (shishi: Shishi) =>
+  soon(async () => assert.equal((await statusOf(shishi)).recovering, false));
 
 export function signal(pid: number, name: NodeJS.Signals): void {
   try {

@@ -2,6 +2,7 @@
 
 import { open, readdir, stat, statfs, unlink } from "node:fs/promises";
 import { join } from "node:path";
+import { workerOf } from "../../batch/gather.ts";
 import { reasonOf } from "../../batch/layout.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { whatToDo } from "./data_dir.ts";
@@ -44,10 +45,11 @@ async function roomIn(
   }
 }
 
-/** What spool and dead letters have already; about, where there are very many files. */
-async function bytesBelow(dataDir: string): Promise<number> {
+/** What spools, each worker's too, and dead letters have already; about, where there are very many files. */
+export async function bytesBelow(dataDir: string): Promise<number> {
+  const workers = (await readdir(dataDir).catch(() => [])).filter((name) => workerOf(name) > 0);
   let bytes = 0;
-  for (const name of ["spool", "dead"]) {
+  for (const name of ["spool", "dead", ...workers.map((worker) => join(worker, "spool"))]) {
     const paths = await readdir(join(dataDir, name), { recursive: true }).catch(() => []);
     for (const path of paths.slice(0, MOST_FILES)) {
       bytes += (await stat(join(dataDir, name, path)).catch(() => ({ size: 0 }))).size;
