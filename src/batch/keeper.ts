@@ -156,10 +156,9 @@ export class Keeper {
   relieve(): void {
     const { spool } = this;
     const { budget, schedule } = this.#deps;
+    const outage = schedule.trouble !== null;
     if (spool === null || this.#spilling !== null) return;
-    const tooMuch = (waitingBytes: number) =>
-      isTooMuch(waitingBytes, budget, schedule.trouble !== null);
-    if (!tooMuch(budget.bytes)) return;
+    if (!isTooMuch(budget.bytes, budget, outage)) return;
     const waiting: HeldBatch[] = [];
     let waitingBytes = 0;
     for (const batch of this.#inMemory) {
@@ -168,7 +167,7 @@ export class Keeper {
       waitingBytes += batch.bytes;
     }
     for (const batch of waiting) {
-      if (!tooMuch(waitingBytes)) return;
+      if (!isTooMuch(waitingBytes, budget, outage)) return;
       if (batch.onDisk) {
         this.#leaveMemory(batch);
         waitingBytes -= batch.bytes;

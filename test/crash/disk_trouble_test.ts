@@ -21,6 +21,17 @@ const SMALL = ["--max-block-size", "500"];
 /** After trouble: a probe of the disk, or of ClickHouse, and the delivery. */
 const SOON = { withinMs: 10_000 };
 
+/** A folder in which files are made meanwhile: again, until none has come in between. */
+function removeInUse(path: string): void {
+  for (let left = 1_000;; left--) {
+    try {
+      return rmSync(path, { recursive: true, force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOTEMPTY" || left === 0) throw error;
+    }
+  }
+}
+
 let clickhouse: ClickHouse;
 let shishi: Shishi;
 let told: Told;
@@ -206,7 +217,7 @@ describe("a data-dir", () => {
       await eventually(async () => {
         assert.ok((await shishi.status()).ledger.stored > before + 500);
       }, SOON);
-      rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 1 });
+      removeInUse(dataDir);
     }
     const before = (await shishi.status()).ledger.received;
     await eventually(async () => {
@@ -223,7 +234,7 @@ describe("a data-dir", () => {
     await start(dataDir, ...QUICK, "--backlog-bytes=1MiB");
     await clickhouse.kill();
     await send({ events: 5_000, insist: true });
-    rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 1 });
+    removeInUse(dataDir);
     await clickhouse.start();
     await eventually(async () => assert.equal((await shishi.status()).ledger.held, 0), SOON);
     const { stored, lost } = (await shishi.status()).ledger;
