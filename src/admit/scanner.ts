@@ -204,16 +204,15 @@ export class Scanner {
       const stopped = (array
         ? elements(this.#events, from, to)
         : lines(this.#events, from, to, end, this.#to === this.#source.length)) - base;
-      if (stopped > at) {
-        return stopped;
-      }
+      if (stopped > at) return stopped;
       if (this.#state[WHY] === FULL) {
         this.#drain();
-      } // The end of the row may lie behind the window. Not each odd row may move it: that takes longer
+        continue;
+      }
+      // The end of the row may lie behind the window. Not each odd row may move it: that takes longer
       // than most of them are long.
-      else if (at - this.#from >= WINDOW_BYTES / 2 && this.#to < this.#source.length) {
-        this.#load(at);
-      } else return at;
+      if (at - this.#from < WINDOW_BYTES / 2 || this.#to === this.#source.length) return at;
+      this.#load(at);
     }
   }
 

@@ -156,8 +156,8 @@ export class Keeper {
   relieve(): void {
     const { spool } = this;
     const { budget, schedule } = this.#deps;
-    const outage = schedule.trouble !== null;
     if (spool === null || this.#spilling !== null) return;
+    const outage = schedule.trouble !== null;
     if (!isTooMuch(budget.bytes, budget, outage)) return;
     const waiting: HeldBatch[] = [];
     let waitingBytes = 0;
@@ -178,12 +178,13 @@ export class Keeper {
         return;
       }
     }
-    const largest = laneToClose(schedule, budget);
-    const batch = largest?.open;
-    largest?.close();
-    if (!batch?.sealed || largest === null) return;
+    const lane = laneToClose(schedule, budget);
+    if (lane === null) return;
+    const batch = lane.open;
+    lane.close();
+    if (!batch?.sealed) return;
     this.relieve();
-    this.#deps.onChange(largest, true);
+    this.#deps.onChange(lane, true);
   }
 
   #leaveMemory(batch: HeldBatch): void {

@@ -48,7 +48,7 @@ export class Pieces {
     const pieces: Uint8Array[] = [];
     for (const piece of this.#closed) {
       if (bytes === 0) break;
-      pieces.push(piece.length <= bytes ? piece : piece.slice(0, bytes));
+      pieces.push(piece.subarray(0, bytes));
       bytes -= Math.min(bytes, piece.length);
     }
     return pieces;

@@ -13,7 +13,6 @@ import { groupsIn, pumpKit, segments } from "./spool_kit.ts";
 const read = ({ body }: Batch) => ({ body });
 const bytesOf = ({ body }: Pick<Batch, "body">) =>
   body.reduce((sum, { length }) => sum + length, 0);
-const text = (seen: Pick<Batch, "body">) => textOf(seen as Batch);
 
 describe("a batch's memory", () => {
   test("is freed when its rows are stored", async () => {
@@ -30,7 +29,7 @@ describe("a batch's memory", () => {
     const b = bench();
     b.take(events(10));
     const seen = read(b.sink.last.batch);
-    const rows = text(seen).trimEnd().split("\n");
+    const rows = textOf(seen).trimEnd().split("\n");
     b.sink.answerAll(deadRows(3));
     await settle();
     assert.deepEqual(b.buried[0]?.rows, [rows[3]]);
@@ -41,7 +40,7 @@ describe("a batch's memory", () => {
     const b = bench();
     b.take(events(10));
     const seen = read(b.sink.last.batch);
-    const before = text(seen);
+    const before = textOf(seen);
     b.sink.answerAll(unanswered());
     await b.clock.advance(60_000);
     assert.equal(b.sink.attempts.length, 2);
@@ -49,18 +48,18 @@ describe("a batch's memory", () => {
     await settle();
     assert.equal(b.ledger.totals().stored, 10);
     b.take(events(10));
-    assert.equal(text(seen), before);
+    assert.equal(textOf(seen), before);
   });
 
   test("stays as it was for an attempt that is cut off at the end", async () => {
     const b = bench();
     b.take(events(10));
     const seen = read(b.sink.last.batch);
-    const before = text(seen);
+    const before = textOf(seen);
     b.pump.abandon();
     await settle();
     assert.equal(b.ledger.totals().lost, 10);
-    assert.equal(text(seen), before);
+    assert.equal(textOf(seen), before);
   });
 
   test("is not freed with another batch that has the rest of the same body", async () => {
@@ -72,7 +71,7 @@ describe("a batch's memory", () => {
     let arrived = "";
     for (let batches = 0; batches < 3; batches++) {
       await b.clock.advance(1000);
-      arrived += text(b.sink.last.batch);
+      arrived += textOf(b.sink.last.batch);
       b.sink.answerAll(stored);
       await settle();
     }
