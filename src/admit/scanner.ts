@@ -194,6 +194,7 @@ export class Scanner {
     return { body: this.#spill.take(), lent: false };
   }
 
+  /** As `lines`, or as `elements` of an array. */
   #scan(at: number, until: number, array: boolean): number {
     const { lines, elements } = this.#calls;
     const { INPUT, FULL } = this.#at;
@@ -204,14 +205,18 @@ export class Scanner {
       const stopped = (array
         ? elements(this.#events, from, to)
         : lines(this.#events, from, to, end, this.#to === this.#source.length)) - base;
-      if (stopped > at) return stopped;
+      if (stopped > at) {
+        return stopped;
+      }
       if (this.#state[WHY] === FULL) {
         this.#drain();
         continue;
       }
       // The end of the row may lie behind the window. Not each odd row may move it: that takes longer
       // than most of them are long.
-      if (at - this.#from < WINDOW_BYTES / 2 || this.#to === this.#source.length) return at;
+      if (at - this.#from < WINDOW_BYTES / 2 || this.#to === this.#source.length) {
+        return at;
+      }
       this.#load(at);
     }
   }
