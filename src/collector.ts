@@ -4,13 +4,13 @@
  */
 
 import process from "node:process";
-import { openDisk } from "./batch/disk.ts";
-import type { Files } from "./batch/files.ts";
-import type { Letters } from "./batch/letters.ts";
+import { openDisk } from "./spool/disk.ts";
+import type { Files } from "./spool/files.ts";
+import type { Letters } from "./dead/letters.ts";
 import { startProgress } from "./batch/progress.ts";
-import { nodeUtil } from "./builtins.ts";
+import { nodeUtil } from "./kernel/builtins.ts";
 import type { Control, LedgerTotals, Log, Order, PageSource, Report, Status } from "./contracts.ts";
-import { createControl } from "./control.ts";
+import { createControl } from "./lifecycle.ts";
 import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
 import { cpuSeconds } from "./meter/process.ts";

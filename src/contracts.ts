@@ -1,22 +1,485 @@
 /**
- * Every interface between the rooms, under one address: a room imports this file and itself.
+ * Every interface between the rooms: a room imports this file, `kernel/` and itself.
  *
  * The alphabet is the flow: admit → batch → deliver. A request's good rows travel as one `Chunk`;
  * chunks gather in a `Batch`; a batch is delivered and comes back as a `Delivery`. What happened is
  * told to the `Ledger`. Outcomes are values; an exception is a bug.
  */
 
-export type * from "./contracts/clock.ts";
-export type * from "./contracts/control.ts";
-export type * from "./contracts/dead_letters.ts";
-export type * from "./contracts/delivery.ts";
-export type * from "./contracts/intake.ts";
-export type * from "./contracts/ledger.ts";
-export type * from "./contracts/log.ts";
-export type * from "./contracts/page.ts";
-export type * from "./contracts/queries.ts";
-export type * from "./contracts/rows.ts";
-export type * from "./contracts/tables.ts";
-export type * from "./contracts/workers.ts";
+import type { Clock } from "./kernel/time.ts";
 
-export { LONGEST_TYPE_BYTES, OTHER_TYPE } from "./contracts/rows.ts";
+export type { Clock };
+
+// ── Rows on their way. A request's good rows travel as one `Chunk`; chunks gather in a `Batch`;
+// both hold the rows as the INSERT sends them, so that a row is written once and only pointed at
+// after.
+
+/** `event`: the five documented fields, mapped by the INSERT. `row`: keys are the table's columns. */
+export type Shape = "event" | "row";
+
+/** Event types longer than this (UTF-8) are stored as they are, but counted as `OTHER_TYPE`. */
+export const LONGEST_TYPE_BYTES = 256;
+export const OTHER_TYPE = "other";
+
+/** Row counts by event type; empty for tables of shape `row`. */
+export type TypeCounts = ReadonlyMap<string, number>;
+
+/**
+ * The good rows of one request. `body` is NDJSON, each row one line that ends in `\n`; it is never
+ * changed, so it may be shared and cut without a copy.
+ */
+export interface Chunk {
+  readonly table: string;
+  readonly shape: Shape;
+  readonly rows: number;
+  readonly body: Uint8Array;
+  /** `body` changes once the intake has answered: what is kept of it is copied. */
+  readonly lent?: boolean;
+  readonly types: TypeCounts;
+  /** The columns that the rows were checked against (`Columns.fingerprint`), null while unknown. */
+  readonly fingerprint: string | null;
+  /** Dead letters that are sent again: a batch of their own with this id, taken once. */
+  readonly replay?: string;
+}
+
+/** A sealed batch: it never changes again. `id` (UUIDv7) is the `insert_deduplication_token`. */
+export interface Batch {
+  readonly id: string;
+  readonly table: string;
+  readonly shape: Shape;
+  readonly rows: number;
+  /** Of `body`. */
+  readonly bytes: number;
+  readonly types: TypeCounts;
+  /** When its oldest row was taken, epoch milliseconds. */
+  readonly oldestMs: number;
+  /** NDJSON, the very rows of the INSERT; pieces in order, to be joined. */
+  readonly body: readonly Uint8Array[];
+  /** Of its chunks; a chunk with another one begins a batch of its own. */
+  readonly fingerprint: string | null;
+}
+
+// ── admit → batch: how rows are given to the pipe, and what is said of them at once and later.
+
+/** How far a write got before it is answered, weakest first. */
+export type Ack = "memory" | "disk" | "clickhouse";
+
+/** What the intake says at once. `refused`: nothing of the chunk was taken. */
+export type Taken = { readonly kind: "taken"; readonly ticket: Ticket } | Refused;
+
+export interface Refused {
+  readonly kind: "refused";
+  /** `full`: 429. `closed`: 503, stopping or paused. */
+  readonly why: "full" | "closed";
+  readonly reason: string;
+  readonly retryAfterS: number;
+}
+
+/** Follows a taken chunk. One per request, never one per row. */
+export interface Ticket {
+  /** What is true once `kept` has said so. */
+  readonly reached: Ack;
+  /**
+   * Null: it is true already. Else it resolves when the disk has the rows, with null, or with why it
+   * would not take them: then the chunk is refused after all. One promise serves many requests.
+   */
+  readonly kept: Promise<Refused | null> | null;
+  /**
+   * Resolves once every row's fate is known, with how many ended as dead letters; `null` when
+   * `waitMs` passed first, or the rows were given up.
+   */
+  settled(waitMs: number): Promise<{ readonly dead: number } | null>;
+}
+
+/** The mouth of the pipe: admit gives chunks to it. */
+export interface Intake {
+  take(chunk: Chunk): Taken;
+  /**
+   * Why the rows of a plain body of so many bytes would be refused, as far as that is known before it is
+   * read: to read and parse what cannot be taken would cost as much as to take it.
+   */
+  refusal(bytes: number): Refused | null;
+  /** Room for a body that is about to be read, to be given back with `release`; false: answer 429. */
+  reserve(bytes: number): boolean;
+  release(bytes: number): void;
+  /** The ticket of a replay that was taken before; null where it is not known. */
+  replayed(table: string, id: string): Ticket | null;
+  /** Why writes are refused before their body is read, or null when they are taken. */
+  closed(): "stopping" | "paused" | null;
+}
+
+// ── batch → deliver: how a batch is taken to ClickHouse, and what an answer of ClickHouse means.
+
+/** A row that ClickHouse refuses for good. */
+export interface DeadRow {
+  /** 0-based place in the batch. */
+  readonly index: number;
+  /** ClickHouse's exception code. */
+  readonly code: number;
+  readonly message: string;
+}
+
+/** What became of one attempt to deliver a whole batch. */
+export type Delivery =
+  /** Every row's fate is known: `rows - dead.length` are stored. */
+  | { readonly kind: "settled"; readonly dead: readonly DeadRow[]; readonly inserts: number }
+  /** The server could not take it now; says nothing about the rows. Try again. */
+  | Trouble & { readonly kind: "transient"; readonly retryAfterMs?: number }
+  /** The table cannot take it (missing, column dropped, no rights): hold and probe. */
+  | Trouble & { readonly kind: "table" };
+
+export interface Trouble {
+  /** ClickHouse's exception code, 0 where there is none (network, timeout, proxy). */
+  readonly code: number;
+  readonly message: string;
+}
+
+/** Takes a batch to ClickHouse. Retrying is the caller's work; progress within a batch is the sink's. */
+export interface Sink {
+  deliver(batch: Batch, signal: AbortSignal): Promise<Delivery>;
+}
+
+/** A server that is spoken to over HTTP, and who we are there. */
+export interface Endpoint {
+  /** Scheme, host and port: no credentials, no path, no trailing slash. */
+  readonly url: string;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+  /** Safe to log, e.g. `http://host:8123/database`. */
+  readonly label: string;
+}
+
+/** One INSERT of some rows of a batch. */
+export interface InsertRequest {
+  readonly table: string;
+  readonly shape: Shape;
+  /** NDJSON; pieces in order, each ends where a row does. */
+  readonly body: readonly Uint8Array[];
+  readonly rows: number;
+  /** `insert_deduplication_token`: the batch's id, or derived from it. */
+  readonly token: string;
+}
+
+/** What one answer of ClickHouse means; decided by its exception code, not by the HTTP status. */
+export type Verdict =
+  | { readonly kind: "stored" }
+  | Trouble & { readonly kind: "transient"; readonly retryAfterMs?: number }
+  | Trouble & {
+    readonly kind: "row";
+    /** 1-based row that the server names, or null. */
+    readonly row: number | null;
+  }
+  | Trouble & { readonly kind: "table" }
+  /** 252 "too many partitions": fewer rows at once will pass. */
+  | Trouble & { readonly kind: "split" }
+  /** 115: this server does not know the setting; drop it for this server and send again. */
+  | Trouble & { readonly kind: "unknown-setting"; readonly setting: string };
+
+/** One server, one attempt. Never throws. */
+export interface Inserter {
+  insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict>;
+  /** Which rows the server can parse, 0-based, without inserting; `null` where it cannot tell. */
+  sieve(request: InsertRequest, signal: AbortSignal): Promise<readonly number[] | null>;
+}
+
+// ── deliver → admit: what is known of the tables that rows are written to.
+
+/** The columns of a table, as far as they are known. */
+export interface Columns {
+  /** Names that an INSERT may give: neither MATERIALIZED nor ALIAS. */
+  readonly names: ReadonlySet<string>;
+  /** Equal exactly when names and types are equal, whatever their order. */
+  readonly fingerprint: string;
+}
+
+/** What admit may ask about tables. `unknown`: ClickHouse could not be asked yet; rows are taken. */
+export interface Tables {
+  /** At once, from memory; starts a background look-up where nothing fresh is known. */
+  columns(table: string): Columns | "missing" | "unknown";
+  /** As `columns`, but waits up to `waitMs` for a first answer, so that a first POST meets a 404. */
+  lookUp(table: string, waitMs: number): Promise<Columns | "missing" | "unknown">;
+  /** The answer of the server itself, not from memory; `unknown` where it cannot be asked. */
+  refresh(table: string): Promise<Columns | "missing" | "unknown">;
+}
+
+// ── The dead letters as HTTP shows them and gives them to the collector again.
+
+/** A dead letter as others see it. */
+export interface DeadLetter {
+  readonly table: string;
+  readonly id: string;
+  /** When it was written, ISO 8601. */
+  readonly time: string;
+  /** ClickHouse's exception code. */
+  readonly code: number;
+  readonly message: string;
+  /** The beginning of a long row. */
+  readonly row: string;
+  /** Characters of the whole row. */
+  readonly rowLength: number;
+  readonly shape: Shape;
+  /** The batch that brought the row, and its 0-based place there. */
+  readonly batch: string;
+  readonly index: number;
+}
+
+/** What a replay has done. */
+export interface Replaying {
+  /** Rows that are in ClickHouse. */
+  readonly stored: number;
+  /** Rows that are letters still, or again. */
+  readonly dead: number;
+  /** Letters that were not sent, or whose rows are on their way: another replay goes on with them. */
+  readonly left: number;
+  /** Why rows are dead, the most frequent reasons. */
+  readonly reasons: readonly { readonly reason: string; readonly letters: number }[];
+  /** Why letters are left. */
+  readonly problems: readonly string[];
+}
+
+/** The dead letters of a running collector. Rejects with the disk's error. */
+export interface DeadLetters {
+  /** The newest first. @param table null: of all tables. `total`: how many there are. */
+  newest(
+    table: string | null,
+    limit: number,
+  ): Promise<{ readonly letters: readonly DeadLetter[]; readonly total: number }>;
+  /**
+   * Gives letters to the collector again, for a bounded time. `busy`: somebody else works on them.
+   * @param ids null: all of them.
+   */
+  replay(
+    wanted: { readonly table: string | null; readonly ids: readonly string[] | null },
+    signal: AbortSignal,
+  ): Promise<Replaying | { readonly busy: string }>;
+}
+
+// ── The books: what has happened to rows so far, and what is held at this moment.
+
+/** The seven numbers of the books: received + recovered = rejected + stored + dead + held + lost. */
+export interface LedgerTotals {
+  readonly received: number;
+  readonly recovered: number;
+  readonly rejected: number;
+  readonly stored: number;
+  readonly dead: number;
+  readonly held: number;
+  readonly lost: number;
+}
+
+/** Cumulative counts of one event type in one table. */
+export interface TypeTotals {
+  readonly table: string;
+  /** `""` for tables of shape `row`; `other` beyond the bound. */
+  readonly eventType: string;
+  readonly accepted: number;
+  readonly stored: number;
+}
+
+/** The one place where counts live; everything that shows a number reads it from here. */
+export interface Ledger {
+  /** Good rows that the intake took: received, held. */
+  accepted(chunk: Chunk): void;
+  /** Rows that were found on disk at the start; they are held. */
+  recovered(table: string, rows: number): void;
+  /** Rows that were received and refused for their content. `reason` from a small fixed set. */
+  rejected(table: string, reason: string, rows: number): void;
+  /** A batch's rows left: some stored, some dead. `deadTypes` counts the dead ones by event type. */
+  settled(batch: Batch, dead: number, deadTypes: TypeCounts): void;
+  /** Held rows that are given up at the end. */
+  lost(batch: Batch): void;
+  /** One INSERT that was stored. */
+  insert(table: string, rows: number, durationMs: number): void;
+  /** One INSERT that came back without having stored its rows; `code` 0: no answer of ClickHouse. */
+  insertError(table: string, code: number): void;
+  /** One request from its first byte to its acknowledgement. */
+  acknowledged(durationMs: number): void;
+  http(status: number): void;
+  mirrorError(): void;
+  control(command: string, ok: boolean): void;
+  totals(): LedgerTotals;
+  tableTotals(): ReadonlyMap<string, LedgerTotals>;
+  typeTotals(): Iterable<TypeTotals>;
+  /** Since the process started; for the mirror. `retries`: INSERTs that had to be sent again. */
+  work(): {
+    readonly inserts: number;
+    readonly retries: number;
+    /** Quantiles of recent INSERT durations in milliseconds; 0 while there were none. */
+    readonly insertMsP50: number;
+    readonly insertMsP99: number;
+  };
+}
+
+/** A whole ledger as plain numbers that add up, by path: `["rows","clicks","stored"]`. */
+export type Counts = Readonly<Record<string, number>>;
+
+/** What is held right now, measured where it is held (not computed from the counts). */
+export interface Holdings {
+  rows(): number;
+  memoryBytes(): number;
+  spoolBytes(): number;
+  /** Age of the oldest row that is not yet delivered, milliseconds; 0 while there is none. */
+  oldestMs(): number;
+  /** Held rows by table. */
+  byTable(): ReadonlyMap<string, number>;
+}
+
+// ── The collector as HTTP, NATS and the page see it, and what they may ask of it.
+
+export type State = "running" | "paused" | "draining" | "degraded" | "stopped";
+export type Command = "status" | "flush" | "pause" | "resume" | "stop";
+/** Commands that decide what becomes of a collector. */
+export type Order = "pause" | "resume" | "stop";
+
+/** `GET /api/status` and the answer to `status` over NATS. */
+export interface Status {
+  readonly group: string;
+  readonly id: string;
+  readonly state: State;
+  readonly version: string;
+  readonly runtime: string;
+  readonly uptime_s: number;
+  readonly ledger: LedgerTotals;
+  readonly oldest_s: number;
+  readonly memory_bytes: number;
+  readonly spool_bytes: number;
+  /** What an earlier process left in the spool is still being read; `held` goes on growing. */
+  readonly recovering: boolean;
+  readonly tables: Readonly<
+    Record<string, LedgerTotals & { readonly state: "ok" | "trouble"; readonly trouble?: string }>
+  >;
+}
+
+/** What remote control and HTTP may ask of the running collector. */
+export interface Control {
+  status(): Status;
+  /** Empty = ready. */
+  unready(): readonly string[];
+  pause(): void;
+  resume(): void;
+  /** Seals what is open and waits until all that was held at the call is settled; false at `waitMs`. */
+  flush(waitMs: number): Promise<boolean>;
+  /**
+   * Begins to stop; resolves when everything is drained or given up, for which it takes at most
+   * `withinMs`, shutdown-timeout unless given. Idempotent.
+   */
+  stop(why: string, withinMs?: number): Promise<void>;
+}
+
+// ── Questions about stored events, which only ClickHouse can answer.
+
+/** Which events are meant. */
+export interface Question {
+  /** null: of every type. */
+  readonly eventType: string | null;
+  /** null: any. */
+  readonly id: string | null;
+  /** From here on, epoch milliseconds; null: since ever. */
+  readonly fromMs: number | null;
+  /** Before this, epoch milliseconds; null: for ever. */
+  readonly toMs: number | null;
+}
+
+/** A SELECT that has its values bound: `{name:Type}` in `sql` is `params.name`. */
+export interface Select {
+  readonly sql: string;
+  readonly format: "JSON" | "JSONEachRow";
+  readonly params: Readonly<Record<string, string | number>>;
+  readonly settings: Readonly<Record<string, string | number>>;
+}
+
+/**
+ * Asks ClickHouse; the answer as it came. Never rejects, and says nothing of a server's health to those
+ * who write. `code` 0: nobody who speaks for ClickHouse answered.
+ */
+export type Ask = (
+  select: Select,
+  signal: AbortSignal,
+) => Promise<
+  { readonly kind: "ok"; readonly value: string } | Trouble & { readonly kind: "failed" }
+>;
+
+/** What came of a question about events. */
+export type Asked =
+  /** JSON; numbers have every digit that ClickHouse has. */
+  | { readonly kind: "answer"; readonly json: string }
+  /** `busy`: too many questions at once. `large`: the answer would be. `slow`: too much to read. */
+  | { readonly kind: "busy" | "large" | "slow" | "away"; readonly reason: string };
+
+/** Reads events. Never rejects; `signal`: nobody waits for the answer any more. */
+export interface Queries {
+  /** How many of which type, and of how many users. */
+  metrics(question: Question, signal: AbortSignal): Promise<Asked>;
+  /** The newest of them. */
+  events(question: Question & { readonly limit: number }, signal: AbortSignal): Promise<Asked>;
+}
+
+// ── The status page: its answers, and where its figures come from.
+
+/** What a viewer of the page is told; every text is JSON. */
+export interface PageMoment {
+  /** The last sample with state, books, tables and event types. */
+  readonly now: string;
+  /** The last problems; told again only when they have changed. */
+  readonly problems: string;
+}
+
+/** Where the page's figures come from: the process that has the ledger. */
+export interface PageSource {
+  /** For a new viewer: who this is, and the hour that has passed. */
+  first(): Promise<PageMoment & { readonly about: string; readonly past: string }>;
+  /** Resolves with the next sample, within about a second; costs nothing while nobody asks. */
+  next(): Promise<PageMoment>;
+}
+
+/** The page's answers. */
+export interface Page {
+  /** `GET /`: needs no token, for it shows nothing before it has one. */
+  document(request: Request): Promise<Response>;
+  /** `GET /api/live`: server-sent events until either side ends them. */
+  live(): Promise<Response>;
+}
+
+// ── Several processes that are one collector: what each of them tells, and how it is spoken to.
+
+/** What one process of several tells of itself: one moment of it. */
+export interface Report {
+  readonly status: Status;
+  readonly unready: readonly string[];
+  /** Since it started. */
+  readonly counts: Counts;
+  readonly held: {
+    readonly rows: number;
+    readonly memoryBytes: number;
+    readonly spoolBytes: number;
+    readonly oldestMs: number;
+    readonly byTable: Readonly<Record<string, number>>;
+  };
+  readonly rssBytes: number;
+  readonly cpuSeconds: number;
+  readonly insertMsP50: number;
+  readonly insertMsP99: number;
+}
+
+/** A worker's process; it answers `start adopt report flush pause resume stop abandon door`. */
+export interface WorkerProcess {
+  readonly pid: number;
+  call<T>(method: string, given?: unknown, withinMs?: number): Promise<T>;
+  kill(): void;
+  readonly exited: Promise<string>;
+}
+
+/** What a worker answers to `start`. */
+export type Started = { readonly report: Report } | { readonly problem: string };
+
+// ── The log that rooms write to.
+
+/** Structured log. `fields` are flat; never pass a secret. */
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined>>;

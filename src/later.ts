@@ -4,7 +4,7 @@
  * time and memory at every start. Wires rooms, as `collector.ts` does.
  */
 
-import type { DeadDeskOptions } from "./batch/dead_desk.ts";
+import type { DeadDeskOptions } from "./dead/dead_desk.ts";
 import type { Ask, Clock, DeadLetters, Holdings, Log, Queries } from "./contracts.ts";
 import type { MeteredLedger } from "./meter/ledger.ts";
 import { nodeFiles } from "./runtime/files.ts";
@@ -47,7 +47,7 @@ export function createLater(deps: LaterDeps): Later {
     })
   );
   const desk = once(async () =>
-    (await import("./batch/dead_desk.ts")).createDeadDesk({
+    (await import("./dead/dead_desk.ts")).createDeadDesk({
       files: nodeFiles,
       dataDir: deps.deadDir,
       clock,
@@ -56,7 +56,7 @@ export function createLater(deps: LaterDeps): Later {
     })
   );
   const queries = once(async () =>
-    (await import("./query/queries.ts")).createQueries({
+    (await import("./deliver/queries.ts")).createQueries({
       ask: deps.ask,
       clock,
       source() {

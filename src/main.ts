@@ -7,7 +7,7 @@
 import process from "node:process";
 import { allCommands, commandNames, findCommand } from "./commands/all.ts";
 import { runtimeName } from "./runtime/host.ts";
-import { hint } from "./settings/names.ts";
+import { hint } from "./kernel/text.ts";
 import { COMMIT, TARGET, VERSION } from "./version.ts";
 
 const overview = async (): Promise<string> =>

@@ -5,7 +5,7 @@
  */
 
 import process from "node:process";
-import { nodeUtil } from "./builtins.ts";
+import { nodeUtil } from "./kernel/builtins.ts";
 import type { Clock, Control, Holdings, Ledger, Log } from "./contracts.ts";
 import type { Mirror } from "./meter/mirror.ts";
 import type { Remote } from "./remote/service.ts";

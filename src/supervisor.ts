@@ -30,8 +30,8 @@
  */
 
 import process from "node:process";
-import { openDisk } from "./batch/disk.ts";
-import type { Letters } from "./batch/letters.ts";
+import { openDisk } from "./spool/disk.ts";
+import type { Letters } from "./dead/letters.ts";
 import { type Collector, sayListening, SPOOL_IS_READ, urlOf } from "./collector.ts";
 import type { Control, DeadRow, Log, Order, Report, WorkerProcess } from "./contracts.ts";
 import { createCrew } from "./crew/crew.ts";

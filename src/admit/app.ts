@@ -21,8 +21,8 @@ import type {
 import { createFinish } from "./finish.ts";
 import { Desk } from "./desk.ts";
 import { type AddressOf, createGate, type GateSettings, preflight } from "./gate.ts";
-import { compileGlobs } from "./globs.ts";
-import { Limit } from "./limit.ts";
+import { compileGlobs } from "../kernel/names.ts";
+import { RateLimiter } from "../kernel/rate.ts";
 import { isEvents, isPosting, pathOf } from "./paths.ts";
 import * as reply from "./reply.ts";
 import { shown } from "./scan.ts";
@@ -73,12 +73,12 @@ export interface App {
 
 /** What an app hands on to the next one, which other settings have called for. */
 export interface Kept {
-  readonly limit: Limit;
+  readonly limit: RateLimiter;
   readonly desk: Desk;
 }
 
 export function createKept(clock: Clock): Kept {
-  return { limit: new Limit(clock), desk: new Desk() };
+  return { limit: new RateLimiter(clock), desk: new Desk() };
 }
 
 export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)): App {

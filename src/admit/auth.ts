@@ -3,7 +3,7 @@
  * neither memory nor time tells a token.
  */
 
-import { nodeCrypto } from "../builtins.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
 
 /** Which of the tokens an `Authorization` header carries, from 0; -1: none. */
 export type Authorize = (header: string | null) => number;

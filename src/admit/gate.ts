@@ -7,7 +7,8 @@ import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import { createAuth, nameOf } from "./auth.ts";
 import { EXPOSED } from "./finish.ts";
-import { clientOf, type Limit, type Rate } from "./limit.ts";
+import { nodeNet } from "../kernel/builtins.ts";
+import type { Rate, RateLimiter } from "../kernel/rate.ts";
 import { createOrigins, type Origins } from "./origins.ts";
 import * as reply from "./reply.ts";
 
@@ -45,7 +46,7 @@ const ALLOWED_HEADERS = [
 ];
 
 /** @param limit what is known of clients; it outlives a change of settings. */
-export function createGate(settings: GateSettings, limit: Limit): Gate {
+export function createGate(settings: GateSettings, limit: RateLimiter): Gate {
   const { authTokens, corsOrigins, loopback, rateLimit } = settings;
   const authorize = createAuth(authTokens);
   const origins = createOrigins({ corsOrigins, onlyOwnHost: loopback && authorize === null });
@@ -79,4 +80,17 @@ export function preflight(allowed: Origins["allowed"]): MiddlewareHandler {
     exposeHeaders: EXPOSED,
     maxAge: CORS_MAX_AGE_S,
   });
+}
+
+/** Who counts as one client: an IPv4 address, or the /64 of an IPv6 one, which is given to one site. */
+export function clientOf(address: string): string {
+  const bare = address.replace(/%.*$/, "").toLowerCase();
+  if (!nodeNet().isIPv6(bare)) return bare;
+  const mapped = bare.replace(/^::ffff:/, "");
+  if (nodeNet().isIPv4(mapped)) return mapped;
+  const [head = "", tail = ""] = bare.split("::");
+  const left = head.split(":");
+  const missing = 8 - left.length - tail.split(":").length;
+  const groups = [...left, ...new Array(Math.max(0, missing)).fill("0"), ...tail.split(":")];
+  return groups.slice(0, 4).map((group) => group.replace(/^0*(?=.)/, "") || "0").join(":");
 }

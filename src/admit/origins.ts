@@ -6,7 +6,7 @@
  * with every request to https or to this host. Other clients send neither and are not held up. Pure.
  */
 
-import { nodeNet } from "../builtins.ts";
+import { nodeNet } from "../kernel/builtins.ts";
 import { shown } from "./scan.ts";
 
 export interface OriginSettings {

@@ -4,7 +4,7 @@
  */
 
 import { UUID } from "./event_rules.ts";
-import { TABLE_NAME } from "./globs.ts";
+import { TABLE_NAME } from "../kernel/names.ts";
 import { shown } from "./scan.ts";
 import { inRange, isoMs, plainMs, TIMESTAMP_WANTED } from "./timestamp.ts";
 

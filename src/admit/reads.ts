@@ -6,7 +6,7 @@
 import type { Clock, DeadLetters, Intake, Log, Queries } from "../contracts.ts";
 import { Grant, readBody } from "./body.ts";
 import { Deadlines } from "./deadlines.ts";
-import { TABLE_NAME } from "./globs.ts";
+import { TABLE_NAME } from "../kernel/names.ts";
 import { parseEncoding } from "./encoding.ts";
 import * as kinds from "./parameters.ts";
 import { periodFault, periodOf, readParameters } from "./parameters.ts";

@@ -8,7 +8,7 @@ import type { Ack, Asked, Replaying } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
 import { ENCODINGS, MOST_FRAMES } from "./encoding.ts";
-import type { Rate } from "./limit.ts";
+import type { Rate } from "../kernel/rate.ts";
 import { shown } from "./scan.ts";
 
 /** Nothing keeps the answer to a POST; to say so would cost every one of them. */

@@ -4,7 +4,7 @@
  * already under way succeeds; a backoff of our own ends with the first success.
  */
 
-import { type BackoffLimits, backoffMs } from "./backoff.ts";
+import { type BackoffLimits, backoffMs } from "../kernel/backoff.ts";
 
 export class Circle {
   /** In a row; 0 while all is well. Attempts that were under way together count once. */

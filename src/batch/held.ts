@@ -6,7 +6,7 @@
  */
 
 import type { Batch, Chunk, DeadRow, Shape } from "../contracts.ts";
-import type { OpenFile } from "./files.ts";
+import type { OpenFile } from "../spool/files.ts";
 import { count } from "./lines.ts";
 import { Pieces } from "./pieces.ts";
 

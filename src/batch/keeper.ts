@@ -9,7 +9,7 @@ import type { HeldBatch, Place } from "./held.ts";
 import type { KeeperDeps, KeeperLimits } from "./keeper_deps.ts";
 import type { Lane } from "./lane.ts";
 import { isTooMuch, laneToClose } from "./relief.ts";
-import type { Group, Spool } from "./spool.ts";
+import type { Group, Spool } from "../spool/spool.ts";
 
 /** While the disk refuses, one write in this time finds out whether it still does. */
 const DISK_PROBE_MS = 500;

@@ -4,7 +4,7 @@ import type { Ledger, Refused } from "../contracts.ts";
 import type { Budget } from "./budget.ts";
 import type { Lane } from "./lane.ts";
 import type { Schedule } from "./schedule.ts";
-import type { Group, Spool } from "./spool.ts";
+import type { Group, Spool } from "../spool/spool.ts";
 
 export interface KeeperLimits {
   /** Rows are on disk before they count as taken. */

@@ -22,7 +22,7 @@ import type { Backlog } from "./progress.ts";
 import { report } from "./report.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
 import { allSettled, RequestTicket } from "./ticket.ts";
-import { uuid7 } from "./uuid7.ts";
+import { uuid7 } from "../kernel/names.ts";
 
 export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;

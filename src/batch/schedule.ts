@@ -12,7 +12,7 @@
  */
 
 import type { Delivery } from "../contracts.ts";
-import { backoffMs, HURRY, RETRY } from "./backoff.ts";
+import { type BackoffLimits, backoffMs } from "../kernel/backoff.ts";
 import { Circle } from "./circle.ts";
 import type { HeldBatch } from "./held.ts";
 import { type FillLimits, Lane } from "./lane.ts";
@@ -36,6 +36,9 @@ export interface Dispatch {
   readonly laneSeen: number;
 }
 
+export const RETRY: BackoffLimits = { leastMs: 250, mostMs: 30_000 };
+/** While stopping there is little time: a probe goes out at least every half second. */
+export const HURRY: BackoffLimits = { leastMs: 100, mostMs: 500 };
 /** Empty lanes are remembered up to this many tables in all. */
 const MAX_REMEMBERED = 256;
 

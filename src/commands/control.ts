@@ -11,7 +11,7 @@ import type { CliCommand } from "./command.ts";
 import { confirmOnTerminal } from "./confirm.ts";
 import { type ControlFlags, controlFlags } from "./control_flags.ts";
 import { settingsOrExitCode } from "./load.ts";
-import { runRemote } from "./remote.ts";
+import { runRemote } from "../fleet/remote.ts";
 
 const SUMMARY: Readonly<Record<Command, string>> = {
   status: "show state and counts of running collectors",

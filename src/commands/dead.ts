@@ -6,9 +6,10 @@
 import { readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import process from "node:process";
-import { codeOf, deadFolder } from "../batch/layout.ts";
-import { createLetterbox } from "../batch/letterbox.ts";
-import { takeLock } from "../batch/lock.ts";
+import { codeOf } from "../kernel/errors.ts";
+import { deadFolder } from "../spool/layout.ts";
+import { createLetterbox } from "../dead/letterbox.ts";
+import { takeLock } from "../spool/lock.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
@@ -21,7 +22,7 @@ import { purgeLetters } from "./dead_purge.ts";
 import { replayTables } from "./dead_report.ts";
 import { urlHere } from "./here.ts";
 import { settingsOrExitCode } from "./load.ts";
-import { messageOf } from "./message.ts";
+import { messageOf } from "../kernel/errors.ts";
 import { operandOf } from "./operand.ts";
 
 const HERE: readonly SettingName[] = ["data-dir"];

@@ -1,8 +1,8 @@
 /** `shishi dead ls` and `shishi dead show`: what letters there are. Changes nothing. */
 
 import { styleText } from "node:util";
-import type { Letter } from "../batch/letter.ts";
-import type { Letterbox } from "../batch/letterbox.ts";
+import type { Letter } from "../dead/letter.ts";
+import type { Letterbox } from "../dead/letterbox.ts";
 
 /** Where the lines of a command go. */
 export interface Out {

@@ -8,8 +8,8 @@
 import { request as plain } from "node:http";
 import { request as secure } from "node:https";
 import { rootCertificates } from "node:tls";
-import { giveLetters as give, type Given, type Write, type Written } from "../batch/give.ts";
-import type { Letter } from "../batch/letter.ts";
+import { giveLetters as give, type Given, type Write, type Written } from "../dead/give.ts";
+import type { Letter } from "../dead/letter.ts";
 import type { Clock } from "../contracts.ts";
 
 export interface PostOptions {

@@ -3,8 +3,8 @@
  * before they are counted, so what was asked about is what is deleted.
  */
 
-import { type Letter, LetterSet } from "../batch/letter.ts";
-import type { Letterbox, LetterFile } from "../batch/letterbox.ts";
+import { type Letter, LetterSet } from "../dead/letter.ts";
+import type { Letterbox, LetterFile } from "../dead/letterbox.ts";
 
 export interface Purge {
   readonly tables: readonly string[];

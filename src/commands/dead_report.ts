@@ -1,6 +1,6 @@
 /** What `shishi dead replay` says while it works and when it is done. */
 
-import { type ReplayIo, replayTable, Totals } from "../batch/replay.ts";
+import { type ReplayIo, replayTable, Totals } from "../dead/replay.ts";
 import type { Clock } from "../contracts.ts";
 
 export interface ReportIo extends Omit<ReplayIo, "give" | "progress" | "wanted"> {

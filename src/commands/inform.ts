@@ -4,7 +4,7 @@ import type { Collector } from "../collector.ts";
 import type { Log } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { serviceManager } from "../runtime/notify.ts";
-import { createNotices, type Notices } from "../service/notices.ts";
+import { createNotices, type Notices } from "../systemd/notices.ts";
 import type { Settings } from "../settings/settings.ts";
 
 /** Beyond shutdown-timeout: to spill what is left, and to send the last answers. */

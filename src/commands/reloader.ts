@@ -12,7 +12,7 @@ import { X509Certificate } from "node:crypto";
 import type { Clock, Log } from "../contracts.ts";
 import { describe, type Reloaded } from "../settings/reload.ts";
 import type { Settings, Snapshot } from "../settings/settings.ts";
-import { messageOf } from "./message.ts";
+import { messageOf } from "../kernel/errors.ts";
 import { tlsProblem } from "./tls.ts";
 
 /** What is run with. */

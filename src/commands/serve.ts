@@ -11,11 +11,11 @@ import { systemClock } from "../runtime/clock.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import { createLog, createSwitchLog, type FoldedLog, type SwitchLog } from "../runtime/log.ts";
 import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
-import type { Notices } from "../service/notices.ts";
+import type { Notices } from "../systemd/notices.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
 import { outside, settingsOrExitCode } from "./load.ts";
-import { messageOf } from "./message.ts";
+import { messageOf } from "../kernel/errors.ts";
 import type { Reloader, Running } from "./reloader.ts";
 
 const ABOUT =

@@ -3,7 +3,7 @@
 import { resolve } from "node:path";
 import process from "node:process";
 import { ownCommand } from "../runtime/self.ts";
-import { unitText } from "../service/unit.ts";
+import { unitText } from "../systemd/unit.ts";
 import { settingsOrExitCode } from "./load.ts";
 import { EXTRA } from "./service_flags.ts";
 import { serviceSettings } from "./service_settings.ts";

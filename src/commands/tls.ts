@@ -3,7 +3,7 @@
  * is a setting to correct, in the same words on every runtime, and not a code of OpenSSL's.
  */
 
-import { nodeCrypto } from "../builtins.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
 import type { Settings } from "../settings/settings.ts";
 
 const BLOCK = /-----BEGIN CERTIFICATE-----(?:(?!-----BEGIN)[\s\S])*/g;

@@ -21,7 +21,7 @@ import type { Control, Log, Order } from "../contracts.ts";
 import type { Predecessor } from "../predecessor.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { parent, spawnSelf } from "../runtime/self.ts";
-import type { Notices } from "../service/notices.ts";
+import type { Notices } from "../systemd/notices.ts";
 import type { Settings } from "../settings/settings.ts";
 import { goodMoment } from "./moment.ts";
 

@@ -6,8 +6,8 @@
  */
 
 import process from "node:process";
-import { folderOfAll } from "../batch/gather.ts";
-import type { Buried } from "../batch/letters.ts";
+import { folderOfAll } from "../spool/gather.ts";
+import type { Buried } from "../dead/letters.ts";
 import { type LocalCollector, startCollector } from "../collector.ts";
 import type { Log, LogFields, Report } from "../contracts.ts";
 import type { Door } from "../runtime/door.ts";
@@ -18,7 +18,7 @@ import type { parent } from "../runtime/self.ts";
 import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./command.ts";
-import { messageOf } from "./message.ts";
+import { messageOf } from "../kernel/errors.ts";
 
 /** How long the supervisor may take to gather what the others have to say. */
 const ASK_WITHIN_MS = 5_000;

@@ -6,7 +6,7 @@
 
 import type { Clock, Endpoint, Inserter, InsertRequest, Verdict } from "../contracts.ts";
 import { credentials } from "./endpoint.ts";
-import type { Post } from "./post.ts";
+import type { Post } from "../kernel/http.ts";
 import type { Query } from "./query.ts";
 import { createSieve } from "./sieve.ts";
 import { INSERT_SETTINGS, insertStatement, isIdentifier } from "./sql.ts";

@@ -4,12 +4,12 @@
  * failover inwards, can be replaced while all above goes on: how far a batch has got is kept there.
  */
 
-import { nodeUtil } from "../builtins.ts";
+import { nodeUtil } from "../kernel/builtins.ts";
 import type { Ask, Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
 import { createInserter, tooOld } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
 import { withMeter } from "./metered.ts";
-import { createPost, type Fetch } from "./post.ts";
+import { createPost, type Fetch } from "../kernel/http.ts";
 import { createQuery, type Query } from "./query.ts";
 import { createSink } from "./sink.ts";
 import { createTables, type Prepared } from "./tables.ts";

@@ -3,7 +3,7 @@
  * over values; nothing here knows why rows are picked.
  */
 
-import { nodeCrypto } from "../builtins.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
 
 /**
  * Where each row starts, and at the end the length: `rows + 1` offsets into the joined body. A body

@@ -6,7 +6,7 @@
 import { createClient } from "@clickhouse/client-web";
 import type { Ask, Clock, Endpoint, Trouble } from "../contracts.ts";
 import { credentials } from "./endpoint.ts";
-import type { Post } from "./post.ts";
+import type { Post } from "../kernel/http.ts";
 import { exceptionOf, messageOf, verdictOf } from "./verdict.ts";
 
 export type Row = Readonly<Record<string, unknown>>;

@@ -9,7 +9,7 @@ import type { Endpoint, Inserter, InsertRequest } from "../contracts.ts";
 import { TRANSIENT_CODES } from "./codes.ts";
 import { credentials } from "./endpoint.ts";
 import { join, lineOffsets } from "./pieces.ts";
-import type { Post } from "./post.ts";
+import type { Post } from "../kernel/http.ts";
 import type { Query } from "./query.ts";
 import { describeTable, EVENT_STRUCTURE, isIdentifier, quoteName, READ_SETTINGS } from "./sql.ts";
 import { exceptionOf } from "./verdict.ts";

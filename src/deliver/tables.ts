@@ -5,7 +5,7 @@
  * a moment ago is found; a server that cannot be asked is left alone for a second.
  */
 
-import { nodeCrypto } from "../builtins.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
 import type { Clock, Columns, Log, Tables } from "../contracts.ts";
 import { tooOld } from "./clickhouse.ts";
 import type { Query } from "./query.ts";

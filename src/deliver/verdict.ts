@@ -8,7 +8,7 @@
 
 import type { Verdict } from "../contracts.ts";
 import { ROW_CODES, TABLE_CODES, TRANSIENT_CODES } from "./codes.ts";
-import type { Answer, NoAnswer } from "./post.ts";
+import type { Answer, NoAnswer } from "../kernel/http.ts";
 
 /** Code and text of an exception, as far as an answer tells one. */
 export interface Exception {

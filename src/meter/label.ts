@@ -7,7 +7,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { nodeCrypto } from "../builtins.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
 
 /** Longest label, in UTF-16 units, its hash included. */
 export const LABEL_CHARS = 256;

@@ -15,7 +15,7 @@
  * so old. Everything else: the same report again, after a backoff.
  */
 
-import { nodeUtil } from "../builtins.ts";
+import { nodeUtil } from "../kernel/builtins.ts";
 import type { Clock, Endpoint, Holdings, Ledger, Log } from "../contracts.ts";
 import type { Fetch } from "./exchange.ts";
 import { createInflux } from "./influx.ts";

@@ -6,7 +6,7 @@
  */
 
 import { deno } from "./host.ts";
-import { plainNetworkError } from "./network_error.ts";
+import { plainNetworkError } from "../kernel/errors.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 

@@ -4,7 +4,7 @@
  * or a client has put into a value, it starts no line of its own and moves no cursor.
  */
 
-import { nodeUtil } from "../builtins.ts";
+import { nodeUtil } from "../kernel/builtins.ts";
 import type { Clock, Log, LogFields } from "../contracts.ts";
 import { systemClock } from "./clock.ts";
 import { wantsColor } from "./color.ts";

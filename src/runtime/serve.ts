@@ -7,7 +7,7 @@
  * of a server: see `renewable.ts`.
  */
 
-import { nodeNet } from "../builtins.ts";
+import { nodeNet } from "../kernel/builtins.ts";
 import { systemClock } from "./clock.ts";
 import { bun, deno } from "./host.ts";
 import { renewable, type Runtime } from "./renewable.ts";

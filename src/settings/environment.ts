@@ -4,7 +4,8 @@
  */
 
 import type { Gathered, Given } from "./given.ts";
-import { ENV_PREFIX, envName, hint, type Names, printable } from "./names.ts";
+import { hint, printable } from "../kernel/text.ts";
+import { ENV_PREFIX, envName, type Names } from "./names.ts";
 
 /**
  * An empty variable counts as not set, which is how compose files and unit files pass "nothing". Not

@@ -5,7 +5,8 @@
 
 import { parse, TomlError } from "smol-toml";
 import type { Gathered, Given } from "./given.ts";
-import { hint, type Names, printable } from "./names.ts";
+import { hint, printable } from "../kernel/text.ts";
+import { type Names } from "./names.ts";
 import { quote, type SettingSpec } from "./spec.ts";
 
 /** Larger is no settings file. */

@@ -7,7 +7,8 @@
 
 import type { Gathered, Given } from "./given.ts";
 import { isBooleanText } from "./kinds.ts";
-import { hint, type Meant, type Names, printable } from "./names.ts";
+import { hint, printable } from "../kernel/text.ts";
+import { type Meant, type Names } from "./names.ts";
 import { quote } from "./spec.ts";
 
 /**

@@ -5,7 +5,7 @@
  * new value is possible. Where anything is wrong nothing changes.
  */
 
-import { nodeUtil } from "../builtins.ts";
+import { nodeUtil } from "../kernel/builtins.ts";
 import {
   type LoadOptions,
   loadSettings,

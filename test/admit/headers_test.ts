@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { createAuth } from "../../src/admit/auth.ts";
-import { compileGlobs } from "../../src/admit/globs.ts";
+import { compileGlobs } from "../../src/kernel/names.ts";
 import { parseEncoding } from "../../src/admit/encoding.ts";
 import { parsePrefer } from "../../src/admit/prefer.ts";
 

@@ -5,11 +5,12 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { gatherSpools, workerFolder } from "../../src/batch/gather.ts";
-import { isTableName, nameAmong, openSpool, tableOfFolder } from "../../src/batch/layout.ts";
-import { isFresh, tableOfFile } from "../../src/batch/letter.ts";
-import { listSegments, recover } from "../../src/batch/recovery.ts";
-import { Spool } from "../../src/batch/spool.ts";
+import { gatherSpools, workerFolder } from "../../src/spool/gather.ts";
+import { isTableName } from "../../src/kernel/names.ts";
+import { nameAmong, openSpool, tableOfFolder } from "../../src/spool/layout.ts";
+import { isFresh, tableOfFile } from "../../src/dead/letter.ts";
+import { listSegments, recover } from "../../src/spool/recovery.ts";
+import { Spool } from "../../src/spool/spool.ts";
 import { events, memoryLog } from "../kit/chunks.ts";
 import { Disk, DiskFolder } from "../kit/faulty_disk.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";

@@ -5,8 +5,8 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Files } from "../../src/batch/files.ts";
-import { findGone } from "../../src/batch/gone.ts";
+import type { Files } from "../../src/spool/files.ts";
+import { findGone } from "../../src/spool/gone.ts";
 import type { HeldBatch } from "../../src/batch/held.ts";
 import { balance } from "../../src/meter/ledger.ts";
 import { events } from "../kit/chunks.ts";

@@ -1,13 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import {
-  codeOf,
-  isTableName,
-  openSpool,
-  reasonForAll,
-  reasonOf,
-  VERSION_TEXT,
-} from "../../src/batch/layout.ts";
+import { codeOf, reasonOf, reasonWithoutPath } from "../../src/kernel/errors.ts";
+import { isTableName } from "../../src/kernel/names.ts";
+import { openSpool, VERSION_TEXT } from "../../src/spool/layout.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { DATA, placeOf, recoverAll, spooled } from "./recovery_kit.ts";
 
@@ -183,9 +178,9 @@ test("who posts is told what is wrong with the disk, and no path", () => {
   const error = Object.assign(new Error("EMFILE: too many open files, open '/srv/a b/x'"), {
     code: "EMFILE",
   });
-  assert.equal(reasonForAll(error), "EMFILE: too many open files");
+  assert.equal(reasonWithoutPath(error), "EMFILE: too many open files");
   const other = Object.assign(new Error("ENOSPC: no space left on device, write"), {
     code: "ENOSPC",
   });
-  assert.equal(reasonForAll(other), "ENOSPC: no space left on device, write");
+  assert.equal(reasonWithoutPath(other), "ENOSPC: no space left on device, write");
 });

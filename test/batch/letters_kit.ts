@@ -3,10 +3,10 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DeadRow, Log, LogFields } from "../../src/contracts.ts";
-import type { Files, OpenFile } from "../../src/batch/files.ts";
-import type { Letter } from "../../src/batch/letter.ts";
-import { createLetterbox } from "../../src/batch/letterbox.ts";
-import { createLetters } from "../../src/batch/letters.ts";
+import type { Files, OpenFile } from "../../src/spool/files.ts";
+import type { Letter } from "../../src/dead/letter.ts";
+import { createLetterbox } from "../../src/dead/letterbox.ts";
+import { createLetters } from "../../src/dead/letters.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 

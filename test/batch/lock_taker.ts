@@ -4,7 +4,7 @@
  */
 
 import process from "node:process";
-import { takeLock } from "../../src/batch/lock.ts";
+import { takeLock } from "../../src/spool/lock.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 
 const taken = await takeLock(process.argv[2]!, { clock: systemClock });

@@ -1,14 +1,14 @@
 /** Small spools to be damaged, and what came of recovering them. */
 
 import { Buffer } from "node:buffer";
-import { openSpool, type Place } from "../../src/batch/layout.ts";
+import { openSpool, type Place } from "../../src/spool/layout.ts";
 import {
   listSegments,
   type Quarantined,
   recover,
   type RecoveredSegment,
-} from "../../src/batch/recovery.ts";
-import { SEAL_BYTES, sealLine, segmentName } from "../../src/batch/segment.ts";
+} from "../../src/spool/recovery.ts";
+import { SEAL_BYTES, sealLine, segmentName } from "../../src/spool/segment.ts";
 import type { Shape } from "../../src/contracts.ts";
 import { type LogLine, memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { listSegments, loadSegment, recover } from "../../src/batch/recovery.ts";
+import { listSegments, loadSegment, recover } from "../../src/spool/recovery.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { DATA, idAt, placeOf, recoverAll, type Spooled, spooled } from "./recovery_kit.ts";
 

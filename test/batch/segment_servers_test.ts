@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { after, before, describe, test } from "node:test";
-import { sealLine } from "../../src/batch/segment.ts";
+import { sealLine } from "../../src/spool/segment.ts";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
 
 const GROUP_ROWS = 100;

@@ -12,8 +12,8 @@ import {
   SEAL_BYTES,
   sealLine,
   segmentName,
-} from "../../src/batch/segment.ts";
-import { uuid7 } from "../../src/batch/uuid7.ts";
+} from "../../src/spool/segment.ts";
+import { uuid7 } from "../../src/kernel/names.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();

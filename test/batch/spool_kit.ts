@@ -1,14 +1,14 @@
 /** A spool, or a pump with one, on a disk that does what a test says. */
 
-import { type Disk, openDisk } from "../../src/batch/disk.ts";
-import type { Files } from "../../src/batch/files.ts";
+import { type Disk, openDisk } from "../../src/spool/disk.ts";
+import type { Files } from "../../src/spool/files.ts";
 import { HeldBatch, type Place } from "../../src/batch/held.ts";
-import { openSpool } from "../../src/batch/layout.ts";
+import { openSpool } from "../../src/spool/layout.ts";
 import { Pump } from "../../src/batch/pump.ts";
 import type { PumpOptions } from "../../src/batch/pump_deps.ts";
-import { readSegment } from "../../src/batch/segment.ts";
-import { Spool } from "../../src/batch/spool.ts";
-import { uuid7 } from "../../src/batch/uuid7.ts";
+import { readSegment } from "../../src/spool/segment.ts";
+import { Spool } from "../../src/spool/spool.ts";
+import { uuid7 } from "../../src/kernel/names.ts";
 import type { Chunk, Refused } from "../../src/contracts.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";

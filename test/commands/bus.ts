@@ -3,7 +3,7 @@
  * fleet's minutes pass at once and in one order.
  */
 
-import { type RemoteIo, runRemote } from "../../src/commands/remote.ts";
+import { type RemoteIo, runRemote } from "../../src/fleet/remote.ts";
 import type { Command, Status } from "../../src/contracts.ts";
 import { INSTANCE_HEADER, writeAnswer } from "../../src/remote/answer.ts";
 import { subjectsOf } from "../../src/remote/subjects.ts";

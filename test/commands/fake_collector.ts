@@ -9,7 +9,7 @@ import { createServer as createSecure } from "node:https";
 import type { AddressInfo } from "node:net";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
-import { createLetters } from "../../src/batch/letters.ts";
+import { createLetters } from "../../src/dead/letters.ts";
 import type { Log } from "../../src/contracts.ts";
 
 /** What to do with one POST instead of the usual. */

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { giveLetters } from "../../src/commands/dead_post.ts";
-import { PORTION_ROWS } from "../../src/batch/replay.ts";
+import { PORTION_ROWS } from "../../src/dead/replay.ts";
 import { replayTables } from "../../src/commands/dead_report.ts";
 import { batch, boxOf, idsOf, lettersIn, lettersOf, namesIn } from "../batch/letters_kit.ts";
 import { freePort } from "../kit/free_port.ts";

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { batchesOf } from "../../src/commands/roll.ts";
+import { batchesOf } from "../../src/fleet/roll.ts";
 import type { Answer } from "../../src/remote/answer.ts";
 import { Bus, collector, type Habits, run } from "./bus.ts";
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createRegion } from "../../src/commands/screen.ts";
+import { createRegion } from "../../src/fleet/screen.ts";
 import { Bus, collector, run } from "./bus.ts";
 
 /** A table in what was written: its rows by name and state. */

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { createServer, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
-import { createPost, type Exchange } from "../../src/deliver/post.ts";
+import { createPost, type Exchange } from "../../src/kernel/http.ts";
 import { verdictOf } from "../../src/deliver/verdict.ts";
 import { createFetch } from "../../src/runtime/fetch.ts";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";

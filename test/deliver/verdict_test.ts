@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Verdict } from "../../src/contracts.ts";
-import type { Answer, NoAnswer } from "../../src/deliver/post.ts";
+import type { Answer, NoAnswer } from "../../src/kernel/http.ts";
 import { verdictOf } from "../../src/deliver/verdict.ts";
 
 const NOW_MS = Date.parse("2026-01-01T00:00:00Z");

@@ -1,10 +1,10 @@
 /** One process of the model, from opening the disk to its end, and what lies on a disk. */
 
 import assert from "node:assert/strict";
-import { type Disk, openDisk } from "../../src/batch/disk.ts";
-import { readLetter } from "../../src/batch/letter.ts";
+import { type Disk, openDisk } from "../../src/spool/disk.ts";
+import { readLetter } from "../../src/dead/letter.ts";
 import { Pump } from "../../src/batch/pump.ts";
-import { readSegment } from "../../src/batch/segment.ts";
+import { readSegment } from "../../src/spool/segment.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import type { FaultyFiles } from "../kit/faulty_files.ts";

@@ -5,7 +5,7 @@ import { basename, dirname } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { nkeys } from "nats.ws";
-import { runRemote } from "../../src/commands/remote.ts";
+import { runRemote } from "../../src/fleet/remote.ts";
 import { connectForever } from "../../src/remote/forever.ts";
 import { dial } from "../../src/remote/nats.ts";
 import { startRemote } from "../../src/remote/service.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
-import { type RemoteIo, runRemote } from "../../src/commands/remote.ts";
+import { type RemoteIo, runRemote } from "../../src/fleet/remote.ts";
 import type { Command } from "../../src/contracts.ts";
 import { type Remote, startRemote } from "../../src/remote/service.ts";
 import { freePort } from "../kit/free_port.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { runRemote } from "../../src/commands/remote.ts";
+import { runRemote } from "../../src/fleet/remote.ts";
 import { startRemote } from "../../src/remote/service.ts";
 import { sign } from "../../src/remote/signature.ts";
 import { COMMANDS } from "../../src/remote/subjects.ts";

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { helpText, settingsMarkdown } from "../../src/settings/help.ts";
 import { boolean, duration, matching } from "../../src/settings/kinds.ts";
-import { editDistance } from "../../src/settings/names.ts";
+import { editDistance } from "../../src/kernel/text.ts";
 import { section, setting } from "../../src/settings/spec.ts";
 import type { SettingName } from "../../src/settings/settings.ts";
 import { TABLE } from "../../src/settings/table.ts";

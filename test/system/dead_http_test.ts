@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { takeLock } from "../../src/batch/lock.ts";
+import { takeLock } from "../../src/spool/lock.ts";
 import type { DeadLetter } from "../../src/contracts.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";

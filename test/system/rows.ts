@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Letter, readLetter, tableOfFile } from "../../src/batch/letter.ts";
+import { type Letter, readLetter, tableOfFile } from "../../src/dead/letter.ts";
 import type { ClickHouse } from "../kit/servers.ts";
 import type { Answer, Shishi } from "../kit/shishi.ts";
 

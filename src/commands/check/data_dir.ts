@@ -6,9 +6,9 @@
 import { stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
-import { identify, isAlive } from "../../batch/identity.ts";
-import { codeOf, reasonOf } from "../../batch/layout.ts";
-import { readLock } from "../../batch/lock_file.ts";
+import { identify, isAlive } from "../../spool/identity.ts";
+import { codeOf, reasonOf } from "../../kernel/errors.ts";
+import { readLock } from "../../spool/lock_file.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { lookAtDisk } from "./disk.ts";
 import { about, type Finding } from "./finding.ts";

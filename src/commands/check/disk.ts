@@ -2,8 +2,8 @@
 
 import { open, readdir, stat, statfs, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { workerOf } from "../../batch/gather.ts";
-import { reasonOf } from "../../batch/layout.ts";
+import { workerOf } from "../../spool/gather.ts";
+import { reasonOf } from "../../kernel/errors.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { whatToDo } from "./data_dir.ts";
 import { about, type Finding } from "./finding.ts";

@@ -4,7 +4,7 @@ import type { Endpoint } from "../../settings/settings.ts";
 import { type Answer, exchange, type ExchangeDeps } from "../../meter/exchange.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createFetch } from "../../runtime/fetch.ts";
-import { messageOf } from "../message.ts";
+import { messageOf } from "../../kernel/errors.ts";
 import { about, type Finding } from "./finding.ts";
 
 const TIMEOUT_MS = 5_000;

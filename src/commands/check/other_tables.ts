@@ -1,6 +1,6 @@
 /** The tables behind POST /events/TABLE: each that is named must be there, each that is there take rows. */
 
-import { compileGlobs } from "../../admit/globs.ts";
+import { compileGlobs } from "../../kernel/names.ts";
 import { quoteString } from "../../deliver/sql.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { about, type Finding } from "./finding.ts";

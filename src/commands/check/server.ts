@@ -3,7 +3,7 @@
 import type { Endpoint, Verdict } from "../../contracts.ts";
 import { createInserter } from "../../deliver/clickhouse.ts";
 import { credentials } from "../../deliver/endpoint.ts";
-import { createPost } from "../../deliver/post.ts";
+import { createPost } from "../../kernel/http.ts";
 import { createQuery, type Query } from "../../deliver/query.ts";
 import { quoteName, quoteString } from "../../deliver/sql.ts";
 import { systemClock } from "../../runtime/clock.ts";

@@ -1,0 +1,120 @@
+/**
+ * A dead letter: a row that ClickHouse refuses for good, with the reason. One line of JSON in
+ * `dead/TABLE.ndjson`; the row stands in it as a string, so its bytes come out as they went in.
+ *
+ * Who a letter is, is its batch and its place there: the same letter written twice, because a crash
+ * came between writing it and letting go of its batch, counts once.
+ */
+
+import { nodeCrypto } from "../kernel/builtins.ts";
+import type { Shape } from "../contracts.ts";
+import { nameAmong, tableOfFolder } from "../spool/layout.ts";
+
+export interface Letter {
+  /** When it was written, ISO 8601. */
+  readonly time: string;
+  readonly table: string;
+  readonly shape: Shape;
+  /** Id of the batch that brought the row. */
+  readonly batch: string;
+  /** 0-based place in the batch. */
+  readonly index: number;
+  /** ClickHouse's exception code. */
+  readonly code: number;
+  readonly error: string;
+  /** The row as it was sent, without a line end. */
+  readonly row: string;
+}
+
+/** What a letter is called outside. */
+export function letterId({ batch, index }: Pick<Letter, "batch" | "index">): string {
+  return `${batch}.${index}`;
+}
+
+/** A file of this prefix stands in the folder while somebody appends letters. */
+export const BURYING = ".burying-";
+
+const LETTERS_FILE = /^(.+?)(\.[0-9a-f-]{36})?\.ndjson$/;
+const ENDING = ".ndjson";
+
+/** The file that the collector appends to. @param names what lies there since it was made. */
+export function freshName(table: string, names: readonly string[] = []): string {
+  return nameAmong(names, table, ENDING);
+}
+
+/** Whether the collector may append to a file of letters. */
+export function isFresh(name: string): boolean {
+  return LETTERS_FILE.exec(name)?.[2] === undefined;
+}
+
+/** A file out of the collector's reach, as `fresh` was. Names sort by age, for `id` is a UUIDv7. */
+export function asideName(fresh: string, id: string): string {
+  return fresh.replace(/\.ndjson$/, `.${id}${ENDING}`);
+}
+
+/** The table whose letters a file holds; null for a file that holds none. */
+export function tableOfFile(name: string): string | null {
+  return tableOfFolder(LETTERS_FILE.exec(name)?.[1] ?? "");
+}
+
+/** One line with its end. */
+export function writeLetter(letter: Letter): string {
+  const { time, table, shape, batch, index, code, error, row } = letter;
+  return JSON.stringify({ time, table, shape, batch, index, code, error, row }) + "\n";
+}
+
+/** Null for a line that is no letter: torn, or written by somebody else. */
+export function readLetter(line: string): Letter | null {
+  let value: Partial<Record<keyof Letter, unknown>> | null;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return null;
+  }
+  const isText = (...keys: (keyof Letter)[]) => keys.every((k) => typeof value?.[k] === "string");
+  return isText("time", "table", "batch", "error", "row") &&
+      (value?.shape === "event" || value?.shape === "row") &&
+      Number.isInteger(value.index) && Number.isInteger(value.code)
+    ? value as Letter
+    : null;
+}
+
+/** Which letters were seen; small, for there may be a million. */
+export class LetterSet {
+  readonly #seen = new Map<string, Set<number>>();
+  size = 0;
+
+  /** False when it was there. */
+  add({ batch, index }: Pick<Letter, "batch" | "index">): boolean {
+    let places = this.#seen.get(batch);
+    if (places === undefined) this.#seen.set(batch, places = new Set());
+    if (places.has(index)) return false;
+    places.add(index);
+    this.size++;
+    return true;
+  }
+
+  has({ batch, index }: Pick<Letter, "batch" | "index">): boolean {
+    return this.#seen.get(batch)?.has(index) === true;
+  }
+}
+
+/**
+ * The id of the batch that these letters make when they are sent again, a UUIDv8: the same letters in
+ * the same order have the same id, so that ClickHouse recognises a second try by its deduplication
+ * token. The rows take part, for a row that was mended by hand is another row.
+ */
+export function replayId(table: string, letters: readonly Letter[]): string {
+  const hash = nodeCrypto().createHash("sha256").update(
+    `shishi replay 1\n${table}\n${letters.length}\n`,
+  );
+  for (const { shape, batch, index, row } of letters) {
+    hash.update(`${shape} ${batch} ${index}\n${row}\n`);
+  }
+  const bytes = hash.digest().subarray(0, 16);
+  bytes[6] = 0x80 | (bytes[6]! & 0x0f);
+  bytes[8] = 0x80 | (bytes[8]! & 0x3f);
+  const hex = bytes.toString("hex");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)]
+    .join("-");
+}

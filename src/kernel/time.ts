@@ -1,0 +1,89 @@
+/**
+ * Time: the clock that every room is handed, and the few ways to wait that all of them share. Nothing
+ * here reads the system's clock, so a test that owns the `Clock` owns every wait. A promise that
+ * somebody else settles is the language's own `Promise.withResolvers()`.
+ */
+
+/** Time and chance, so that tests can own both. */
+export interface Clock {
+  /** Wall clock, epoch milliseconds. */
+  nowMs(): number;
+  /** Never goes back; for durations. Milliseconds, fractional. */
+  monotonicMs(): number;
+  /** Calls `task` once after `delayMs`; the answer cancels it. */
+  after(delayMs: number, task: () => void): () => void;
+  /** Uniform in [0, 1). */
+  random(): number;
+}
+
+type Timer = Pick<Clock, "after">;
+
+/** Resolves after `ms`, or as soon as `signal` is aborted. Never rejects. */
+export function sleep(clock: Timer, ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const end = (): void => {
+      cancel();
+      signal?.removeEventListener("abort", end);
+      resolve();
+    };
+    const cancel = clock.after(ms, end);
+    signal?.addEventListener("abort", end, { once: true });
+  });
+}
+
+/**
+ * What `work` resolves with, or `late` when `ms` pass first. The work itself goes on: whoever started it
+ * ends it. Rejects as the work does, as long as it is waited for.
+ */
+export function within<T, L>(clock: Timer, ms: number, work: Promise<T>, late: L): Promise<T | L> {
+  return new Promise((resolve, reject) => {
+    const cancel = clock.after(ms, () => resolve(late));
+    work.then(resolve, reject).finally(cancel);
+  });
+}
+
+/**
+ * Runs `task` after `ms`, and again `ms` after each run has ended. A task that throws ends the series:
+ * tasks tell their own failures.
+ * @returns what ends it; a run under way goes on.
+ */
+export function repeat(clock: Timer, ms: number, task: () => unknown): () => void {
+  let ended = false;
+  let cancel = clock.after(ms, run);
+  function run(): void {
+    void Promise.resolve(task()).then(() => {
+      if (!ended) cancel = clock.after(ms, run);
+    });
+  }
+  return () => {
+    ended = true;
+    cancel();
+  };
+}
+
+/** Work that is going on, so that an end can wait for it. */
+export class Underway {
+  readonly #works = new Set<Promise<unknown>>();
+
+  /** @returns what the work returns. */
+  async add<T>(work: Promise<T>): Promise<T> {
+    this.#works.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#works.delete(work);
+    }
+  }
+
+  /** Resolves when nothing is going on; what begins meanwhile is waited for too. Never rejects. */
+  async idle(): Promise<void> {
+    while (this.#works.size > 0) await Promise.allSettled(this.#works);
+  }
+}
+
+/** As `Promise.all`, but when it rejects nothing is going on any more: what was done can be undone. */
+export async function allEnded(works: readonly Promise<unknown>[]): Promise<void> {
+  await Promise.allSettled(works);
+  await Promise.all(works);
+}

@@ -1,0 +1,144 @@
+/**
+ * Where things lie in the data folder, and of which version they are.
+ *
+ * `lock` · `version` · `spool/TABLE/SEGMENT` · `quarantine/` · `dead/`. The version is written before the
+ * spool is begun, so rows never lie there without it. A spool of another version is set aside whole,
+ * untouched, and a fresh one begun: rows that cannot be read for certain must not be guessed at.
+ */
+
+import { dirname, join } from "node:path";
+import type { Log } from "../contracts.ts";
+import { codeOf, reasonOf } from "../kernel/errors.ts";
+import { isTableName } from "../kernel/names.ts";
+import type { Files } from "./files.ts";
+
+/** A data folder and the means to work in it. */
+export interface Place {
+  readonly files: Files;
+  readonly dataDir: string;
+  readonly log: Log;
+}
+
+/** What `version` says. */
+export const VERSION_TEXT = "shishi spool 1\n";
+
+export const spoolFolder = (dataDir: string): string => join(dataDir, "spool");
+export const quarantineFolder = (dataDir: string): string => join(dataDir, "quarantine");
+export const deadFolder = (dataDir: string): string => join(dataDir, "dead");
+
+/**
+ * What of `table` lies in a folder that has these names, once `table + ending` was made there. Where
+ * the disk does not tell upper from lower case that was there already as another table's; the second
+ * table's name then has a number behind it whose bits say which letters are capitals: `Events` and
+ * `events.case-0`. It is the same at every start, and no third table has it.
+ * @param ending `/` for a folder.
+ */
+export function nameAmong(names: readonly string[], table: string, ending: string): string {
+  const plain = table + ending;
+  const others = names.some((name) => name.toLowerCase() === plain.toLowerCase());
+  if (names.includes(plain) || !others) return plain;
+  const capitals = [...table].map((char) => /[A-Z]/.test(char) ? "1" : "0").join("");
+  return `${table}.case-${BigInt(`0b${capitals}`).toString(16)}${ending}`;
+}
+
+/**
+ * The table whose rows lie in a folder of the spool; null for a folder that is no table's. A number is
+ * believed before the letters: some disks do not even keep them as they were written.
+ */
+export function tableOfFolder(name: string): string | null {
+  const marked = /^([^.]+)\.case-([0-9a-f]{1,32})$/.exec(name);
+  const [, letters = name, number = "0"] = marked ?? [];
+  const capitals = BigInt(`0x${number}`).toString(2).padStart(letters.length, "0");
+  const spelled = [...letters.toLowerCase()].map((char, at) =>
+    capitals[at] === "1" ? char.toUpperCase() : char
+  );
+  const table = marked === null ? name : spelled.join("");
+  return isTableName(table) ? table : null;
+}
+
+/** A table's folder in the spool, there and safe once this resolves. Rejects with the disk's error. */
+export async function makeTableFolder({ files, dataDir }: Place, table: string): Promise<string> {
+  const spool = spoolFolder(dataDir);
+  await files.makeFolder(join(spool, table));
+  const name = nameAmong(await files.list(spool), table, "/").slice(0, -1);
+  if (name !== table) await files.makeFolder(join(spool, name));
+  await files.syncFolder(spool);
+  return join(spool, name);
+}
+
+/**
+ * Makes the folders, judges the version. To be called before anything is listed or written, and again
+ * when the folder was gone. Never rejects; `problem` is a sentence, null when the spool can be used.
+ */
+export async function openSpool(place: Place): Promise<{ readonly problem: string | null }> {
+  const { files, dataDir } = place;
+  try {
+    await files.makeFolder(dataDir);
+    await settleVersion(place);
+    for (const folder of [spoolFolder, quarantineFolder, deadFolder]) {
+      await files.makeFolder(folder(dataDir));
+    }
+    await files.syncFolder(dataDir);
+    // The folder above may be closed to us; then it was there before us, and it is not ours to sync.
+    await files.syncFolder(dirname(dataDir)).catch(() => {});
+    return { problem: null };
+  } catch (error) {
+    return { problem: `cannot use the data folder ${dataDir}: ${reasonOf(error)}` };
+  }
+}
+
+async function settleVersion(place: Place): Promise<void> {
+  const { files, dataDir, log } = place;
+  const path = join(dataDir, "version");
+  const found = await readText(files, path);
+  if (found === VERSION_TEXT) return;
+  if (found !== null && isDamaged(found)) {
+    log.warn("the spool's version file is damaged; it is written anew", { file: path });
+  } else if (found !== null) await setAside(place, found);
+  const fresh = await files.append(`${path}.new`);
+  try {
+    await fresh.truncate(0);
+    await fresh.write(new TextEncoder().encode(VERSION_TEXT));
+    await fresh.sync();
+  } finally {
+    await fresh.close();
+  }
+  await files.rename(`${path}.new`, path);
+  await files.syncFolder(dataDir);
+}
+
+/**
+ * Cut short, or one byte wrong: what a disk does to our text, not what another version would say. The
+ * segments carry checksums of their own. Another number in good order counts as another version.
+ */
+function isDamaged(text: string): boolean {
+  if (VERSION_TEXT.startsWith(text)) return true;
+  if (text.length !== VERSION_TEXT.length || /^shishi spool \d\n$/.test(text)) return false;
+  return [...VERSION_TEXT].filter((char, at) => char !== text[at]).length === 1;
+}
+
+async function setAside({ files, dataDir, log }: Place, version: string): Promise<void> {
+  const names = new Set((await files.list(dataDir)).map((name) => name.replace(/\/$/, "")));
+  if (!names.has("spool")) return;
+  const label = version.replace(/^shishi spool /, "").trim().replace(/[^A-Za-z0-9.-]+/g, "-");
+  const base = `spool.${label.slice(0, 40) || "unknown"}.kept`;
+  let name = base;
+  for (let number = 2; names.has(name); number++) name = `${base}.${number}`;
+  await files.rename(spoolFolder(dataDir), join(dataDir, name));
+  await files.syncFolder(dataDir);
+  log.error("the spool is of another version; it is kept as it is and a fresh one begun", {
+    found: version.trim().slice(0, 80),
+    wanted: VERSION_TEXT.trim(),
+    kept: join(dataDir, name),
+  });
+}
+
+/** Null when it is not there. */
+async function readText(files: Files, path: string): Promise<string | null> {
+  try {
+    return new TextDecoder().decode(await files.read(path));
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return null;
+    throw error;
+  }
+}
