@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { allCommands } from "../src/commands/all.ts";
-import { completionsFor } from "../src/commands/completions/shells.ts";
+import { completionsFor } from "../src/commands/completions.ts";
 import { unitText } from "../src/systemd/unit.ts";
 import type { DebTexts } from "./deb.ts";
 import { exampleToml } from "./example.ts";

@@ -4,7 +4,7 @@
  */
 
 import { allCommands } from "../src/commands/all.ts";
-import type { CliCommand } from "../src/commands/command.ts";
+import type { CliCommand } from "../src/commands/cli.ts";
 import { envName } from "../src/settings/names.ts";
 import type { SettingSpec } from "../src/settings/spec.ts";
 import { TABLE } from "../src/settings/table.ts";

@@ -3,7 +3,7 @@
  * need (NATS, InfluxDB, HTTPS …) cost the collector's first answer 4 of 40 ms.
  */
 
-import type { CliCommand } from "./command.ts";
+import type { CliCommand } from "./cli.ts";
 
 const control = async (command: "status" | "flush" | "pause" | "resume" | "stop") =>
   (await import("./control.ts")).controlCommand(command);
@@ -19,7 +19,7 @@ const LOAD: Readonly<Record<string, () => Promise<CliCommand>>> = {
   dead: async () => (await import("./dead.ts")).dead,
   health: async () => (await import("./health.ts")).health,
   service: async () => (await import("./service.ts")).service,
-  completions: async () => (await import("./completions.ts")).completions,
+  completions: async () => (await import("./completions.ts")).completionsCommand(allCommands),
 };
 
 export const commandNames: readonly string[] = Object.keys(LOAD);

@@ -6,7 +6,7 @@
 
 import { boolean } from "../settings/kinds.ts";
 import { section, setting } from "../settings/spec.ts";
-import type { CliCommand } from "./command.ts";
+import type { CliCommand } from "./cli.ts";
 
 const ABOUT = "Validates the settings and looks at all that they name, one line each: ✓ well, ! " +
   "works but may hurt, ✗ wrong, with what to do. Servers: reachable, version, rights, tables and their " +

@@ -1,8 +1,21 @@
-/** `shishi completions bash|zsh|fish`: prints what teaches a shell to complete `shishi`. */
+/**
+ * `shishi completions bash|zsh|fish`: prints what teaches a shell to complete `shishi`. What can be
+ * completed is read from the settings table and the commands' own flags, so that a new setting needs
+ * nothing here.
+ */
 
-import type { CliCommand } from "./command.ts";
-
-const SHELLS = ["bash", "zsh", "fish"] as const;
+import { settingsOf } from "../settings/help.ts";
+import { namesOf } from "../settings/names.ts";
+import type { SettingSpec } from "../settings/spec.ts";
+import type { CliCommand } from "./cli.ts";
+import {
+  type Completable,
+  type Flag,
+  scriptFor,
+  type Shell,
+  SHELLS,
+  type Values,
+} from "./shells.ts";
 
 const ABOUT = `Prints what teaches that shell to complete commands, flags and values. Once for all:
 
@@ -15,23 +28,71 @@ const ABOUT = `Prints what teaches that shell to complete commands, flags and va
 For this shell alone: source <(shishi completions bash), the same in zsh, and in fish
 shishi completions fish | source. Exit code 0, or 2 for a shell that is not known.`;
 
-export const completions: CliCommand = {
-  name: "completions",
-  summary: "print the completions for bash, zsh or fish",
-  page: { usage: "shishi completions bash|zsh|fish", about: ABOUT, words: SHELLS, only: [] },
-  async run(argv) {
-    const [shell, ...more] = argv;
-    const known = SHELLS.find((name) => name === shell);
-    if (known === undefined || more.length > 0) {
-      const found = shell === undefined ? "nothing" : JSON.stringify(argv.join(" ").slice(0, 64));
-      console.error(
-        `shishi: completions: expected bash, zsh or fish, got ${found}; see shishi completions --help`,
-      );
-      return 2;
-    }
-    const { completionsFor } = await import("./completions/shells.ts");
-    const { allCommands } = await import("./all.ts");
-    console.log(completionsFor(known, await allCommands()));
-    return 0;
-  },
-};
+/** @param all every command, this one among them. */
+export function completionsCommand(all: () => Promise<readonly CliCommand[]>): CliCommand {
+  return {
+    name: "completions",
+    summary: "print the completions for bash, zsh or fish",
+    page: { usage: "shishi completions bash|zsh|fish", about: ABOUT, words: SHELLS, only: [] },
+    async run(argv) {
+      const [shell, ...more] = argv;
+      const known = SHELLS.find((name) => name === shell);
+      if (known === undefined || more.length > 0) {
+        const found = shell === undefined ? "nothing" : JSON.stringify(argv.join(" ").slice(0, 64));
+        console.error(
+          `shishi: completions: expected bash, zsh or fish, got ${found}; see shishi completions --help`,
+        );
+        return 2;
+      }
+      console.log(completionsFor(known, await all()));
+      return 0;
+    },
+  };
+}
+
+/** A script without a newline at its end. */
+export function completionsFor(shell: Shell, commands: readonly CliCommand[]): string {
+  return scriptFor(shell, completables(commands));
+}
+
+const HELP: Flag = { name: "--help", meaning: "what the command takes", values: "none" };
+
+/** Every command, and `help`, which takes the name of one. */
+export function completables(commands: readonly CliCommand[]): Completable[] {
+  const all = commands.map(({ name, summary, page }) => {
+    const { extra = [], words = [] } = page;
+    const flags = [...extra, ...settingsOf(page)].flatMap(flagsOf);
+    return { name, summary, words, flags: [...flags, HELP] };
+  });
+  const names = all.map(({ name }) => name);
+  return [...all, { name: "help", summary: "what a command takes", words: names, flags: [] }];
+}
+
+/** A setting's flag, its other names and, for a secret, its `-file` form. */
+function flagsOf(spec: SettingSpec): Flag[] {
+  const meaning = short(spec.meaning);
+  const flags = [...namesOf([spec])].map(([name, { file }]): Flag => ({
+    name: `--${name}`,
+    meaning: file ? `a file that holds ${spec.name}` : meaning,
+    values: file ? "file" : valuesOf(spec),
+  }));
+  if (spec.kind.file === "boolean" && spec.default === "true") {
+    flags.push({ name: `--no-${spec.name}`, meaning: `not: ${meaning}`, values: "none" });
+  }
+  return flags;
+}
+
+/** The placeholder tells: capitals stand for a value, small letters are one. */
+function valuesOf({ kind: { placeholder, file } }: SettingSpec): Values {
+  if (file === "boolean") return "none";
+  if (placeholder === "FILE") return "file";
+  if (placeholder === "FOLDER") return "folder";
+  const words = placeholder.split("|").filter((word) => /^[a-z]+$/.test(word));
+  return words.length > 0 ? words : "any";
+}
+
+/** The first clause, for a line beside others. */
+function short(meaning: string): string {
+  const [clause = ""] = meaning.split(/[;:(,]/);
+  return clause.trim();
+}

@@ -1,17 +1,20 @@
-/** `shishi status|flush|pause|resume|stop`: the settings they take, their help, and their terminal. */
+/**
+ * `shishi status|flush|pause|resume|stop`: five commands in one file, since they differ in a word of the
+ * subject, in a few flags and in their help alone. What they do is fleet/.
+ */
 
 import process from "node:process";
 import type { Command } from "../contracts.ts";
+import { runRemote } from "../fleet/remote.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { wantsColor } from "../runtime/color.ts";
 import { onStopSignal } from "../runtime/signals.ts";
-import type { SettingName } from "../settings/settings.ts";
+import { boolean, count, duration, text } from "../settings/kinds.ts";
+import type { SettingName, SettingSpec } from "../settings/settings.ts";
+import { type Kind, section, setting, type ValuesOf } from "../settings/spec.ts";
 import { NATS } from "../settings/table_nats.ts";
-import type { CliCommand } from "./command.ts";
-import { confirmOnTerminal } from "./confirm.ts";
-import { type ControlFlags, controlFlags } from "./control_flags.ts";
+import { type CliCommand, confirmOnTerminal } from "./cli.ts";
 import { settingsOrExitCode } from "./load.ts";
-import { runRemote } from "../fleet/remote.ts";
 
 const SUMMARY: Readonly<Record<Command, string>> = {
   status: "show state and counts of running collectors",
@@ -41,6 +44,87 @@ const MORE: Readonly<Partial<Record<Command, string>>> = {
     "that were told.",
 };
 
+const HOUR_MS = 3_600_000;
+
+/** A duration; the flag alone waits for nothing more than what is waited for anyhow. */
+const gap: Kind<number> = { ...duration({ min: 0, max: 24 * HOUR_MS }), bare: "0s" };
+
+const COMMON = section("Command", [
+  setting({
+    name: "target",
+    kind: text("TARGET", "all, GROUP or GROUP.ID"),
+    default: "all",
+    meaning: "which collectors: all, GROUP or GROUP.ID",
+  }),
+  setting({
+    name: "timeout",
+    kind: duration({ min: 100, max: 24 * HOUR_MS }),
+    default: "30s",
+    meaning: "how long to wait altogether (stop --batch: for each batch)",
+  }),
+  setting({
+    name: "json",
+    kind: boolean,
+    default: "false",
+    meaning: "one line of JSON an answer",
+  }),
+]);
+
+const WATCH = section("Command", [
+  setting({
+    name: "watch",
+    kind: boolean,
+    default: "false",
+    meaning: "show it again every 2 s until Ctrl-C: in place on a terminal, appended elsewhere",
+  }),
+]);
+
+const DRY_RUN = section("Command", [
+  setting({
+    name: "dry-run",
+    kind: boolean,
+    default: "false",
+    meaning: "list who would obey and send nothing but the question for their status",
+  }),
+]);
+
+const STOP = section("Command", [
+  setting({
+    name: "yes",
+    kind: boolean,
+    default: "false",
+    meaning: "do not ask; on a terminal stopping all asks first",
+  }),
+  setting({
+    name: "batch",
+    kind: count({ min: 1, max: 100_000 }),
+    default: null,
+    meaning: "stop so many at a time, in the order of status, the next when these have stopped; " +
+      "the first that refuses, is late or loses rows ends it",
+  }),
+  setting({
+    name: "wait",
+    kind: gap,
+    default: null,
+    meaning: "with --batch: after a batch has stopped wait so long before the next, such as for " +
+      "the hosts to be back; without a DURATION no longer than until it has stopped",
+  }),
+]);
+
+const ALL = [...COMMON, ...WATCH, ...DRY_RUN, ...STOP] as const;
+
+/** What was given; a flag that the command does not have is absent. */
+export type ControlFlags =
+  & ValuesOf<typeof COMMON>
+  & Partial<ValuesOf<typeof ALL>>;
+
+/** The flags of a command, in the order of its help. */
+export function flagsOf(command: Command): readonly SettingSpec[] {
+  if (command === "status") return [...COMMON, ...WATCH];
+  if (command === "stop") return [...COMMON, ...DRY_RUN, ...STOP];
+  return [...COMMON, ...DRY_RUN];
+}
+
 const ONLY: readonly SettingName[] = NATS.map(({ name }) => name);
 
 /** The five commands; `command` is also the last word of the subject that it is sent on. */
@@ -49,7 +133,7 @@ export function controlCommand(command: Command): CliCommand {
   const [first = "", ...rest] = SUMMARY[command];
   const about = [`${first.toUpperCase()}${rest.join("")}.`, MORE[command], WAITING, EXIT_CODES]
     .filter((text) => text !== undefined).join("\n");
-  const extra = controlFlags(command);
+  const extra = flagsOf(command);
   return {
     name: command,
     summary: SUMMARY[command],

@@ -13,7 +13,7 @@ import { createLog, createSwitchLog, type FoldedLog, type SwitchLog } from "../r
 import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Notices } from "../systemd/notices.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { CliCommand } from "./command.ts";
+import type { CliCommand } from "./cli.ts";
 import { outside, settingsOrExitCode } from "./load.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Reloader, Running } from "./reloader.ts";

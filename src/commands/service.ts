@@ -16,9 +16,8 @@ import { namesOf } from "../settings/names.ts";
 import { quote, section, setting } from "../settings/spec.ts";
 import { TABLE } from "../settings/table.ts";
 import { unitText } from "../systemd/unit.ts";
-import type { CliCommand } from "./command.ts";
+import { type CliCommand, operandOf } from "./cli.ts";
 import { settingsOrExitCode } from "./load.ts";
-import { operandOf } from "./operand.ts";
 
 const USAGE = "shishi service print [--user NAME] [--program PATH] [--SETTING VALUE ...]";
 const ABOUT =

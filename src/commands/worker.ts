@@ -17,7 +17,7 @@ import { createLog, createSwitchLog } from "../runtime/log.ts";
 import type { parent } from "../runtime/self.ts";
 import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { CliCommand } from "./command.ts";
+import type { CliCommand } from "./cli.ts";
 import { messageOf } from "../kernel/errors.ts";
 
 /** How long the supervisor may take to gather what the others have to say. */

@@ -8,8 +8,7 @@ import process from "node:process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { allCommands } from "../../src/commands/all.ts";
-import { completables } from "../../src/commands/completions/model.ts";
-import { completionsFor } from "../../src/commands/completions/shells.ts";
+import { completables, completionsFor } from "../../src/commands/completions.ts";
 import { helpText } from "../../src/settings/help.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 

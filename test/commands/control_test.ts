@@ -2,20 +2,19 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { controlCommand } from "../../src/commands/control.ts";
-import { type ControlFlags, controlFlags } from "../../src/commands/control_flags.ts";
+import { controlCommand, type ControlFlags, flagsOf } from "../../src/commands/control.ts";
 import type { Command } from "../../src/contracts.ts";
 import { helpText } from "../../src/settings/help.ts";
 import { load } from "../settings/kit.ts";
 
 function flags(command: Command, ...argv: string[]): ControlFlags {
-  const loaded = load({ argv, only: ["nats-url"] }, controlFlags(command));
+  const loaded = load({ argv, only: ["nats-url"] }, flagsOf(command));
   assert.ok(loaded.ok, loaded.ok ? "" : loaded.problems.join("\n"));
   return loaded.extra as unknown as ControlFlags;
 }
 
 function problems(command: Command, ...argv: string[]): readonly string[] {
-  const loaded = load({ argv, only: ["nats-url"] }, controlFlags(command));
+  const loaded = load({ argv, only: ["nats-url"] }, flagsOf(command));
   return loaded.ok ? [] : loaded.problems;
 }
 
