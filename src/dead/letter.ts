@@ -8,7 +8,7 @@
 
 import { nodeCrypto } from "../kernel/builtins.ts";
 import type { Shape } from "../contracts.ts";
-import { nameAmong, tableOfFolder } from "../spool/layout.ts";
+import { nameAmong, tableOfFolder } from "../kernel/names.ts";
 
 export interface Letter {
   /** When it was written, ISO 8601. */

@@ -1,6 +1,6 @@
 /**
- * Names and identifiers: what a table may be called, which tables a glob means, and the ids that are
- * minted here.
+ * Names and identifiers: what a table may be called, here and on a disk, which tables a glob means, and
+ * the ids that are minted here.
  */
 
 const PLAIN_NAME = "[A-Za-z_][A-Za-z0-9_]{0,126}";
@@ -12,6 +12,36 @@ export const TABLE_NAME: RegExp = new RegExp(TABLE_NAME_PATTERN);
 
 export function isTableName(name: string): boolean {
   return TABLE_NAME.test(name);
+}
+
+/**
+ * What of `table` lies in a folder that has these names, once `table + ending` was made there. Where
+ * the disk does not tell upper from lower case that was there already as another table's; the second
+ * table's name then has a number behind it whose bits say which letters are capitals: `Events` and
+ * `events.case-0`. It is the same at every start, and no third table has it.
+ * @param ending `/` for a folder.
+ */
+export function nameAmong(names: readonly string[], table: string, ending: string): string {
+  const plain = table + ending;
+  const others = names.some((name) => name.toLowerCase() === plain.toLowerCase());
+  if (names.includes(plain) || !others) return plain;
+  const capitals = [...table].map((char) => /[A-Z]/.test(char) ? "1" : "0").join("");
+  return `${table}.case-${BigInt(`0b${capitals}`).toString(16)}${ending}`;
+}
+
+/**
+ * The table whose rows lie in a folder of the spool; null for a folder that is no table's. A number is
+ * believed before the letters: some disks do not even keep them as they were written.
+ */
+export function tableOfFolder(name: string): string | null {
+  const marked = /^([^.]+)\.case-([0-9a-f]{1,32})$/.exec(name);
+  const [, letters = name, number = "0"] = marked ?? [];
+  const capitals = BigInt(`0x${number}`).toString(2).padStart(letters.length, "0");
+  const spelled = [...letters.toLowerCase()].map((char, at) =>
+    capitals[at] === "1" ? char.toUpperCase() : char
+  );
+  const table = marked === null ? name : spelled.join("");
+  return isTableName(table) ? table : null;
 }
 
 /** Answers that are remembered; clients choose the names that are asked for. */

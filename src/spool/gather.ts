@@ -8,7 +8,8 @@
 
 import { dirname, join } from "node:path";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
-import { makeTableFolder, openSpool, type Place, spoolFolder, tableOfFolder } from "./layout.ts";
+import { tableOfFolder } from "../kernel/names.ts";
+import { makeTableFolder, openSpool, type Place, spoolFolder } from "./layout.ts";
 
 /** The data folder of worker `number`, from 1. */
 export const workerFolder = (dataDir: string, number: number): string =>

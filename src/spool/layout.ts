@@ -9,7 +9,7 @@
 import { dirname, join } from "node:path";
 import type { Log } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
-import { isTableName } from "../kernel/names.ts";
+import { nameAmong } from "../kernel/names.ts";
 import type { Files } from "./files.ts";
 
 /** A data folder and the means to work in it. */
@@ -25,36 +25,6 @@ export const VERSION_TEXT = "shishi spool 1\n";
 export const spoolFolder = (dataDir: string): string => join(dataDir, "spool");
 export const quarantineFolder = (dataDir: string): string => join(dataDir, "quarantine");
 export const deadFolder = (dataDir: string): string => join(dataDir, "dead");
-
-/**
- * What of `table` lies in a folder that has these names, once `table + ending` was made there. Where
- * the disk does not tell upper from lower case that was there already as another table's; the second
- * table's name then has a number behind it whose bits say which letters are capitals: `Events` and
- * `events.case-0`. It is the same at every start, and no third table has it.
- * @param ending `/` for a folder.
- */
-export function nameAmong(names: readonly string[], table: string, ending: string): string {
-  const plain = table + ending;
-  const others = names.some((name) => name.toLowerCase() === plain.toLowerCase());
-  if (names.includes(plain) || !others) return plain;
-  const capitals = [...table].map((char) => /[A-Z]/.test(char) ? "1" : "0").join("");
-  return `${table}.case-${BigInt(`0b${capitals}`).toString(16)}${ending}`;
-}
-
-/**
- * The table whose rows lie in a folder of the spool; null for a folder that is no table's. A number is
- * believed before the letters: some disks do not even keep them as they were written.
- */
-export function tableOfFolder(name: string): string | null {
-  const marked = /^([^.]+)\.case-([0-9a-f]{1,32})$/.exec(name);
-  const [, letters = name, number = "0"] = marked ?? [];
-  const capitals = BigInt(`0x${number}`).toString(2).padStart(letters.length, "0");
-  const spelled = [...letters.toLowerCase()].map((char, at) =>
-    capitals[at] === "1" ? char.toUpperCase() : char
-  );
-  const table = marked === null ? name : spelled.join("");
-  return isTableName(table) ? table : null;
-}
 
 /** A table's folder in the spool, there and safe once this resolves. Rejects with the disk's error. */
 export async function makeTableFolder({ files, dataDir }: Place, table: string): Promise<string> {

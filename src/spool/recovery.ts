@@ -11,7 +11,8 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import type { Files } from "./files.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
-import { type Place, spoolFolder, tableOfFolder } from "./layout.ts";
+import { tableOfFolder } from "../kernel/names.ts";
+import { type Place, spoolFolder } from "./layout.ts";
 import { count, eventTypeOf } from "../batch/lines.ts";
 import { copyToQuarantine, moveToQuarantine } from "./quarantine.ts";
 import {

@@ -6,8 +6,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { gatherSpools, workerFolder } from "../../src/spool/gather.ts";
-import { isTableName } from "../../src/kernel/names.ts";
-import { nameAmong, openSpool, tableOfFolder } from "../../src/spool/layout.ts";
+import { isTableName, nameAmong, tableOfFolder } from "../../src/kernel/names.ts";
+import { openSpool } from "../../src/spool/layout.ts";
 import { isFresh, tableOfFile } from "../../src/dead/letter.ts";
 import { listSegments, recover } from "../../src/spool/recovery.ts";
 import { Spool } from "../../src/spool/spool.ts";
