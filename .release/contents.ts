@@ -1,6 +1,6 @@
 /** What stands in an archive beside the binary. */
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { allCommands } from "../src/commands/all.ts";
 import { completionsFor } from "../src/commands/completions.ts";
@@ -25,6 +25,7 @@ export async function textsFor(
   const file = (name: string) => readFileSync(join(root, name), "utf8");
   return {
     "README.md": file("README.md"),
+    ...Object.fromEntries(pages(root).map((name) => [name, file(name)])),
     "CHANGELOG.md": file("CHANGELOG.md"),
     "LICENSE": file("LICENSE"),
     "NOTICES": notices,
@@ -32,6 +33,12 @@ export async function textsFor(
     ...(isLinux(target) ? { "shishi.service": unit() } : {}),
     ...(isWindows(target) ? {} : { "shishi.1": await manual(stamp), ...await completions() }),
   };
+}
+
+/** What the README links to. */
+function pages(root: string): string[] {
+  const docs = readdirSync(join(root, "docs")).filter((name) => name.endsWith(".md"));
+  return ["CONTRIBUTING.md", ...docs.map((name) => `docs/${name}`)].sort();
 }
 
 /** What `shishi service print --config /etc/shishi/shishi.toml` prints where the README installs it. */

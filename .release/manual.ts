@@ -110,7 +110,7 @@ export async function manual({ version, epochS }: Pick<Stamp, "version" | "epoch
     section("Examples"),
     ...EXAMPLES.flatMap(([what, ...shell]) => [...paragraph(what), ...verbatim(shell)]).slice(1),
     section("See also"),
-    "README.md, which tells of the HTTP interface, metrics and dashboards.",
+    "README.md and the pages in docs, which describe the HTTP interface, metrics and dashboards.",
   ];
   return lines.join("\n") + "\n";
 }

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const TOP_LEVEL =
-  /^(\..+|src|test|deno\.json|package\.json|package-lock\.json|Dockerfile|README\.md|LICENSE|CHANGELOG\.md)$/;
+  /^(\..+|src|test|deno\.json|package\.json|package-lock\.json|Dockerfile|README\.md|LICENSE|CHANGELOG\.md|CONTRIBUTING\.md|docs)$/;
 /** They know all rooms: the wiring, the entry, and the commands that run it. */
 const WIRING =
   /^(main\.ts|collector\.ts|later\.ts|outposts\.ts|shares\.ts|supervisor\.ts|fleet\/.*|commands\/.*)$/;

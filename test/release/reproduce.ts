@@ -18,8 +18,10 @@ const HERE = join(ROOT, "dist/reproduce");
 const FOLDERS = ["one", "another-folder"].map((name) => join(HERE, name));
 const stamp = readStamp(ROOT);
 const NAME = `shishi-${stamp.version}-linux-x64`;
+const PAGES = readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"));
 const IN_IT = [
-  ...["CHANGELOG.md", "LICENSE", "NOTICES", "README.md", "completions", "completions/_shishi"],
+  ...["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "NOTICES", "README.md"],
+  ...["docs", ...PAGES.map((name) => `docs/${name}`), "completions", "completions/_shishi"],
   ...["completions/shishi", "completions/shishi.fish", "shishi", "shishi.1", "shishi.service"],
   "shishi.toml",
 ];
@@ -82,7 +84,7 @@ try {
   run("sha256sum", ["--check", "--quiet", "SHA256SUMS"], join(folder, "dist/release"));
   run("tar", ["--extract", "--file", join(folder, "dist/release", `${NAME}.tar`)], HERE);
   const unpacked = join(HERE, NAME);
-  assert.deepEqual(readdirSync(unpacked, { recursive: true }).sort(), IN_IT);
+  assert.deepEqual(readdirSync(unpacked, { recursive: true }).sort(), IN_IT.sort());
   assert.match(readFileSync(join(unpacked, "NOTICES"), "utf8"), /\nhono \d/);
   const version = run(join(unpacked, "shishi"), ["--version"], HERE);
   assert.ok(version.includes(`shishi ${stamp.version} (commit ${stamp.commit}, `), version);

@@ -1,11 +1,18 @@
 /**
- * The README's fenced blocks that are marked by a word behind their language: "```sh quick-start". People
- * do not see it, and a test finds what people are told to type.
+ * The fenced blocks of README and docs/ that are marked by a word behind their language: "```sh quick-start".
+ * A reader does not see the word, and a test finds the lines that a reader types.
  */
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
-const README = new URL("../../README.md", import.meta.url);
+const ROOT = new URL("../../", import.meta.url);
+
+/** README first, then the pages of docs/ in the order of their names. */
+function everyPage(): string {
+  const docs = readdirSync(new URL("docs/", ROOT)).filter((name) => name.endsWith(".md")).sort();
+  return ["README.md", ...docs.map((name) => `docs/${name}`)]
+    .map((page) => readFileSync(new URL(page, ROOT), "utf8")).join("\n");
+}
 
 export interface Command {
   /** As it stands there, lines that end in a backslash joined. */
@@ -15,10 +22,10 @@ export interface Command {
 }
 
 /** The text of each block with this mark, in order; throws when there is none. */
-export function blocks(mark: string, text = readFileSync(README, "utf8")): string[] {
+export function blocks(mark: string, text = everyPage()): string[] {
   const fence = /^```[a-z]+ (\S+)\n([\s\S]*?)^```$/gm;
   const found = [...text.matchAll(fence)].filter(([, name]) => name === mark);
-  if (found.length === 0) throw new Error(`README.md has no block marked ${mark}`);
+  if (found.length === 0) throw new Error(`neither README.md nor docs/ has a block marked ${mark}`);
   return found.map(([, , body]) => body!);
 }
 

@@ -1,4 +1,4 @@
-/** The README's compose file: docker-compose reads it, and what it tells Shishi and NATS is right. */
+/** The compose file of docs/operations.md: docker-compose reads it, and what it tells Shishi and NATS is right. */
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";

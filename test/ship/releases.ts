@@ -15,7 +15,10 @@ export interface Release {
   readonly deb: string;
 }
 
-const NEEDED = ["src", ".release", "package-lock.json", "README.md", "CHANGELOG.md", "LICENSE"];
+const NEEDED = [
+  ...["src", ".release", "package-lock.json", "LICENSE"],
+  ...["README.md", "docs", "CONTRIBUTING.md", "CHANGELOG.md"],
+];
 const stamp = readStamp(ROOT);
 const made = new Map<string, Promise<Release>>();
 
