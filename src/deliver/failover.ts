@@ -10,6 +10,7 @@
  */
 
 import type { Ask, Clock, Inserter, Log } from "../contracts.ts";
+import { Backoff } from "../kernel/backoff.ts";
 import type { Query, QueryResult } from "./query.ts";
 
 /** One server. */
@@ -33,14 +34,14 @@ export interface Failover {
   close(): void;
 }
 
-const FIRST_PING_MS = 250;
-const LAST_PING_MS = 30_000;
+/** Before a ping; spread, so that the collectors of a fleet do not come back in step. */
+const PING_BACKOFF = { leastMs: 250, mostMs: 30_000 };
 
 interface Health {
   readonly node: Node;
   healthy: boolean;
-  /** Times it fell since it last did some work; the pause before a ping doubles with each. */
-  falls: number;
+  /** Counts how often it fell since it last did some work. */
+  readonly backoff: Backoff;
   cancel: () => void;
 }
 
@@ -51,7 +52,7 @@ export function createFailover(
   const all: readonly Health[] = nodes.map((node) => ({
     node,
     healthy: true,
-    falls: 0,
+    backoff: new Backoff(clock, PING_BACKOFF),
     cancel: () => {},
   }));
   const closing = new AbortController();
@@ -62,7 +63,7 @@ export function createFailover(
   }
 
   function works(health: Health): void {
-    health.falls = 0;
+    health.backoff.succeeded();
     if (health.healthy) return;
     health.healthy = true;
     health.cancel();
@@ -78,12 +79,11 @@ export function createFailover(
   }
 
   function pingLater(health: Health): void {
-    const pauseMs = Math.min(FIRST_PING_MS * 2 ** Math.min(health.falls++, 20), LAST_PING_MS);
-    health.cancel = clock.after(pauseMs, () => {
+    health.cancel = clock.after(health.backoff.failed(), () => {
       void health.node.query.ping(closing.signal).then((alive) => {
         if (closing.signal.aborted || health.healthy) return;
         if (!alive) return pingLater(health);
-        // `falls` stays: a server that answers pings and nothing else is asked ever more rarely.
+        // Its backoff stays: a server that answers pings and nothing else is asked ever more rarely.
         health.healthy = true;
         log.info("ClickHouse is back", { server: health.node.label });
       });

@@ -19,9 +19,12 @@ const request = {
 const lost: Verdict = { kind: "transient", code: 0, message: "connection refused" };
 const stored: Verdict = { kind: "stored" };
 
+/** The latest that chance allows. */
+const LATEST = 1 - 2 ** -53;
+
 /** Two servers whose answers are set by the test. */
-function twoServers() {
-  const clock = fakeClock();
+function twoServers(random = 0) {
+  const clock = fakeClock(() => random);
   const answers: Record<string, Verdict> = { a: stored, b: stored };
   const pongs: Record<string, boolean> = { a: true, b: true };
   const asked: string[] = [];
@@ -105,7 +108,7 @@ describe("failover", () => {
     assert.deepEqual(await insert(), ["stored", "b"]);
     pongs["a"] = true;
     answers["a"] = stored;
-    assert.equal(await advance(499), 0);
+    assert.equal(await advance(249), 0);
     assert.equal(await advance(1), 1);
     assert.deepEqual(await insert(), ["stored", "a"]);
     failover.close();
@@ -139,16 +142,44 @@ describe("failover", () => {
   });
 
   test("pings get rarer up to 30 s, and end with close", async () => {
-    const { answers, pongs, insert, advance, clock, failover } = twoServers();
+    const { answers, pongs, insert, advance, clock, failover } = twoServers(LATEST);
     answers["a"] = lost;
     pongs["a"] = false;
     await insert();
-    for (const pauseMs of [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+    for (const pauseMs of [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
       assert.equal(await advance(pauseMs - 1), 0);
       assert.equal(await advance(1), 1);
     }
     failover.close();
     assert.equal(clock.pending(), 0);
+  });
+
+  test("the collectors of a fleet do not ping in step", async () => {
+    const FLEET = 200;
+    const fleet = Array.from({ length: FLEET }, (_, at) => twoServers(at / FLEET));
+    for (const { answers, pongs, insert } of fleet) {
+      answers["a"] = lost;
+      pongs["a"] = false;
+      await insert();
+    }
+    // The n-th ping of a host comes within 250 ms to 250 ms * 2^n after the one before it.
+    for (const latestMs of [500, 1000, 2000]) {
+      const waitsMs = await Promise.all(fleet.map(async ({ advance }) => {
+        let ms = 0;
+        do ms += 5; while (await advance(5) === 0);
+        return ms;
+      }));
+      assert.ok(waitsMs.every((ms) => ms >= 250 && ms <= latestMs), String(waitsMs));
+      const inAMoment = new Map<number, number>();
+      for (const ms of waitsMs) {
+        const moment = Math.floor(ms / 50);
+        inAMoment.set(moment, (inAMoment.get(moment) ?? 0) + 1);
+      }
+      // Spread evenly, a fifth of the hosts at most would fall into 50 of 250 ms.
+      const most = Math.max(...inAMoment.values());
+      assert.ok(most <= FLEET / 4, `${most} of ${FLEET} within 50 ms`);
+    }
+    for (const { failover } of fleet) failover.close();
   });
 
   test("an attempt that we gave up says nothing about the server", async () => {

@@ -14,7 +14,9 @@ export const realClock: Clock = {
 };
 
 /** A clock that stands still until it is moved. */
-export function fakeClock(): Clock & { advance(ms: number): void; pending(): number } {
+export function fakeClock(
+  random: () => number = () => 0.5,
+): Clock & { advance(ms: number): void; pending(): number } {
   let now = 1_700_000_000_000;
   const timers = new Map<number, { at: number; task: () => void }>();
   let next = 0;
@@ -26,7 +28,7 @@ export function fakeClock(): Clock & { advance(ms: number): void; pending(): num
       timers.set(id, { at: now + delayMs, task });
       return () => void timers.delete(id);
     },
-    random: () => 0.5,
+    random,
     advance(ms) {
       now += ms;
       for (const [id, timer] of [...timers]) {
