@@ -56,7 +56,7 @@ export function createLater(deps: LaterDeps): Later {
     })
   );
   const queries = once(async () =>
-    (await import("./deliver/queries.ts")).createQueries({
+    (await import("./deliver/questions.ts")).createQueries({
       ask: deps.ask,
       clock,
       source() {

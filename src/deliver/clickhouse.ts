@@ -5,12 +5,12 @@
  */
 
 import type { Clock, Endpoint, Inserter, InsertRequest, Verdict } from "../contracts.ts";
-import { credentials } from "./endpoint.ts";
 import type { Post } from "../kernel/http.ts";
-import type { Query } from "./query.ts";
+import { isTableName } from "../kernel/names.ts";
+import { credentials, type Query, tooOld } from "./query.ts";
 import { createSieve } from "./sieve.ts";
-import { INSERT_SETTINGS, insertStatement, isIdentifier } from "./sql.ts";
-import { verdictOf } from "./verdict.ts";
+import { INSERT_SETTINGS, insertStatement } from "./sql.ts";
+import { isTooOld, verdictOf } from "./verdict.ts";
 
 const TOKEN = "insert_deduplication_token";
 
@@ -35,7 +35,7 @@ export function createInserter(
   const sieve = createSieve({ endpoint, post, query, timeoutMs: insertTimeoutMs, unknownSettings });
 
   async function insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict> {
-    if (!isIdentifier(request.table)) {
+    if (!isTableName(request.table)) {
       return {
         kind: "table",
         code: 0,
@@ -70,10 +70,9 @@ export function createInserter(
         // Not one of ours: the user's profile on the server is broken.
         return { kind: "table", code: verdict.code, message: verdict.message };
       }
-      // 62, 46 and 50 on an INSERT of events: the server cannot read `input(…)`, a Map or a DateTime64.
-      if (
-        verdict.kind === "table" && request.shape === "event" && [46, 50, 62].includes(verdict.code)
-      ) return { ...verdict, message: await tooOld(query, request.table, signal) };
+      if (verdict.kind === "table" && request.shape === "event" && isTooOld(verdict.code)) {
+        return { ...verdict, message: await tooOld(query, request.table, signal) };
+      }
       return verdict;
     }
   }
@@ -84,13 +83,4 @@ export function createInserter(
 /** There compressing would only cost. */
 function isOnThisHost(url: string): boolean {
   return /^(localhost|127\.[\d.]+|\[::1\])$/.test(new URL(url).hostname);
-}
-
-/** The sentence for a server that cannot hold events, with its version where it tells it. */
-export async function tooOld(query: Query, table: string, signal?: AbortSignal): Promise<string> {
-  const answer = await query.rows("SELECT version() AS version", signal);
-  const version = answer.kind === "ok" ? answer.value[0]?.["version"] : undefined;
-  return `${table} needs ClickHouse 21.8 or newer for Map columns; this server ${
-    typeof version === "string" ? `is ${version}` : "is older"
-  }; POST /events/TABLE works`;
 }

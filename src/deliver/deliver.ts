@@ -6,13 +6,13 @@
 
 import { nodeUtil } from "../kernel/builtins.ts";
 import type { Ask, Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
-import { createInserter, tooOld } from "./clickhouse.ts";
+import { createInserter } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
-import { withMeter } from "./metered.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
-import { createQuery, type Query } from "./query.ts";
+import { createQuery, type Query, tooOld } from "./query.ts";
 import { createSink } from "./sink.ts";
 import { createTables, type Prepared } from "./tables.ts";
+import { isTooOld } from "./verdict.ts";
 
 export interface DeliverSettings {
   /** At least one, in order of preference; all with the same database. */
@@ -114,7 +114,7 @@ export function createDeliver(
   }
 
   const sink = createSink({
-    inserter: tools.ledger ? withMeter(inserter, tools.ledger, clock) : inserter,
+    inserter: tools.ledger ? metered(inserter, tools.ledger, clock) : inserter,
     tables,
     log,
     createEventsTable: async () =>
@@ -124,8 +124,9 @@ export function createDeliver(
   const ask: Ask = async (select, signal) => {
     const { failover, settings: { eventsTable } } = servers;
     const answer = await failover.ask(select, signal);
-    // It knows no bound values, nor what they are about.
-    if (answer.kind === "ok" || ![46, 50, 62, 115].includes(answer.code)) return answer;
+    if (answer.kind === "ok") return answer;
+    // 115: it knows no bound values, which it takes for settings.
+    if (!isTooOld(answer.code) && answer.code !== 115) return answer;
     return { ...answer, message: await tooOld(failover.query, eventsTable, signal) };
   };
 
@@ -148,5 +149,24 @@ export function createDeliver(
       servers.failover.close();
       await servers.tables.close();
     },
+  };
+}
+
+/** The same, and the ledger is told of every INSERT: how long it took, or why it failed. */
+function metered(
+  inserter: Inserter,
+  ledger: Pick<Ledger, "insert" | "insertError">,
+  clock: Clock,
+): Inserter {
+  return {
+    async insert(request, signal) {
+      const startedMs = clock.monotonicMs();
+      const verdict = await inserter.insert(request, signal);
+      if (verdict.kind === "stored") {
+        ledger.insert(request.table, request.rows, clock.monotonicMs() - startedMs);
+      } else ledger.insertError(request.table, verdict.code);
+      return verdict;
+    },
+    sieve: (request, signal) => inserter.sieve(request, signal),
   };
 }

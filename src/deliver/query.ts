@@ -1,11 +1,11 @@
 /**
  * Questions to one server (SELECT, DDL, ping) through @clickhouse/client-web. Its `fetch` is ours, so
  * that the timeout covers the body, redirects are refused and an error has a code (also on 18.16).
+ * Credentials travel in headers only, because URLs end up in access logs, errors and process lists.
  */
 
 import { createClient } from "@clickhouse/client-web";
 import type { Ask, Clock, Endpoint, Trouble } from "../contracts.ts";
-import { credentials } from "./endpoint.ts";
 import type { Post } from "../kernel/http.ts";
 import { exceptionOf, messageOf, verdictOf } from "./verdict.ts";
 
@@ -67,7 +67,7 @@ export function createQuery(
         const url = new URL(String(input instanceof Request ? input.url : input));
         url.searchParams.delete("database");
         const body = init?.body;
-        const answer = await post({
+        const answered = await post({
           method: init?.method ?? "GET",
           url: url.href,
           headers: { ...headers, ...credentials(endpoint) },
@@ -76,13 +76,14 @@ export function createQuery(
           maxAnswerBytes: MAX_ROWS_BYTES,
           signal,
         });
-        if ("networkError" in answer) throw new Refused({ code: 0, message: answer.networkError });
+        if (!answered.ok) throw new Refused({ code: 0, message: answered.problem });
+        const answer = answered.value;
         const exception = exceptionOf(answer);
         if (exception) {
           throw new Refused({ code: exception.code, message: messageOf(exception.text) });
         }
         if (answer.status !== 200) {
-          const verdict = verdictOf(answer, clock.nowMs());
+          const verdict = verdictOf(answered, clock.nowMs());
           throw new Refused({ code: 0, message: "message" in verdict ? verdict.message : "" });
         }
         // As ClickHouse says it where its own bound is lower.
@@ -135,8 +136,33 @@ export function createQuery(
         timeoutMs,
         signal,
       });
-      return !("networkError" in answer) && answer.status === 200 &&
-        new TextDecoder().decode(answer.body).trim() === "Ok.";
+      return answer.ok && answer.value.status === 200 &&
+        new TextDecoder().decode(answer.value.body).trim() === "Ok.";
     },
   };
+}
+
+/** The sentence for a server that cannot hold events, with its version where it tells it. */
+export async function tooOld(query: Query, table: string, signal?: AbortSignal): Promise<string> {
+  const answer = await query.rows("SELECT version() AS version", signal);
+  const version = answer.kind === "ok" ? answer.value[0]?.["version"] : undefined;
+  return `${table} needs ClickHouse 21.8 or newer for Map columns; this server ${
+    typeof version === "string" ? `is ${version}` : "is older"
+  }; POST /events/TABLE works`;
+}
+
+/** What every request to this endpoint carries; nothing where no user is named. */
+export function credentials(endpoint: Endpoint): Record<string, string> {
+  if (endpoint.user === "" && endpoint.password === "") return {};
+  return {
+    "X-ClickHouse-User": headerSafe(endpoint.user || "default"),
+    "X-ClickHouse-Key": headerSafe(endpoint.password),
+  };
+}
+
+/** Header values are bytes: the UTF-8 of a secret is sent as it is, one byte a character. */
+function headerSafe(value: string): string {
+  let bytes = "";
+  for (const byte of new TextEncoder().encode(value)) bytes += String.fromCharCode(byte);
+  return bytes;
 }

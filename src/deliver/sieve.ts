@@ -6,13 +6,12 @@
  */
 
 import type { Endpoint, Inserter, InsertRequest } from "../contracts.ts";
-import { TRANSIENT_CODES } from "./codes.ts";
-import { credentials } from "./endpoint.ts";
 import { join, lineOffsets } from "./pieces.ts";
 import type { Post } from "../kernel/http.ts";
-import type { Query } from "./query.ts";
-import { describeTable, EVENT_STRUCTURE, isIdentifier, quoteName, READ_SETTINGS } from "./sql.ts";
-import { exceptionOf } from "./verdict.ts";
+import { isTableName } from "../kernel/names.ts";
+import { credentials, type Query } from "./query.ts";
+import { describeTable, EVENT_STRUCTURE, quoteName, READ_SETTINGS } from "./sql.ts";
+import { exceptionOf, TRANSIENT_CODES } from "./verdict.ts";
 
 export function createSieve(
   tools: {
@@ -30,7 +29,7 @@ export function createSieve(
   const cannot = new Set<string>();
 
   return async (request, signal) => {
-    if (cannot.has(request.table) || !isIdentifier(request.table)) return null;
+    if (cannot.has(request.table) || !isTableName(request.table)) return null;
     const structure = await structureOf(request, signal);
     if (structure === null) return null;
     const url = new URL(endpoint.url);
@@ -47,7 +46,7 @@ export function createSieve(
     };
     for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
     const boundary = `shishi-${request.token.replace(/[^A-Za-z0-9]/g, "").slice(0, 48)}`;
-    const answer = await post({
+    const answered = await post({
       method: "POST",
       url: url.href,
       headers: {
@@ -61,7 +60,8 @@ export function createSieve(
       maxAnswerBytes: request.rows * 11 + 4096,
       signal,
     });
-    if ("networkError" in answer) return null;
+    if (!answered.ok) return null;
+    const answer = answered.value;
     const exception = exceptionOf(answer);
     if (exception !== null) {
       if (!TRANSIENT_CODES.has(exception.code)) cannot.add(request.table);

@@ -4,17 +4,11 @@
  */
 
 import type { Shape } from "../contracts.ts";
-
-const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]{0,126}$/;
-
-/** Whether a name may stand in SQL as a table. */
-export function isIdentifier(name: string): boolean {
-  return IDENTIFIER.test(name);
-}
+import { isTableName } from "../kernel/names.ts";
 
 /** `db`.`table`, quoted. A table that is no identifier is a bug of the caller. */
 export function qualified(database: string, table: string): string {
-  if (!isIdentifier(table)) throw new Error(`not an identifier: ${JSON.stringify(table)}`);
+  if (!isTableName(table)) throw new Error(`not an identifier: ${JSON.stringify(table)}`);
   return `${quoteName(database)}.\`${table}\``;
 }
 

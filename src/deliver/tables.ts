@@ -7,9 +7,11 @@
 
 import { nodeCrypto } from "../kernel/builtins.ts";
 import type { Clock, Columns, Log, Tables } from "../contracts.ts";
-import { tooOld } from "./clickhouse.ts";
-import type { Query } from "./query.ts";
-import { createEventsTable, describeTable, isIdentifier } from "./sql.ts";
+import { isTableName } from "../kernel/names.ts";
+import { Underway, within } from "../kernel/time.ts";
+import { type Query, tooOld } from "./query.ts";
+import { createEventsTable, describeTable } from "./sql.ts";
+import { isTooOld } from "./verdict.ts";
 
 export type Known = Columns | "missing" | "unknown";
 
@@ -52,7 +54,7 @@ export function createTables(tools: TableTools): Tables & {
   const { query, database, eventsTable, clock, log, ttlMs = TTL_MS } = tools;
   const entries = new Map<string, Entry>();
   const closing = new AbortController();
-  const underWay = new Set<Promise<unknown>>();
+  const underway = new Underway();
 
   function entryOf(table: string): Entry {
     let entry = entries.get(table);
@@ -89,16 +91,15 @@ export function createTables(tools: TableTools): Tables & {
       // Old knowledge beats none: rows are judged by it until the server can be asked.
       if (known !== "unknown" || typeof entry.known === "string") entry.known = known;
       else entry.atMs -= Math.max(ttlMs - UNKNOWN_TTL_MS, 0);
-      underWay.delete(asking);
       return known;
     });
     entry.asking = asking;
-    underWay.add(asking);
+    void underway.add(asking);
     return asking;
   }
 
   async function askServer(table: string): Promise<Known> {
-    if (!isIdentifier(table)) return "missing";
+    if (!isTableName(table)) return "missing";
     const answer = await query.rows(describeTable(database, table), closing.signal);
     if (answer.kind === "failed") {
       if (!closing.signal.aborted) {
@@ -114,13 +115,7 @@ export function createTables(tools: TableTools): Tables & {
     if (isFresh(entry)) return entry.known;
     const asking = ask(table);
     if (typeof entry.known !== "string") return entry.known;
-    let cancel: () => void = () => {};
-    const late = new Promise<Known>((resolve) => {
-      cancel = clock.after(waitMs, () => resolve(entry.known));
-    });
-    const known = await Promise.race([asking, late]);
-    cancel();
-    return known;
+    return await within(clock, waitMs, asking, entry.known);
   }
 
   async function refresh(table: string): Promise<Known> {
@@ -135,8 +130,7 @@ export function createTables(tools: TableTools): Tables & {
       await refresh(eventsTable);
       return { kind: "ready" };
     }
-    // 50 unknown type, 62 syntax, 46 unknown function: the server is older than Map or DateTime64.
-    const message = [46, 50, 62].includes(made.code)
+    const message = isTooOld(made.code)
       ? await tooOld(query, eventsTable, closing.signal)
       : `cannot create ${eventsTable}: ${made.message}`;
     return { kind: "failed", code: made.code, message };
@@ -158,7 +152,7 @@ export function createTables(tools: TableTools): Tables & {
     },
     async close() {
       closing.abort();
-      await Promise.allSettled([...underWay, preparing]);
+      await Promise.all([underway.idle(), preparing]);
     },
   };
 }

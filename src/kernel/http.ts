@@ -9,6 +9,7 @@
 
 import process from "node:process";
 import { lineOf } from "./errors.ts";
+import { done, type Failed, failed } from "./result.ts";
 import type { Clock } from "./time.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -38,17 +39,18 @@ export interface Answer {
 }
 
 /** No complete answer came. `aborted`: because the caller's signal said so. */
-export interface NoAnswer {
-  readonly networkError: string;
+export interface NoAnswer extends Failed {
   readonly aborted: boolean;
 }
 
+export type Answered = { readonly ok: true; readonly value: Answer } | NoAnswer;
+
 /** Never rejects. */
-export type Post = (exchange: Exchange) => Promise<Answer | NoAnswer>;
+export type Post = (exchange: Exchange) => Promise<Answered>;
 
 export const ANSWER_BYTES = 64 * 1024;
 
-const GIVEN_UP: NoAnswer = { networkError: "given up by us", aborted: true };
+const GIVEN_UP: NoAnswer = { ...failed("given up by us"), aborted: true };
 
 /** Below this, compressing costs more than it saves. */
 const PLAIN_BYTES = 1024;
@@ -58,7 +60,7 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
     if (asked.signal?.aborted) return GIVEN_UP;
     // Not interrupted: who was told that an attempt is over may free what it has read.
     const exchange = await packed(asked).catch(lineOf);
-    if (typeof exchange === "string") return { networkError: exchange, aborted: false };
+    if (typeof exchange === "string") return noAnswer(exchange);
     if (exchange.signal?.aborted) return GIVEN_UP;
     const controller = new AbortController();
     let stopped: NoAnswer | null = null;
@@ -73,16 +75,16 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
     const onAbort = () => end(GIVEN_UP);
     const cancel = tools.clock.after(
       exchange.timeoutMs,
-      () => end({ networkError: `no answer within ${exchange.timeoutMs} ms`, aborted: false }),
+      () => end(noAnswer(`no answer within ${exchange.timeoutMs} ms`)),
     );
     exchange.signal?.addEventListener("abort", onAbort, { once: true });
     try {
       const work = send(tools.fetch, exchange, controller.signal);
       // When `stop` wins, the loser ends later and must not be an unhandled rejection.
       work.catch(() => {});
-      return await Promise.race([work, stop]);
+      return await Promise.race([work.then(done), stop]);
     } catch (error) {
-      return stopped ?? { networkError: lineOf(error), aborted: false };
+      return stopped ?? noAnswer(lineOf(error));
     } finally {
       cancel();
       exchange.signal?.removeEventListener("abort", onAbort);
@@ -90,6 +92,10 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
       controller.abort();
     }
   };
+}
+
+function noAnswer(problem: string): NoAnswer {
+  return { ...failed(problem), aborted: false };
 }
 
 /** The exchange with its body compressed, where that is wanted and worth it. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Ask, Question, Select } from "../../src/contracts.ts";
-import { createQueries, MOST_QUESTIONS } from "../../src/deliver/queries.ts";
+import { createQueries, MOST_QUESTIONS } from "../../src/deliver/questions.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 const DAY: Question = {

@@ -6,7 +6,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Verdict } from "../../src/contracts.ts";
-import type { Answer, NoAnswer } from "../../src/kernel/http.ts";
+import type { Answer, Answered } from "../../src/kernel/http.ts";
+import { done, failed } from "../../src/kernel/result.ts";
 import { verdictOf } from "../../src/deliver/verdict.ts";
 
 const NOW_MS = Date.parse("2026-01-01T00:00:00Z");
@@ -50,7 +51,7 @@ const unknown = (code: number, setting: string): Expected => ({
 
 const K = "(while reading the value of key a)";
 // deno-fmt-ignore: a table is read line by line.
-const cases: [string, Answer | NoAnswer, Expected][] = [
+const cases: [string, Answer | Answered, Expected][] = [
   ["stored", answer(200, ""), { kind: "stored" }],
   ["stored, header 0", answer(200, "", { "x-clickhouse-exception-code": "0" }), { kind: "stored" }],
   // rows, 26.7
@@ -129,7 +130,7 @@ const cases: [string, Answer | NoAnswer, Expected][] = [
   ["18.16 in a 200", answer(200, "0\n0\nCode: 27, e.displayText() = DB::Exception: Cannot parse input: (at row 2)\n, e.what() = DB::Exception\n"), row(27, 2)],
   ["only the header of a 200", answer(200, "", { "x-clickhouse-exception-code": "60" }), table(60)],
   // nobody spoke for ClickHouse
-  ["network", { networkError: "connection refused", aborted: false }, transient(0)],
+  ["network", { ...failed("connection refused"), aborted: false }, transient(0)],
   ["503", answer(503, "", { "retry-after": "Thu, 01 Jan 2026 00:00:05 GMT" }), transient(0, 5000)],
   ["429", answer(429, "slow down", { "retry-after": "999999" }), transient(0, 3_600_000)],
   ["502", answer(502, "<html>Bad Gateway</html>", { "retry-after": "soon" }), transient(0)],
@@ -144,7 +145,8 @@ describe("verdict", () => {
   assert.equal(new Set(cases.map(([name]) => name)).size, cases.length);
   for (const [name, given, expected] of cases) {
     test(name, () => {
-      const verdict = verdictOf(given, NOW_MS) as Verdict & Record<string, unknown>;
+      const answered = "ok" in given ? given : done(given);
+      const verdict = verdictOf(answered, NOW_MS) as Verdict & Record<string, unknown>;
       for (const [key, value] of Object.entries(expected)) {
         assert.deepEqual(verdict[key], value, `${key} of ${JSON.stringify(verdict)}`);
       }
@@ -158,7 +160,7 @@ describe("verdict", () => {
 
   test("the message is what a person wants to read", () => {
     const message = (given: Answer) => {
-      const verdict = verdictOf(given, NOW_MS);
+      const verdict = verdictOf(done(given), NOW_MS);
       return verdict.kind === "stored" ? "" : verdict.message;
     };
     assert.equal(
@@ -185,7 +187,7 @@ describe("verdict", () => {
 
   test("a redirect names the host that it leads to, and nothing secret of it", () => {
     const verdict = verdictOf(
-      answer(302, "", { location: "https://user:secret@login.example:8443/path?token=1" }),
+      done(answer(302, "", { location: "https://user:secret@login.example:8443/path?token=1" })),
       NOW_MS,
     );
     assert.equal(verdict.kind, "transient");

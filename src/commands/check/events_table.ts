@@ -3,8 +3,9 @@
  * Types other than those of the table that the collector makes are tried: the server converts a sample.
  */
 
-import { tooOld } from "../../deliver/clickhouse.ts";
-import { describeTable, isIdentifier, quoteString } from "../../deliver/sql.ts";
+import { tooOld } from "../../deliver/query.ts";
+import { describeTable, quoteString } from "../../deliver/sql.ts";
+import { isTableName } from "../../kernel/names.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { about, type Finding } from "./finding.ts";
 import { insertable } from "./insertable.ts";
@@ -51,7 +52,7 @@ export async function lookAtEventsTable(
 ): Promise<Finding[]> {
   const { query, endpoint } = server;
   const is = about(`table ${table} on ${endpoint.label}`);
-  if (!isIdentifier(table)) return [is.wrong("no name for a table")];
+  if (!isTableName(table)) return [is.wrong("no name for a table")];
   const described = await query.rows(describeTable(endpoint.database, table));
   if (described.kind === "failed") {
     return [is.wrong(described.message, remedy(described.code, endpoint))];

@@ -2,9 +2,8 @@
 
 import type { Endpoint, Verdict } from "../../contracts.ts";
 import { createInserter } from "../../deliver/clickhouse.ts";
-import { credentials } from "../../deliver/endpoint.ts";
 import { createPost } from "../../kernel/http.ts";
-import { createQuery, type Query } from "../../deliver/query.ts";
+import { createQuery, credentials, type Query } from "../../deliver/query.ts";
 import { quoteName, quoteString } from "../../deliver/sql.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createFetch } from "../../runtime/fetch.ts";
@@ -49,8 +48,8 @@ export function connect(endpoint: Endpoint): Server {
         body: sql,
         timeoutMs: TIMEOUT_MS,
       });
-      const fine = !("networkError" in answer) && answer.status === 200;
-      return fine ? new TextDecoder().decode(answer.body).trim() : null;
+      const fine = answer.ok && answer.value.status === 200;
+      return fine ? new TextDecoder().decode(answer.value.body).trim() : null;
     },
   };
 }
