@@ -5,8 +5,7 @@
 
 import { allCommands } from "../src/commands/all.ts";
 import type { CliCommand } from "../src/commands/cli.ts";
-import { envName } from "../src/settings/names.ts";
-import type { SettingSpec } from "../src/settings/spec.ts";
+import { envName, type SettingSpec } from "../src/settings/spec.ts";
 import { TABLE } from "../src/settings/table.ts";
 import { escape, paragraph, type Piece, section, subsection, tagged, verbatim } from "./roff.ts";
 import type { Stamp } from "./stamp.ts";

@@ -5,8 +5,7 @@
  */
 
 import { settingsOf } from "../settings/help.ts";
-import { namesOf } from "../settings/names.ts";
-import type { SettingSpec } from "../settings/spec.ts";
+import { namesOf, type SettingSpec } from "../settings/spec.ts";
 import type { CliCommand } from "./cli.ts";
 import {
   type Completable,

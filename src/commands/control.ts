@@ -12,7 +12,7 @@ import { onStopSignal } from "../runtime/signals.ts";
 import { boolean, count, duration, text } from "../settings/kinds.ts";
 import type { SettingName, SettingSpec } from "../settings/settings.ts";
 import { type Kind, section, setting, type ValuesOf } from "../settings/spec.ts";
-import { NATS } from "../settings/table_nats.ts";
+import { NATS } from "../settings/table.ts";
 import { type CliCommand, confirmOnTerminal } from "./cli.ts";
 import { settingsOrExitCode } from "./load.ts";
 

@@ -8,7 +8,7 @@ import {
   type SettingName,
   type SettingSpec,
 } from "../settings/settings.ts";
-import { tlsProblem } from "./tls.ts";
+import { tlsProblem } from "../settings/checks.ts";
 
 /** What this process was given, for `loadSettings` and for reading it again later. */
 export function outside(argv: readonly string[]) {

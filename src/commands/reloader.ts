@@ -13,7 +13,7 @@ import type { Clock, Log } from "../contracts.ts";
 import { describe, type Reloaded } from "../settings/reload.ts";
 import type { Settings, Snapshot } from "../settings/settings.ts";
 import { messageOf } from "../kernel/errors.ts";
-import { tlsProblem } from "./tls.ts";
+import { tlsProblem } from "../settings/checks.ts";
 
 /** What is run with. */
 export interface Running {

@@ -7,13 +7,9 @@
 import { resolve } from "node:path";
 import process from "node:process";
 import { ownCommand } from "../runtime/self.ts";
-import { takesCredential } from "../settings/credentials.ts";
-import { readEnvironment } from "../settings/environment.ts";
-import { readFlags } from "../settings/flags.ts";
-import type { Given } from "../settings/given.ts";
+import { type Given, readEnvironment, readFlags, takesCredential } from "../settings/load.ts";
 import { matching } from "../settings/kinds.ts";
-import { namesOf } from "../settings/names.ts";
-import { quote, section, setting } from "../settings/spec.ts";
+import { namesOf, quote, section, setting } from "../settings/spec.ts";
 import { TABLE } from "../settings/table.ts";
 import { unitText } from "../systemd/unit.ts";
 import { type CliCommand, operandOf } from "./cli.ts";

@@ -3,11 +3,11 @@
  * when one of them is unusable by itself.
  */
 
-import { type ListenAddress, writeAddress } from "./kinds.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
+import { formatBytes, formatDuration, type ListenAddress, writeAddress } from "./kinds.ts";
 import type { Read } from "./load.ts";
 import type { SettingName, TABLE } from "./table.ts";
 import type { ValuesOf } from "./spec.ts";
-import { formatBytes, formatDuration } from "./units.ts";
 
 type Values = ValuesOf<typeof TABLE>;
 
@@ -111,4 +111,53 @@ export function isLoopback(address: ListenAddress): boolean {
   const host = address.hostname.toLowerCase();
   return host === "localhost" || /^127(?:\.\d{1,3}){3}$/.test(host) || host === "::1" ||
     /^(?:0{1,4}:){7}0{0,3}1$/.test(host);
+}
+
+/** `cert` and `key` are the PEM texts of the files. */
+export interface TlsFiles {
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+const BLOCK = /-----BEGIN CERTIFICATE-----(?:(?!-----BEGIN)[\s\S])*/g;
+
+/**
+ * Are a certificate and a key a pair that can be served? Asked before the start, so that a wrong file
+ * is a setting to correct, in the same words on every runtime, and not a code of OpenSSL's.
+ * @returns null when they are, else a line that names the setting and the file.
+ */
+export function tlsProblem({ tls }: { readonly tls: TlsFiles | null }): string | null {
+  if (tls === null) return null;
+  const { certFile, keyFile, cert, key } = tls;
+  const certificate = attempt(() => {
+    // All of the chain, since the end may be missing of a file that is being written.
+    const chain = (cert.match(BLOCK) ?? []).map((block) =>
+      new (nodeCrypto().X509Certificate)(block)
+    );
+    return chain[0] ?? null;
+  });
+  if (certificate === null) {
+    return `tls-cert: expected a PEM file with a certificate, got ${show(certFile)}, damaged`;
+  }
+  const privateKey = attempt(() => nodeCrypto().createPrivateKey(key));
+  if (privateKey === null) {
+    return `tls-key: expected an unencrypted private key, got ${
+      show(keyFile)
+    }, damaged or encrypted`;
+  }
+  return certificate.checkPrivateKey(privateKey)
+    ? null
+    : `tls-key: expected the key of ${show(certFile)}, got ${show(keyFile)}, another one's`;
+}
+
+const show = (path: string) => JSON.stringify(path);
+
+function attempt<T>(work: () => T): T | null {
+  try {
+    return work();
+  } catch {
+    return null;
+  }
 }

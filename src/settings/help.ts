@@ -2,8 +2,7 @@
  * The settings told to people: `--help` and the README's table, both from the one table.
  */
 
-import { envName } from "./names.ts";
-import type { SettingSpec } from "./spec.ts";
+import { envName, type SettingSpec } from "./spec.ts";
 import { type SettingName, TABLE } from "./table.ts";
 
 /** What a command's help says besides its settings. */

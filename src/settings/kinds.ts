@@ -1,17 +1,14 @@
 /**
  * The kinds of values that settings have: how each is written, read and bounded. Nothing here knows a
- * setting by name; the messages say what was wanted, the loader adds where the value came from.
+ * setting by name; a message says what was wanted, the loader adds where the value came from.
+ *
+ * First the kinds, then the URLs of servers, then durations, sizes and counts as people write them.
  */
 
+import type { Endpoint } from "../contracts.ts";
+import { TABLE_NAME } from "../kernel/names.ts";
+import type { Rate } from "../kernel/rate.ts";
 import { type Kind, type Parsed, quote } from "./spec.ts";
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  parseBytes,
-  parseCount,
-  parseDurationMs,
-} from "./units.ts";
 
 /** Where a server listens. Port 0 lets the system choose. */
 export interface ListenAddress {
@@ -79,12 +76,6 @@ export function count(range: Range): Kind<number> {
   return { ...kind, file: "number" };
 }
 
-/** So many in a period. */
-export interface Rate {
-  readonly count: number;
-  readonly periodMs: number;
-}
-
 const PERIOD_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000 };
 
 /** `100/s`, its count within bounds; `off` is `null`. */
@@ -132,7 +123,7 @@ export function matching(placeholder: string, wanted: string, pattern: RegExp): 
 export const identifier: Kind<string> = matching(
   "NAME",
   "a table name: letters, digits and _, not beginning with a digit, 127 at most",
-  /^[A-Za-z_][A-Za-z0-9_]{0,126}$/,
+  TABLE_NAME,
 );
 
 /** A table name or a pattern of names. */
@@ -212,14 +203,14 @@ export const listenAddress: Kind<ListenAddress> = {
 };
 
 /** Several values of a kind, comma separated, at least one. The message names the wrong item. */
-export function list<T>(kind: Kind<T>): Kind<readonly T[]> {
+export function list<T>(kind: Kind<T>, separator: string | RegExp = ","): Kind<readonly T[]> {
   return {
     ...kind,
     placeholder: `${kind.placeholder}[,…]`,
     file: "list",
     parse(text) {
       const values: T[] = [];
-      for (const item of text.split(",")) {
+      for (const item of text.split(separator)) {
         const trimmed = item.trim();
         const parsed: Parsed<T> = trimmed === "" ? { ok: false } : kind.parse(trimmed);
         if (!parsed.ok) return { found: quote(trimmed), ...parsed };
@@ -252,4 +243,230 @@ function measured(
 
 function good<T>(value: T): Parsed<T> {
   return { ok: true, value };
+}
+
+// URLs of the servers, and how a wrong one is printed. A URL carries its password in the open, so the
+// printable form is built from parts that are known to be harmless; where the text cannot be taken
+// apart with certainty nothing but its scheme is shown.
+
+interface EndpointDefaults {
+  readonly user: string;
+  readonly database: string;
+  /** For examples in messages. */
+  readonly port: number;
+}
+
+const HOSTNAME = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9.])?|\[[0-9a-f:.]+\])$/;
+const SCHEME = /^(?:https?|wss?|tcp|tls|nats|native|clickhouse|influx|influxdb):\/\//i;
+/** A bare address on a well-known port tells nothing. */
+const BARE = /^[a-z0-9][a-z0-9.-]*:(?:80|443|4222|8080|8086|8123|8443|9000|9440)\/?$/i;
+
+/** The text, quoted, without credentials, query and anything that might be a piece of them. */
+function redactUrl(text: string): string {
+  if (BARE.test(text)) return quote(text);
+  const scheme = SCHEME.exec(text)?.[0].toLowerCase() ?? "";
+  const hidden = quote(`${scheme}***`);
+  const url = parseUrl(text);
+  if (!url || scheme === "" || url.host === "") return hidden;
+  const credentials = url.username !== "" || url.password !== "";
+  // Any other "@" means that a "@", "/", "?" or "#" in the password may have torn the URL apart.
+  if (text.split("@").length - 1 !== (credentials ? 1 : 0)) return hidden;
+  return quote(
+    scheme + (credentials ? "***@" : "") + url.host + (url.pathname === "/" ? "" : url.pathname) +
+      (url.search ? "?***" : "") + (url.hash ? "#***" : ""),
+  );
+}
+
+/** One `http(s)://user:password@host:port/database`, percent-encoding undone. */
+function parseEndpoint(text: string, defaults: EndpointDefaults): Parsed<Endpoint> {
+  const example = `http(s)://user:password@host:${defaults.port}/database`;
+  const wrong = (wanted: string, found?: string): Parsed<Endpoint> => ({
+    ok: false,
+    wanted,
+    found: found ?? redactUrl(text),
+  });
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase();
+  if (scheme !== "http" && scheme !== "https") {
+    return wrong(`a URL of the HTTP interface (not of a native port) such as ${example}`);
+  }
+  const url = parseUrl(text);
+  if (!url || !HOSTNAME.test(url.hostname)) {
+    return wrong(`${example} with special characters percent-encoded`);
+  }
+  const inQuery = text.indexOf("?") >= 0 && !text.includes("@", text.indexOf("?"));
+  if (url.search !== "" || text.includes("?")) {
+    const names = inQuery ? [...url.searchParams].filter(([, value]) => value !== "") : [];
+    const plain = names.map(([name]) => name).filter((name) => /^[A-Za-z_]{1,32}$/.test(name));
+    return wrong(
+      `${example} without a query string`,
+      plain.length > 0 ? `the query parameters ${plain.slice(0, 5).join(", ")}` : undefined,
+    );
+  }
+  if (text.includes("#")) return wrong(`${example} without "#" (percent-encoded it is %23)`);
+  const path = url.pathname.replace(/^\/|\/$/g, "");
+  if (path.includes("/")) return wrong(`${example} with one database name as its path`);
+  const [user, password, database] = [url.username, url.password, path].map(decode);
+  if (user === null || password === null || database === null) {
+    return wrong(`${example} with "%" written as %25`);
+  }
+  const name = database || defaults.database;
+  if (hasControl(name) || name.includes("/")) return wrong(`${example} with a printable database`);
+  return {
+    ok: true,
+    value: {
+      url: url.origin,
+      user: user || defaults.user,
+      password: password ?? "",
+      database: name,
+      label: `${url.origin}/${encodeURIComponent(name)}`,
+    },
+  };
+}
+
+/** One URL. */
+export function endpoint(defaults: EndpointDefaults): Kind<Endpoint> {
+  return {
+    placeholder: "URL",
+    wanted: `http(s)://user:password@host:${defaults.port}/database`,
+    parse: (text) => parseEndpoint(text, defaults),
+    show: redactUrl,
+  };
+}
+
+/** A comma separates only where a new URL begins: one inside a password does not tear it in two. */
+const NEXT_URL = /,\s*(?=[a-z][a-z0-9+.-]*:\/\/)/i;
+
+/** One URL or several, comma separated. */
+export function endpoints(defaults: EndpointDefaults): Kind<readonly Endpoint[]> {
+  const one = endpoint(defaults);
+  return {
+    ...list(one, NEXT_URL),
+    placeholder: "URL[,URL]",
+    wanted: `${one.wanted}, several separated by commas`,
+  };
+}
+
+/** An address carries no secret, unless credentials were put into it. */
+const showAddress = (text: string) => /[@?]/.test(text) ? redactUrl(text) : quote(text);
+
+const websocket: Kind<string> = {
+  placeholder: "URL",
+  wanted: "ws://host:port or wss://host:port, the websocket port of the NATS server",
+  show: showAddress,
+  parse(text) {
+    const url = /^wss?:\/\//i.test(text) ? parseUrl(text) : null;
+    if (!url || !HOSTNAME.test(url.hostname) || url.search !== "" || url.hash !== "") {
+      return { ok: false, found: showAddress(text) };
+    }
+    if (url.username !== "" || url.password !== "") {
+      return {
+        ok: false,
+        wanted:
+          "an address without credentials (nats-user, nats-password and nats-token take them)",
+        found: redactUrl(text),
+      };
+    }
+    return good(`${url.protocol}//${url.host}${url.pathname === "/" ? "" : url.pathname}`);
+  },
+};
+
+/** `ws://` or `wss://` addresses of NATS servers. */
+export const websockets: Kind<readonly string[]> = {
+  ...list(websocket, NEXT_URL),
+  placeholder: "URL[,URL]",
+};
+
+function parseUrl(text: string): URL | null {
+  try {
+    return hasControl(text) || /\s/.test(text) ? null : new URL(text);
+  } catch {
+    return null;
+  }
+}
+
+function decode(text: string): string | null {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
+}
+
+function hasControl(text: string): boolean {
+  return /\p{Cc}/u.test(text);
+}
+
+// Durations, sizes and counts: text in, number out, `null` for anything else. Each `format` writes what
+// its `parse` reads back to the same number.
+
+const DURATION =
+  /^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?$/;
+const DURATION_MS = [3_600_000, 60_000, 1000, 1] as const;
+const DURATION_UNITS = ["h", "m", "s", "ms"] as const;
+
+const SIZE = /^(\d+(?:_\d+)*(?:\.\d+)?) ?(B|[KMGT]i?B)?$/i;
+const BINARY_UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], [
+  "KiB",
+  2 ** 10,
+]] as const;
+const SIZE_BYTES: Readonly<Record<string, number>> = {
+  b: 1,
+  kb: 1e3,
+  mb: 1e6,
+  gb: 1e9,
+  tb: 1e12,
+  kib: 2 ** 10,
+  mib: 2 ** 20,
+  gib: 2 ** 30,
+  tib: 2 ** 40,
+};
+
+/** `500ms`, `1.5s`, `1m30s`, `1h` as whole milliseconds. A number without a unit is no duration. */
+export function parseDurationMs(text: string): number | null {
+  const match = DURATION.exec(text);
+  if (!match || text === "") return null;
+  const totalMs = DURATION_MS.reduce(
+    (sum, unitMs, i) => sum + Number(match[i + 1] ?? 0) * unitMs,
+    0,
+  );
+  return whole(totalMs);
+}
+
+/** In the largest unit that leaves a whole number: 90000 is `90s`. `ms` is a whole number >= 0. */
+export function formatDuration(ms: number): string {
+  if (ms === 0) return "0s";
+  const i = DURATION_MS.findIndex((unitMs) => ms % unitMs === 0);
+  return `${ms / (DURATION_MS[i] ?? 1)}${DURATION_UNITS[i] ?? "ms"}`;
+}
+
+/** `64KiB`, `1.5MiB` (powers of 1024), `10MB` (powers of 1000), `512B` or plain bytes, as bytes. */
+export function parseBytes(text: string): number | null {
+  const match = SIZE.exec(text);
+  if (!match) return null;
+  const unitBytes = SIZE_BYTES[(match[2] ?? "B").toLowerCase()] ?? NaN;
+  return whole(Number((match[1] ?? "").replaceAll("_", "")) * unitBytes);
+}
+
+/** In the largest binary unit that leaves a whole number, else in plain bytes. */
+export function formatBytes(bytes: number): string {
+  for (const [unit, unitBytes] of BINARY_UNITS) {
+    if (bytes >= unitBytes && bytes % unitBytes === 0) return `${bytes / unitBytes}${unit}`;
+  }
+  return String(bytes);
+}
+
+/** `1000000` or `1_000_000`. */
+export function parseCount(text: string): number | null {
+  return /^\d+(?:_\d+)*$/.test(text) ? whole(Number(text.replaceAll("_", ""))) : null;
+}
+
+/** Plain digits, as a flag takes them. */
+export function formatCount(count: number): string {
+  return String(count);
+}
+
+/** Decimal fractions such as 1.005s are not exact in binary: what rounding explains is whole. */
+function whole(value: number): number | null {
+  const rounded = Math.round(value);
+  return Math.abs(value - rounded) < 1e-6 && Number.isSafeInteger(rounded) ? rounded : null;
 }

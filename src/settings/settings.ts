@@ -6,8 +6,10 @@
 
 import { hostname } from "node:os";
 import type { Endpoint } from "../contracts.ts";
-import { crossProblems, warningsAbout } from "./checks.ts";
-import type { ListenAddress, Rate } from "./kinds.ts";
+import type { Rate } from "../kernel/rate.ts";
+import { failed, type Result } from "../kernel/result.ts";
+import { crossProblems, type TlsFiles, warningsAbout } from "./checks.ts";
+import type { ListenAddress } from "./kinds.ts";
 import { type Outside, readSettings, readText } from "./load.ts";
 import { quote, type SettingSpec, type ValuesOf } from "./spec.ts";
 import { type SettingName, TABLE } from "./table.ts";
@@ -28,13 +30,7 @@ export interface Settings {
   readonly listen: ListenAddress;
   /** Empty = no token is asked for. */
   readonly authTokens: readonly string[];
-  /** `cert` and `key` are the PEM texts of the files. */
-  readonly tls: {
-    readonly certFile: string;
-    readonly keyFile: string;
-    readonly cert: string;
-    readonly key: string;
-  } | null;
+  readonly tls: TlsFiles | null;
   /** Lower case, without a path; `*` = any. */
   readonly corsOrigins: readonly string[];
   /** `null` = off. */
@@ -142,7 +138,7 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
     const label = read.labels.get(name);
     if (label === undefined) continue;
     const content = readFileOf(name, values, outside);
-    if (typeof content === "string") texts.set(name, content);
+    if (content.ok) texts.set(name, content.value);
     else problems.push(`${label}: ${content.problem}`);
   }
   if (problems.length > 0) return { ok: false, problems };
@@ -165,17 +161,17 @@ const FILE_MARKS = {
 } as const;
 
 /** Read at once, so that a wrong path is told with the other problems and not at the first use. */
-function readFileOf(name: keyof typeof FILE_MARKS, values: Values, outside: Outside) {
+function readFileOf(
+  name: keyof typeof FILE_MARKS,
+  values: Values,
+  outside: Outside,
+): Result<string> {
   const path = values[name] ?? "";
   const content = readText(path, outside);
   const [mark, wanted] = FILE_MARKS[name];
-  if (typeof content !== "string") {
-    return { problem: `expected ${wanted}, got ${quote(path)} (${content.problem})` };
-  }
-  if (!content.includes(mark)) {
-    return { problem: `expected ${wanted}, got ${quote(path)} with something else in it` };
-  }
-  return content;
+  if (content.ok && content.value.includes(mark)) return content;
+  const why = content.ok ? "with something else in it" : `(${content.problem})`;
+  return failed(`expected ${wanted}, got ${quote(path)} ${why}`);
 }
 
 /** Deep frozen. */

@@ -1,6 +1,6 @@
 /**
- * What a row of the settings table is. A row is data: the parser, `--help` and the README are all
- * made from it, so that none of them can tell another story than the others.
+ * What a row of the settings table is, and what it is called in each place. A row is data: the parser,
+ * `--help` and the README are all made from it, so that none of them can tell another story.
  */
 
 /** The outcome of reading one value. */
@@ -87,6 +87,33 @@ export function section<const Rows extends readonly Row[]>(heading: string, rows
   return rows.map((row) => ({ ...row, section: heading })) as unknown as {
     readonly [I in keyof Rows]: Rows[I] & { readonly section: string };
   };
+}
+
+/** What a name stands for: a setting, or the file that holds a secret's value. */
+export interface Meant {
+  readonly spec: SettingSpec;
+  readonly file: boolean;
+}
+
+/** Every name (`flush-interval`, aliases, `nats-token-file`) with what it stands for. */
+export type Names = ReadonlyMap<string, Meant>;
+
+export function namesOf(specs: readonly SettingSpec[]): Names {
+  const names = new Map<string, Meant>();
+  for (const spec of specs) {
+    for (const name of [spec.name, ...spec.aliases ?? []]) {
+      names.set(name, { spec, file: false });
+      if (spec.secret) names.set(`${name}-file`, { spec, file: true });
+    }
+  }
+  return names;
+}
+
+export const ENV_PREFIX = "SHISHI_";
+
+/** `flush-interval` → `SHISHI_FLUSH_INTERVAL`. */
+export function envName(name: string): string {
+  return ENV_PREFIX + name.toUpperCase().replaceAll("-", "_");
 }
 
 /** A value in a message: quoted, on one line, cut where it is long. */

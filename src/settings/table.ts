@@ -1,6 +1,6 @@
 /**
- * The settings of Shishi: declared here and in `table_nats.ts` alone. Flag, environment variable, TOML key,
- * `--help` and the README's table all come from these rows, in this order.
+ * The settings of Shishi: declared here and nowhere else. Flag, environment variable, TOML key, `--help`
+ * and the README's table all come from these rows, in this order.
  */
 
 import {
@@ -8,27 +8,86 @@ import {
   count,
   duration,
   durationOrOff,
+  endpoint,
+  endpoints,
   groupLabel,
   identifier,
   label,
   list,
   listenAddress,
+  nkeySeed,
   oneOf,
   origin,
   rateOrOff,
   size,
+  subject,
   tableGlob,
   text,
   token,
+  websockets,
 } from "./kinds.ts";
 import { section, setting } from "./spec.ts";
-import { NATS } from "./table_nats.ts";
-import { endpoint, endpoints } from "./urls.ts";
 
 const KIB = 1024;
 const GIB = 1024 ** 3;
 const HOUR_MS = 3_600_000;
 const file = text("FILE", "the path of a file");
+
+/** Those of remote control: they are also what the commands that go over NATS take. */
+export const NATS = section("NATS", [
+  setting({
+    name: "nats-url",
+    kind: websockets,
+    default: null,
+    meaning: "websocket address of NATS, ws:// or wss://; unset = no remote control",
+  }),
+  setting({
+    name: "nats-subject",
+    kind: subject,
+    default: "shishi",
+    meaning: "prefix of the control subjects",
+  }),
+  setting({
+    name: "nats-creds",
+    kind: file,
+    default: null,
+    meaning: "authenticate with a .creds file",
+  }),
+  setting({
+    name: "nats-nkey",
+    kind: nkeySeed,
+    default: null,
+    meaning: "authenticate with an NKey seed (SU...)",
+    secret: true,
+  }),
+  setting({
+    name: "nats-user",
+    kind: text("NAME", "a user name"),
+    default: null,
+    meaning: "authenticate as this user",
+  }),
+  setting({
+    name: "nats-password",
+    kind: text("PASSWORD", "a password"),
+    default: null,
+    meaning: "password of nats-user",
+    secret: true,
+  }),
+  setting({
+    name: "nats-token",
+    kind: text("TOKEN", "a token"),
+    default: null,
+    meaning: "authenticate with a token",
+    secret: true,
+  }),
+  setting({
+    name: "control-secret",
+    kind: text("SECRET", "a secret"),
+    default: null,
+    meaning: "once set, commands over NATS are signed with it, and obeyed only when they are",
+    secret: true,
+  }),
+]);
 
 export const TABLE = [
   ...section("HTTP", [

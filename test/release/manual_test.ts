@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { manual } from "../../.release/manual.ts";
 import { escape, line } from "../../.release/roff.ts";
 import { commandNames } from "../../src/commands/all.ts";
-import { envName } from "../../src/settings/names.ts";
+import { envName } from "../../src/settings/spec.ts";
 import { TABLE } from "../../src/settings/table.ts";
 import { removeDir, tempFile } from "../kit/temp.ts";
 

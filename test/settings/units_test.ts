@@ -10,7 +10,7 @@ import {
   parseBytes,
   parseCount,
   parseDurationMs,
-} from "../../src/settings/units.ts";
+} from "../../src/settings/kinds.ts";
 
 const DURATIONS: [string, number | null][] = [
   ["0s", 0],
