@@ -98,9 +98,6 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
   /** Loaded late: the first answer does not need it. */
   const loadReads = async () => (await import("./reads.ts")).createReads(deps);
   let reads: ReturnType<typeof loadReads> | null = null;
-  const loadDescription = async () =>
-    (await import("./openapi/document.ts")).describe(deps.version);
-  let description: ReturnType<typeof loadDescription> | null = null;
   const read = (path: string, answer: (request: Request) => Promise<Response>) =>
     app.get(path, async (c) => turnedAway(c.req.raw) ?? await answer(c.req.raw));
   const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
@@ -126,10 +123,7 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
   read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
   read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
   read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
-  read("/openapi.json", async (request) => {
-    const { text, tag } = await (description ??= loadDescription());
-    return reply.document(text, tag, request.headers.get("if-none-match"));
-  });
+  read("/openapi.json", async (request) => (await (reads ??= loadReads())).description(request));
   app.post(
     "/api/dead/replay",
     async (c) => shut(c.req.raw) ?? (await (reads ??= loadReads())).replay(c.req.raw),

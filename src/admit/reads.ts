@@ -1,9 +1,11 @@
 /**
- * What is read of the stored events and of the dead letters, and the replay of these: a request in, a
- * question to the room that knows, its answer as a response.
+ * What is read of the stored events and of the dead letters, the replay of these, and the description
+ * of all routes: a request in, a question to the room that knows, its answer as a response. Loaded with
+ * the first of them.
  */
 
 import type { Clock, DeadLetters, Intake, Log, Queries } from "../contracts.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
 import { Grant, readBody } from "./body.ts";
 import { Deadlines } from "./deadlines.ts";
 import { TABLE_NAME } from "../kernel/names.ts";
@@ -19,6 +21,7 @@ export interface ReadsDeps {
   readonly log: Log;
   readonly queries: () => Promise<Queries>;
   readonly deadLetters: () => Promise<DeadLetters>;
+  readonly version: string;
   readonly settings: { readonly bodyTimeoutMs: number };
 }
 
@@ -28,6 +31,7 @@ export interface Reads {
   events(request: Request): Promise<Response>;
   dead(request: Request): Promise<Response>;
   replay(request: Request): Promise<Response>;
+  description(request: Request): Promise<Response>;
 }
 
 /** Events in an answer. */
@@ -44,6 +48,7 @@ const DEAD = { table: kinds.tableName, limit: kinds.count(LETTERS.most) };
 export function createReads(deps: ReadsDeps): Reads {
   const { clock } = deps;
   const deadlines = new Deadlines(clock, deps.settings.bodyTimeoutMs);
+  let description: Promise<Description> | null = null;
 
   async function replay(request: Request): Promise<Response> {
     const body = await bodyOf(request);
@@ -109,7 +114,28 @@ export function createReads(deps: ReadsDeps): Reads {
       );
     },
     replay,
+    async description({ headers }) {
+      const { text, tag } = await (description ??= describe(deps.version));
+      return reply.document(text, tag, headers.get("if-none-match"));
+    },
   };
+}
+
+/** `/openapi.json` as text that stays the same, with its quoted `ETag`. */
+export interface Description {
+  readonly text: string;
+  readonly tag: string;
+}
+
+/**
+ * The HTTP interface as OpenAPI 3.1. A test holds the document to the routes that are served, sends
+ * every example of it and holds each answer to its schema, so it says what is so.
+ */
+export async function describe(version: string): Promise<Description> {
+  const { default: openapi } = await import("./openapi.json", { with: { type: "json" } });
+  const text = `${JSON.stringify({ ...openapi, info: { ...openapi.info, version } })}\n`;
+  const hash = nodeCrypto().createHash("sha256").update(text).digest("hex");
+  return { text, tag: `"${hash.slice(0, 32)}"` };
 }
 
 type Wanted = Parameters<DeadLetters["replay"]>[0];

@@ -4,6 +4,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createConfig, lintFromString } from "@redocly/openapi-core";
 import fc from "fast-check";
+import { ENCODINGS } from "../../src/admit/encoding.ts";
+import { ERRORS_TOLD } from "../../src/admit/decode.ts";
+import { FIELDS, UUID } from "../../src/admit/event_rules.ts";
+import { EVENTS, LETTERS } from "../../src/admit/reads.ts";
+import { EARLIEST_MS, LATEST_MS, TIMESTAMP_WANTED } from "../../src/admit/timestamp.ts";
+import { TABLE_NAME_PATTERN } from "../../src/kernel/names.ts";
 import { faults, openapi, operations } from "../kit/openapi.ts";
 import { appOn, ask, decodeEvents, Script } from "./kit.ts";
 
@@ -27,6 +33,47 @@ test("the linter has nothing to say", async () => {
   assert.deepEqual(await lint(openapi), []);
   const { components: _, ...broken } = openapi;
   assert.notDeepEqual(await lint(broken), []);
+});
+
+test("what is a constant of the program is the same in the document", () => {
+  const { parameters, schemas } = openapi.components;
+  const { Event, Taken, NoneTaken, StoredEvent, ReplayWanted } = schemas;
+  assert.deepEqual(Object.keys(Event.properties), FIELDS);
+  const uuid = UUID.source.replaceAll("a-f", "a-fA-F");
+  for (const { properties } of [Event, StoredEvent]) assert.equal(properties.id.pattern, uuid);
+  const { description, oneOf: [, epoch] } = Event.properties.timestamp;
+  assert.deepEqual([epoch.minimum, epoch.maximum], [EARLIEST_MS, LATEST_MS]);
+  assert.ok(description.startsWith(`${TIMESTAMP_WANTED};`));
+  for (const { properties } of [Taken, NoneTaken]) {
+    assert.equal(properties.errors.maxItems, ERRORS_TOLD);
+  }
+  assert.deepEqual(
+    parameters.ContentEncoding.schema.enum,
+    [...ENCODINGS.split(", "), "identity"],
+  );
+  const [table] = openapi.paths["/events/{table}"].parameters;
+  assert.equal(table.schema.pattern, TABLE_NAME_PATTERN);
+  assert.equal(ReplayWanted.properties.ids.maxItems, LETTERS.most);
+  for (
+    const [path, { usual, most }] of [["/api/events", EVENTS], ["/api/dead", LETTERS]] as const
+  ) {
+    const { schema, example } = operations.find((one) => one.path === path)!.described.parameters
+      .find(({ name }: { name: string }) => name === "limit");
+    assert.deepEqual([schema.maximum, schema.default, example], [most, usual, usual], path);
+  }
+});
+
+test("its examples of errors tell the constants of the program", () => {
+  const told = JSON.stringify(openapi);
+  for (
+    const text of [
+      `expected one of ${ENCODINGS}, got`,
+      `expected ${TIMESTAMP_WANTED}, got`,
+      `expected a whole number from 1 to ${LETTERS.most}, got`,
+      `expected 1 to ${LETTERS.most} ids of letters, got`,
+      `an event has ${FIELDS.join(", ")}`,
+    ]
+  ) assert.ok(told.includes(text), text);
 });
 
 const accepts = (event: unknown): boolean => {

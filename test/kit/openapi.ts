@@ -1,13 +1,30 @@
 /** The document of `/openapi.json` in a test's hands: its routes, its examples, its schemas. */
 import assert from "node:assert/strict";
 import { Ajv2020 } from "ajv/dist/2020.js";
-import { describe } from "../../src/admit/openapi/document.ts";
+import { describe } from "../../src/admit/reads.ts";
 
+/** As it is served. */
 // deno-lint-ignore no-explicit-any
-export const openapi: any = JSON.parse(describe("0.1.0").text);
+export const openapi: any = JSON.parse((await describe("0.1.0")).text);
+
+/** The document with each reference to one of its components, but for schemas, replaced by that. */
+const whole = resolved(openapi);
 
 const ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
-ajv.addSchema(openapi, "shishi");
+ajv.addSchema(whole, "shishi");
+
+// deno-lint-ignore no-explicit-any
+function resolved(value: any): any {
+  if (Array.isArray(value)) return value.map(resolved);
+  if (typeof value !== "object" || value === null) return value;
+  const [, kind, name] = /^#\/components\/(\w+)\/(\w+)$/.exec(value.$ref) ?? [];
+  if (kind === undefined || kind === "schemas") {
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, resolved(one)]));
+  }
+  const component = openapi.components[kind]?.[name!];
+  assert.ok(component, `${value.$ref} is not there`);
+  return resolved(component);
+}
 
 /** What is wrong with a value by the schema at a JSON pointer into the document; empty = nothing. */
 export function faults(value: unknown, ...path: readonly string[]): string[] {
@@ -27,7 +44,7 @@ export interface Operation {
   readonly described: any;
 }
 
-export const operations: readonly Operation[] = Object.entries(openapi.paths).flatMap(
+export const operations: readonly Operation[] = Object.entries(whole.paths).flatMap(
   ([path, item]) =>
     Object.entries(item as Record<string, unknown>)
       .filter(([method]) => ["get", "post", "put", "delete", "patch"].includes(method))
