@@ -6,14 +6,12 @@
 import process from "node:process";
 import { openDisk } from "./spool/disk.ts";
 import type { Files } from "./spool/files.ts";
-import type { Letters } from "./dead/letters.ts";
 import { startProgress } from "./batch/progress.ts";
 import { nodeUtil } from "./kernel/builtins.ts";
-import type { Control, LedgerTotals, Log, Order, PageSource, Report, Status } from "./contracts.ts";
+import type { Control, LedgerTotals, Log, Order } from "./contracts.ts";
 import { createControl } from "./lifecycle.ts";
 import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
-import { cpuSeconds } from "./meter/process.ts";
 import { createOutposts } from "./outposts.ts";
 import { createPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
@@ -43,37 +41,13 @@ export interface Collector {
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
-  abandon(): LedgerTotals | Promise<LedgerTotals>;
+  abandon(): LedgerTotals;
   /**
    * Goes on with other settings: what is decided from now on follows them, what is under way ends as
    * it began. Rejects with a reason where they cannot be taken; then nothing has changed. Not to be
    * called again before it has ended.
    */
   adopt(settings: Settings): Promise<void>;
-}
-
-/** One process of several (`supervisor.ts`): what concerns them all is asked of the supervisor. */
-export interface Part {
-  readonly bury: Letters["bury"];
-  /** Resolves with a folder whose spool is left to this process, beside its own; or null. */
-  readonly rest: Promise<string | null>;
-  /** How many sockets each of the processes listens with. */
-  readonly listeners: number;
-  /** It is paused from the start. */
-  readonly paused: boolean;
-  metrics(): Promise<string>;
-  status(): Promise<Status>;
-  unready(): Promise<readonly string[]>;
-  /** The folder that all dead letters lie in. */
-  readonly deadDir: string;
-  readonly page: PageSource;
-}
-
-/** A collector that can be one of several. */
-export interface LocalCollector extends Collector {
-  /** This process alone, at this moment. */
-  report(): Report;
-  abandon(): LedgerTotals;
 }
 
 /** Why a collector cannot be followed while it is so. */
@@ -83,15 +57,14 @@ const BODY_TIMEOUT_MS = 30_000;
 
 /**
  * Throws when the address cannot be listened on or the data folder not be used.
- * @param part null where this is the only process. @param predecessor null where there is none.
+ * @param predecessor null where there is none.
  */
 export async function startCollector(
   first: Settings,
   outerLog: Log,
   files: Files = nodeFiles,
-  part: Part | null = null,
   predecessor: Predecessor | null = null,
-): Promise<LocalCollector> {
+): Promise<Collector> {
   let settings = first;
   const clock = systemClock;
   const problems = createProblems(clock);
@@ -103,7 +76,6 @@ export async function startCollector(
     clock,
     maxDeadBytes: () => settings.deadMaxBytes,
     ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
-    ...(part === null ? {} : { rest: part.rest }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,
@@ -133,7 +105,7 @@ export async function startCollector(
       log,
       spool,
       async bury(batch, dead, rows) {
-        const buried = await (part ?? letters).bury(batch, dead, rows);
+        const buried = await letters.bury(batch, dead, rows);
         return buried === "kept" ? null : buried.problem;
       },
     },
@@ -154,16 +126,15 @@ export async function startCollector(
     recovering: () => recovering,
     ping: () => deliver.query.ping(),
   });
-  if (part?.paused) control.pause();
   predecessor?.heed(control);
   const tools = { ledger, holdings: pump, clock, log, rssBytes };
   const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
-  const page = createPage(part?.page ?? { ...tools, control, problems, about }, clock);
+  const page = createPage({ ...tools, control, problems, about }, clock);
   const later = createLater({
     ...tools,
     ask: deliver.ask,
     settings: () => settings,
-    deadDir: part?.deadDir ?? settings.dataDir,
+    deadDir: settings.dataDir,
     write: (...rows) => app.again(...rows),
   });
   const loopback = isLoopback(settings.listen) && settings.tls === null;
@@ -173,12 +144,11 @@ export async function startCollector(
       intake: pump,
       tables: deliver.tables,
       ledger,
-      control: part ?? control,
+      control,
       page,
       clock,
       log,
       ...later,
-      metrics: part?.metrics ?? later.metrics,
       version: VERSION,
       settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
     }, kept);
@@ -188,9 +158,8 @@ export async function startCollector(
     listening = serve({
       ...settings.listen,
       ...(settings.tls === null ? {} : { tls: settings.tls }),
-      reusePort: part !== null || predecessor !== null,
-      processes: settings.workers,
-      listeners: (part ?? predecessor)?.listeners ?? 1,
+      reusePort: predecessor !== null,
+      shared: settings.sharePort,
       handler: (request, addressOf) => app.fetch(request, addressOf),
       onError: (error) => log.error("a request failed", { error: String(error) }),
     });
@@ -204,7 +173,7 @@ export async function startCollector(
   const url = urlOf(settings, listening.port);
   // Who waited for the port gets an answer first: what follows takes longer than that.
   await new Promise<void>((resolve) => void clock.after(0, resolve));
-  if (part === null) sayListening(settings, url, log);
+  sayListening(settings, url, log);
 
   void disk.recoverInto(pump).then(() => recovering = false);
   void deliver.prepare();
@@ -261,32 +230,13 @@ export async function startCollector(
       pump.abandon();
       return ledger.totals();
     },
-    report() {
-      const { insertMsP50, insertMsP99 } = ledger.work();
-      return {
-        status: control.status(),
-        unready: control.unready(),
-        counts: ledger.counts(),
-        held: {
-          rows: pump.rows(),
-          memoryBytes: pump.memoryBytes(),
-          spoolBytes: pump.spoolBytes(),
-          oldestMs: pump.oldestMs(),
-          byTable: Object.fromEntries(pump.byTable()),
-        },
-        rssBytes: rssBytes(),
-        cpuSeconds: cpuSeconds(),
-        insertMsP50,
-        insertMsP99,
-      };
-    },
   };
 }
 
-export function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
+function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
   return `${tls === null ? "http" : "https"}://${writeAddress({ hostname, port })}`;
 }
 
-export function sayListening({ group, id }: Settings, url: string, log: Log): void {
+function sayListening({ group, id }: Settings, url: string, log: Log): void {
   log.info("listening", { url, group, id, version: VERSION });
 }

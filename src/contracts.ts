@@ -327,9 +327,6 @@ export interface Ledger {
   };
 }
 
-/** A whole ledger as plain numbers that add up, by path: `["rows","clicks","stored"]`. */
-export type Counts = Readonly<Record<string, number>>;
-
 /** What is held right now, measured where it is held (not computed from the counts). */
 export interface Holdings {
   rows(): number;
@@ -441,7 +438,7 @@ export interface PageMoment {
   readonly problems: string;
 }
 
-/** Where the page's figures come from: the process that has the ledger. */
+/** Where the page's figures come from. */
 export interface PageSource {
   /** For a new viewer: who this is, and the hour that has passed. */
   first(): Promise<PageMoment & { readonly about: string; readonly past: string }>;
@@ -456,38 +453,6 @@ export interface Page {
   /** `GET /api/live`: server-sent events until either side ends them. */
   live(): Promise<Response>;
 }
-
-// ── Several processes that are one collector: what each of them tells, and how it is spoken to.
-
-/** What one process of several tells of itself: one moment of it. */
-export interface Report {
-  readonly status: Status;
-  readonly unready: readonly string[];
-  /** Since it started. */
-  readonly counts: Counts;
-  readonly held: {
-    readonly rows: number;
-    readonly memoryBytes: number;
-    readonly spoolBytes: number;
-    readonly oldestMs: number;
-    readonly byTable: Readonly<Record<string, number>>;
-  };
-  readonly rssBytes: number;
-  readonly cpuSeconds: number;
-  readonly insertMsP50: number;
-  readonly insertMsP99: number;
-}
-
-/** A worker's process; it answers `start adopt report flush pause resume stop abandon door`. */
-export interface WorkerProcess {
-  readonly pid: number;
-  call<T>(method: string, given?: unknown, withinMs?: number): Promise<T>;
-  kill(): void;
-  readonly exited: Promise<string>;
-}
-
-/** What a worker answers to `start`. */
-export type Started = { readonly report: Report } | { readonly problem: string };
 
 // ── The disk.
 

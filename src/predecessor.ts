@@ -4,8 +4,6 @@ import type { Control } from "./contracts.ts";
 
 /** A collector that is at work, and that this one is to follow on its port and in its folder. */
 export interface Predecessor {
-  /** How many sockets it listens with. */
-  readonly listeners: number;
   /**
    * Has `control` paused if that one is, and from then on paused, resumed and stopped whenever that one is:
    * whoever asks it for that means both. To be called before anything is answered.

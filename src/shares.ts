@@ -24,23 +24,3 @@ export function pumpOptions(settings: Settings): PumpOptions {
     maxSpoolBytes: settings.spoolMaxBytes,
   };
 }
-
-/** What one worker gets of all. @param dataDir its own. @param port the one that all share. */
-export function workerSettings(settings: Settings, dataDir: string, port: number): Settings {
-  const { workers, listen } = settings;
-  const backlog = Math.ceil(settings.backlog / workers);
-  const backlogBytes = Math.ceil(settings.backlogBytes / workers);
-  return {
-    ...settings,
-    listen: { ...listen, port },
-    dataDir,
-    concurrency: Math.floor(settings.concurrency / workers),
-    backlog,
-    backlogBytes,
-    maxBlockSize: Math.min(settings.maxBlockSize, backlog),
-    maxBlockBytes: Math.min(settings.maxBlockBytes, backlogBytes),
-    spoolMaxBytes: Math.ceil(settings.spoolMaxBytes / workers),
-    influx: null,
-    nats: null,
-  };
-}

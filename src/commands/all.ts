@@ -32,6 +32,5 @@ export function allCommands(): Promise<readonly CliCommand[]> {
 /** @returns null where there is none of that name. */
 export async function findCommand(name: string): Promise<CliCommand | null> {
   // It is no command for people, so the overview does not name it.
-  if (name === "worker") return (await import("./worker.ts")).worker;
   return Object.hasOwn(LOAD, name) ? await LOAD[name]!() : null;
 }

@@ -2,10 +2,12 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
+import { unshareable } from "../runtime/host.ts";
 import {
   type Loaded,
   loadSettings,
   type SettingName,
+  type Settings,
   type SettingSpec,
 } from "../settings/settings.ts";
 import { tlsProblem } from "../settings/checks.ts";
@@ -31,8 +33,13 @@ export function settingsOrProblems<const E extends readonly SettingSpec[] = read
     ...outside(argv),
     ...limits,
   });
-  const tls = loaded.ok ? tlsProblem(loaded.settings) : null;
-  return tls === null ? loaded : { ok: false, problems: [tls] };
+  const problem = loaded.ok ? shareProblem(loaded.settings) ?? tlsProblem(loaded.settings) : null;
+  return problem === null ? loaded : { ok: false, problems: [problem] };
+}
+
+function shareProblem({ sharePort }: Settings): string | null {
+  const problem = sharePort ? unshareable() : null;
+  return problem === null ? null : `share-port: ${problem}`;
 }
 
 /** On stderr; `command` is the one whose `--help` tells more. */

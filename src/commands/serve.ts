@@ -39,13 +39,6 @@ export const serve: CliCommand = {
     const log = createSwitchLog(createLog(settings.logLevel, settings.logFormat));
     process.on("exit", () => log.flush());
     for (const warning of warnings) log.warn(warning);
-    const { workers } = settings;
-    if (workers > 1 && process.platform !== "linux") {
-      log.error(
-        `workers: expected 1, for only on Linux processes can share a port; got ${workers}`,
-      );
-      return 2;
-    }
     return await untilStopped(log, async () => {
       const collector = await start(settings, log);
       const { reloader, notices } = await attend(argv, loaded, collector, log);
@@ -86,9 +79,7 @@ async function start(first: Settings, log: Log): Promise<Collector> {
   const { settings, predecessor } = process.env["FOLLOWS_PID"] === undefined
     ? { settings: first, predecessor: null }
     : await (await import("./upgrade.ts")).follow(first);
-  return settings.workers > 1
-    ? await (await import("../supervisor.ts")).startSupervisor(settings, log, predecessor)
-    : await startCollector(settings, log, nodeFiles, null, predecessor);
+  return await startCollector(settings, log, nodeFiles, predecessor);
 }
 
 /** What goes on beside a running collector: reloads, and notices to who started it, if that wants any. */
@@ -147,9 +138,7 @@ async function untilStopped(log: FoldedLog, start: () => Promise<Collector>): Pr
     }
     log.warn("second signal: ending at once", { signal });
     if (collector === null) process.exit(1);
-    void Promise.resolve(collector.abandon()).then((totals) => {
-      process.exit(lastLine(totals, log));
-    });
+    process.exit(lastLine(collector.abandon(), log));
   });
   try {
     collector = await start();

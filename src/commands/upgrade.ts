@@ -9,9 +9,7 @@
  * 4. The new one takes over the folder: dead letters and whatever the spool still holds.
  *
  * A new one that does not get as far as 3 changes nothing: the old one goes on. What somebody has decided
- * of the old one, a pause or a stop, holds for the new one too, whenever it was said. Either may be several
- * processes, whatever their number: then "it" are the workers, each for itself at the same time, and the
- * two supervisors are those who speak to each other.
+ * of the old one, a pause or a stop, holds for the new one too, whenever it was said.
  */
 
 import { resolve } from "node:path";
@@ -42,7 +40,7 @@ export interface Running {
 /** What the old one tells the new one. */
 interface Told {
   readonly port: number;
-  /** How many sockets listen there. */
+  /** How many sockets listen there: of this version always 1, of 0.1 with workers more. */
   readonly listeners: number;
   readonly dataDir: string;
   readonly paused: boolean;
@@ -53,11 +51,18 @@ interface Told {
  * @returns why it cannot be asked for again, a sentence, or null.
  */
 export async function upgrade(running: Running): Promise<string | null> {
-  const { log, collector, collector: { control }, settings: { dataDir }, notices } = running;
+  const { log, collector, collector: { control }, notices } = running;
+  const { dataDir, sharePort } = running.settings;
   const refuse = (why: string) => {
     log.error(`not followed by a new process: ${why}`);
     return null;
   };
+  if (sharePort) {
+    return refuse(
+      "other collectors may listen on its port (share-port); restart it instead: they take the " +
+        "connections meanwhile",
+    );
+  }
   const isIn = (...states: string[]) => states.includes(control.status().state);
   const unfit = await goodMoment({
     unsettled: () => collector.unsettled(),
@@ -76,9 +81,9 @@ export async function upgrade(running: Running): Promise<string | null> {
   const env: NodeJS.ProcessEnv = { ...process.env, [FOLLOWS]: String(process.pid) };
   // It was meant for this process.
   delete env["WATCHDOG_PID"];
-  const { port, listeners } = door;
+  const { port } = door;
   const child = spawnSelf(["serve", ...running.argv], {
-    told: (): Told => ({ port, listeners, dataDir: resolve(dataDir), paused: isIn("paused") }),
+    told: (): Told => ({ port, listeners: 1, dataDir: resolve(dataDir), paused: isIn("paused") }),
     listens: () => {
       tellListens();
       return over;
@@ -139,11 +144,13 @@ export async function follow(
   if (resolve(settings.dataDir) !== dataDir) {
     throw new Error(`data-dir: expected that of the running collector (${dataDir}), restart it`);
   }
+  if (listeners !== 1) {
+    throw new Error("the running collector is several processes (workers); restart it");
+  }
   const { listen } = settings;
   return {
     settings: { ...settings, listen: { ...listen, port: listen.port || port } },
     predecessor: {
-      listeners,
       heed(control) {
         if (paused) control.pause();
         // What came meanwhile comes after that.

@@ -24,16 +24,6 @@ export class Histogram {
     this.sum += value;
     this.count++;
   }
-
-  /** What another one of the same bounds has observed: `by` values in a bucket, or their sum. */
-  add(bucket: number | "sum", by: number): void {
-    if (bucket === "sum") {
-      this.sum += by;
-      return;
-    }
-    this.counts[bucket]! += by;
-    this.count += by;
-  }
 }
 
 /** The last `size` values, for quantiles of what happened recently. */

@@ -9,9 +9,8 @@
  * the rows are, and the two must agree.
  */
 
-import type { Counts, Ledger, LedgerTotals, TypeTotals } from "../contracts.ts";
+import type { Ledger, LedgerTotals, TypeTotals } from "../contracts.ts";
 import { createBooks, OTHER, totalsOf } from "./books.ts";
-import { addCount, countsOf, type Inside } from "./counts.ts";
 import { Histogram, Recent } from "./histogram.ts";
 
 const MAX_REASONS = 32;
@@ -41,10 +40,6 @@ export interface MeteredLedger extends Ledger {
   readonly requestSeconds: Histogram;
   readonly insertSeconds: Histogram;
   readonly insertRows: Histogram;
-  /** All that was counted but commands and mirror errors, to be added to another ledger. */
-  counts(): Counts;
-  /** Adds to one count of another ledger's `counts`; may be less than nothing. */
-  add(key: string, by: number): void;
 }
 
 /** 0 when the books balance, else by how many rows the left side is too large. */
@@ -67,14 +62,6 @@ export function createLedger(
   const recentMs = new Recent(RECENT_INSERTS);
   let mirrorErrors = 0;
   const work = { inserts: 0, retries: 0 };
-  const inside: Inside = {
-    books,
-    statuses,
-    work,
-    histograms: { requestSeconds, insertSeconds, insertRows },
-    reason: ({ reasons }, name, by) => bump(reasons, name, by, MAX_REASONS),
-    code: ({ codes }, name, by) => bump(codes, name, by, MAX_CODES),
-  };
 
   return {
     // Rows have no types of their own: for them `types` is empty.
@@ -209,8 +196,6 @@ export function createLedger(
     requestSeconds,
     insertSeconds,
     insertRows,
-    counts: () => countsOf(inside),
-    add: (key, by) => addCount(inside, key, by),
   };
 }
 

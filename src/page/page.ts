@@ -1,7 +1,7 @@
 /**
  * The page at `GET /`. Nothing of it is loaded before somebody asks for it, but the recorder of the
  * past hour, and that a moment after the start: who opens the page after an incident wants to see the
- * incident. Elsewhere the figures come from, where this process is one of several.
+ * incident.
  */
 
 import type { Clock, Page, PageSource } from "../contracts.ts";
@@ -24,18 +24,15 @@ export interface OpenPage extends Page {
 const FIRST_SAMPLE_MS = 1_000;
 export const SAMPLE_EVERY_MS = 1_000;
 
-/** @param figures where they are recorded, or what there is to record. */
-export function createPage(
-  figures: PageSource | RecorderDeps,
-  clock: Pick<Clock, "after">,
-): OpenPage {
+/** @param deps what there is to record. */
+export function createPage(deps: RecorderDeps, clock: Pick<Clock, "after">): OpenPage {
   let closed = false;
   let cancel = () => {};
-  let source: Promise<PageSource> | null = "first" in figures ? Promise.resolve(figures) : null;
+  let source: Promise<PageSource> | null = null;
   let live: Promise<Live> | null = null;
   let document: Promise<Document> | null = null;
 
-  async function record(deps: RecorderDeps): Promise<PageSource> {
+  async function record(): Promise<PageSource> {
     const recorder = (await import("./recorder.ts")).createRecorder(deps);
     const sample = () => {
       if (closed) return;
@@ -46,8 +43,8 @@ export function createPage(
     sample();
     return recorder;
   }
-  const recorded = () => source ??= record(figures as RecorderDeps);
-  if (source === null) cancel = clock.after(FIRST_SAMPLE_MS, () => void recorded());
+  const recorded = () => source ??= record();
+  cancel = clock.after(FIRST_SAMPLE_MS, () => void recorded());
 
   return {
     async document(request) {

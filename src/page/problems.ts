@@ -1,6 +1,6 @@
 /**
  * The last problems, for the page: every line that is logged as a warning or an error, whatever the
- * log's level. The same again (message, table, code, server, worker) is folded into one, with how often
+ * log's level. The same again (message, table, code, server) is folded into one, with how often
  * and until when.
  * Bounded in number and in size; rows of data are never kept.
  */
@@ -39,8 +39,8 @@ export function createProblems(clock: Pick<Clock, "nowMs">): Problems {
   const problems = new Map<string, Problem>();
 
   function note({ level, message, fields }: Note): void {
-    const { table, code, server, worker } = fields;
-    const key = JSON.stringify([level, message, table, code, server, worker]);
+    const { table, code, server } = fields;
+    const key = JSON.stringify([level, message, table, code, server]);
     const nowMs = clock.nowMs();
     const known = problems.get(key);
     problems.delete(key);
@@ -64,7 +64,7 @@ export function createProblems(clock: Pick<Clock, "nowMs">): Problems {
 }
 
 /** A log that tells `note` of its warnings and errors. */
-export function noted(log: Log, note: (note: Note) => void): Log {
+function noted(log: Log, note: (note: Note) => void): Log {
   const at = (level: Note["level"]) => (message: string, fields?: LogFields) => {
     log[level](message, fields);
     note({ level, message, fields: fields ?? {} });

@@ -34,10 +34,6 @@ const SENTENCES: Readonly<Record<string, Say>> = {
     `InfluxDB does not take the counts${because(f)}. They are kept; events are not concerned.`,
   "nats: connection lost": (f) =>
     `The connection to NATS is lost${because(f)}. Events are not concerned; it is tried again.`,
-  "a worker died; it is started again": (f) =>
-    `Worker ${f.worker} died${
-      because(f)
-    }. It is started again, and goes on with what it has on disk.`,
   "spool file moved to quarantine": (f) =>
     `A damaged spool file${ofTable(f)} was put into quarantine${because({ error: f.reason })}.`,
 };

@@ -7,25 +7,18 @@
 import type { Log } from "../contracts.ts";
 import { systemClock } from "./clock.ts";
 import { type Listening, stopListening } from "./serve.ts";
-import { EVERYBODY, sharePort } from "./shared_port.ts";
+import { sharePort } from "./shared_port.ts";
 
 export interface Door {
   readonly port: number;
-  /** Sockets that listen there; who follows must have as many at least. */
-  readonly listeners: number;
   /** Others may listen there too from now on. @returns why not, a sentence, or null. */
   share(): Promise<string | null>;
-  /**
-   * New connections are for those who have come. Resolves when no other is left, or none that is used.
-   * @param older how many sockets were there before them, those of other processes too.
-   */
-  leave(older?: number): Promise<unknown>;
+  /** New connections are for the one that has come. Resolves when no other is left, or none that is used. */
+  leave(): Promise<unknown>;
   /** All is as before `leave`. */
   stay(): unknown;
   /** It listens no more; requests under way get their answers. */
   close(): Promise<unknown>;
-  /** Of those who have followed, each gets its share of new connections. */
-  even(): Promise<unknown>;
 }
 
 /** A handshake may be under way when the others get the port. */
@@ -35,19 +28,18 @@ const IDLE_MS = 10_000;
 const LOOK_MS = 50;
 
 export function createDoor(listening: Listening, log: Log): Door {
-  const { port, listeners } = listening;
-  const shared = () => sharePort(port, listeners);
+  const { port } = listening;
+  const shared = () => sharePort(port);
   return {
     port,
-    listeners,
     async share() {
       // One that is there from before a renewed certificate would get what is meant for the others.
       await listening.alone();
       return await shared() === null ? "this system cannot share a port" : null;
     },
-    async leave(older = listeners) {
+    async leave() {
       const mine = await shared();
-      if (!mine?.giveWay(older)) log.warn("new connections may be reset while this process ends");
+      if (!mine?.giveWay()) log.warn("new connections may be reset while this process ends");
       listening.lastAnswers(true);
       const fromMs = systemClock.monotonicMs();
       for (;;) {
@@ -58,8 +50,5 @@ export function createDoor(listening: Listening, log: Log): Door {
     },
     stay: () => listening.lastAnswers(false),
     close: () => stopListening(listening),
-    async even() {
-      (await shared())?.giveWay(EVERYBODY);
-    },
   };
 }

@@ -33,6 +33,17 @@ export const bun: BunLike | undefined = globals.Bun;
 /** Set on Deno, else undefined. */
 export const deno: DenoLike | undefined = globals.Bun ? undefined : globals.Deno;
 
+/** Why several collectors cannot listen on one address here, for `share-port`; null where they can. */
+export function unshareable(): string | null {
+  if (process.platform !== "linux") {
+    return `expected Linux, where the system shares out connections, got ${process.platform}`;
+  }
+  // Asked to without the flag, it ends the process.
+  return deno === undefined || deno.listenDatagram !== undefined
+    ? null
+    : "expected Deno to be started with --unstable-net";
+}
+
 /** For `--version`, metrics and status, e.g. `bun 1.4.5`. */
 export const runtimeName: string = bun
   ? `bun ${bun.version}`

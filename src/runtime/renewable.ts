@@ -14,8 +14,6 @@ import type { Listening, ServeOptions, Server, Tls } from "./serve.ts";
 const RETIRE_MS = 5_000;
 /** Where the next one is there already: who has just connected has sent his request. */
 const RETIRE_LEAST_MS = 1_000;
-/** Other processes end theirs some moments later. */
-const OTHERS_MS = 1_000;
 
 interface Retiring {
   /** It listens no more; resolves when its last request is answered. */
@@ -37,10 +35,9 @@ export function renewable(
   options: ServeOptions & { readonly tls: Tls },
   { start, tryAlone, shares }: Runtime,
 ): Listening {
-  const { processes = 1, listeners = 1 } = options;
   const open = (tls: Tls, port: number) => start({ ...options, tls, port, reusePort: shares });
 
-  const triesAlone = options.reusePort !== true && shares;
+  const triesAlone = options.reusePort !== true && options.shared !== true && shares;
   let current = open(options.tls, triesAlone ? tryAlone(options) : options.port);
   let retiring: Retiring | null = null;
   /** That answer their last requests, the retiring one with them. */
@@ -63,25 +60,22 @@ export function renewable(
   /** With three on one port nobody would know which is the newer one. */
   async function alone(): Promise<void> {
     if (retiring === null) return;
-    const leastMs = processes > 1 ? RETIRE_MS + OTHERS_MS : RETIRE_LEAST_MS;
-    await pause(retiring.sinceMs + leastMs - performance.now());
+    await pause(retiring.sinceMs + RETIRE_LEAST_MS - performance.now());
     void retiring?.end();
   }
 
   return {
     port: current.port,
-    listeners,
     lastAnswers: (last) => current.lastAnswers(last),
     alone,
     async renew(tls) {
       if (!shares) throw new Error("this runtime cannot listen twice on one port");
       await alone();
-      const { sharePort } = await import("./shared_port.ts");
-      const steered = (await sharePort(current.port, listeners))
-        ?.giveWay(processes * listeners) ?? false;
+      // What would steer connections to the new one would take those of the others as well.
+      const retires = options.shared === true || await giveWay(current.port);
       const old = current;
       current = open(tls, old.port);
-      retire(old, steered ? RETIRE_MS : 0);
+      retire(old, retires ? RETIRE_MS : 0);
     },
     async stop() {
       void retiring?.end();
@@ -91,6 +85,11 @@ export function renewable(
       await Promise.all([...older, current].map((server) => server.kill()));
     },
   };
+}
+
+async function giveWay(port: number): Promise<boolean> {
+  const { sharePort } = await import("./shared_port.ts");
+  return (await sharePort(port))?.giveWay() ?? false;
 }
 
 function pause(ms: number): Promise<void> {

@@ -22,13 +22,11 @@ export interface ServeOptions {
   readonly hostname: string;
   /** 0 = the system chooses. */
   readonly port: number;
-  /** Other processes of this program listen there too, and the system shares out the connections. */
+  /** Another process of this program listens there and goes away soon. */
   readonly reusePort?: boolean;
+  /** Others listen there as well, and stay: the system shares out the connections. */
+  readonly shared?: boolean;
   readonly tls?: Tls;
-  /** How many processes that are; 1 unless given. */
-  readonly processes?: number;
-  /** Sockets of each of them, 1 unless given; why there may be more: `shared_port.ts`. */
-  readonly listeners?: number;
   /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
   readonly handler: (
     request: Request,
@@ -49,8 +47,6 @@ export interface Server {
 }
 
 export interface Listening extends Server {
-  /** Its sockets, while none is being renewed. */
-  readonly listeners: number;
   /**
    * New connections get this certificate, those that are open go on. Rejects, and has changed nothing,
    * where there is no TLS or the system cannot listen twice on one port. Not to be called again, nor
@@ -73,10 +69,8 @@ export function serve(options: ServeOptions): Listening {
   const { tls } = options;
   try {
     if (tls !== undefined) return renewable({ ...options, tls }, runtime);
-    const { listeners = 1 } = options;
     return {
       ...runtime.start(options),
-      listeners,
       renew: () => Promise.reject(new Error("there is no certificate to renew")),
       alone: () => Promise.resolve(),
     };
@@ -108,7 +102,7 @@ function reasonOf(error: unknown, hostname: string): string {
 const BUN: Runtime = {
   start: withLastAnswers(serveOnBun),
   tryAlone(options) {
-    const server = serveOnBun({ ...options, reusePort: false });
+    const server = serveOnBun({ ...options, reusePort: false, shared: false });
     void server.kill();
     return server.port;
   },
@@ -136,12 +130,8 @@ function withLastAnswers(start: Start): (options: ServeOptions) => Server {
     };
     // Changed in place: one more call in between would cost every request.
     const served: { -readonly [Name in keyof ServeOptions]: ServeOptions[Name] } = { ...options };
-    const servers = Array.from({ length: options.listeners ?? 1 }, () => start(served));
-    const all = (end: "stop" | "kill") => Promise.all(servers.map((server) => server[end]()));
     return {
-      port: servers[0]!.port,
-      stop: () => all("stop").then(() => {}),
-      kill: () => all("kill").then(() => {}),
+      ...start(served),
       lastAnswers: (last) => served.handler = last ? ending : handler,
     };
   };
@@ -165,7 +155,7 @@ function serveOnBun(options: ServeOptions): ReturnType<Start> {
     idleTimeout: IDLE_TIMEOUT_S,
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
-    reusePort: options.reusePort ?? false,
+    reusePort: options.reusePort === true || options.shared === true,
     fetch: (request: Request) => options.handler(request, addressOf),
     error: (error: unknown) => failed(options, error),
   }) as BunServer;
@@ -198,7 +188,7 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
       {
         hostname: options.hostname,
         port,
-        ...(options.reusePort ? { reusePort: true } : {}),
+        ...(options.reusePort || options.shared ? { reusePort: true } : {}),
         ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
         signal: abort.signal,
         onListen: () => {},

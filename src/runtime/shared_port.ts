@@ -5,12 +5,11 @@
  * resets those that it has not accepted yet. So it is first made to get no more of them: a filter on the
  * sockets of that address names who gets a connection (`SO_ATTACH_REUSEPORT_CBPF`, see socket(7)).
  *
- * Sockets are numbered in the order in which they joined, and when one goes the last takes its number. So
- * where N older ones are there and N newer ones join, number N is a newer one until the last older one has
- * gone, in whatever order they go; then it is nobody, and that is ignored: they share as ever. It holds
- * for more newer ones too, but then number N must be forgotten in the end (`EVERYBODY`); of fewer, one
- * could be an older one. An address has one filter, the last one; it stays with the address, across
- * processes. So it must be known how many older sockets there are, and that nobody else is about to join.
+ * Sockets are numbered in the order in which they joined, from 0, and when one goes the last takes its
+ * number. So where one older socket is there and one newer joins, number 1 is the newer one until the older
+ * one has gone; then it is none, and that is ignored. An address has one filter, the last one; it stays
+ * with the address, across processes. So there must be one older socket, and none else may be about to
+ * join: where several collectors stay on one port (share-port) none of this is done.
  *
  * The socket is the HTTP server's, which does not give it out: it is found among the open files.
  */
@@ -20,16 +19,13 @@ import { type Libc, openLibc } from "./libc.ts";
 
 export interface SharedPort {
   /**
-   * New connections go to the one that joins after the `older` that are there, or has joined; it must be
-   * followed by as many as those, itself included. False: they go on being shared out.
+   * New connections go to the socket that joins after the one that is there, or has joined. False: they go
+   * on being shared out.
    */
-  giveWay(older: number): boolean;
+  giveWay(): boolean;
   /** Connections to this process that are open. */
   connections(): number;
 }
-
-/** To give way to: new connections are shared out among all. */
-export const EVERYBODY = 0xffffffff;
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -39,26 +35,28 @@ const SO_ACCEPTCONN = 30;
 const SO_ATTACH_REUSEPORT_CBPF = 51;
 /** `BPF_RET | BPF_K`: the answer is the number beside it. */
 const RETURN = 0x06;
+/** The number of the second socket on an address. */
+const NEWER = 1;
 
 /** A listener that was closed is gone soon. */
 const GONE_WITHIN_MS = 2_000;
 const LOOK_MS = 10;
 
 /**
- * Lets others listen on `port` beside those of this process, as soon as these are `listeners`; null where
- * that cannot be had.
+ * Lets another socket listen on `port` beside the one of this process, as soon as that is the only one;
+ * null where that cannot be had.
  */
-export async function sharePort(port: number, listeners = 1): Promise<SharedPort | null> {
+export async function sharePort(port: number): Promise<SharedPort | null> {
   const libc = await openLibc();
-  const fd = libc === null ? null : await someListener(libc, port, listeners);
+  const fd = libc === null ? null : await onlyListener(libc, port);
   if (libc === null || fd === null) return null;
   if (libc.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, number(1), 4) < 0) return null;
   return {
-    giveWay(older) {
+    giveWay() {
       const instruction = new Uint8Array(8);
       const view = new DataView(instruction.buffer);
       view.setUint16(0, RETURN, true);
-      view.setUint32(4, older, true);
+      view.setUint32(4, NEWER, true);
       const program = new Uint8Array(16);
       const header = new DataView(program.buffer);
       header.setUint16(0, 1, true);
@@ -70,13 +68,13 @@ export async function sharePort(port: number, listeners = 1): Promise<SharedPort
   };
 }
 
-/** Null where there are less, or more for too long. */
-async function someListener(libc: Libc, port: number, count: number): Promise<number | null> {
+/** Null where there is none, or more than one for too long. */
+async function onlyListener(libc: Libc, port: number): Promise<number | null> {
   for (let left = GONE_WITHIN_MS; left > 0; left -= LOOK_MS) {
     const found = socketsOn(libc, port).filter(({ listens }) => listens);
     const [listener] = found;
-    if (listener === undefined || found.length < count) return null;
-    if (found.length === count) return listener.fd;
+    if (listener === undefined) return null;
+    if (found.length === 1) return listener.fd;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
   return null;

@@ -26,13 +26,10 @@ export function crossProblems(values: Values, read: Read): string[] {
     }
   }
 
-  if (read.labels.has("workers") && !read.bad.has("concurrency")) {
-    const { workers, concurrency } = values;
-    if (workers > concurrency) {
-      problems.push(
-        `${label("workers")}: expected at most concurrency (${concurrency}), got ${workers}`,
-      );
-    }
+  if (values["share-port"] && !given("id")) {
+    problems.push(
+      `${label("share-port")}: expected an id too: each collector on a port needs one of its own`,
+    );
   }
   const rows = values["max-block-size"];
   if (read.labels.has("max-block-size") && !read.bad.has("backlog") && rows > values.backlog) {

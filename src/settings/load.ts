@@ -14,6 +14,7 @@ import { isBooleanText } from "./kinds.ts";
 import {
   ENV_PREFIX,
   envName,
+  GONE,
   type Host,
   type Meant,
   type Names,
@@ -293,6 +294,8 @@ function shownFlag(word: string, name: string): string {
 function unknown(word: string, name: string, names: Names, others: Names): string {
   const shown = shownFlag(word, name);
   if (word.startsWith("--") && find(name, others)) return `${shown}: not a flag of this command`;
+  const gone = word.startsWith("--") ? GONE.get(name) : undefined;
+  if (gone !== undefined) return `${shown}: ${gone}`;
   return `${shown}: unknown flag${hint(name, names.keys(), (known) => `--${known}`)}`;
 }
 
@@ -311,6 +314,7 @@ export function readEnvironment(
   others: Names,
 ): Gathered {
   const byVariable = new Map([...names].map(([name, meant]) => [envName(name), { name, meant }]));
+  const gone = new Map([...GONE].map(([name, what]) => [envName(name), what]));
   const known = new Set([...others.keys()].map(envName));
   const givens: Given[] = [];
   const problems: string[] = [];
@@ -322,6 +326,8 @@ export function readEnvironment(
       if (text === "" && !spec.secret) continue;
       const label = `${found.name} (environment ${variable})`;
       givens.push({ spec, source: "environment", label, text, file });
+    } else if (gone.has(variable) && text !== "") {
+      problems.push(`${variable}: ${gone.get(variable)}`);
     } else if (!known.has(variable) && !isFromKubernetes(variable, text)) {
       const bare = (name: string) => name.slice(ENV_PREFIX.length);
       const suggestion = hint(bare(variable), [...known].map(bare), (name) => ENV_PREFIX + name);
@@ -395,6 +401,8 @@ function readToml(toml: string, fileName: string, names: Names, others: Names): 
       problems.push(`${label}: cannot be set in a file`);
     } else if (!meant && others.has(key)) {
       continue;
+    } else if (GONE.has(key)) {
+      problems.push(`${label}: ${GONE.get(key)}`);
     } else if (isTable(value)) {
       problems.push(
         `${label}: expected settings without tables, such as clickhouse-url = "…", got a table`,

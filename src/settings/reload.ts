@@ -59,12 +59,6 @@ export function reloadSettings(options: LoadOptions, running: Snapshot): Reloade
     restart === true || switchesTls && name.startsWith("tls-");
   const kept = changes.filter(isKept);
   const snapshot = keep(kept.map(({ name }) => name), running, wanted);
-  const { workers, concurrency } = snapshot.values;
-  if (workers > concurrency) {
-    const problem =
-      `concurrency: expected at least the ${workers} workers that run, got ${concurrency}`;
-    return { ok: false, problems: [problem] };
-  }
   const change = ({ name }: { readonly name: SettingName }): Change => ({
     name,
     from: shown(name, running),

@@ -36,8 +36,8 @@ export interface Settings {
   /** `null` = off. */
   readonly rateLimit: Rate | null;
   readonly maxBodyBytes: number;
-  /** Processes; at most `concurrency`. */
-  readonly workers: number;
+  /** Other collectors may listen on the same address. */
+  readonly sharePort: boolean;
   /** At least one. */
   readonly clickhouse: readonly Endpoint[];
   readonly table: string;
@@ -192,7 +192,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     corsOrigins: values["cors-origins"] ?? [],
     rateLimit: values["rate-limit"],
     maxBodyBytes: values["max-body-bytes"],
-    workers: values.workers,
+    sharePort: values["share-port"],
     clickhouse: values["clickhouse-url"],
     table: values.table,
     createTable: values["create-table"],

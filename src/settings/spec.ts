@@ -109,6 +109,15 @@ export function namesOf(specs: readonly SettingSpec[]): Names {
   return names;
 }
 
+/** Settings that are gone, by name, and what does their work now. */
+export const GONE: ReadonlyMap<string, string> = new Map([
+  [
+    "workers",
+    "is gone; run several collectors with share-port instead, each with its own id and data-dir " +
+    "(as a service: shishi@.service)",
+  ],
+]);
+
 export const ENV_PREFIX = "SHISHI_";
 
 /** `flush-interval` → `SHISHI_FLUSH_INTERVAL`. */

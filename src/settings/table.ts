@@ -140,11 +140,11 @@ export const TABLE = [
       meaning: "largest request body, as sent and again after decompression",
     }),
     setting({
-      name: "workers",
-      kind: count({ min: 1, max: 64 }),
-      default: "1",
-      meaning: "processes that share the port and the work (Linux only); " +
-        "concurrency, backlogs and spool-max-bytes are divided among them",
+      name: "share-port",
+      kind: boolean,
+      default: "false",
+      meaning: "several collectors, each with an id and a data-dir of its own, may listen on " +
+        "this address; the system shares out the connections (Linux only)",
       restart: true,
     }),
   ]),

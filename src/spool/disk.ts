@@ -18,9 +18,9 @@ import { Underway } from "../kernel/time.ts";
 
 /** For what is being written or removed at the end. */
 const END_MS = 2_000;
-/** Of workers, and of those that follow each other. */
+/** Of collectors that follow each other, and of workers that an earlier version left. */
 const MOST_FOLDERS = 128;
-/** The workers of one that was killed end after it. */
+/** A collector that was killed may be seen to end some time after its folder is let go. */
 const LET_GO_MS = 10_000;
 const LOOK_MS = 100;
 
@@ -29,15 +29,11 @@ export interface DiskOptions {
   readonly clock: Clock;
   /** Of dead letters, all tables together. */
   readonly maxDeadBytes: () => number;
-  /** Processes that will work in folders of their own in this one; 1, or none given: in itself. */
-  readonly workers?: number;
   /**
    * Resolves when a collector has gone that has the folder. Until then free ones inside of it are used,
    * and dead letters wait; then all of it is ours.
    */
   readonly predecessor?: Promise<void>;
-  /** Resolves with another folder whose spool is ours too, or null. */
-  readonly rest?: Promise<string | null>;
   /** Somebody else has taken the folder: it must not be touched any more. */
   readonly onLost: () => void;
   /** Files that are not the system's bring a lock of their own. */
@@ -47,9 +43,9 @@ export interface DiskOptions {
 export interface Disk {
   readonly spool: NonNullable<PumpDeps["spool"]>;
   readonly letters: Letters;
-  /** A data folder for each of `workers`. */
-  readonly folders: readonly string[];
-  /** Resolves with the folder that holds what others left who are gone, for one of `workers`, or null. */
+  /** The folder that new rows go to: the data folder, or one in it while another collector works there. */
+  readonly dataDir: string;
+  /** Resolves with the data folder when a predecessor has left it to this collector, else with null. */
   readonly rest: Promise<string | null>;
   /** Gives the pump what an earlier process left. Never rejects. */
   recoverInto(pump: Pump): Promise<void>;
@@ -69,7 +65,7 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
     return { problem: `cannot use the data folder ${place.dataDir}: ${String(error)}` };
   }
   if (options.predecessor !== undefined) return await openBeside(options, options.predecessor);
-  const { clock, onLost, workers = 1, lock: take = takeLock } = options;
+  const { clock, onLost, lock: take = takeLock } = options;
   const lock = await take(place.dataDir, { clock, onLost });
   if ("problem" in lock) return lock;
   const opened = await openSpool(place);
@@ -77,7 +73,7 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
     await lock.release();
     return { problem: opened.problem };
   }
-  const problem = await gatherSpools(place, workers, (folder) => take(folder, { clock }))
+  const problem = await gatherSpools(place, (folder) => take(folder, { clock }))
     .catch((error) => `cannot use the data folder ${place.dataDir}: ${String(error)}`);
   if (problem !== null) {
     await lock.release();
@@ -91,43 +87,29 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
     place,
     found,
     letters,
-    folders: Array.from({ length: workers }, (_, at) => workerFolder(place.dataDir, at + 1)),
-    rest: options.rest ?? Promise.resolve(null),
+    rest: Promise.resolve(null),
     release: () => lock.release(),
   });
 }
 
 /**
- * Beside those who still work in the folder: in `worker-N`, the first that nobody has, or the first so
- * many for workers, who take them. Whatever becomes of us or of the others, the next start finds it
- * there.
+ * Beside a collector that still works in the folder: in `worker-N`, the first that is free. Whatever
+ * becomes of either, the next start finds it there.
  */
 async function openBeside(
   options: DiskOptions,
   predecessor: Promise<void>,
 ): Promise<Disk | { readonly problem: string }> {
-  const { place, clock, onLost, workers = 1, lock: take = takeLock } = options;
+  const { place, clock, onLost, lock: take = takeLock } = options;
   const { log } = place;
-  const mine = new Map<string, Lock>();
-  const letGo = () => Promise.all([...mine.values()].map((lock) => lock.release()));
-  for (let number = 1; mine.size < workers; number++) {
-    const folder = workerFolder(place.dataDir, number);
-    const lock = await take(folder, { clock, onLost });
-    if (!("problem" in lock)) mine.set(folder, lock);
-    else if (number >= MOST_FOLDERS) {
-      await letGo();
-      return lock;
-    }
-  }
-  const folders = [...mine.keys()];
-  const beside = { ...place, dataDir: folders[0] ?? "" };
-  if (workers > 1) await letGo();
-  else {
-    const { problem } = await openSpool(beside);
-    if (problem !== null) {
-      await letGo();
-      return { problem };
-    }
+  const free = await firstFree(options);
+  if ("problem" in free) return free;
+  const { folder, lock: own } = free;
+  const beside = { ...place, dataDir: folder };
+  const opened = await openSpool(beside);
+  if (opened.problem !== null) {
+    await own.release();
+    return { problem: opened.problem };
   }
   const found = await listSegments(beside);
   const letters = lettersOf(options);
@@ -141,7 +123,7 @@ async function openBeside(
     }
     all = lock;
     const { problem } = await openSpool(place);
-    const unmoved = problem ?? await gatherAll(options, folders);
+    const unmoved = problem ?? await gatherAll(options, [folder]);
     if (unmoved !== null) log.error("the spool waits for the next start", { error: unmoved });
     await letters.open();
     return place.dataDir;
@@ -153,13 +135,23 @@ async function openBeside(
     place: beside,
     found,
     letters: { ...letters, bury: (...letter) => rest.then(() => letters.bury(...letter)) },
-    folders,
     rest,
     async release() {
-      await letGo();
+      await own.release();
       await all?.release();
     },
   });
+}
+
+async function firstFree(
+  { place, clock, onLost, lock: take = takeLock }: DiskOptions,
+): Promise<{ readonly folder: string; readonly lock: Lock } | { readonly problem: string }> {
+  for (let number = 1;; number++) {
+    const folder = workerFolder(place.dataDir, number);
+    const lock = await take(folder, { clock, onLost });
+    if (!("problem" in lock)) return { folder, lock };
+    if (number >= MOST_FOLDERS) return lock;
+  }
 }
 
 /** Into the folder itself, as soon as nobody but `ours` has one. @returns why not, or null. */
@@ -169,7 +161,7 @@ async function gatherAll(
 ): Promise<string | null> {
   const untilMs = clock.monotonicMs() + LET_GO_MS;
   for (;;) {
-    const problem = await gatherSpools(place, 1, (folder) => take(folder, { clock }), ours);
+    const problem = await gatherSpools(place, (folder) => take(folder, { clock }), ours);
     if (problem === null || clock.monotonicMs() >= untilMs) return problem;
     await new Promise<void>((resolve) => void clock.after(LOOK_MS, resolve));
   }
@@ -180,11 +172,10 @@ function lettersOf({ place, maxDeadBytes, clock }: DiskOptions): Letters {
   return createLetters({ files, dataDir, maxBytes: maxDeadBytes, log, clock });
 }
 
-function diskOf({ clock }: DiskOptions, { place, found, letters, folders, rest, release }: {
+function diskOf({ clock }: DiskOptions, { place, found, letters, rest, release }: {
   readonly place: Place;
   readonly found: Found;
   readonly letters: Letters;
-  readonly folders: readonly string[];
   readonly rest: Promise<string | null>;
   readonly release: () => Promise<void>;
 }): Disk {
@@ -202,7 +193,7 @@ function diskOf({ clock }: DiskOptions, { place, found, letters, folders, rest, 
   return {
     spool: (onSynced) => spool = new Spool({ place, onSynced }),
     letters: { ...letters, bury: (...letter) => others.add(letters.bury(...letter)) },
-    folders,
+    dataDir: place.dataDir,
     rest,
     recoverInto: (pump) => others.add(recoverInto(pump)),
     async close() {

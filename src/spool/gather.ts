@@ -1,26 +1,23 @@
 /**
- * Spools of workers that are no more. Each worker has a data folder of its own in the one of all,
- * `worker-1` to `worker-N`; a collector that is one process works in the folder itself. Where N has
- * changed since the last start, what lies in folders that nobody works in any more is moved to one
- * that somebody will: worker 1, or the only process. A segment is moved by a rename, so a crash leaves
- * it in one of the two places, and both are looked at again at the next start.
+ * Spools of folders that no process works in any more. A collector that follows another one keeps its
+ * rows in a folder of its own in the data folder, `worker-1` and so on, until the next plain start;
+ * version 0.1 could also be several processes, each with such a folder. What lies there is moved to the
+ * data folder itself. A segment is moved by a rename, so a crash leaves it in one of the two places, and
+ * both are looked at again at the next start.
  */
 
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
 import { makeTableFolder, openSpool, type Place, spoolFolder } from "./layout.ts";
 
-/** The data folder of worker `number`, from 1. */
+/** The folder with this number, from 1. */
 export const workerFolder = (dataDir: string, number: number): string =>
   join(dataDir, `worker-${number}`);
 
-/** The number of the worker whose folder has this name; 0 for another folder. */
+/** The number of a folder of that name; 0 for another folder. */
 export const workerOf = (name: string): number =>
   Number(/^worker-([1-9]\d{0,5})\/?$/.exec(name)?.[1] ?? 0);
-
-/** The folder that a worker's lies in. */
-export const folderOfAll = (workerDir: string): string => dirname(workerDir);
 
 /** Keeps others out of a folder while it is emptied. */
 export type Hold = (
@@ -35,31 +32,29 @@ export type Hold = (
  */
 export async function gatherSpools(
   place: Place,
-  workers: number,
   hold: Hold,
   except: readonly string[] = [],
 ): Promise<string | null> {
   const { dataDir } = place;
-  const to = workers > 1 ? workerFolder(dataDir, 1) : dataDir;
   const left = (await listOf(place, dataDir)).flatMap((name) => {
     const number = name.endsWith("/") ? workerOf(name) : 0;
-    return number > (workers > 1 ? workers : 0) ? [workerFolder(dataDir, number)] : [];
+    return number > 0 ? [workerFolder(dataDir, number)] : [];
   });
-  for (const from of workers > 1 ? [dataDir, ...left] : left) {
+  for (const from of left) {
     if (except.includes(from)) continue;
     if ((await listOf(place, spoolFolder(from))).length === 0) continue;
-    const held = from === dataDir ? null : await hold(from);
-    if (held !== null && "problem" in held) return held.problem;
+    const held = await hold(from);
+    if ("problem" in held) return held.problem;
     try {
-      await moveSpool(place, from, to);
+      await moveSpool(place, from, dataDir);
     } catch (error) {
       place.log.error("a spool that nobody uses cannot be moved; its rows wait there", {
         from,
-        to,
+        to: dataDir,
         error: reasonOf(error),
       });
     }
-    await held?.release();
+    await held.release();
   }
   return null;
 }
@@ -95,7 +90,7 @@ async function moveSpool(place: Place, from: string, to: string): Promise<void> 
     }
     for (const folder of [target, source]) await files.syncFolder(folder);
   }
-  if (moved > 0) log.info("spool of another number of workers taken over", { from, to, moved });
+  if (moved > 0) log.info("orphaned spool taken over", { from, to, moved });
 }
 
 async function listOf({ files }: Place, folder: string): Promise<readonly string[]> {

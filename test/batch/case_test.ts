@@ -87,7 +87,7 @@ describe("where the disk does not tell upper from lower case", () => {
     }
   });
 
-  test("also when another number of workers takes them over, who met them in another order", async () => {
+  test("also when orphaned spools are taken over whose processes met them in another order", async () => {
     const files = diskOf(true);
     const log = memoryLog();
     const rows = new Map<string, string>();
@@ -101,7 +101,7 @@ describe("where the disk does not tell upper from lower case", () => {
       await spool.close();
     }
     const hold = () => Promise.resolve({ release: () => Promise.resolve() });
-    assert.equal(await gatherSpools({ files, dataDir: DATA, log }, 1, hold), null);
+    assert.equal(await gatherSpools({ files, dataDir: DATA, log }, hold), null);
     const found = await recovered(files);
     for (const table of ["Events", "events"]) {
       assert.deepEqual(found.get(table)?.split("\n").sort(), rows.get(table)?.split("\n").sort());

@@ -1,4 +1,4 @@
-/** Spools move to where somebody works when the number of workers changes. */
+/** Orphaned spools, of a collector that followed another one and of the workers of 0.1, move to the data folder. */
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -14,7 +14,7 @@ interface Kit {
   readonly dataDir: string;
   readonly held: string[];
   readonly logged: string[];
-  gather(workers: number, hold?: Hold): Promise<string | null>;
+  gather(hold?: Hold): Promise<string | null>;
   /** Every file of a spool, with what is in it. */
   spools(): Record<string, string>;
 }
@@ -40,8 +40,7 @@ function kit(files: Record<string, string>): Kit {
     dataDir,
     held,
     logged,
-    gather: (workers, hold = holding) =>
-      gatherSpools({ files: nodeFiles, dataDir, log }, workers, hold),
+    gather: (hold = holding) => gatherSpools({ files: nodeFiles, dataDir, log }, hold),
     spools() {
       const paths = readdirSync(dataDir, { recursive: true, withFileTypes: true })
         .filter((entry) => entry.isFile())
@@ -56,7 +55,7 @@ function kit(files: Record<string, string>): Kit {
 
 const VERSION = "shishi spool 1\n";
 
-test("one process takes the spools of all workers", async () => {
+test("the spools of all folders are taken", async () => {
   const { gather, spools, held } = kit({
     "version": VERSION,
     "spool/clicks/a": "A",
@@ -66,7 +65,7 @@ test("one process takes the spools of all workers", async () => {
     "worker-12/spool/views/c": "C",
     "worker-x/spool/views/d": "D",
   });
-  assert.equal(await gather(1), null);
+  assert.equal(await gather(), null);
   assert.deepEqual(spools(), {
     "spool/clicks/a": "A",
     "spool/clicks/b": "B",
@@ -76,27 +75,9 @@ test("one process takes the spools of all workers", async () => {
   assert.deepEqual(held.sort(), ["worker-1", "worker-12"]);
 });
 
-test("worker 1 takes what the one process left, and the spools of workers that are no more", async () => {
-  const { gather, spools, held } = kit({
-    "version": VERSION,
-    "spool/clicks/a": "A",
-    "worker-2/version": VERSION,
-    "worker-2/spool/clicks/b": "B",
-    "worker-3/version": VERSION,
-    "worker-3/spool/clicks/c": "C",
-  });
-  assert.equal(await gather(2), null);
-  assert.deepEqual(spools(), {
-    "worker-1/spool/clicks/a": "A",
-    "worker-1/spool/clicks/c": "C",
-    "worker-2/spool/clicks/b": "B",
-  });
-  assert.deepEqual(held, ["worker-3"], "worker 2 is left alone, and the folder is ours");
-});
-
 test("nothing changes where there is nothing to move", async () => {
   const { gather, dataDir } = kit({ "version": VERSION });
-  assert.equal(await gather(1), null);
+  assert.equal(await gather(), null);
   assert.deepEqual(readdirSync(dataDir), ["version"]);
 });
 
@@ -106,7 +87,7 @@ test("a spool of another version stays as it is", async () => {
     "worker-2/version": "shishi spool 7\n",
     "worker-2/spool/clicks/b": "B",
   });
-  assert.equal(await gather(1), null);
+  assert.equal(await gather(), null);
   assert.deepEqual(spools(), {});
   assert.equal(readFileSync(join(dataDir, "worker-2/spool.7.kept/clicks/b"), "utf8"), "B");
 });
@@ -118,7 +99,7 @@ test("a segment whose name is taken is not written over", async () => {
     "worker-1/version": VERSION,
     "worker-1/spool/clicks/a": "theirs",
   });
-  assert.equal(await gather(1), null);
+  assert.equal(await gather(), null);
   assert.deepEqual(spools(), { "spool/clicks/a": "mine", "worker-1/spool/clicks/a": "theirs" });
 });
 
@@ -128,7 +109,7 @@ test("a folder where somebody still works is a reason not to start", async () =>
     "worker-2/version": VERSION,
     "worker-2/spool/clicks/b": "B",
   });
-  const problem = await gather(1, () => Promise.resolve({ problem: "in use by pid 7" }));
+  const problem = await gather(() => Promise.resolve({ problem: "in use by pid 7" }));
   assert.equal(problem, "in use by pid 7");
   assert.deepEqual(spools(), { "worker-2/spool/clicks/b": "B" });
 });

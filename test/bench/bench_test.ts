@@ -6,7 +6,7 @@ import { type Counted, problemsOf } from "./landed.ts";
 import { readOptions } from "./options.ts";
 import type { Results } from "./results.ts";
 import { SCENARIOS } from "./scenarios.ts";
-import { broken, median, summarise, summariseWorkers } from "./summary.ts";
+import { broken, median, summarise, summariseShared } from "./summary.ts";
 
 const sound: Counted = {
   acceptedRows: 100,
@@ -106,14 +106,24 @@ test("a ratio is the median of the rounds, each against the reference that ran l
   assert.deepEqual([of?.figures.rowsPerSecond, of?.figures.peakRssBytes], [60, 60]);
 });
 
-test("workers are compared with one worker in the same round", () => {
-  const at = { p50Ms: 1, p99Ms: 2, problems: [] };
-  const run = (workers: number, rowsPerSecond: number) => ({
-    ...{ ack: "disk" as const, workers, sample: { ...at, rowsPerSecond } },
+test("two collectors on one port are compared with one in the same round", () => {
+  const at = { p50Ms: 1, p99Ms: 2, leastShare: 0.4, problems: [] };
+  const run = (collectors: number, rowsPerSecond: number, cpuSecondsPerMillionRows: number) => ({
+    ...{ ack: "disk" as const, collectors },
+    sample: { ...at, rowsPerSecond, cpuSecondsPerMillionRows },
   });
-  const runs = [run(1, 100), run(2, 150), run(1, 50), run(2, 75), run(1, 100), run(2, 90)];
-  const [, two] = summariseWorkers(runs);
-  assert.deepEqual([two?.workers, two?.ofOne, two?.landed], [2, 1.5, true]);
+  const rounds = [[100, 150, 2, 2], [50, 75, 1, 1.5], [100, 90, 2, 2.1]] as const;
+  const runs = rounds.flatMap(([one, two, cost, costOfTwo]) => [
+    run(1, one, cost),
+    run(2, two, costOfTwo),
+  ]);
+  const [, two] = summariseShared(runs);
+  assert.deepEqual([two?.collectors, two?.ofOne, two?.costOfOne, two?.landed], [
+    2,
+    1.5,
+    1.05,
+    true,
+  ]);
 });
 
 test("what was broken is told with its run", () => {
@@ -127,7 +137,7 @@ test("what was broken is told with its run", () => {
     }],
     open: [],
     visible: [],
-    workers: [],
+    shared: [],
     failed: ["start: no"],
   };
   assert.deepEqual(broken(results), ["start: no", "S1 ack=memory → swallow: 2 rows are lost"]);

@@ -10,7 +10,7 @@ export const PARTS = [
   "slow",
   "S4",
   "visible",
-  "workers",
+  "share-port",
 ] as const;
 export const ACKS = ["memory", "disk", "clickhouse"] as const;
 export const SINKS = ["swallow", "clickhouse"] as const;
@@ -45,7 +45,8 @@ export const HELP = `npm run bench [-- FLAGS]: measures dist/shishi beside two b
                  start = first answer, idle memory, size · S1 = one event a request · S2 = NDJSON of 100
                  events · S2t = the same as rows of a table · S3 = gzip of 1,000 events · slow = S2 into a
                  sink that is slower than the load · S4 = open loop · visible = from the
-                 acknowledgement to a SELECT · workers = S2 with --workers 1, 2, … on all cores
+                 acknowledgement to a SELECT · share-port = 1,000 events a request on one collector and on
+                 two that share a port, on all cores
   --ack ACKS     ${ACKS.join(",")}
   --into SINKS   swallow (answers every INSERT at once), clickhouse (the embedded one)
   --rounds N     how often each run is repeated, the servers taking turns (default 2)

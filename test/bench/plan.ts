@@ -1,15 +1,14 @@
 /** All runs that were asked for, in their order. */
 import { measureCollector, measureReference } from "./closed_loop.ts";
-import { CORES } from "./cores.ts";
 import { measureOpen } from "./open_loop.ts";
 import type { Ack, Options, SinkName } from "./options.ts";
 import { nameOf, type Results, type Who } from "./results.ts";
 import { bodyFile, type Scenario, SCENARIOS, targetOf } from "./scenarios.ts";
+import { measureShared, SHARED } from "./share_port.ts";
 import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
 import { measureStart } from "./start_up.ts";
 import { measureVisible } from "./visible.ts";
-import { measureWorkers } from "./workers.ts";
 
 export interface Job {
   readonly label: string;
@@ -26,9 +25,6 @@ export interface Place {
   readonly dir: string;
 }
 
-/** The collector's default `concurrency` serves no more. */
-const MOST_WORKERS = 4;
-
 /** Starting, waiting for a flush, draining and stopping of one run. */
 const AROUND_S = 2.5;
 
@@ -40,7 +36,7 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
     closed: [],
     open: [],
     visible: [],
-    workers: [],
+    shared: [],
     failed: [],
   };
   const jobs: Job[] = [];
@@ -104,20 +100,18 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
     }
   }
 
-  if (parts.includes("workers")) {
-    const scenario = SCENARIOS.find(({ name }) => name === "S2")!;
-    const load = { scenario, body: bodyFile(dir, scenario), seconds };
-    const most = Math.min(CORES.usable, MOST_WORKERS);
+  if (parts.includes("share-port")) {
+    const load = { body: bodyFile(dir, SHARED), seconds };
     for (let round = 1; round <= options.rounds; round++) {
       for (const ack of acks.filter((ack) => quick ? ack === usual(acks) : ack !== "clickhouse")) {
-        for (let workers = 1; workers <= most; workers++) {
+        for (const collectors of [1, 2]) {
           jobs.push({
-            label: `workers ${workers} ack=${ack}, round ${round} of ${options.rounds}`,
+            label: `share-port ${collectors} ack=${ack}, round ${round} of ${options.rounds}`,
             seconds: seconds + AROUND_S,
             run: async (stage) => {
               const sink = await sinks("swallow");
-              const sample = await measureWorkers(sink, { ack, workers }, load, stage);
-              results.workers.push({ ack, workers, sample });
+              const sample = await measureShared(sink, { ack, collectors }, load, stage);
+              results.shared.push({ ack, collectors, sample });
             },
           });
         }

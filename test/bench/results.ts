@@ -3,9 +3,9 @@ import type { Sample } from "./closed_loop.ts";
 import type { OpenSample } from "./open_loop.ts";
 import type { Ack, SinkName } from "./options.ts";
 import type { Reference, Scenario } from "./scenarios.ts";
+import type { SharedSample } from "./share_port.ts";
 import type { StartSample } from "./start_up.ts";
 import type { VisibleSample } from "./visible.ts";
-import type { WorkersSample } from "./workers.ts";
 
 /** Who was measured in a closed loop. */
 export type Who =
@@ -23,10 +23,10 @@ export interface Results {
   readonly open: { readonly ack: Ack; readonly sink: SinkName; readonly sample: OpenSample }[];
   /** Sentences about runs that ended before their figures. */
   readonly failed: string[];
-  readonly workers: {
+  readonly shared: {
     readonly ack: Ack;
-    readonly workers: number;
-    readonly sample: WorkersSample;
+    readonly collectors: number;
+    readonly sample: SharedSample;
   }[];
   readonly visible: { readonly ack: Ack; readonly sample: VisibleSample }[];
 }

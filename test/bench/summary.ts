@@ -2,6 +2,7 @@
 import type { Sample } from "./closed_loop.ts";
 import { nameOf, type Results, type Who } from "./results.ts";
 import type { Ack } from "./options.ts";
+import type { SharedSample } from "./share_port.ts";
 import { type Scenario, targetOf } from "./scenarios.ts";
 
 export type Figures = Omit<Sample, "problems" | "landedRows" | "acceptedRows">;
@@ -67,29 +68,43 @@ export function summarise(closed: Results["closed"]): ClosedSummary[] {
   });
 }
 
-export interface WorkersSummary {
+export interface SharedSummary {
   readonly ack: Ack;
-  readonly workers: number;
+  readonly collectors: number;
   readonly rowsPerSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** rows/s, of one worker in the same round. */
+  readonly cpuSecondsPerMillionRows: number;
+  readonly leastShare: number;
+  /** rows/s, of one collector in the same round. */
   readonly ofOne: number;
+  /** CPU seconds per million rows, of one collector in the same round. */
+  readonly costOfOne: number;
   readonly landed: boolean;
 }
 
-export function summariseWorkers(runs: Results["workers"]): WorkersSummary[] {
-  const whos = new Map(runs.map(({ ack, workers }) => [`${ack} ${workers}`, { ack, workers }]));
-  const ran = (ack: Ack, workers: number) =>
-    runs.filter((run) => run.ack === ack && run.workers === workers).map(({ sample }) => sample);
-  return [...whos.values()].map(({ ack, workers }) => {
-    const samples = ran(ack, workers), ones = ran(ack, 1);
-    const of = (key: "rowsPerSecond" | "p50Ms" | "p99Ms") =>
+export function summariseShared(runs: Results["shared"]): SharedSummary[] {
+  const whos = new Map(
+    runs.map(({ ack, collectors }) => [`${ack} ${collectors}`, { ack, collectors }]),
+  );
+  const ran = (ack: Ack, collectors: number) =>
+    runs.filter((run) => run.ack === ack && run.collectors === collectors)
+      .map(({ sample }) => sample);
+  return [...whos.values()].map(({ ack, collectors }) => {
+    const samples = ran(ack, collectors), ones = ran(ack, 1);
+    const of = (key: keyof Omit<SharedSample, "problems">) =>
       median(samples.map((sample) => sample[key]));
+    const ofOne = (key: "rowsPerSecond" | "cpuSecondsPerMillionRows") =>
+      median(samples.flatMap((sample, at) => {
+        const one = ones[at];
+        return one === undefined ? [] : [sample[key] / one[key]];
+      }));
     return {
-      ...{ ack, workers, rowsPerSecond: of("rowsPerSecond") },
-      ...{ p50Ms: of("p50Ms"), p99Ms: of("p99Ms") },
-      ofOne: median(samples.map((sample, at) => sample.rowsPerSecond / ones[at]!.rowsPerSecond)),
+      ...{ ack, collectors, rowsPerSecond: of("rowsPerSecond") },
+      ...{ p50Ms: of("p50Ms"), p99Ms: of("p99Ms"), leastShare: of("leastShare") },
+      cpuSecondsPerMillionRows: of("cpuSecondsPerMillionRows"),
+      ofOne: ofOne("rowsPerSecond"),
+      costOfOne: ofOne("cpuSecondsPerMillionRows"),
       landed: samples.every(({ problems }) => problems.length === 0),
     };
   });
@@ -107,8 +122,8 @@ export function broken(results: Results): string[] {
       sample.problems.map(say(`S4 ack=${ack} → ${sink}`))
     ),
     ...results.visible.flatMap(({ ack, sample }) => sample.problems.map(say(`visible ack=${ack}`))),
-    ...results.workers.flatMap(({ ack, workers, sample }) =>
-      sample.problems.map(say(`workers ${workers} ack=${ack}`))
+    ...results.shared.flatMap(({ ack, collectors, sample }) =>
+      sample.problems.map(say(`share-port ${collectors} ack=${ack}`))
     ),
   ];
 }

@@ -13,7 +13,7 @@ function wait(settledMs: number, stoppedMs = Infinity) {
   const passed = (ms: number) => clock.monotonicMs() - startMs >= ms;
   const startMs = clock.monotonicMs();
   void goodMoment({
-    unsettled: () => passed(settledMs) ? null : "worker 2 has died",
+    unsettled: () => passed(settledMs) ? null : "the spool is still being read",
     stopping: () => passed(stoppedMs),
     clock,
     log,
@@ -32,7 +32,10 @@ test("a bad one is waited out, and the log says once what for", async () => {
   await clock.advance(28_900);
   assert.deepEqual(asked, {});
   assert.equal(log.lines.length, 1);
-  assert.match(log.lines[0]!, /^info SIGUSR2: waiting .*worker 2 has died.*"at_most_s":30/);
+  assert.match(
+    log.lines[0]!,
+    /^info SIGUSR2: waiting .*the spool is still being read.*"at_most_s":30/,
+  );
   await clock.advance(200);
   assert.deepEqual(asked, { answer: null });
 });
@@ -42,7 +45,10 @@ test("one that does not pass in 30 s is a refusal that says what to do", async (
   await clock.advance(29_900);
   assert.deepEqual(asked, {});
   await clock.advance(200);
-  assert.match(asked.answer!, /^worker 2 has died, for 30 s; send SIGUSR2 again .*, or restart$/);
+  assert.match(
+    asked.answer!,
+    /^the spool is still being read, for 30 s; send SIGUSR2 again .*, or restart$/,
+  );
 });
 
 test("a collector that stops is not waited for, even at a good moment", async () => {

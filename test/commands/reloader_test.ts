@@ -81,11 +81,11 @@ test("a broken file changes nothing, each problem has a line, and the next reloa
 test("what cannot be taken is told, and tried again at the next reload", async () => {
   let refuses = true;
   const { files, lines, reloader } = kit("", {
-    adopt: () => refuses ? Promise.reject(new Error("worker 2: no")) : Promise.resolve(),
+    adopt: () => refuses ? Promise.reject(new Error("the disk: no")) : Promise.resolve(),
   });
   files["s.toml"] = 'flush-interval = "3s"';
   await reloader.reload();
-  assert.deepEqual(lines, ["error | reload: not taken; nothing has changed | worker 2: no"]);
+  assert.deepEqual(lines, ["error | reload: not taken; nothing has changed | the disk: no"]);
   refuses = false;
   await reloader.reload();
   assert.equal(lines[1], "info | reloaded | flush-interval 1s -> 3s");

@@ -1,4 +1,4 @@
-/** The page of a real collector: over HTTP, with and without tokens, at a stop, of several workers. */
+/** The page of a real collector: over HTTP, with and without tokens, at a stop. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
@@ -122,11 +122,10 @@ test("a page is GET: another method is told so", async () => {
   }
 });
 
-test("several workers: whoever is asked tells of all, problems too", async () => {
+test("whoever comes anew is told all, problems too; a stop ends what is told", async () => {
   await clickhouse.query("CREATE TABLE narrow (n UInt8) ENGINE = MergeTree ORDER BY n");
-  const shishi = await start("--workers", "2", "--flush-interval", "100ms", "--tables", "narrow");
+  const shishi = await start("--flush-interval", "100ms", "--tables", "narrow");
   try {
-    // Connections are shared out by the system: many of them reach both.
     await Promise.all(
       Array.from(
         { length: 20 },

@@ -4,6 +4,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { type Around, CERT, CREDS, KEY, linesOf, load, problemsOf, SEED } from "./kit.ts";
 
+const WORKERS_GONE =
+  "is gone; run several collectors with share-port instead, each with its own id and data-dir " +
+  "(as a service: shishi@.service)";
+
 /** The lines that the settings give, exactly; [what is given, the lines]. */
 const LINES: [string, Around, string[]][] = [
   ["duration", { argv: ["--flush-interval", "fast"] }, [
@@ -69,6 +73,18 @@ const LINES: [string, Around, string[]][] = [
   ]],
   ["a Go flag", { argv: ["-backlog", "1000"] }, [
     "-backlog: unknown flag; did you mean --backlog?",
+  ]],
+  ["a setting that is gone", {
+    argv: ["--workers", "2", "--config=a.toml"],
+    env: { SHISHI_WORKERS: "2" },
+    files: { "a.toml": "workers = 2" },
+  }, [
+    `--workers: ${WORKERS_GONE}`,
+    `SHISHI_WORKERS: ${WORKERS_GONE}`,
+    `workers (file a.toml): ${WORKERS_GONE}`,
+  ]],
+  ["one id for several collectors", { argv: ["--share-port"] }, [
+    "--share-port: expected an id too: each collector on a port needs one of its own",
   ]],
   ["nothing like it", { argv: ["--xyzzy"] }, ["--xyzzy: unknown flag"]],
   ["two letters of another", { argv: ["-v", "--ab"] }, [

@@ -61,13 +61,13 @@ test("a flag beats the file, then as before", () => {
 });
 
 test("what needs a restart keeps its value and is told each time", () => {
-  const files = { "s.toml": 'group = "eu"\nworkers = 2\nflush-interval = "3s"' };
+  const files = { "s.toml": 'group = "eu"\nshare-port = true\nflush-interval = "3s"' };
   const first = reloaded({ "s.toml": "" }, files);
   assert.equal(first.settings.group, "default");
-  assert.equal(first.settings.workers, 1);
+  assert.equal(first.settings.sharePort, false);
   assert.equal(first.settings.flushIntervalMs, 3000);
   assert.equal(first.wanted.group, "eu");
-  assert.deepEqual(first.kept.map(describe), ["workers 1 -> 2", "group default -> eu"]);
+  assert.deepEqual(first.kept.map(describe), ["share-port false -> true", "group default -> eu"]);
   const again = reloadSettings(around(files), first.snapshot);
   assert.ok(again.ok);
   assert.deepEqual(again.kept, first.kept);
@@ -131,13 +131,6 @@ test("anything wrong: every problem, and nothing to run with", () => {
   assert.equal(read.problems.length, 3, read.problems.join("\n"));
   const gone = reload({ "s.toml": "" }, {});
   assert.ok(!gone.ok && gone.problems[0]?.includes("expected a readable TOML file"));
-});
-
-test("fewer INSERTs at once than workers that run is refused", () => {
-  const read = reload({ "s.toml": "workers = 4" }, { "s.toml": "workers = 2\nconcurrency = 2" });
-  assert.deepEqual(!read.ok && read.problems, [
-    "concurrency: expected at least the 4 workers that run, got 2",
-  ]);
 });
 
 test("whatever two files say, the second reading of the same finds nothing more to take", () => {

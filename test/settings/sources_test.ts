@@ -57,7 +57,13 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     want: { count: 10_000, periodMs: 60_000 },
   },
   "max-body-bytes": { text: "2MB", other: "1MiB", read: (s) => s.maxBodyBytes, want: 2_000_000 },
-  "workers": { text: "3", other: "2", read: (s) => s.workers, want: 3 },
+  "share-port": {
+    text: "true",
+    other: "false",
+    read: (s) => s.sharePort,
+    want: true,
+    with: { id: "one" },
+  },
   "clickhouse-url": {
     text: "http://h:1/db",
     other: "http://other",

@@ -15,7 +15,7 @@ describe("defaults", () => {
       corsOrigins: [],
       rateLimit: null,
       maxBodyBytes: 10 * 2 ** 20,
-      workers: 1,
+      sharePort: false,
       clickhouse: [endpoint("127.0.0.1:8123", "default", "default")],
       table: "analytics_events",
       createTable: true,

@@ -59,42 +59,40 @@ async function listed(shishi: Shishi): Promise<{ letters: DeadLetter[]; total: n
   return answer.json;
 }
 
-for (const workers of [1, 2]) {
-  test(`${workers} workers: some, then all, then nothing is left; each row once`, async () => {
-    const database = `replayed_${workers}`;
-    const shishi = await withLetters(database, 5, `--workers=${workers}`);
-    try {
-      const { letters, total } = await listed(shishi);
-      assert.deepEqual([letters.map(({ row }) => row), total], [[4, 3, 2, 1, 0].map(bad), 5]);
+test("some, then all, then nothing is left; each row once", async () => {
+  const database = "replayed";
+  const shishi = await withLetters(database, 5);
+  try {
+    const { letters, total } = await listed(shishi);
+    assert.deepEqual([letters.map(({ row }) => row), total], [[4, 3, 2, 1, 0].map(bad), 5]);
 
-      const still = await replay(shishi, { ids: [letters[0]!.id] });
-      assert.equal(still.status, 200, still.text);
-      const { stored: none, dead, reasons } = still.json;
-      assert.deepEqual([none, dead, reasons[0].letters], [0, 1, 1]);
-      assert.match(reasons[0].reason, /^code 27: /);
+    const still = await replay(shishi, { ids: [letters[0]!.id] });
+    assert.equal(still.status, 200, still.text);
+    const { stored: none, dead, reasons } = still.json;
+    assert.deepEqual([none, dead, reasons[0].letters], [0, 1, 1]);
+    assert.match(reasons[0].reason, /^code 27: /);
 
-      await mend(database);
-      const ids = letters.slice(1, 3).map(({ id }) => id);
-      const some = await replay(shishi, { table: "t", ids });
-      assert.deepEqual([some.status, some.json.stored], [200, 2], some.text);
-      assert.equal((await listed(shishi)).total, 3);
-      assert.equal((await replay(shishi, { table: "t", ids })).json.stored, 0);
-      assert.equal((await replay(shishi, { table: "elsewhere" })).json.stored, 0);
+    await mend(database);
+    const ids = letters.slice(1, 3).map(({ id }) => id);
+    const some = await replay(shishi, { table: "t", ids });
+    assert.deepEqual([some.status, some.json.stored], [200, 2], some.text);
+    assert.equal((await listed(shishi)).total, 3);
+    assert.equal((await replay(shishi, { table: "t", ids })).json.stored, 0);
+    assert.equal((await replay(shishi, { table: "elsewhere" })).json.stored, 0);
 
-      // Side by side: one works, the others are told so, or find nothing to do.
-      const answers = await Promise.all([replay(shishi), replay(shishi), replay(shishi)]);
-      for (const { status, text } of answers) assert.ok([200, 409].includes(status), text);
-      const sum = answers.reduce((sum, { json }) => sum + (json.stored ?? 0), 0);
-      assert.equal(sum, 3);
-      assert.deepEqual(await listed(shishi), { letters: [], total: 0 });
-      assert.equal(await stored(database), "5\t5");
-      const { ledger } = await shishi.status();
-      assert.deepEqual([ledger.held, ledger.lost], [0, 0]);
-    } finally {
-      await shishi.close();
-    }
-  });
-}
+    // Side by side: one works, the others are told so, or find nothing to do.
+    const answers = await Promise.all([replay(shishi), replay(shishi), replay(shishi)]);
+    for (const { status, text } of answers) assert.ok([200, 409].includes(status), text);
+    const sum = answers.reduce((sum, { json }) => sum + (json.stored ?? 0), 0);
+    assert.equal(sum, 3);
+    assert.deepEqual(await listed(shishi), { letters: [], total: 0 });
+    assert.equal(await stored(database), "5\t5");
+    const { ledger } = await shishi.status();
+    assert.deepEqual([ledger.held, ledger.lost], [0, 0]);
+  } finally {
+    await shishi.close();
+  }
+});
 
 test("beside `shishi dead`: one at a time", async () => {
   const shishi = await withLetters("beside", 2);

@@ -1,5 +1,5 @@
 /**
- * Nothing of the inside goes out, over real sockets and with several workers as with one: any request
+ * Nothing of the inside goes out, over real sockets: any request
  * gets JSON, the documented text, or the bare refusal of the server below; never a stack, a path of the
  * host or a token. What is kept out is kept out whichever process answers.
  */
@@ -73,92 +73,90 @@ const request = fc.record({
   ),
 });
 
-for (const workers of [1, 2]) {
-  describe(`nothing of the inside, ${workers} worker${workers > 1 ? "s" : ""}`, () => {
-    let shishi: Shishi;
-    let dir: string;
-    before(async () => {
-      dir = tempDir("tokens");
-      const file = join(dir, "tokens");
-      writeFileSync(file, TOKENS.join(","));
-      shishi = await startShishi({
-        args: [
-          ...["--clickhouse-url", `http://127.0.0.1:${await freePort()}`, `--workers=${workers}`],
-          ...["--auth-tokens-file", file, "--log-level=debug", "--rate-limit=1000000/s"],
-        ],
-      });
-    });
-    after(async () => {
-      await shishi.close();
-      removeDir(dir);
-    });
-
-    test("any request", async () => {
-      const secrets = [...TOKENS, shishi.dir, "shishi-data", dir];
-      await fc.assert(
-        fc.asyncProperty(request, async ({ method, path, name, value, body }) => {
-          const connection = await openRaw(shishi.url);
-          try {
-            // `CONNECT` and `Upgrade` make the rest of the connection something else.
-            const sent = rawRequest(method, path, { [name]: value }, body);
-            connection.send(method === "HEAD" ? rawRequest(method, path, { [name]: value }) : sent);
-            if (method === "HEAD") return;
-            const answer = await connection.answer();
-            if (answer === null) return;
-            assert.ok(answer.status < 500 || answer.status === 501, `${answer.status}`);
-            assert.doesNotMatch(answer.text, /^\s+at .*:\d+:\d+|\.ts:\d|node_modules|\/src\//m);
-            const told = answer.text + [...answer.headers.values()].join("\n");
-            for (const secret of secrets) {
-              if (!value.includes(secret)) {
-                assert.ok(!told.includes(secret), `${secret} in ${told}`);
-              }
-            }
-            if (answer.text === "") return;
-            const type = answer.headers.get("content-type") ?? "";
-            if (type !== "application/json") {
-              assert.ok(DOCUMENTS.includes(path.replace(/[?#].*/, "")), `${path} ${type}`);
-            }
-          } finally {
-            await connection.close();
-          }
-        }),
-        { numRuns: 150 },
-      );
-    });
-
-    test("either token, no other; a stranger's page and a missing token are told apart", async () => {
-      const statuses: number[] = [];
-      for (
-        const headers of [
-          { authorization: `Bearer ${TOKENS[0]}` },
-          { authorization: `Bearer ${TOKENS[1]}` },
-          { authorization: `Bearer ${TOKENS[1]}x` },
-          {},
-          { authorization: `Bearer ${TOKENS[1]}`, origin: "https://evil.example" },
-        ]
-      ) {
-        const answer = await shishi.post(EVENT, { headers: { ...headers, connection: "close" } });
-        statuses.push(answer.status);
-        if (answer.status === 401) assert.match(answer.headers.get("www-authenticate")!, /^Bearer/);
-      }
-      assert.deepEqual(statuses, [202, 202, 401, 401, 403]);
-    });
-
-    test("no token is in the log; a refused request is, under its id", async () => {
-      const answer = await shishi.post("{", {
-        headers: { authorization: `Bearer ${TOKENS[0]}`, "x-request-id": "find-me" },
-      });
-      assert.deepEqual([answer.status, answer.headers.get("x-request-id")], [400, "find-me"]);
-      const line = shishi.lines().find(({ request }) => request === "find-me");
-      assert.deepEqual([line?.["level"], line?.["status"], line?.["path"]], [
-        "debug",
-        400,
-        "/events",
-      ]);
-      for (const token of TOKENS) assert.ok(!shishi.stderr().includes(token));
+describe("nothing of the inside", () => {
+  let shishi: Shishi;
+  let dir: string;
+  before(async () => {
+    dir = tempDir("tokens");
+    const file = join(dir, "tokens");
+    writeFileSync(file, TOKENS.join(","));
+    shishi = await startShishi({
+      args: [
+        ...["--clickhouse-url", `http://127.0.0.1:${await freePort()}`],
+        ...["--auth-tokens-file", file, "--log-level=debug", "--rate-limit=1000000/s"],
+      ],
     });
   });
-}
+  after(async () => {
+    await shishi.close();
+    removeDir(dir);
+  });
+
+  test("any request", async () => {
+    const secrets = [...TOKENS, shishi.dir, "shishi-data", dir];
+    await fc.assert(
+      fc.asyncProperty(request, async ({ method, path, name, value, body }) => {
+        const connection = await openRaw(shishi.url);
+        try {
+          // `CONNECT` and `Upgrade` make the rest of the connection something else.
+          const sent = rawRequest(method, path, { [name]: value }, body);
+          connection.send(method === "HEAD" ? rawRequest(method, path, { [name]: value }) : sent);
+          if (method === "HEAD") return;
+          const answer = await connection.answer();
+          if (answer === null) return;
+          assert.ok(answer.status < 500 || answer.status === 501, `${answer.status}`);
+          assert.doesNotMatch(answer.text, /^\s+at .*:\d+:\d+|\.ts:\d|node_modules|\/src\//m);
+          const told = answer.text + [...answer.headers.values()].join("\n");
+          for (const secret of secrets) {
+            if (!value.includes(secret)) {
+              assert.ok(!told.includes(secret), `${secret} in ${told}`);
+            }
+          }
+          if (answer.text === "") return;
+          const type = answer.headers.get("content-type") ?? "";
+          if (type !== "application/json") {
+            assert.ok(DOCUMENTS.includes(path.replace(/[?#].*/, "")), `${path} ${type}`);
+          }
+        } finally {
+          await connection.close();
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test("either token, no other; a stranger's page and a missing token are told apart", async () => {
+    const statuses: number[] = [];
+    for (
+      const headers of [
+        { authorization: `Bearer ${TOKENS[0]}` },
+        { authorization: `Bearer ${TOKENS[1]}` },
+        { authorization: `Bearer ${TOKENS[1]}x` },
+        {},
+        { authorization: `Bearer ${TOKENS[1]}`, origin: "https://evil.example" },
+      ]
+    ) {
+      const answer = await shishi.post(EVENT, { headers: { ...headers, connection: "close" } });
+      statuses.push(answer.status);
+      if (answer.status === 401) assert.match(answer.headers.get("www-authenticate")!, /^Bearer/);
+    }
+    assert.deepEqual(statuses, [202, 202, 401, 401, 403]);
+  });
+
+  test("no token is in the log; a refused request is, under its id", async () => {
+    const answer = await shishi.post("{", {
+      headers: { authorization: `Bearer ${TOKENS[0]}`, "x-request-id": "find-me" },
+    });
+    assert.deepEqual([answer.status, answer.headers.get("x-request-id")], [400, "find-me"]);
+    const line = shishi.lines().find(({ request }) => request === "find-me");
+    assert.deepEqual([line?.["level"], line?.["status"], line?.["path"]], [
+      "debug",
+      400,
+      "/events",
+    ]);
+    for (const token of TOKENS) assert.ok(!shishi.stderr().includes(token));
+  });
+});
 
 test("rate-limit counts addresses: the peer's own, by request", async () => {
   const shishi = await startShishi({

@@ -42,95 +42,92 @@ async function idsOnBoth(): Promise<Map<string, number>> {
   return all;
 }
 
-for (const [workers, reloads] of [[1, 20], [2, 6]] as const) {
-  test(`${reloads} reloads under load, also from server to server: the ledger is right (${workers} processes)`, async () => {
-    await forget();
-    const token = { "auth-tokens": [TOKEN] };
-    const at = await startReloading(() => ({
-      "clickhouse-url": one.url,
-      "flush-interval": "50ms",
-      ...token,
-    }), { args: [`--workers=${workers}`] });
-    const { shishi } = at;
-    const headers = { authorization: `Bearer ${TOKEN}` };
-    const authorized = {
-      ...shishi,
-      get: (path: string) => shishi.get(path, headers),
-      status: async () => (await shishi.get("/api/status", headers)).json,
-    };
-    try {
-      const watching = watch(authorized);
-      const ending = new AbortController();
-      const post = (url: string, init: RequestInit) => fetch(url, { ...init, headers });
-      const options = { url: shishi.url, clients: 4, events: Infinity, fetch: post };
-      const loading = load({
-        ...options,
-        eventsPerRequest: 20,
-        rowsPerSecond: 8_000,
-        signal: ending.signal,
+const RELOADS = 20;
+test(`${RELOADS} reloads under load, also from server to server: the ledger is right`, async () => {
+  await forget();
+  const token = { "auth-tokens": [TOKEN] };
+  const at = await startReloading(() => ({
+    "clickhouse-url": one.url,
+    "flush-interval": "50ms",
+    ...token,
+  }));
+  const { shishi } = at;
+  const headers = { authorization: `Bearer ${TOKEN}` };
+  const authorized = {
+    ...shishi,
+    get: (path: string) => shishi.get(path, headers),
+    status: async () => (await shishi.get("/api/status", headers)).json,
+  };
+  try {
+    const watching = watch(authorized);
+    const ending = new AbortController();
+    const post = (url: string, init: RequestInit) => fetch(url, { ...init, headers });
+    const options = { url: shishi.url, clients: 4, events: Infinity, fetch: post };
+    const loading = load({
+      ...options,
+      eventsPerRequest: 20,
+      rowsPerSecond: 8_000,
+      signal: ending.signal,
+    });
+    const toTable = load({
+      ...options,
+      clients: 1,
+      eventsPerRequest: 1,
+      rowsPerSecond: 50,
+      path: "/events/plain",
+      row: (_, n) => JSON.parse(good(n)),
+      signal: ending.signal,
+    });
+    for (let n = 0; n < RELOADS; n++) {
+      await at.set({
+        "clickhouse-url": n % 2 === 0 ? other.url : one.url,
+        "auth-tokens": n % 3 === 0 ? [TOKEN] : [`another-token-number-${n}`, TOKEN],
+        "max-block-size": [10_000, 50, 500][n % 3]!,
+        "flush-interval": ["50ms", "10ms", "200ms"][n % 3]!,
+        concurrency: [4, 2, 8][n % 3]!,
+        ack: n % 4 === 3 ? "memory" : "disk",
+        ...(n % 5 === 0 ? {} : { tables: ["plain"] }),
       });
-      const toTable = load({
-        ...options,
-        clients: 1,
-        eventsPerRequest: 1,
-        rowsPerSecond: 50,
-        path: "/events/plain",
-        row: (_, n) => JSON.parse(good(n)),
-        signal: ending.signal,
-      });
-      for (let n = 0; n < reloads; n++) {
-        await at.set({
-          "clickhouse-url": n % 2 === 0 ? other.url : one.url,
-          "auth-tokens": n % 3 === 0 ? [TOKEN] : [`another-token-number-${n}`, TOKEN],
-          "max-block-size": [10_000, 50, 500][n % 3]!,
-          "flush-interval": ["50ms", "10ms", "200ms"][n % 3]!,
-          concurrency: [4, 2, 8][n % 3]!,
-          ack: n % 4 === 3 ? "memory" : "disk",
-          ...(n % 5 === 0 ? {} : { tables: ["plain"] }),
-        });
-        const { received } = (await authorized.status()).ledger;
-        await eventually(async () => {
-          assert.ok((await authorized.status()).ledger.received > received + 200);
-        }, { withinMs: 30_000 });
-      }
-      ending.abort();
-      const [books, tableBooks] = await Promise.all([loading, toTable]);
-      await at.set({});
-      await eventually(() => assertDelivered(authorized), { withinMs: 30_000 });
-      const seen = await watching.end();
-      assert.equal(books.unanswered.size + tableBooks.unanswered.size, 0, "no request failed");
-      assert.deepEqual([...books.statuses.keys()], [202]);
-      assert.ok(
-        [...tableBooks.statuses.keys()].every((status) => [202, 404].includes(status)),
-        [...tableBooks.statuses.keys()].join(),
-      );
-      const stored = await idsOnBoth();
-      assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
-      assert.equal(stored.size, books.acknowledged.size);
-      const counts = await Promise.all(
-        [one, other].map((server) => server.query("SELECT count() FROM plain")),
-      );
-      const rows = counts.reduce((sum, text) => sum + Number(text), 0);
-      await Promise.all([one, other].map((server) => server.query("TRUNCATE TABLE plain")));
-      assert.equal(rows, tableBooks.acknowledged.size);
-      assert.equal(told(shishi.lines(), "reloaded").length, reloads + 1);
-      say(`${reloads} reloads`, { workers, rows: stored.size + rows, mostHeld: seen.mostHeld });
-    } finally {
-      await at.close();
+      const { received } = (await authorized.status()).ledger;
+      await eventually(async () => {
+        assert.ok((await authorized.status()).ledger.received > received + 200);
+      }, { withinMs: 30_000 });
     }
-  });
-}
+    ending.abort();
+    const [books, tableBooks] = await Promise.all([loading, toTable]);
+    await at.set({});
+    await eventually(() => assertDelivered(authorized), { withinMs: 30_000 });
+    const seen = await watching.end();
+    assert.equal(books.unanswered.size + tableBooks.unanswered.size, 0, "no request failed");
+    assert.deepEqual([...books.statuses.keys()], [202]);
+    assert.ok(
+      [...tableBooks.statuses.keys()].every((status) => [202, 404].includes(status)),
+      [...tableBooks.statuses.keys()].join(),
+    );
+    const stored = await idsOnBoth();
+    assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
+    assert.equal(stored.size, books.acknowledged.size);
+    const counts = await Promise.all(
+      [one, other].map((server) => server.query("SELECT count() FROM plain")),
+    );
+    const rows = counts.reduce((sum, text) => sum + Number(text), 0);
+    await Promise.all([one, other].map((server) => server.query("TRUNCATE TABLE plain")));
+    assert.equal(rows, tableBooks.acknowledged.size);
+    assert.equal(told(shishi.lines(), "reloaded").length, RELOADS + 1);
+    say(`${RELOADS} reloads`, { rows: stored.size + rows, mostHeld: seen.mostHeld });
+  } finally {
+    await at.close();
+  }
+});
 
-/** A process of several waits with the next renewal until all are done with the last one. */
-const RENEWALS = [["source", 1, 10], ["source", 2, 2], ["binary", 1, 3]] as const;
-for (const [kind, workers, renewals] of RENEWALS) {
+for (const [kind, renewals] of [["source", 10], ["binary", 3]] as const) {
   if (KINDS.includes(kind)) {
-    test(`${renewals} renewed certificates while connections are opened: none is refused (${kind}, ${workers} processes)`, async () => {
+    test(`${renewals} renewed certificates while connections are opened: none is refused (${kind})`, async () => {
       const at = await startReloading((file) => ({
         "clickhouse-url": one.url,
         "tls-cert": file("cert", CERTIFICATE),
         "tls-key": file("key", CERTIFICATE_KEY),
-      }), { binary: kind === "binary", args: [`--workers=${workers}`] });
+      }), { binary: kind === "binary" });
       try {
         const { shishi } = at;
         const ending = new AbortController();
@@ -150,7 +147,7 @@ for (const [kind, workers, renewals] of RENEWALS) {
         const { answered, failed } = await knocking;
         assert.deepEqual(failed, []);
         assert.deepEqual([...answered.keys()].sort(), ["Shishi renewed", "Shishi test"]);
-        say(`${renewals} renewals`, { kind, workers, ...Object.fromEntries(answered) });
+        say(`${renewals} renewals`, { kind, ...Object.fromEntries(answered) });
         assert.equal((await stopBy(shishi)).code, 0, shishi.stderr());
       } finally {
         await at.close();
@@ -159,29 +156,26 @@ for (const [kind, workers, renewals] of RENEWALS) {
   }
 }
 
-test("SIGHUP ends nothing: in the first moments, without a file, at the end, sent to every process", async () => {
-  for (const workers of [1, 2]) {
-    const hups = new AbortController();
-    const at = await startReloading(() => ({ "clickhouse-url": one.url }), {
-      args: [`--workers=${workers}`],
-      onSpawn: (pid) => hupFromTheFirst(pid, hups.signal),
-    });
-    const { shishi } = at;
-    try {
-      await says(shishi, "reload: nothing has changed");
-      hups.abort();
-      process.kill(-shishi.pid, "SIGHUP");
-      await at.set({ "flush-interval": "20ms" });
-      assert.equal((await shishi.get("/healthz")).status, 200);
-      shishi.signal("SIGTERM");
-      for (let n = 0; n < 10; n++) shishi.signal("SIGHUP");
-      const { code, signal } = await shishi.exited;
-      assert.deepEqual([code, signal], [0, null], shishi.stderr());
-      assert.equal(ledgerAtEnd(shishi)["lost"], 0);
-    } finally {
-      hups.abort();
-      await at.close();
-    }
+test("SIGHUP ends nothing: in the first moments, without a file, at the end", async () => {
+  const hups = new AbortController();
+  const at = await startReloading(() => ({ "clickhouse-url": one.url }), {
+    onSpawn: (pid) => hupFromTheFirst(pid, hups.signal),
+  });
+  const { shishi } = at;
+  try {
+    await says(shishi, "reload: nothing has changed");
+    hups.abort();
+    process.kill(-shishi.pid, "SIGHUP");
+    await at.set({ "flush-interval": "20ms" });
+    assert.equal((await shishi.get("/healthz")).status, 200);
+    shishi.signal("SIGTERM");
+    for (let n = 0; n < 10; n++) shishi.signal("SIGHUP");
+    const { code, signal } = await shishi.exited;
+    assert.deepEqual([code, signal], [0, null], shishi.stderr());
+    assert.equal(ledgerAtEnd(shishi)["lost"], 0);
+  } finally {
+    hups.abort();
+    await at.close();
   }
 });
 

@@ -13,7 +13,7 @@ import { createPlain } from "./rows.ts";
 
 const RESTART: Wishes = {
   listen: "127.0.0.1:1",
-  workers: 2,
+  "share-port": "true",
   "data-dir": "elsewhere",
   group: "another-group",
   id: "another-id",
@@ -46,6 +46,7 @@ describe("a running collector", () => {
       "clickhouse-url": real.url,
       "flush-interval": "50ms",
       "insert-timeout": "10s",
+      id: "the-one",
     }), { listens: true });
   });
   after(async () => {

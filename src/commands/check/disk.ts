@@ -45,11 +45,11 @@ async function roomIn(
   }
 }
 
-/** What spools, each worker's too, and dead letters have already; about, where there are very many files. */
+/** What spools, orphaned ones too, and dead letters have already; about, where there are very many files. */
 export async function bytesBelow(dataDir: string): Promise<number> {
-  const workers = (await readdir(dataDir).catch(() => [])).filter((name) => workerOf(name) > 0);
+  const orphaned = (await readdir(dataDir).catch(() => [])).filter((name) => workerOf(name) > 0);
   let bytes = 0;
-  for (const name of ["spool", "dead", ...workers.map((worker) => join(worker, "spool"))]) {
+  for (const name of ["spool", "dead", ...orphaned.map((folder) => join(folder, "spool"))]) {
     const paths = await readdir(join(dataDir, name), { recursive: true }).catch(() => []);
     for (const path of paths.slice(0, MOST_FILES)) {
       bytes += (await stat(join(dataDir, name, path)).catch(() => ({ size: 0 }))).size;

@@ -1,0 +1,104 @@
+/**
+ * What several collectors on one port (`--share-port`) bring and cost: the same load on one and on two,
+ * 1,000 rows a request, so that the load itself costs little. Nothing is pinned: each collector shall have
+ * a core if there is one. Where load, sink and collectors share two cores, rows/s cannot double; but CPU
+ * seconds per million rows tell whether collectors stand in each other's way: they share nothing, so
+ * two may cost no more than one.
+ */
+import { freePort } from "../kit/free_port.ts";
+import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { eventually } from "../kit/wait.ts";
+import { wrk } from "./closed_loop.ts";
+import { cpuSeconds, on } from "./cores.ts";
+import { problemsOf } from "./landed.ts";
+import type { Ack } from "./options.ts";
+import type { Scenario } from "./scenarios.ts";
+import type { Sink } from "./sinks.ts";
+import type { Stage } from "./stage.ts";
+import { argsFor, BINARY, type Ledger } from "./subjects.ts";
+
+export const SHARED: Scenario = {
+  name: "S2",
+  what: "NDJSON of 1,000 events, 16 connections",
+  path: "/events",
+  rows: 1000,
+  connections: 16,
+  encoding: null,
+  references: [],
+  targets: {},
+};
+
+export interface SharedSample {
+  readonly rowsPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** Of all collectors together, until all rows have left. */
+  readonly cpuSecondsPerMillionRows: number;
+  /** Rows of the collector that got the fewest, of all; 1 where there is one. */
+  readonly leastShare: number;
+  readonly problems: readonly string[];
+}
+
+const LEFT_WITHIN_MS = 20_000;
+const COUNTS = ["received", "rejected", "stored", "dead", "held", "lost"] as const;
+
+export async function measureShared(
+  sink: Sink,
+  who: { readonly ack: Ack; readonly collectors: number },
+  load: { readonly body: string; readonly seconds: number },
+  stage: Stage,
+): Promise<SharedSample> {
+  await sink.reset();
+  const port = await freePort();
+  const collectors: Shishi[] = [];
+  for (let n = 0; n < who.collectors; n++) {
+    const args = [...argsFor(sink, who.ack), "--listen", `127.0.0.1:${port}`];
+    const [command, before] = on("all", BINARY, [...args, "--share-port", "--id", `bench-${n}`]);
+    const shishi = await startShishi({ binary: command, args: before });
+    stage.keep(shishi.close);
+    collectors.push(shishi);
+  }
+  await eventually(async () => {
+    if ((await collectors[0]!.get("/readyz")).status !== 200) throw new Error("it is not ready");
+  }, { withinMs: LEFT_WITHIN_MS });
+  const used = () => collectors.reduce((sum, { pid }) => sum + cpuSeconds(pid), 0);
+  const before = used();
+  const told = await wrk(collectors[0]!.url, SHARED, load.body, load.seconds, "all");
+  const acceptedRows = (told.requests - told.refused) * SHARED.rows;
+  await eventually(async () => {
+    const rows = await sink.rows();
+    if (rows < acceptedRows) throw new Error(`${rows} of ${acceptedRows} rows have arrived`);
+  }, { withinMs: LEFT_WITHIN_MS });
+  const seconds = used() - before;
+  const ledgers = await Promise.all(collectors.map(stopped));
+  const ledger = Object.fromEntries(
+    COUNTS.map((name) => [name, ledgers.reduce((sum, one) => sum + one[name], 0)]),
+  ) as unknown as Ledger;
+  const problems = problemsOf({
+    acceptedRows,
+    unansweredRows: SHARED.connections * SHARED.rows,
+    sinkRows: await sink.rows(),
+    settled: { ledger, statuses: new Map() },
+  });
+  if (told.broken > 0) problems.push(`${told.broken} requests got no answer`);
+  return {
+    rowsPerSecond: acceptedRows / (told.durationUs / 1e6),
+    p50Ms: told.p50Us / 1000,
+    p99Ms: told.p99Us / 1000,
+    cpuSecondsPerMillionRows: seconds / Math.max(1, ledger.stored) * 1e6,
+    leastShare: Math.min(...ledgers.map(({ received }) => received)) / Math.max(1, ledger.received),
+    problems,
+  };
+}
+
+/** Ends it as an operator would; its last line. */
+async function stopped(shishi: Shishi): Promise<Ledger> {
+  shishi.signal("SIGTERM");
+  const { code, signal } = await shishi.exited;
+  const last = shishi.lines().at(-1);
+  if (code !== 0 || last === undefined) {
+    throw new Error(`a collector ended with ${signal ?? code}:\n${shishi.stderr().slice(-2000)}`);
+  }
+  await shishi.close();
+  return last as unknown as Ledger;
+}
