@@ -1,18 +1,23 @@
 /**
  * One write to InfluxDB, and what its answer means. The only file that knows the `influx` library.
  *
- * The library renders lines and statements. Its transport is replaced by `exchange`, because with it
- * a promise never settles when an answer stalls or is cut in its body, an answer is read without
- * bound (640 MB in 3 s from an endless error), a host is disabled for seconds after one failure, any
- * 2xx passes for a write, and root:root is sent where there is no user. Here only InfluxDB's own 204
- * means written.
+ * The library renders lines and statements. Its transport is replaced by the kernel's exchange (ended by
+ * a timer of its own, body included, and a bounded answer), because with it a promise never settles
+ * when an answer stalls or is cut in its body, an answer is read without bound (640 MB in 3 s from an
+ * endless error), a host is disabled for seconds after one failure, any 2xx passes for a write, and
+ * root:root is sent where there is no user. Here only InfluxDB's own 204 means written. Credentials
+ * travel in a header, never in the URL, and in no error.
  *
- * InfluxDB 2 and 3 are met at their `/write` of version 1. They differ in how they let one in, which
- * `exchange` knows, and take no `precision=n`: nanoseconds are what all of them expect unasked.
+ * InfluxDB 2 and 3 are met at their `/write` of version 1. They differ in how they let one in, and take
+ * no `precision=n`: nanoseconds are what all of them expect unasked.
  */
 
+import { Buffer } from "node:buffer";
 import { FieldType, InfluxDB, type ISchemaOptions } from "influx";
-import { exchange, type ExchangeDeps } from "./exchange.ts";
+import type { Endpoint } from "../contracts.ts";
+import { messageOf } from "../kernel/errors.ts";
+import type { Post } from "../kernel/http.ts";
+import { DONE, done, failed, type Result } from "../kernel/result.ts";
 
 /** `tags` are values that the line protocol can carry (`tagValue`). */
 export interface Point {
@@ -48,15 +53,39 @@ export type Written =
 /** Never throws. */
 export interface InfluxClient {
   write(points: readonly Point[]): Promise<Written>;
-  /** Null when the database is there, else why it could not be made. */
-  createDatabase(): Promise<string | null>;
+  /** Makes the database where it is not there. */
+  createDatabase(): Promise<Result>;
 }
 
-export interface InfluxDeps extends ExchangeDeps {
-  readonly measurements: readonly Measurement[];
+/** One server, and how it is spoken to. */
+export interface InfluxServer {
+  readonly endpoint: Endpoint;
+  readonly post: Post;
+  /** Of one exchange, body included. */
+  readonly timeoutMs: number;
+  /** Ends what is under way and refuses what comes later. */
+  readonly signal?: AbortSignal;
+}
+
+export interface InfluxRequest {
+  readonly method: string;
+  /** Below the endpoint's. */
+  readonly path: string;
+  readonly query: Readonly<Record<string, string>>;
+  readonly body: string | null;
+}
+
+export interface InfluxAnswer {
+  readonly status: number;
+  /** Its beginning. */
+  readonly body: string;
+  /** Of the server, where it tells it. */
+  readonly version: string | null;
 }
 
 const MAX_MESSAGE_CHARS = 500;
+/** Of an answer that is looked at; the rest is not read. */
+const MAX_ANSWER_BYTES = 16_384;
 
 /** An answer that is no success. */
 class AnswerError extends Error {
@@ -65,13 +94,16 @@ class AnswerError extends Error {
   }
 }
 
-export function createInflux(deps: InfluxDeps): InfluxClient {
-  const { database } = deps.endpoint;
+export function createInflux(
+  server: InfluxServer,
+  measurements: readonly Measurement[],
+): InfluxClient {
+  const { database } = server.endpoint;
   const influx = new InfluxDB({
     database,
-    schema: deps.measurements.map((measurement) => schemaOf(measurement, database)),
+    schema: measurements.map((measurement) => schemaOf(measurement, database)),
   });
-  (influx as unknown as { _pool: Transport })._pool = transport(deps);
+  (influx as unknown as { _pool: Transport })._pool = transport(server);
 
   return {
     async write(points) {
@@ -86,8 +118,59 @@ export function createInflux(deps: InfluxDeps): InfluxClient {
       }
     },
 
-    createDatabase: () => problemOf(() => influx.createDatabase(database)),
+    async createDatabase() {
+      try {
+        await influx.createDatabase(database);
+        return DONE;
+      } catch (problem) {
+        return failed(wordsOf(problem));
+      }
+    },
   };
+}
+
+/** One exchange with InfluxDB. Never rejects. */
+export async function askInflux(
+  { endpoint, post, timeoutMs, signal }: InfluxServer,
+  { method, path, query, body }: InfluxRequest,
+): Promise<Result<InfluxAnswer>> {
+  const credentials = authorization(endpoint);
+  if (!credentials.ok) return credentials;
+  const base = new URL(endpoint.url);
+  const below = base.pathname.replace(/\/+$/, "");
+  const answered = await post({
+    method,
+    url: `${base.origin}${below}${path}?${new URLSearchParams(query)}`,
+    headers: { "content-type": "text/plain; charset=utf-8", ...credentials.value },
+    body,
+    timeoutMs,
+    maxAnswerBytes: MAX_ANSWER_BYTES,
+    signal,
+  });
+  if (!answered.ok) return answered;
+  const { status, headers, body: told } = answered.value;
+  return done({
+    status,
+    body: new TextDecoder().decode(told),
+    version: headers["x-influxdb-version"] ?? null,
+  });
+}
+
+/**
+ * A user and a password are those of InfluxDB 1. A password alone is a token, in the one scheme that
+ * both InfluxDB 2 and InfluxDB 3 take at `/write`.
+ */
+function authorization({ user, password }: Endpoint): Result<Record<string, string>> {
+  if (user !== "") {
+    return done({
+      authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`,
+    });
+  }
+  if (password === "") return done({});
+  // Said here, because the error of a header that is refused repeats its value.
+  return /^[\x21-\x7e]+$/.test(password)
+    ? done({ authorization: `Token ${password}` })
+    : failed("the token holds characters that no header can carry");
 }
 
 /** What the library hands to its transport; the rest is who to be and how to say the time. */
@@ -104,17 +187,19 @@ interface Transport {
   json(ask: Ask): Promise<unknown>;
 }
 
-function transport(deps: ExchangeDeps): Transport {
+function transport(server: InfluxServer): Transport {
   async function send({ method, path, query = {}, body }: Ask, wanted: number): Promise<string> {
     const { db, q } = query;
-    const answer = await exchange(deps, {
+    const answer = await askInflux(server, {
       method,
       path,
       query: { ...(db !== undefined && { db }), ...(q !== undefined && { q }) },
       body: body ?? null,
     });
-    if (answer.status !== wanted) throw new AnswerError(answer.status, answer.body);
-    return answer.body;
+    if (!answer.ok) throw new Error(answer.problem);
+    const { status, body: told } = answer.value;
+    if (status !== wanted) throw new AnswerError(status, told);
+    return told;
   }
   return {
     discard: async (ask) => void await send(ask, 204),
@@ -123,7 +208,7 @@ function transport(deps: ExchangeDeps): Transport {
 }
 
 function meaning(problem: unknown): Written {
-  const message = messageOf(problem);
+  const message = wordsOf(problem);
   if (!(problem instanceof AnswerError)) return { kind: "away", message };
   const { status, body } = problem;
   if (status === 404 && /database not found/i.test(body)) return { kind: "no-database" };
@@ -134,18 +219,8 @@ function meaning(problem: unknown): Written {
   return { kind: "away", message };
 }
 
-async function problemOf(task: () => Promise<unknown>): Promise<string | null> {
-  try {
-    await task();
-    return null;
-  } catch (problem) {
-    return messageOf(problem);
-  }
-}
-
-function messageOf(problem: unknown): string {
-  const text = problem instanceof Error ? problem.message : String(problem);
-  return text.slice(0, MAX_MESSAGE_CHARS);
+function wordsOf(problem: unknown): string {
+  return messageOf(problem).slice(0, MAX_MESSAGE_CHARS);
 }
 
 function schemaOf(measurement: Measurement, database: string): ISchemaOptions {

@@ -3,16 +3,25 @@
  *
  * Promises: received + recovered = rejected + stored + dead + held + lost, in every table and in
  * total, at every moment; the counts by event type add up to the rows. All calls are synchronous,
- * cost a few map look-ups per request and allocate nothing per row. Memory is bounded.
+ * cost a few map look-ups per request and allocate nothing per row.
+ *
+ * Memory is bounded whatever names arrive, and names are steady: tables and event types beyond their
+ * bounds share the account `other`; who came first keeps its own until the process ends, so that a row
+ * which was counted under a name when it was accepted is counted under the same name when it is stored.
  *
  * `held` follows from the calls (accepted, settled, lost); `Holdings` measures the same thing where
  * the rows are, and the two must agree.
  */
 
-import type { Ledger, LedgerTotals, TypeTotals } from "../contracts.ts";
-import { createBooks, OTHER, totalsOf } from "./books.ts";
+import { Buffer } from "node:buffer";
+import type { Ledger, LedgerTotals, Shape, TypeTotals } from "../contracts.ts";
 import { Histogram, Recent } from "./histogram.ts";
+import { boundedLabel } from "./label.ts";
 
+/** Where everything beyond a bound is counted. */
+const OTHER = "other";
+
+const MAX_TABLES = 1000;
 const MAX_REASONS = 32;
 const MAX_CODES = 200;
 const MAX_COMMANDS = 16;
@@ -202,4 +211,114 @@ export function createLedger(
 function bump(counts: Map<string, number>, name: string, by: number, bound: number): void {
   const key = counts.has(name) || counts.size < bound ? name : OTHER;
   counts.set(key, (counts.get(key) ?? 0) + by);
+}
+
+// ── The accounts: one per table, one per event type in it. A known name is one map look-up.
+
+/** Of one event type in one table; `name` is `""` for rows that have no event type. */
+interface TypeAccount {
+  readonly name: string;
+  readonly shape: Shape;
+  accepted: number;
+  stored: number;
+}
+
+interface TableAccount {
+  readonly name: string;
+  received: number;
+  recovered: number;
+  rejected: number;
+  stored: number;
+  dead: number;
+  held: number;
+  lost: number;
+  readonly types: Map<string, TypeAccount>;
+  /** Rejected rows by reason. */
+  readonly reasons: Map<string, number>;
+  /** Failed inserts by code. */
+  readonly codes: Map<string, number>;
+}
+
+interface Books {
+  /** The account that rows of this table are counted in; made when it is missing. */
+  table(name: string): TableAccount;
+  type(table: TableAccount, shape: Shape, name: string): TypeAccount;
+  /** The name of the account that `table` would give, without making one. */
+  label(name: string): string;
+  all(): Iterable<TableAccount>;
+}
+
+/** @param maxEventTypes event types with an account of their own, all tables together. */
+function createBooks(maxEventTypes: number): Books {
+  const tables = new Map<string, TableAccount>();
+  let ownTypes = 0;
+
+  function label(name: string): string {
+    const bounded = boundedLabel(name);
+    return tables.has(bounded) || tables.size < MAX_TABLES ? bounded : OTHER;
+  }
+
+  return {
+    label,
+    all: () => tables.values(),
+
+    table(name) {
+      const known = tables.get(name) ?? tables.get(label(name));
+      if (known !== undefined) return known;
+      const made = newTable(copyOf(label(name)));
+      tables.set(made.name, made);
+      return made;
+    },
+
+    type(table, shape, name) {
+      const known = table.types.get(name);
+      if (known !== undefined) return known;
+      let own = boundedLabel(name);
+      if (shape === "event" && !table.types.has(own)) {
+        if (ownTypes < maxEventTypes) ownTypes++;
+        else own = OTHER;
+      }
+      const shared = table.types.get(own);
+      if (shared !== undefined) return shared;
+      const made = { name: copyOf(own), shape, accepted: 0, stored: 0 };
+      table.types.set(made.name, made);
+      return made;
+    },
+  };
+}
+
+/** The seven numbers of some accounts together. */
+function totalsOf(accounts: Iterable<TableAccount>): LedgerTotals {
+  const sum = { received: 0, recovered: 0, rejected: 0, stored: 0, dead: 0, held: 0, lost: 0 };
+  for (const account of accounts) {
+    sum.received += account.received;
+    sum.recovered += account.recovered;
+    sum.rejected += account.rejected;
+    sum.stored += account.stored;
+    sum.dead += account.dead;
+    sum.held += account.held;
+    sum.lost += account.lost;
+  }
+  return sum;
+}
+
+function newTable(name: string): TableAccount {
+  return {
+    name,
+    received: 0,
+    recovered: 0,
+    rejected: 0,
+    stored: 0,
+    dead: 0,
+    held: 0,
+    lost: 0,
+    types: new Map(),
+    reasons: new Map(),
+    codes: new Map(),
+  };
+}
+
+/** A string of its own: one cut out of a request's body may keep the whole body alive. */
+function copyOf(text: string): string {
+  return Buffer.from(text).toString();
 }

@@ -15,9 +15,11 @@
  * so old. Everything else: the same report again, after a backoff.
  */
 
-import { nodeUtil } from "../kernel/builtins.ts";
 import type { Clock, Endpoint, Holdings, Ledger, Log } from "../contracts.ts";
-import type { Fetch } from "./exchange.ts";
+import { Backoff } from "../kernel/backoff.ts";
+import { nodeUtil } from "../kernel/builtins.ts";
+import { createPost, type Fetch } from "../kernel/http.ts";
+import { sleep } from "../kernel/time.ts";
 import { createInflux } from "./influx.ts";
 import { createReporter, MEASUREMENTS, type ReportPoint } from "./report.ts";
 
@@ -61,7 +63,9 @@ const TIMEOUT_MS = 10_000;
 const POINTS_A_WRITE = 1000;
 /** In one attempt: a report full of refused points must not become a flood. */
 const MOST_REFUSALS = 64;
-const BACKOFF_MS = { first: 500, most: 10_000, last: 1000 };
+const BACKOFF = { leastMs: 500, mostMs: 10_000 };
+/** While the collector stops. */
+const LAST_BACKOFF = { leastMs: 500, mostMs: 1000 };
 
 /** How an attempt to write a report ended. `why` is null when all of it is settled. */
 interface Attempt {
@@ -74,15 +78,10 @@ interface Attempt {
 export function createMirror(deps: MirrorDeps): Mirror {
   const { ledger, clock, log } = deps;
   const ending = new AbortController();
+  const post = createPost({ fetch: deps.fetch ?? ((url, init) => fetch(url, init)), clock });
+  const timeoutMs = deps.timeoutMs ?? TIMEOUT_MS;
   const connect = (endpoint: Endpoint) =>
-    createInflux({
-      endpoint,
-      measurements: MEASUREMENTS,
-      clock,
-      fetch: deps.fetch ?? ((url, init) => fetch(url, init)),
-      timeoutMs: deps.timeoutMs ?? TIMEOUT_MS,
-      signal: ending.signal,
-    });
+    createInflux({ endpoint, post, timeoutMs, signal: ending.signal }, MEASUREMENTS);
   let to: Destination | null = { endpoint: deps.endpoint, intervalMs: deps.intervalMs };
   let influx = connect(deps.endpoint);
   const reporter = createReporter(deps);
@@ -90,7 +89,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
   /** What is still to be written of the report under way, in writes. */
   let pieces: ReportPoint[][] = [];
   let pointsAWrite = POINTS_A_WRITE;
-  let failures = 0;
+  const backoff = new Backoff(clock, BACKOFF);
   let cancelTimer = () => {};
   let inFlight: Promise<boolean> | null = null;
   let closing = false;
@@ -103,14 +102,8 @@ export function createMirror(deps: MirrorDeps): Mirror {
       const startedMs = clock.monotonicMs();
       const done = await report();
       const spentMs = clock.monotonicMs() - startedMs;
-      schedule(done ? Math.max(0, (to?.intervalMs ?? 0) - spentMs) : backoffMs(BACKOFF_MS.most));
+      schedule(done ? Math.max(0, (to?.intervalMs ?? 0) - spentMs) : backoff.failed());
     });
-  }
-
-  /** Full jitter over the upper half: a fleet must not come back in step. */
-  function backoffMs(most: number): number {
-    const ceiling = Math.min(most, BACKOFF_MS.first * 2 ** Math.min(failures, 10));
-    return ceiling * (0.5 + clock.random() / 2);
   }
 
   /** One attempt; true when the report is settled. Never rejects. */
@@ -139,8 +132,8 @@ export function createMirror(deps: MirrorDeps): Mirror {
         pieces.shift();
       } else if (answer.kind === "no-database") {
         if (created) return end("the database disappears as soon as it is created");
-        const problem = await influx.createDatabase();
-        if (problem !== null) return end(`cannot create the database: ${problem}`);
+        const made = await influx.createDatabase();
+        if (!made.ok) return end(`cannot create the database: ${made.problem}`);
         created = true;
       } else if (answer.kind === "away") {
         return end(answer.message);
@@ -166,7 +159,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
   function conclude({ why, refused, refusal }: Attempt): void {
     if (ending.signal.aborted) return;
     const state = why !== null ? "away" : refused > 0 ? "refused" : null;
-    failures = why !== null ? failures + 1 : 0;
+    if (why === null) backoff.succeeded();
     if (state !== null) ledger.mirrorError();
     const fields = { server, error: why ?? refusal, refused };
     if (state === trouble) {
@@ -193,19 +186,8 @@ export function createMirror(deps: MirrorDeps): Mirror {
       last ||= pieces.length === 0;
       const done = await report();
       if (done && last) return;
-      if (!done && !ending.signal.aborted) await pause(backoffMs(BACKOFF_MS.last));
+      if (!done) await sleep(clock, backoff.failed(LAST_BACKOFF), ending.signal);
     }
-  }
-
-  /** Waits, or until the end. */
-  function pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = clock.after(delayMs, resolve);
-      ending.signal.addEventListener("abort", () => {
-        cancel();
-        resolve();
-      }, { once: true });
-    });
   }
 
   return {
@@ -218,7 +200,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
       if (moves) {
         influx = connect(next.endpoint);
         server = new URL(next.endpoint.url).host;
-        failures = 0;
+        backoff.succeeded();
         trouble = null;
       }
       // What is under way sets the next time when it ends.

@@ -17,7 +17,7 @@
 
 import type { Clock, Holdings, Ledger } from "../contracts.ts";
 import type { Measurement, Point } from "./influx.ts";
-import { tagValue } from "./tag.ts";
+import { tagValue } from "./label.ts";
 
 /** The measurements, as InfluxDB is told about them. */
 export const MEASUREMENTS: readonly Measurement[] = [

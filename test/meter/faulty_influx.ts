@@ -4,7 +4,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Fetch } from "../../src/meter/exchange.ts";
+import type { Fetch } from "../../src/kernel/http.ts";
 import type { Behaviour } from "../kit/fake_influx.ts";
 import type { InfluxAnswer, MemoryInflux } from "../kit/memory_influx.ts";
 

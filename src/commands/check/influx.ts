@@ -1,10 +1,10 @@
 /** InfluxDB: is it there, does it let us in, and may we write? What is written is nothing at all. */
 
 import type { Endpoint } from "../../settings/settings.ts";
-import { type Answer, exchange, type ExchangeDeps } from "../../meter/exchange.ts";
+import { createPost } from "../../kernel/http.ts";
+import { askInflux } from "../../meter/influx.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createFetch } from "../../runtime/fetch.ts";
-import { messageOf } from "../../kernel/errors.ts";
 import { about, type Finding } from "./finding.ts";
 
 const TIMEOUT_MS = 5_000;
@@ -12,52 +12,43 @@ const TIMEOUT_MS = 5_000;
 export async function lookAtInflux(endpoint: Endpoint): Promise<Finding[]> {
   const is = about(`influxdb ${endpoint.label}`);
   const { database, user, password } = endpoint;
-  const deps: ExchangeDeps = {
-    endpoint,
-    clock: systemClock,
-    fetch: createFetch({ pooled: true }),
-    timeoutMs: TIMEOUT_MS,
-    signal: new AbortController().signal,
-  };
-  const ask = async (path: string, query: Record<string, string>): Promise<Answer> =>
-    await exchange(deps, { method: "POST", path, query, body: "" });
+  const post = createPost({ fetch: createFetch({ pooled: true }), clock: systemClock });
+  const server = { endpoint, post, timeoutMs: TIMEOUT_MS };
+  const ask = (path: string, query: Record<string, string>) =>
+    askInflux(server, { method: "POST", path, query, body: "" });
   const quoted = (name: string) => `"${name.replace(/["\\]/g, "\\$&")}"`;
   const hasToken = user === "" && password !== "";
-  try {
-    const written = await ask("/write", { db: database });
-    const { status } = written;
-    const version = written.version?.slice(0, 40) ?? "of an unknown version";
-    // 400: it would like at least one point, and has let us in to say so.
-    if (status === 204 || status === 200 || status === 400) {
-      return [is.ok(`${version}, takes counts`)];
-    }
-    const said = `${version}, HTTP ${status} ${written.body.trim().slice(0, 300)}`.trim();
-    if (status === 401) {
-      return [is.wrong(said, `correct ${hasToken ? "token" : "user and password"} in influx-url`)];
-    }
-    if (status === 403) {
-      const todo = hasToken
-        ? `give the token the right to write to ${database}`
-        : `GRANT WRITE ON ${quoted(database)} TO ${quoted(user)}`;
-      return [is.wrong(said, todo)];
-    }
-    if (status !== 404) return [is.wrong(said)];
-    if (hasToken) {
-      const todo =
-        `create the bucket ${database} and map the database to it (influx v1 dbrp create)`;
-      return [is.wrong(`${version}, database ${database} is not there`, todo)];
-    }
-    // Only who may list the users may create a database.
-    const listed = await ask("/query", { q: "SHOW USERS" });
-    return listed.status === 200
-      ? [is.ok(`${version}, database ${database} is not there; will be created`)]
-      : [is.wrong(
-        `${version}, database ${database} is not there, and this user may not create it`,
-        `CREATE DATABASE ${quoted(database)}; GRANT WRITE ON ${quoted(database)} TO ${
-          quoted(user)
-        }`,
-      )];
-  } catch (error) {
-    return [is.wrong(messageOf(error).slice(0, 300), "start it, or correct influx-url")];
+  const unanswered = (problem: string) => is.wrong(problem, "start it, or correct influx-url");
+  const answered = await ask("/write", { db: database });
+  if (!answered.ok) return [unanswered(answered.problem)];
+  const { status, body, version: told } = answered.value;
+  const version = told?.slice(0, 40) ?? "of an unknown version";
+  // 400: it would like at least one point, and has let us in to say so.
+  if (status === 204 || status === 200 || status === 400) {
+    return [is.ok(`${version}, takes counts`)];
   }
+  const said = `${version}, HTTP ${status} ${body.trim().slice(0, 300)}`.trim();
+  if (status === 401) {
+    return [is.wrong(said, `correct ${hasToken ? "token" : "user and password"} in influx-url`)];
+  }
+  if (status === 403) {
+    const todo = hasToken
+      ? `give the token the right to write to ${database}`
+      : `GRANT WRITE ON ${quoted(database)} TO ${quoted(user)}`;
+    return [is.wrong(said, todo)];
+  }
+  if (status !== 404) return [is.wrong(said)];
+  if (hasToken) {
+    const todo = `create the bucket ${database} and map the database to it (influx v1 dbrp create)`;
+    return [is.wrong(`${version}, database ${database} is not there`, todo)];
+  }
+  // Only who may list the users may create a database.
+  const listed = await ask("/query", { q: "SHOW USERS" });
+  if (!listed.ok) return [unanswered(listed.problem)];
+  return listed.value.status === 200
+    ? [is.ok(`${version}, database ${database} is not there; will be created`)]
+    : [is.wrong(
+      `${version}, database ${database} is not there, and this user may not create it`,
+      `CREATE DATABASE ${quoted(database)}; GRANT WRITE ON ${quoted(database)} TO ${quoted(user)}`,
+    )];
 }
