@@ -1,13 +1,16 @@
 /**
- * `npm test [-- PATH …]`: every check of the repository; with paths only those test files, under both
- * runtimes. The last line of stdout is `N passed, N failed`; the exit code is
- * 1 when anything failed, was skipped, or when a runner found no test.
+ * `npm test [-- [--quick] [PATH …]]`: every check of the repository; with paths only those test files or
+ * folders, under both runtimes; with `--quick` only unit tests (see `suites.mjs`), which need nothing
+ * but the packages of npm. Ends with a table of seconds a room; the last line of stdout is
+ * `N passed, N failed`; the exit code is 1 when anything failed, was skipped, or when there was no test.
  */
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { suites } from "./suites.mjs";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 const BIN = join(ROOT, "node_modules/.bin");
@@ -15,86 +18,126 @@ const BINARY = join(ROOT, "dist/shishi");
 const ONE_TEST_MS = 60_000;
 /** Of one step; a test that hangs for ever must not hang the run. */
 const STEP_MS = 16 * 60_000;
-
-/** How Bun tells what became of tests. */
-const ON_BUN = {
-  passed: /^ *(\d+) pass$/gm,
-  failed: [/^ *(\d+) fail$/gm, /^ *(\d+) errors?$/gm, /^ *(\d+) skip$/gm, /^ *(\d+) todo$/gm],
-  named: /^\(fail\) (.+)$/gm,
-};
-
-const paths = process.argv.slice(2).map((path) => `./${path.replace(/^\.\//, "")}`);
-const began = Date.now();
-const summary = [];
-/** What failed, by name, told once more at the end: a log is often read from there. */
-const failures = [];
+/** Tests that speak to servers mostly wait, unit tests compute. */
+const AT_ONCE = { all: availableParallelism() + 1, quick: availableParallelism() };
 
 const [deno, bun] = [join(BIN, "deno"), join(BIN, "bun")];
-if (paths.length === 0) {
-  await check("lint", deno, ["lint"]);
-  await check("format", deno, ["fmt", "--check"]);
-  await check("types", deno, ["check", "src", "test", ".release"]);
-  await check("binary", "npm", ["run", "--silent", "build"]);
-  await check("binary runs", BINARY, ["--version"]);
-  await check("bundle", "npm", ["run", "--silent", "bundle"]);
-  await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
-} else if (!isFresh(BINARY, join(ROOT, "src"))) {
-  await check("binary", "npm", ["run", "--silent", "build"]);
+const RUNTIMES = [
+  {
+    name: "Bun",
+    command: (files) => [bun, "test", "--timeout", String(ONE_TEST_MS), ...files],
+    passed: /^ *(\d+) pass$/gm,
+    failed: [/^ *(\d+) fail$/gm, /^ *(\d+) errors?$/gm, /^ *(\d+) skip$/gm, /^ *(\d+) todo$/gm],
+    named: /^\(fail\) (.+)$/gm,
+  },
+  {
+    name: "Deno",
+    command: (files) => [deno, "test", "-A", "--no-check", ...files],
+    // The tests of a `describe` are steps of one test here.
+    passed: /\| (\d+) passed(?: \((\d+) steps?\))?/g,
+    failed: [/\| (\d+) failed(?: \((\d+) steps?\))?/g, /\| (\d+) ignored(?: \((\d+) steps?\))?/g],
+    named: /^(.+ \.\.\. FAILED.*)$/gm,
+  },
+];
+
+const args = process.argv.slice(2);
+const quick = args.includes("--quick");
+const paths = args.filter((arg) => arg !== "--quick");
+const whole = paths.length === 0;
+const began = Date.now();
+/** One line each: `{ name, runtime, seconds, passed, failed }`; parts of a room are added up. */
+const results = [];
+/** What failed, by name, named once more at the end: a log is often read from there. */
+const failures = [];
+/** Output of steps that run at once is shown one after the other, in the order of their start. */
+let turn = Promise.resolve();
+
+if (!quick) {
+  await check("servers", process.execPath, ["test/kit/prepare.mjs", "--servers"]);
+  if (whole) {
+    await check("binary", "npm", ["run", "--silent", "build"]);
+    await check("binary runs", BINARY, ["--version"]);
+    await check("bundle", "npm", ["run", "--silent", "bundle"]);
+    await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
+  } else if (!isFresh(BINARY, join(ROOT, "src"))) {
+    await check("binary", "npm", ["run", "--silent", "build"]);
+  }
 }
-const files = paths.length === 0 ? ["./test/"] : paths;
-// Side by side: most of a test is waiting.
-const limit = ["--timeout", String(ONE_TEST_MS)];
-const onBun = tests("tests on Bun", bun, ["test", ...limit, ...files], ON_BUN);
-const onDeno = tests("tests on Deno", deno, ["test", "-A", "--no-check", ...files], {
-  // The tests of a `describe` are steps of one test here.
-  passed: /\| (\d+) passed(?: \((\d+) steps?\))?/g,
-  failed: [/\| (\d+) failed(?: \((\d+) steps?\))?/g, /\| (\d+) ignored(?: \((\d+) steps?\))?/g],
-  named: /^(.+ \.\.\. FAILED.*)$/gm,
-}, onBun);
-const suites = Promise.all([onBun, onDeno]);
-await Promise.all([suites, paths.length === 0 ? once(suites) : null]);
+const jobs = suites(ROOT, { paths, quick }).flatMap(({ room, files }) =>
+  RUNTIMES.map((runtime) => () => tests(room, runtime, files))
+);
+if (jobs.length === 0) failures.push(`no test in ${paths.join(" ")}`);
+if (whole && !quick) jobs.unshift(once);
+if (whole) {
+  jobs.unshift(
+    () => check("types", deno, ["check", "src", "test", ".release"]),
+    () => check("lint", deno, ["lint"]),
+    () => check("format", deno, ["fmt", "--check"]),
+  );
+}
+await atOnce(jobs, quick ? AT_ONCE.quick : AT_ONCE.all);
+await turn;
 report();
 
 /** What is one binary's affair, not the runtimes'. */
-async function once(turn) {
-  await check("release", bun, ["test/release/reproduce.ts"], turn);
-  await check("machines", bun, ["test/release/machines.ts"], turn);
-  await tests("ship", "test/ship/run.sh", [], ON_BUN, turn);
-  await check("benchmark", bun, ["test/bench/main.ts", "--quick"], turn);
+async function once() {
+  await check("release", bun, ["test/release/reproduce.ts"]);
+  await check("machines", bun, ["test/release/machines.ts"]);
+  const shipped = { ...RUNTIMES[0], name: "binary", command: () => ["test/ship/run.sh"] };
+  await tests("ship", shipped, []);
+  await check("benchmark", bun, ["test/bench/main.ts", "--quick"]);
+}
+
+/** Runs jobs in their order, so many of them at any time. */
+async function atOnce(jobs, limit) {
+  const waiting = [...jobs];
+  const worker = async () => {
+    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) await job();
+  };
+  await Promise.all(Array.from({ length: limit }, worker));
 }
 
 /** A step that counts as one. */
-async function check(name, command, args, turn) {
-  const { code, seconds } = await run(name, command, args, turn);
+async function check(name, command, args) {
+  const { code, seconds } = await run(name, command, args);
   if (code !== 0) failures.push(`${name}: exit code ${code}`);
-  summary.push({ name, seconds, passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1 });
+  results.push({ name, runtime: "", seconds, ...counts(code === 0 ? 1 : 0, code === 0 ? 0 : 1) });
 }
 
 /**
- * A runner, whose own counts count; `failed` holds all that may not happen, `named` what failed. It
- * starts at once, and is heard when it is its turn.
+ * Test files of one room under one runtime, whose own counts count; `failed` of a runtime matches all
+ * that may not happen, `named` what failed.
  */
-async function tests(name, command, args, patterns, turn) {
-  const { code, seconds, output } = await run(name, command, args, turn);
+async function tests(room, runtime, files) {
+  const [command, ...args] = runtime.command(files.map((file) => `./${file}`));
+  const { code, seconds, output } = await run(`${room} on ${runtime.name}`, command, args);
   // The last match: a test may print something alike.
   const count = (pattern) => {
     const [, tests = 0, steps = 0] = [...output.matchAll(pattern)].at(-1) ?? [];
     return Number(tests) + Number(steps);
   };
-  const passed = count(patterns.passed);
-  const counted = patterns.failed.reduce((sum, pattern) => sum + count(pattern), 0);
+  const passed = count(runtime.passed);
+  const counted = runtime.failed.reduce((sum, pattern) => sum + count(pattern), 0);
   const failed = counted === 0 && (code !== 0 || passed === 0) ? 1 : counted;
-  const named = new Set([...output.matchAll(patterns.named)].map(([, test]) => test));
-  failures.push(...[...named].map((test) => `${name}: ${test}`));
-  summary.push({ name, seconds, passed, failed });
+  const named = new Set([...output.matchAll(runtime.named)].map(([, test]) => test));
+  failures.push(...[...named].map((test) => `${room} on ${runtime.name}: ${test}`));
+  if (failed > 0 && named.size === 0) {
+    failures.push(`${room} on ${runtime.name}: exit code ${code}, ${passed} passed`);
+  }
+  results.push({ name: room, runtime: runtime.name, seconds, ...counts(passed, failed) });
 }
 
-function run(name, command, args, turn = null) {
+function counts(passed, failed) {
+  return { passed, failed };
+}
+
+function run(name, command, args) {
   const shown = [command.replace(`${ROOT}/`, "").replace("node_modules/.bin/", ""), ...args];
-  const say = hushed(turn);
+  const mine = turn;
+  const say = hushed(mine);
   say(process.stdout, `\n── ${name}: ${shown.join(" ")}\n`);
   const start = Date.now();
-  return new Promise((resolve) => {
+  const running = new Promise((resolve) => {
     const child = spawn(command, args, {
       cwd: ROOT,
       stdio: ["ignore", "pipe", "pipe"],
@@ -127,32 +170,50 @@ function run(name, command, args, turn = null) {
     });
     child.once("close", (code) => done(code));
   });
+  turn = Promise.all([mine, running]);
+  return running;
 }
 
 /** Writes to a stream; what comes before `turn` resolves is kept until then. */
 function hushed(turn) {
-  let kept = turn === null ? null : [];
-  void turn?.then(() => {
+  let kept = [];
+  void turn.then(() => {
     for (const [stream, data] of kept) stream.write(data);
     kept = null;
   });
   return (stream, data) => void (kept === null ? stream.write(data) : kept.push([stream, data]));
 }
 
+/** Steps first, then rooms with the seconds that each runtime took for them, the longest first. */
 function report() {
-  process.stdout.write("\n── summary\n");
-  for (const { name, seconds, passed, failed } of summary) {
-    const mark = failed === 0 ? "✓" : "✗";
-    const counts = `${passed} passed, ${failed} failed`;
-    process.stdout.write(
-      `${mark} ${name.padEnd(14)} ${counts.padEnd(24)} ${seconds.toFixed(1)} s\n`,
-    );
+  const say = (line) => process.stdout.write(`${line}\n`);
+  const sum = (of, key) => of.reduce((sum, result) => sum + result[key], 0);
+  const row = (name, times, of) => {
+    const mark = sum(of, "failed") === 0 ? "✓" : "✗";
+    const tally = `${sum(of, "passed")} passed, ${sum(of, "failed")} failed`;
+    say(`${mark} ${name.padEnd(12)} ${times.padStart(18)}   ${tally}`);
+  };
+  const seconds = (of) => of.length === 0 ? "" : `${sum(of, "seconds").toFixed(1)} s`;
+  say("\n── summary");
+  for (const result of results.filter(({ runtime }) => runtime === "")) {
+    row(result.name, seconds([result]), [result]);
   }
-  for (const failure of failures) process.stdout.write(`  failed: ${failure}\n`);
-  const total = (key) => summary.reduce((sum, step) => sum + step[key], 0);
-  process.stdout.write(`  ${((Date.now() - began) / 1000).toFixed(0)} s in all\n`);
-  process.exitCode = total("failed") === 0 ? 0 : 1;
-  process.stdout.write(`${total("passed")} passed, ${total("failed")} failed\n`);
+  const tested = results.filter(({ runtime }) => runtime !== "");
+  const rooms = [...new Set(tested.map(({ name }) => name))]
+    .map((name) => [name, tested.filter((result) => result.name === name)]);
+  const longest = rooms.sort(([, a], [, b]) => sum(b, "seconds") - sum(a, "seconds"));
+  say(`\n  ${"room".padEnd(12)} ${"Bun".padStart(9)}${"Deno".padStart(9)}`);
+  for (const [name, of] of longest) {
+    const columns = of.some(({ runtime }) => runtime === "binary")
+      ? [of]
+      : RUNTIMES.map((runtime) => of.filter((result) => result.runtime === runtime.name));
+    row(name, columns.map((of) => seconds(of).padStart(9)).join(""), of);
+  }
+  for (const failure of failures) say(`  failed: ${failure}`);
+  say(`  ${((Date.now() - began) / 1000).toFixed(0)} s in all`);
+  const failed = Math.max(sum(results, "failed"), failures.length > 0 ? 1 : 0);
+  process.exitCode = failed === 0 ? 0 : 1;
+  say(`${sum(results, "passed")} passed, ${failed} failed`);
 }
 
 /** Whether `file` is younger than everything in `folder`. */
