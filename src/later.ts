@@ -43,7 +43,7 @@ export function createLater(deps: LaterDeps): Later {
       ...deps,
       version: VERSION,
       runtime: runtimeName,
-      process: { rssBytes: deps.rssBytes },
+      rssBytes: deps.rssBytes,
     })
   );
   const desk = once(async () =>

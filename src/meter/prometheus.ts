@@ -6,14 +6,16 @@
  * happens while it is rendered. `shishi_rows_held` is measured where the rows are, not computed from
  * the counts: the equation can fail, and when it does an error is logged.
  *
- * prom-client renders; it keeps no counts of its own, so that nothing is counted twice or missed.
+ * prom-client renders; it keeps no counts of its own, so that nothing is counted twice or missed. Its
+ * default metrics report wrong values where they rely on Node's internals, so the three figures of the
+ * process that every exporter has are read here.
  */
 
+import process from "node:process";
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { Holdings, Log } from "../contracts.ts";
 import type { Histogram } from "./histogram.ts";
 import { balance, type MeteredLedger } from "./ledger.ts";
-import { createProcessFigures } from "./process.ts";
 
 export interface Prometheus {
   /** The whole scrape, in format 0.0.4. */
@@ -27,8 +29,8 @@ export interface PrometheusDeps {
   readonly version: string;
   /** E.g. `name 1.2.3`. */
   readonly runtime: string;
-  /** `cpuSeconds`: of this process unless given. */
-  readonly process: { rssBytes(): number; cpuSeconds?(): number };
+  /** Resident memory of this process. */
+  readonly rssBytes: () => number;
 }
 
 type Labels = Record<string, string>;
@@ -38,7 +40,7 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
   const { ledger, holdings, log } = deps;
   const registry = new Registry();
   const { counter, gauge, histogram, one } = registrar(registry);
-  const figures = createProcessFigures(deps.process);
+  const startSeconds = Date.now() / 1000 - process.uptime();
 
   const byTable = (field: "received" | "stored" | "dead") => () =>
     [...ledger.tableTotals()].map(([table, totals]): Sample => [{ table }, totals[field]]);
@@ -112,13 +114,13 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
   gauge("shishi_build_info", "Always 1.", ["version", "runtime"], () => [
     [{ version: deps.version, runtime: deps.runtime }, 1],
   ]);
-  gauge("process_resident_memory_bytes", "Resident memory.", [], one(figures.rssBytes));
-  counter("process_cpu_seconds_total", "User and system time.", [], one(figures.cpuSeconds));
+  gauge("process_resident_memory_bytes", "Resident memory.", [], one(deps.rssBytes));
+  counter("process_cpu_seconds_total", "User and system time.", [], one(cpuSeconds));
   gauge(
     "process_start_time_seconds",
     "Start of the process, epoch.",
     [],
-    one(() => figures.startSeconds),
+    one(() => startSeconds),
   );
 
   let knownDifference = 0;
@@ -141,6 +143,12 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
       return registry.metrics();
     },
   };
+}
+
+/** User and system time that this process has used so far. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
 }
 
 /** Every table of the ledger, zeros included; tables beyond its bound are summed as it does. */

@@ -80,7 +80,7 @@ test("every metric is named, and no other", async () => {
     log,
     version: "0",
     runtime: "test 1",
-    process: { rssBytes: () => 1 },
+    rssBytes: () => 1,
   }).text();
   const exported = [...scrape.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name!).sort();
   const named = [...text.matchAll(/`((?:analytics|shishi|process)_\w+)`/g)].map(([, name]) =>

@@ -55,7 +55,7 @@ function setUp(held: Map<string, number> = new Map(), maxEventTypes = 1000) {
     log,
     version: "1.2.3",
     runtime: "some 4.5",
-    process: { rssBytes: () => 123_456_789 },
+    rssBytes: () => 123_456_789,
   });
   const scrape = async () => parse(await prometheus.text());
   return { ledger, held, log, prometheus, scrape };
