@@ -2,15 +2,29 @@
  * The page as one document: nothing of it is loaded from elsewhere, so that it works in a closed
  * network, and the browser is told to take nothing else. Scripts and style stand in it whole, allowed
  * by their hashes; what the page shows it asks for itself.
+ *
+ * Its script is the modules in `web/` as one. They import each other like any module, so that they can
+ * be read, checked and tested one by one; in the page they stand one after the other, without their
+ * imports, exports and comments. Hence no two of them may give the same name to something.
  */
 
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import uplotScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
+import charts from "./web/charts.js" with { type: "text" };
+import dom from "./web/dom.js" with { type: "text" };
+import figures from "./web/figures.js" with { type: "text" };
+import format from "./web/format.js" with { type: "text" };
+import letters from "./web/letters.js" with { type: "text" };
 import template from "./web/page.html" with { type: "text" };
-import { script } from "./script.ts";
+import playground from "./web/playground.js" with { type: "text" };
+import stream from "./web/stream.js" with { type: "text" };
 import style from "./web/style.css" with { type: "text" };
+import viewer from "./web/viewer.js" with { type: "text" };
+
+/** What is used stands before what uses it. */
+const MODULES = [format, dom, stream, charts, figures, playground, letters, viewer];
 
 export interface Document {
   /** @param request decides by its headers whether it is packed, or known already. */
@@ -21,7 +35,7 @@ export function createDocument(): Document {
   const html = fill(template, {
     style: `${uplotStyle}\n${style}`,
     uplot: uplotScript,
-    script,
+    script: MODULES.map(bare).join(""),
   });
   const plain = new TextEncoder().encode(html);
   const packed = gzipSync(plain, { level: 9 });
@@ -49,6 +63,16 @@ export function createDocument(): Document {
         : new Response(plain, { headers });
     },
   };
+}
+
+/** A module as a piece of a larger one. */
+function bare(module: string): string {
+  return module
+    .replace(/^ *\/\*\*[^]*?\*\/\n/gm, "")
+    .replace(/^ *\/\/.*\n/gm, "")
+    .replace(/^import [^;]*;\n/gm, "")
+    .replace(/^export /gm, "")
+    .replace(/\n{2,}/g, "\n");
 }
 
 /** Puts each text where its name stands in the template. */

@@ -5,6 +5,7 @@
  */
 
 import type { Clock, Page, PageSource } from "../contracts.ts";
+import { repeat } from "../kernel/time.ts";
 import type { Document } from "./document.ts";
 import type { Live } from "./live.ts";
 import type { RecorderDeps } from "./recorder.ts";
@@ -22,7 +23,7 @@ export interface OpenPage extends Page {
 }
 
 const FIRST_SAMPLE_MS = 1_000;
-export const SAMPLE_EVERY_MS = 1_000;
+const SAMPLE_EVERY_MS = 1_000;
 
 /** @param deps what there is to record. */
 export function createPage(deps: RecorderDeps, clock: Pick<Clock, "after">): OpenPage {
@@ -34,13 +35,10 @@ export function createPage(deps: RecorderDeps, clock: Pick<Clock, "after">): Ope
 
   async function record(): Promise<PageSource> {
     const recorder = (await import("./recorder.ts")).createRecorder(deps);
-    const sample = () => {
-      if (closed) return;
-      recorder.sample();
-      cancel = clock.after(SAMPLE_EVERY_MS, sample);
-    };
     cancel();
-    sample();
+    if (closed) return recorder;
+    recorder.sample();
+    cancel = repeat(clock, SAMPLE_EVERY_MS, () => recorder.sample());
     return recorder;
   }
   const recorded = () => source ??= record();

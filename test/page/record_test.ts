@@ -4,13 +4,15 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Batch, Chunk, Holdings, Log, Status } from "../../src/contracts.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
-import { createHistory, SERIES, type Values } from "../../src/page/history.ts";
-import { differenceOf, momentOf, top } from "../../src/page/moment.ts";
-import { createProblems } from "../../src/page/problems.ts";
-import { quantile } from "../../src/page/quantile.ts";
-import { createRecorder } from "../../src/page/recorder.ts";
-import { createSampler } from "../../src/page/sampler.ts";
-import { sentenceOf } from "../../src/page/sentence.ts";
+import { createProblems, sentenceOf } from "../../src/page/problems.ts";
+import { createRecorder, differenceOf, momentOf, top } from "../../src/page/recorder.ts";
+import {
+  createHistory,
+  createSampler,
+  quantile,
+  SERIES,
+  type Values,
+} from "../../src/page/samples.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 const valuesOf = (value: number): Values =>

@@ -3,11 +3,10 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { test } from "node:test";
 import fc from "fast-check";
-import { curlLine, exampleEvent, withId } from "../../src/page/web/event.js";
-import { CHARTS } from "../../src/page/web/charts.js";
+import { appended, CHARTS, joined } from "../../src/page/web/charts.js";
+import { createRates } from "../../src/page/web/figures.js";
 import { age, bytes, count, millis, percent, rate, seconds } from "../../src/page/web/format.js";
-import { appended, joined } from "../../src/page/web/past.js";
-import { createRates } from "../../src/page/web/rates.js";
+import { curlLine, exampleEvent, withId } from "../../src/page/web/playground.js";
 import { createParser } from "../../src/page/web/stream.js";
 
 test("numbers as people read them", () => {

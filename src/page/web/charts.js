@@ -1,6 +1,7 @@
 /**
  * Six charts over the same hour. Their cursors move together; with the keyboard, the arrow keys move
- * them, and the legend says the values under them.
+ * them, and the legend says the values under them. The past hour comes as columns of equal length, the
+ * first one the time in seconds; what the page knows of a process before this one goes on in them.
  */
 // @ts-check
 /// <reference lib="dom" />
@@ -8,7 +9,7 @@
 import { byId, make, say } from "./dom.js";
 import { bytes, clockTime, count, millis, rate, seconds } from "./format.js";
 
-/** @typedef {import("./past.js").Columns} Columns */
+/** @typedef {(number | null)[][]} Columns */
 /** @typedef {(value: number | null | undefined) => string} Format */
 /** @typedef {{ label: string, column: number, color: string }} Line */
 /** @typedef {{ id: string, format: Format, steps: number[], lines: Line[] }} Chart */
@@ -226,4 +227,53 @@ function moveCursor(plot, event) {
   const to = Math.min(times.length - 1, Math.max(0, at + (step ?? 0) * wide));
   const left = leaves ? -10 : plot.valToPos(times[to] ?? 0, "x");
   plot.setCursor({ left, top: leaves ? -10 : 10 });
+}
+
+// ── The past hour as columns.
+
+const HOUR_S = 3600;
+/** Two samples further apart than this are not joined by a line. */
+const GAP_S = 5;
+
+/**
+ * What the collector knows, behind what only the page knows still, of a process before it.
+ * @param {Columns} known
+ * @param {Columns} told
+ * @returns {Columns}
+ */
+export function joined(known, told) {
+  const first = told[0]?.[0] ?? Infinity;
+  const kept = (known[0] ?? []).filter((at) => /** @type {number} */ (at) < first).length;
+  const all = told.map((column, index) => [...(known[index] ?? []).slice(0, kept), ...column]);
+  return limited(all);
+}
+
+/**
+ * One more sample; a gap is kept open by an empty one. Where the collector's clock is set back, what
+ * lies ahead of it goes: else the charts would stand still until it is there again. Changes and returns
+ * the columns.
+ * @param {Columns} columns
+ * @param {readonly (number | null)[]} sample
+ */
+export function appended(columns, sample) {
+  const at = sample[0] ?? 0;
+  if (columns[0]?.at(-1) === at) return columns;
+  const ahead = (columns[0] ?? []).findIndex((time) => /** @type {number} */ (time) >= at);
+  if (ahead >= 0) { for (const column of columns) column.length = ahead; }
+  const last = columns[0]?.at(-1) ?? -Infinity;
+  if (at - last > GAP_S && last !== -Infinity) {
+    columns.forEach((column, index) => column.push(index === 0 ? last + 1 : null));
+  }
+  columns.forEach((column, index) => column.push(sample[index] ?? null));
+  return limited(columns);
+}
+
+/** @param {Columns} columns */
+function limited(columns) {
+  const times = columns[0] ?? [];
+  const from = (times.at(-1) ?? 0) - HOUR_S;
+  let late = 0;
+  while (late < times.length && /** @type {number} */ (times[late]) < from) late++;
+  if (late > 0) { for (const column of columns) column.splice(0, late); }
+  return columns;
 }

@@ -3,7 +3,7 @@
 /// <reference lib="dom" />
 import { byId, createList, make, say } from "./dom.js";
 import { dateTime, exact, plural } from "./format.js";
-import { ask } from "./login.js";
+import { ask } from "./stream.js";
 
 /** @typedef {{ table: string, id: string, time: string, code: number, message: string, row: string, rowLength: number }} Letter */
 /** @typedef {{ table?: string, ids?: string[] }} Which */

@@ -4,11 +4,9 @@
  */
 // @ts-check
 /// <reference lib="dom" />
-import { copyText } from "./copy.js";
 import { byId, make, mark, say } from "./dom.js";
-import { curlLine, exampleEvent, withId } from "./event.js";
 import { exact, millis, plural } from "./format.js";
-import { ask, token } from "./login.js";
+import { ask, token } from "./stream.js";
 
 const LOOK_AGAIN_MS = { first: 300, most: 3000 };
 const LOOK_FOR_MS = 20_000;
@@ -192,4 +190,86 @@ async function findRow({ id, eventType }) {
   if (answer === null) return { row: null, problem: "The collector does not answer any more." };
   const { events = [], error = "" } = await answer.json().catch(() => ({}));
   return { row: events[0] ?? null, problem: error };
+}
+
+// ── What is sent, and the same as a line for the shell.
+
+/** A quote within single quotes of a shell: end them, a quote by itself, begin them. */
+const QUOTE = `'\\''`;
+
+/**
+ * @param {{ path: string, body: string, origin: string, withToken: boolean }} sent
+ * @returns {string} the token itself is never in it
+ */
+export function curlLine({ path, body, origin, withToken }) {
+  const token = withToken ? ` -H "Authorization: Bearer $SHISHI_TOKEN"` : "";
+  return `curl${token} -d '${body.replaceAll("'", QUOTE)}' ${origin}${path}`;
+}
+
+/**
+ * An event with an id, by which its row is found again; what is not one event is left alone.
+ * @param {string} body
+ * @param {() => string} newId
+ * @returns {{ body: string, id: string | null, eventType: string }}
+ */
+export function withId(body, newId) {
+  /** @type {unknown} */
+  let event = null;
+  try {
+    event = JSON.parse(body);
+  } catch {
+    // The collector says what is wrong with it.
+  }
+  if (event === null || typeof event !== "object" || Array.isArray(event)) {
+    return { body, id: null, eventType: "" };
+  }
+  const { id, eventType } = /** @type {{ id?: unknown, eventType?: unknown }} */ (event);
+  const type = typeof eventType === "string" ? eventType : "";
+  if (id !== undefined) return { body, id: typeof id === "string" ? id : null, eventType: type };
+  const added = newId();
+  // Put in as text, so that every digit of a long number stays.
+  const opened = body.replace(
+    /^\s*\{/,
+    (brace) => `${brace}${brace.endsWith("\n") ? "" : "\n"}  "id": "${added}",`,
+  );
+  return {
+    body: isJson(opened) ? opened : body,
+    id: isJson(opened) ? added : null,
+    eventType: type,
+  };
+}
+
+/** @param {string} text */
+function isJson(text) {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {string} id */
+export function exampleEvent(id) {
+  return `{
+  "id": "${id}",
+  "eventType": "click",
+  "userId": "u1",
+  "properties": { "page": "/garden", "price": 9.90 }
+}`;
+}
+
+/**
+ * @param {string} text
+ * @param {HTMLElement} shown the element that shows it: selected where it cannot be copied
+ * @returns {Promise<boolean>} whether it is in the clipboard
+ */
+export async function copyText(text, shown) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    globalThis.getSelection()?.selectAllChildren(shown);
+    return false;
+  }
 }

@@ -2,18 +2,22 @@
 // @ts-check
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
-import { createCharts } from "./charts.js";
+import { appended, createCharts, joined } from "./charts.js";
 import { mark, say } from "./dom.js";
-import { showAbout, showBooks, showFigures, showGone, showState } from "./figures.js";
+import {
+  createPipe,
+  createProblems,
+  createTables,
+  showAbout,
+  showBooks,
+  showFigures,
+  showGone,
+  showState,
+} from "./figures.js";
 import { clockTime, seconds } from "./format.js";
 import { createLetters } from "./letters.js";
-import { askForToken, prepareLogin } from "./login.js";
-import { appended, joined } from "./past.js";
-import { createPipe } from "./pipe.js";
 import { createPlayground } from "./playground.js";
-import { createProblems } from "./problems.js";
-import { follow } from "./stream.js";
-import { createTables } from "./tables.js";
+import { askForToken, follow, prepareLogin } from "./stream.js";
 
 const charts = createCharts();
 const showTables = createTables();
@@ -22,7 +26,7 @@ const letters = createLetters();
 const showProblems = createProblems();
 const tellPipe = createPipe();
 
-/** @type {import("./past.js").Columns} */
+/** @type {import("./charts.js").Columns} */
 let columns = [];
 /** @type {import("../recorder.ts").About | null} */
 let about = null;
@@ -47,7 +51,7 @@ const listeners = {
     columns = joined(columns, told.columns);
     charts.show(columns);
   },
-  /** @param {import("../moment.ts").Moment} moment */
+  /** @param {import("../recorder.ts").Moment} moment */
   now(moment) {
     lastMs = Date.now();
     ended = false;
