@@ -4,11 +4,10 @@
  */
 
 import process from "node:process";
-import { openDisk } from "./spool/disk.ts";
-import type { Files } from "./spool/files.ts";
+import { openDisk } from "./spool/open.ts";
 import { startProgress } from "./batch/progress.ts";
 import { nodeUtil } from "./kernel/builtins.ts";
-import type { Control, LedgerTotals, Log, Order } from "./contracts.ts";
+import type { Control, Files, LedgerTotals, Log, Order } from "./contracts.ts";
 import { createControl } from "./lifecycle.ts";
 import { createLater } from "./later.ts";
 import { createLedger } from "./meter/ledger.ts";
@@ -175,7 +174,7 @@ export async function startCollector(
   await new Promise<void>((resolve) => void clock.after(0, resolve));
   sayListening(settings, url, log);
 
-  void disk.recoverInto(pump).then(() => recovering = false);
+  void pump.recover().then(() => recovering = false);
   void deliver.prepare();
   const stopProgress = startProgress({
     backlog: () => pump.backlog(),

@@ -109,6 +109,70 @@ export interface Intake {
   closed(): "stopping" | "paused" | null;
 }
 
+// ── batch → spool: what the disk keeps of a batch, known by the batch's id.
+
+/** What a batch is, beside its rows. */
+export interface BatchHead extends Pick<Batch, "id" | "table" | "shape" | "fingerprint"> {
+  /** When its first row was taken, epoch milliseconds. */
+  readonly oldestMs: number;
+}
+
+/** A batch that rows are appended to. */
+export interface GrowingBatch extends BatchHead {
+  /** Nothing more is appended to it. Looked at after each append and each round. */
+  readonly sealed: boolean;
+}
+
+/** A sealed batch that an earlier process left; its rows are on disk only. */
+export interface RecoveredBatch extends BatchHead {
+  readonly rows: number;
+  readonly bytes: number;
+  readonly types: TypeCounts;
+}
+
+/** What the disk had of a batch has vanished. */
+export interface Vanished {
+  readonly id: string;
+  /** Where it was, for people. */
+  readonly file: string;
+}
+
+/** Memory's disk. No method throws or rejects. */
+export interface Spool {
+  /** Of everything that lies on disk for batches. */
+  bytes(): number;
+  /** What keeps the disk from taking rows, for people; null while it takes them. */
+  trouble(): string | null;
+  /**
+   * Rows that follow what the disk has of a batch; they must not change until the answer, which says
+   * that they are safe. Appends that come while others are made safe share the next round, whatever
+   * their batch; those of one batch that share a round get the same promise, and rounds are answered in
+   * order. After an append that failed the batch takes no other: all that follow get the same problem.
+   * A batch of which no append succeeded leaves nothing behind.
+   */
+  append(batch: GrowingBatch, body: Uint8Array, rows: number): Promise<Result>;
+  /**
+   * A sealed batch is about to leave memory, or must survive it: after this its rows can be read back.
+   * Null: they can be already. Else they are written, whole, and must not change meanwhile; `remove`
+   * may come before the answer. A write that failed leaves what was there before.
+   */
+  write(batch: Batch): Promise<Result> | null;
+  /** The rows of a sealed batch, whole, in pieces that are the caller's. */
+  read(batch: Pick<Batch, "id" | "bytes">): Promise<Result<Uint8Array[]>>;
+  /** Nothing of the batch is needed any more: its rows are stored, dead letters, or lost. */
+  remove(id: string): void;
+  /**
+   * Looks whether a disk in trouble still is, and tries again what could not be removed. Where the disk is
+   * well but has lost something: of which batches, open ones included. They are told again, should their
+   * rows be missed later, until they are removed or written again.
+   */
+  probe(): Promise<readonly Vanished[]>;
+  /** What earlier processes left, batch by batch, oldest first; to be called once. */
+  recover(): AsyncIterable<RecoveredBatch>;
+  /** Resolves when nothing is being written and no file is open. */
+  close(): Promise<void>;
+}
+
 // ── batch → deliver: how a batch is taken to ClickHouse, and what an answer of ClickHouse means.
 
 /** A row that ClickHouse refuses for good. */
@@ -457,8 +521,9 @@ export interface Page {
 // ── The disk.
 
 /**
- * The little that is asked of a disk; the real one and a faulty one for tests fulfil it. Methods reject with an error whose `code` is the
- * system's (`ENOSPC`, `EIO`, `EROFS`, `ENOENT`, …); whoever calls turns that into an outcome.
+ * The little that is asked of a disk; the real one and a faulty one for tests fulfil it. Methods reject
+ * with an error whose `code` is the system's (`ENOSPC`, `EIO`, `EROFS`, `ENOENT`, …); the caller turns
+ * that into an outcome.
  */
 export interface Files {
   /** With its parents; 0700. No error when it is there. */

@@ -5,8 +5,7 @@
  * on to the rows it brought without the batch knowing every request.
  */
 
-import type { Batch, Chunk, DeadRow, Shape } from "../contracts.ts";
-import type { OpenFile } from "../spool/files.ts";
+import type { Batch, Chunk, DeadRow, RecoveredBatch, Shape } from "../contracts.ts";
 import { count } from "./lines.ts";
 import { Pieces } from "./pieces.ts";
 
@@ -34,17 +33,6 @@ export function bytesOf({ piece, at, chunk }: Place): Uint8Array {
   return piece.subarray(at, at + chunk.body.length);
 }
 
-/** One batch's file. */
-export interface Segment {
-  readonly path: string;
-  /** Of the file. */
-  bytes: number;
-  /** Null once nothing more is appended. */
-  file: OpenFile | null;
-  /** Damaged parts of it are nowhere else: it goes to quarantine, where another one is removed. */
-  readonly keep: boolean;
-}
-
 /** What a batch is made of besides its rows. */
 export type Kind = Pick<Chunk, "table" | "shape" | "fingerprint">;
 
@@ -56,10 +44,8 @@ export class HeldBatch implements Batch {
   /** Once it is sealed; empty while the rows are on disk only, see `inMemory`. */
   body: Uint8Array[] = [];
   inMemory = true;
-  /** Where its rows are on disk; null while they are in memory only. */
-  segment: Segment | null = null;
-  /** Why the disk did not take a group of it; no other group is tried. */
-  diskProblem: string | null = null;
+  /** All of its rows are on disk. */
+  onDisk = false;
   /** Being written to disk whole; not to be sent meanwhile. */
   spilling = false;
   /** Takes no further places. */
@@ -100,14 +86,21 @@ export class HeldBatch implements Batch {
     this.newestMs = oldestMs;
   }
 
+  /** A sealed batch whose rows are on disk only. */
+  static recovered(found: RecoveredBatch): HeldBatch {
+    const batch = new HeldBatch(found.id, found, found.oldestMs);
+    batch.rows = found.rows;
+    batch.bytes = found.bytes;
+    for (const [type, rows] of found.types) batch.types.set(type, rows);
+    batch.onDisk = true;
+    batch.close();
+    batch.leaveMemory();
+    return batch;
+  }
+
   /** It never changes again. */
   get sealed(): boolean {
     return this.closed && this.placedRows === 0;
-  }
-
-  /** All of its rows are on disk. */
-  get onDisk(): boolean {
-    return this.segment !== null && this.segment.bytes > 0 && !this.spilling;
   }
 
   get settled(): boolean {

@@ -4,15 +4,24 @@
  * budget), takes sealed batches out of memory when it gets full, and brings them back to be sent.
  */
 
-import type { Chunk, Refused } from "../contracts.ts";
-import type { HeldBatch, Place } from "./held.ts";
+import type { Chunk, Refused, Spool } from "../contracts.ts";
+import { bytesOf, type HeldBatch, type Place } from "./held.ts";
 import type { KeeperDeps, KeeperLimits } from "./keeper_deps.ts";
 import type { Lane } from "./lane.ts";
 import { isTooMuch, laneToClose } from "./relief.ts";
-import type { Group, Spool } from "../spool/spool.ts";
+import { DONE, failed, type Result } from "../kernel/result.ts";
 
 /** While the disk refuses, one write in this time finds out whether it still does. */
 const DISK_PROBE_MS = 500;
+
+/** Places of one batch that the disk answers together. */
+interface Group {
+  readonly batch: HeldBatch;
+  readonly places: Place[];
+  readonly synced: Promise<Result>;
+  /** What its tickets say; one promise serves all who wait. */
+  readonly kept: Promise<Refused | null>;
+}
 
 export class Keeper {
   readonly spool: Spool | null;
@@ -26,6 +35,8 @@ export class Keeper {
   sendingBytes = 0;
   readonly #sending = new Set<HeldBatch>();
   readonly #deps: KeeperDeps;
+  /** The last group of each batch, until it is answered. */
+  readonly #groups = new Map<HeldBatch, Group>();
   #limits: KeeperLimits;
   #diskProbedMs = -Infinity;
   /** Of the rows for which the spool had no room last. */
@@ -38,7 +49,7 @@ export class Keeper {
   constructor(deps: KeeperDeps) {
     this.#deps = deps;
     this.#limits = deps.limits;
-    this.spool = deps.spool?.((group, problem) => this.#synced(group, problem)) ?? null;
+    this.spool = deps.spool;
   }
 
   /** From the next row on. With `diskFirst` those follow that are in memory only. */
@@ -62,15 +73,16 @@ export class Keeper {
       this.#tooMuchBytes = bytes;
       return this.#spoolIsFull();
     }
-    if (spool.trouble === null) return null;
-    if (nowMs - this.#diskProbedMs < DISK_PROBE_MS) return `disk: ${spool.trouble}`;
+    if (spool.trouble() === null) return null;
+    if (nowMs - this.#diskProbedMs < DISK_PROBE_MS) return `disk: ${spool.trouble()}`;
     this.#diskProbedMs = nowMs;
     return null;
   }
 
   /** What keeps the disk from taking rows, for people; null while it does. */
   trouble(): string | null {
-    if (this.spool === null || this.spool.trouble !== null) return this.spool?.trouble ?? null;
+    const trouble = this.spool?.trouble() ?? null;
+    if (this.spool === null || trouble !== null) return trouble;
     // As long as what was refused would be refused again, and not for its size alone.
     const wanted = this.#usedBytes + this.#tooMuchBytes;
     if (this.#usedBytes > 0 && wanted > this.#limits.maxSpoolBytes) return this.#spoolIsFull();
@@ -79,7 +91,7 @@ export class Keeper {
   }
 
   get #usedBytes(): number {
-    return (this.spool?.bytes ?? 0) + this.#placedBytes;
+    return (this.spool?.bytes() ?? 0) + this.#placedBytes;
   }
 
   #spoolIsFull(): string {
@@ -105,9 +117,23 @@ export class Keeper {
    */
   #keepOnDisk(spool: Spool, places: readonly Place[]): Promise<Refused | null> {
     for (const { chunk } of places) this.#placed(chunk, 1);
-    if (places.length === 1) return spool.submit(places[0]!);
-    return Promise.all(places.map((place) => spool.submit(place)))
+    if (places.length === 1) return this.#submit(spool, places[0]!);
+    return Promise.all(places.map((place) => this.#submit(spool, place)))
       .then((told) => told.find((refused) => refused !== null) ?? null);
+  }
+
+  #submit(spool: Spool, place: Place): Promise<Refused | null> {
+    const { batch } = place;
+    const synced = spool.append(batch, bytesOf(place), place.chunk.rows);
+    let group = this.#groups.get(batch);
+    if (group?.synced !== synced) {
+      const places: Place[] = [];
+      const kept = synced.then((result) => this.#synced(batch, places, synced, result));
+      group = { batch, places, synced, kept };
+      this.#groups.set(batch, group);
+    }
+    group.places.push(place);
+    return group.kept;
   }
 
   #placed({ rows, body }: Chunk, sign: 1 | -1): void {
@@ -120,8 +146,16 @@ export class Keeper {
     this.#inMemory.add(place.batch);
   }
 
-  #synced({ batch, places }: Group, problem: string | null): Refused | null {
+  #synced(
+    batch: HeldBatch,
+    places: readonly Place[],
+    synced: Promise<Result>,
+    result: Result,
+  ): Refused | null {
     const { ledger, budget, schedule } = this.#deps;
+    const problem = result.ok ? null : result.problem;
+    if (this.#groups.get(batch)?.synced === synced) this.#groups.delete(batch);
+    if (result.ok) batch.onDisk = true;
     const lane = schedule.lane(batch.table);
     for (const place of places) {
       this.#placed(place.chunk, -1);
@@ -140,7 +174,6 @@ export class Keeper {
         lane.forget(batch);
         // Its end may have been told while the disk was still at it.
         if (!batch.settled) batch.settle([]);
-        void this.spool?.remove(batch);
       }
     }
     this.relieve();
@@ -168,11 +201,11 @@ export class Keeper {
     }
     for (const batch of waiting) {
       if (!isTooMuch(waitingBytes, budget, outage)) return;
-      if (batch.onDisk) {
+      if (batch.onDisk && spool.write(batch) === null) {
         this.#leaveMemory(batch);
         waitingBytes -= batch.bytes;
       } else if (
-        spool.trouble === null && spool.bytes + batch.bytes <= this.#limits.maxSpoolBytes
+        spool.trouble() === null && spool.bytes() + batch.bytes <= this.#limits.maxSpoolBytes
       ) {
         this.#spilling = this.#spill(spool, batch);
         return;
@@ -195,9 +228,12 @@ export class Keeper {
 
   /** While it is written it is not sent. */
   async #spill(spool: Spool, batch: HeldBatch): Promise<void> {
-    const problem = await spool.spill(batch);
+    batch.spilling = true;
+    const written = await spool.write(batch);
+    batch.spilling = false;
+    if (written?.ok !== false) batch.onDisk = true;
     this.#spilling = null;
-    if (problem === null) this.relieve();
+    if (batch.onDisk) this.relieve();
     this.#deps.onChange(this.#deps.schedule.lane(batch.table), true);
   }
 
@@ -214,7 +250,7 @@ export class Keeper {
   /** Writes all that is in memory only to the spool. What the disk does not take stays as it is. */
   async spillAll(): Promise<void> {
     if (this.spool === null) return;
-    if (this.spool.filesGone) await this.probe();
+    await this.probe();
     await this.#spillEach(this.spool, [...this.#inMemory]);
   }
 
@@ -225,25 +261,28 @@ export class Keeper {
   async probe(): Promise<void> {
     const { spool } = this;
     const { schedule } = this.#deps;
-    await spool?.probe();
-    if (spool === null || spool.trouble !== null || !spool.filesGone) return;
-    spool.filesGone = false;
+    if (spool === null) return;
+    const vanished = new Map((await spool.probe()).map(({ id, file }) => [id, file]));
+    if (vanished.size === 0) return;
     for (const lane of schedule.lanes.values()) lane.close();
-    const onDisk = [...schedule.held()].filter((batch) => batch.sealed && batch.onDisk);
     const again: HeldBatch[] = [];
-    for (const batch of await spool.findGone(onDisk)) {
-      // Some have left meanwhile. What is being read, or sent, is not lost before that fails.
+    for (const batch of [...schedule.held()]) {
+      const file = vanished.get(batch.id);
+      if (file === undefined || batch.settled) continue;
+      // What is being read, or sent, is not lost before that fails.
       const { inFlight } = schedule.lane(batch.table);
-      if (batch.settled || !this.#inMemory.has(batch) && inFlight.has(batch)) continue;
-      spool.forsake(batch);
+      if (!this.#inMemory.has(batch) && inFlight.has(batch)) continue;
+      batch.onDisk = false;
       if (batch.inMemory) again.push(batch);
-      else this.#lose(batch);
+      else this.#lose(batch, file);
     }
     await this.#spillEach(spool, again);
   }
 
-  #lose(batch: HeldBatch): void {
-    const { schedule, ledger, onChange } = this.#deps;
+  #lose(batch: HeldBatch, file: string): void {
+    const { schedule, ledger, onChange, log } = this.#deps;
+    const { table, id, rows } = batch;
+    log.error("rows are lost: somebody has removed their file", { table, batch: id, rows, file });
     const lane = schedule.lane(batch.table);
     ledger.lost(batch);
     lane.forget(batch);
@@ -252,14 +291,14 @@ export class Keeper {
     onChange(lane, false);
   }
 
-  /** Reads a batch's rows into memory again; false where the disk does not give them back. */
-  async bringBack(batch: HeldBatch): Promise<boolean> {
-    const body = await this.spool?.load(batch) ?? null;
-    if (body === null) return false;
-    batch.returnToMemory(body);
+  /** Reads a batch's rows into memory again. */
+  async bringBack(batch: HeldBatch): Promise<Result> {
+    const read = await this.spool?.read(batch) ?? failed("there is no disk");
+    if (!read.ok) return read;
+    batch.returnToMemory(read.value);
     this.#sending.add(batch);
     this.sendingBytes += batch.bytes;
-    return true;
+    return DONE;
   }
 
   /** The attempt is over and its rows have not left: those that came from the disk go again. */
@@ -280,6 +319,6 @@ export class Keeper {
     this.#deps.budget.free(batch.rows, batch.inMemory && !fromDisk ? batch.bytes : 0);
     batch.leaveMemory();
     this.#inMemory.delete(batch);
-    if (!batch.spilling) void this.spool?.remove(batch);
+    if (batch.onDisk || batch.spilling) this.spool?.remove(batch.id);
   }
 }

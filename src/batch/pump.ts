@@ -10,7 +10,7 @@
 import type { Chunk, Delivery, Holdings, Intake, Refused, Taken, Ticket } from "../contracts.ts";
 import { Alarm } from "./alarm.ts";
 import { Budget } from "./budget.ts";
-import type { Fate, HeldBatch } from "./held.ts";
+import { type Fate, HeldBatch } from "./held.ts";
 import { Emptiness } from "./emptiness.ts";
 import { Keeper } from "./keeper.ts";
 import type { Lane } from "./lane.ts";
@@ -22,6 +22,7 @@ import type { Backlog } from "./progress.ts";
 import { report } from "./report.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
 import { allSettled, RequestTicket } from "./ticket.ts";
+import { DONE } from "../kernel/result.ts";
 import { uuid7 } from "../kernel/names.ts";
 
 export class Pump implements Intake, Holdings {
@@ -53,6 +54,7 @@ export class Pump implements Intake, Holdings {
       schedule: this.#schedule,
       budget: this.#budget,
       ledger: deps.ledger,
+      log: deps.log,
       spool: deps.spool,
       limits: keeperLimits(options),
       onChange: (lane, ready) => this.#changed(lane, ready),
@@ -104,15 +106,17 @@ export class Pump implements Intake, Holdings {
     return { kind: "taken", ticket };
   }
 
-  /** A batch found on disk at the start. False: nothing is held any more, it stays there. */
-  restore(batch: HeldBatch): boolean {
-    if (this.#ended) return false;
-    this.#budget.hold(batch.rows, 0);
-    this.#keeper.spool?.adopt(batch);
-    this.deps.ledger.recovered(batch.table, batch.rows);
-    this.#schedule.lane(batch.table).putBack(batch);
-    this.#turn();
-    return true;
+  /** Holds what earlier processes left on disk. Resolves when all is held, or nothing is any more. */
+  async recover(): Promise<void> {
+    for await (const found of this.deps.spool?.recover() ?? []) {
+      // It stays there.
+      if (this.#ended) return;
+      const batch = HeldBatch.recovered(found);
+      this.#budget.hold(batch.rows, 0);
+      this.deps.ledger.recovered(batch.table, batch.rows);
+      this.#schedule.lane(batch.table).putBack(batch);
+      this.#turn();
+    }
   }
 
   #full(reason: string): Refused {
@@ -131,7 +135,7 @@ export class Pump implements Intake, Holdings {
   }
 
   spoolBytes(): number {
-    return this.#keeper.spool?.bytes ?? 0;
+    return this.deps.spool?.bytes() ?? 0;
   }
 
   oldestMs(): number {
@@ -274,9 +278,8 @@ export class Pump implements Intake, Holdings {
 
   /** A batch whose rows are on disk only is read for the attempt. */
   async #attempt(batch: HeldBatch): Promise<Delivery> {
-    if (!batch.inMemory && !await this.#keeper.bringBack(batch)) {
-      return { kind: "table", code: 0, message: `segment of batch ${batch.id} cannot be read` };
-    }
+    const back = batch.inMemory ? DONE : await this.#keeper.bringBack(batch);
+    if (!back.ok) return { kind: "table", code: 0, message: back.problem };
     if (this.#ended) return { kind: "transient", code: 0, message: "given up by us" };
     if (batch.unburied !== null) return { kind: "settled", dead: batch.unburied, inserts: 0 };
     try {

@@ -1,10 +1,10 @@
 /** What the pump is made with: its limits, and the rooms and tools that it works with. */
 
-import type { Ack, Clock, DeadRow, Ledger, Log, Sink } from "../contracts.ts";
+import type { Ack, Clock, DeadRow, Ledger, Log, Sink, Spool } from "../contracts.ts";
 import type { BudgetLimits } from "./budget.ts";
 import type { HeldBatch } from "./held.ts";
 import type { FillLimits } from "./lane.ts";
-import type { KeeperDeps, KeeperLimits } from "./keeper_deps.ts";
+import type { KeeperLimits } from "./keeper_deps.ts";
 import type { ScheduleLimits } from "./schedule.ts";
 
 export interface PumpOptions {
@@ -30,8 +30,8 @@ export interface PumpDeps {
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly log: Log;
-  /** Makes the spool, or null where there is no disk to use. */
-  readonly spool: KeeperDeps["spool"];
+  /** Null where there is no disk to use. */
+  readonly spool: Spool | null;
   /** Keeps rows that ClickHouse refuses for good. Null = kept, else why not: the batch then waits. */
   readonly bury: (
     batch: HeldBatch,

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import process from "node:process";
 import { codeOf } from "../kernel/errors.ts";
-import { deadFolder } from "../spool/layout.ts";
+import { deadFolder } from "../spool/data_dir.ts";
 import { createLetterbox } from "../dead/letterbox.ts";
 import { takeLock } from "../spool/lock.ts";
 import { systemClock } from "../runtime/clock.ts";

@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import type { Clock, DeadLetters, Log, Replaying, Shape } from "../contracts.ts";
 import type { FileParts, Files } from "../spool/files.ts";
 import { giveLetters, type Given, type Write, type Written } from "./give.ts";
-import { deadFolder } from "../spool/layout.ts";
+import { deadFolder } from "../spool/data_dir.ts";
 import { createLetterbox } from "./letterbox.ts";
 import { type Letter, letterId } from "./letter.ts";
 import { takeLock } from "../spool/lock.ts";

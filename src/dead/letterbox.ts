@@ -12,7 +12,7 @@ import { setImmediate } from "node:timers";
 import type { Clock } from "../contracts.ts";
 import type { Files } from "../spool/files.ts";
 import { codeOf } from "../kernel/errors.ts";
-import { deadFolder } from "../spool/layout.ts";
+import { deadFolder } from "../spool/data_dir.ts";
 import {
   asideName,
   BURYING,

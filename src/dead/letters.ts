@@ -16,9 +16,9 @@ import { warnOfDead } from "./dead.ts";
 import type { Files, OpenFile } from "../spool/files.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { isTableName } from "../kernel/names.ts";
-import { deadFolder } from "../spool/layout.ts";
+import { deadFolder } from "../spool/data_dir.ts";
 import { asideName, BURYING, freshName, tableOfFile, writeLetter } from "./letter.ts";
-import { copyToQuarantine } from "../spool/quarantine.ts";
+import { copyToQuarantine } from "../spool/data_dir.ts";
 import { uuid7 } from "../kernel/names.ts";
 
 export interface LettersOptions {

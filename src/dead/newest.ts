@@ -9,7 +9,7 @@ import { join } from "node:path";
 import type { DeadLetter } from "../contracts.ts";
 import type { FileParts, Files } from "../spool/files.ts";
 import { codeOf } from "../kernel/errors.ts";
-import { deadFolder } from "../spool/layout.ts";
+import { deadFolder } from "../spool/data_dir.ts";
 import { isFresh, type Letter, letterId, LetterSet, readLetter, tableOfFile } from "./letter.ts";
 import { journalName, type Replayed, replayedOf } from "./replayed.ts";
 

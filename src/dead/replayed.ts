@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 import type { Files } from "../spool/files.ts";
-import { deadFolder } from "../spool/layout.ts";
+import { deadFolder } from "../spool/data_dir.ts";
 import { type Letter, LetterSet } from "./letter.ts";
 
 type Place = readonly [batch: string, index: number];

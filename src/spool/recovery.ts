@@ -9,12 +9,12 @@
 
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import type { Files } from "./files.ts";
+import type { Files } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
-import { type Place, spoolFolder } from "./layout.ts";
+import { type DataDir, spoolFolder } from "./data_dir.ts";
 import { count, eventTypeOf } from "../batch/lines.ts";
-import { copyToQuarantine, moveToQuarantine } from "./quarantine.ts";
+import { copyToQuarantine, moveToQuarantine } from "./data_dir.ts";
 import {
   mintedMs,
   parseSegmentName,
@@ -81,7 +81,7 @@ const NOT_ITS_FAULT = ["EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ETIMEDO
 const ROWS_A_TURN = 2000;
 
 /** To be called before the first new segment is created. Never rejects. */
-export async function listSegments({ files, dataDir, log }: Place): Promise<Found> {
+export async function listSegments({ files, dataDir, log }: DataDir): Promise<Found> {
   const segments: Found["segments"][number][] = [];
   const foreign: Found["foreign"][number][] = [];
   const list = async (folder: string) => {
@@ -125,7 +125,7 @@ export async function listSegments({ files, dataDir, log }: Place): Promise<Foun
  * the way first. A file with damaged parts yields twice.
  */
 export async function* recover(
-  place: Place,
+  place: DataDir,
   found?: Found,
 ): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
   const { segments, foreign } = found ?? await listSegments(place);
@@ -186,7 +186,7 @@ export async function loadSegment(files: Files, path: string): Promise<Uint8Arra
 }
 
 /** A process that ends between making a file and its first row leaves one without any. */
-async function removeEmpty({ files, log }: Place, { table, path }: FoundFile): Promise<void> {
+async function removeEmpty({ files, log }: DataDir, { table, path }: FoundFile): Promise<void> {
   try {
     await files.remove(path);
     log.info("spool file without rows removed", { table, file: path });
@@ -200,7 +200,7 @@ async function removeEmpty({ files, log }: Place, { table, path }: FoundFile): P
 }
 
 async function moveWhole(
-  place: Place,
+  place: DataDir,
   { table, name, path }: FoundFile,
   reason: string,
   content: Uint8Array = new Uint8Array(0),
@@ -222,7 +222,7 @@ async function moveWhole(
 }
 
 async function copyBad(
-  place: Place,
+  place: DataDir,
   { table, name, path }: FoundFile,
   bytes: Uint8Array,
   { bad, rows: recovered }: SegmentContent,

@@ -5,9 +5,6 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Files } from "../../src/spool/files.ts";
-import { findGone } from "../../src/spool/gone.ts";
-import type { HeldBatch } from "../../src/batch/held.ts";
 import { balance } from "../../src/meter/ledger.ts";
 import { events } from "../kit/chunks.ts";
 import { settle } from "../kit/manual_clock.ts";
@@ -25,7 +22,7 @@ async function withBacklog(...tables: readonly string[]): Promise<PumpKit> {
   await before.disk.close();
   const kit = await pumpKit({ files: before.files });
   kit.sink.script = () => tableTrouble;
-  await kit.disk.recoverInto(kit.pump);
+  await kit.pump.recover();
   await kit.clock.advance(1000);
   return kit;
 }
@@ -203,20 +200,5 @@ describe("what may come back is not given up", () => {
     await kit.pump.probeDisk();
     await goOn(kit);
     assert.deepEqual(books(kit), { stored: 2, lost: 0, held: 0 });
-  });
-
-  test("a file that is written again while other folders are looked at is not gone", async () => {
-    const segment = (path: string) => ({ path, bytes: 1, file: null, keep: false });
-    const batch = { segment: segment("s/a/1") };
-    const other = { segment: segment("s/b/2") };
-    const list = (folder: string) => {
-      if (folder === "s/b") batch.segment = segment("s/a/1");
-      return Promise.resolve([]);
-    };
-    const gone = await findGone(
-      { list } as unknown as Files,
-      [batch, other] as unknown as HeldBatch[],
-    );
-    assert.deepEqual(gone, [other]);
   });
 });

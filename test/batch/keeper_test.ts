@@ -2,8 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { HeldBatch } from "../../src/batch/held.ts";
-import type { Chunk, Ticket } from "../../src/contracts.ts";
+import type { Chunk, RecoveredBatch, Ticket } from "../../src/contracts.ts";
 import { balance } from "../../src/meter/ledger.ts";
 import { events } from "../kit/chunks.ts";
 import { settle } from "../kit/manual_clock.ts";
@@ -194,7 +193,7 @@ describe("rows that are to be on disk first", () => {
     const kit = await pumpKit({ files: before.files });
     assert.match((await taken(kit, chunk).kept)?.reason ?? "", /EEXIST/);
     assert.equal(kit.pump.troubles().disk, null, "the disk is well");
-    await kit.disk.recoverInto(kit.pump);
+    await kit.pump.recover();
     await keep(kit, chunk);
     assert.equal(kit.pump.rows(), 3);
     assertBooks(kit);
@@ -234,7 +233,7 @@ describe("the end", () => {
     assert.deepEqual([kit.ledger.totals().lost, kit.ledger.totals().held], [0, 6]);
     await kit.disk.close();
     const next = await pumpKit({ files: kit.files });
-    await next.disk.recoverInto(next.pump);
+    await next.pump.recover();
     assert.equal(next.pump.rows(), 6);
   });
 
@@ -245,7 +244,7 @@ describe("the end", () => {
     await before.disk.close();
     const kit = await pumpKit({ files: before.files, concurrency: 1 });
     kit.gate.shut = true;
-    const recovered = kit.disk.recoverInto(kit.pump);
+    const recovered = kit.pump.recover();
     await settle();
     kit.gate.release(0);
     await settle();
@@ -271,7 +270,7 @@ describe("memory", () => {
       largest = Math.max(largest, kit.pump.memoryBytes());
       return tableTrouble;
     };
-    await kit.disk.recoverInto(kit.pump);
+    await kit.pump.recover();
     await kit.clock.advance(100_000);
     assert.ok(kit.sink.attempts.length > 100);
     assert.ok(largest > 0 && largest < 8 * 10 * 60, `${largest} bytes`);
@@ -306,7 +305,7 @@ describe("memory", () => {
     assert.equal(kit.pump.troubles().disk, null);
     await keep(kit, events(1, { table: "a" }));
     const next = await pumpKit({ files: kit.files.crash("power") });
-    await next.disk.recoverInto(next.pump);
+    await next.pump.recover();
     assert.deepEqual(Object.fromEntries(next.pump.byTable()), { a: 11, b: 5 });
     const bytes = segments(next.files).reduce((sum, path) => sum + next.files.get(path)!.length, 0);
     assert.equal(kit.pump.spoolBytes(), bytes);
@@ -321,15 +320,15 @@ test("a hundred thousand waiting batches cost neither the start nor a request", 
   const kit = await pumpKit({ backlog: 150_000 });
   kit.sink.script = () => unanswered();
   const chunk = events(1);
+  Object.assign(kit.disk.spool, {
+    async *recover(): AsyncGenerator<RecoveredBatch> {
+      for (let at = 0; at < 100_000; at++) {
+        yield { ...chunk, id: `batch ${at}`, rows: 1, bytes: 100, oldestMs: at };
+      }
+    },
+  });
   const began = performance.now();
-  for (let at = 0; at < 100_000; at++) {
-    const batch = new HeldBatch(`batch ${at}`, chunk, at);
-    batch.rows = 1;
-    batch.segment = { path: `${DATA}/spool/events/${at}`, bytes: 100, file: null, keep: false };
-    batch.close();
-    batch.leaveMemory();
-    kit.pump.restore(batch);
-  }
+  await kit.pump.recover();
   for (let at = 0; at < 5000; at++) {
     if (at % 5 === 0) await keep(kit, events(1));
     else assert.match(refused(kit, { ...chunk, rows: 100_000 }), /backlog/);

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DeadRow, Log, LogFields } from "../../src/contracts.ts";
-import type { Files, OpenFile } from "../../src/spool/files.ts";
+import type { Files, OpenFile } from "../../src/contracts.ts";
 import type { Letter } from "../../src/dead/letter.ts";
 import { createLetterbox } from "../../src/dead/letterbox.ts";
 import { createLetters } from "../../src/dead/letters.ts";

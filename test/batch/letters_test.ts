@@ -8,7 +8,7 @@ import { after, describe, test } from "node:test";
 import fc from "fast-check";
 import type { LogFields } from "../../src/contracts.ts";
 import { readLetter } from "../../src/dead/letter.ts";
-import { openSpool } from "../../src/spool/layout.ts";
+import { openSpool } from "../../src/spool/data_dir.ts";
 import { ASIDE_BYTES } from "../../src/dead/letters.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";

@@ -1,15 +1,15 @@
 /** A spool, or a pump with one, on a disk that does what a test says. */
 
-import { type Disk, openDisk } from "../../src/spool/disk.ts";
-import type { Files } from "../../src/spool/files.ts";
-import { HeldBatch, type Place } from "../../src/batch/held.ts";
-import { openSpool } from "../../src/spool/layout.ts";
+import { type Disk, openDisk } from "../../src/spool/open.ts";
+import type { Files } from "../../src/contracts.ts";
+import { bytesOf, HeldBatch } from "../../src/batch/held.ts";
+import { type DataDir, openSpool } from "../../src/spool/data_dir.ts";
 import { Pump } from "../../src/batch/pump.ts";
 import type { PumpOptions } from "../../src/batch/pump_deps.ts";
 import { readSegment } from "../../src/spool/segment.ts";
-import { Spool } from "../../src/spool/spool.ts";
+import { SegmentSpool } from "../../src/spool/spool.ts";
 import { uuid7 } from "../../src/kernel/names.ts";
-import type { Chunk, Refused } from "../../src/contracts.ts";
+import type { Chunk, Spool } from "../../src/contracts.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
@@ -29,7 +29,7 @@ export interface SpoolKit {
   readonly gate: GatedFiles;
   readonly spool: Spool;
   readonly log: ReturnType<typeof memoryLog>;
-  /** Places a chunk in a batch and submits it, as the keeper does. */
+  /** See `submit`. */
   submit(batch: HeldBatch, chunk: Chunk): Promise<string | null>;
 }
 
@@ -37,28 +37,25 @@ export interface SpoolKit {
 export async function spoolKit(files = new FaultyFiles()): Promise<SpoolKit> {
   const gate = new GatedFiles(files);
   const log = memoryLog();
-  const place = { files: gate as Files, dataDir: DATA, log };
-  await openSpool(place);
+  const dir = { files: gate as Files, dataDir: DATA, log };
+  await openSpool(dir);
   files.trace.length = 0;
-  const spool = new Spool({
-    place,
-    onSynced({ batch, places }, problem) {
-      for (const place of places) fillOrForgo(batch, place, problem);
-      return problem === null ? null : refusedFor(problem);
-    },
-  });
-  const submit = async (batch: HeldBatch, chunk: Chunk) =>
-    (await spool.submit(batch.place(chunk, 0)))?.reason ?? null;
-  return { files, gate, spool, log, submit };
+  const spool = spoolIn(dir);
+  return { files, gate, spool, log, submit: (batch, chunk) => submit(spool, batch, chunk) };
 }
 
-function refusedFor(reason: string): Refused {
-  return { kind: "refused", why: "full", reason, retryAfterS: 1 };
+/** A spool that nothing was left in. */
+export function spoolIn(dir: DataDir): Spool {
+  return new SegmentSpool({ dir, clock: new ManualClock(), async *earlier() {} });
 }
 
-function fillOrForgo(batch: HeldBatch, place: Place, problem: string | null): void {
-  if (problem === null) batch.append(place);
+/** Appends a chunk to a batch and to the disk. @returns why the disk did not take it, or null. */
+export async function submit(spool: Spool, batch: HeldBatch, chunk: Chunk): Promise<string | null> {
+  const place = batch.place(chunk, 0);
+  const result = await spool.append(batch, bytesOf(place), chunk.rows);
+  if (result.ok) batch.append(place);
   else batch.forgo(place);
+  return result.ok ? null : result.problem;
 }
 
 /** The rows of each group that a file holds and that its seals vouch for. */

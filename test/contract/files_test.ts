@@ -10,7 +10,7 @@ import { mkdirSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync }
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import fc from "fast-check";
-import type { Files } from "../../src/spool/files.ts";
+import type { Files } from "../../src/contracts.ts";
 import { MAX_READ_BYTES, nodeFiles } from "../../src/runtime/files.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";

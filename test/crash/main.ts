@@ -3,7 +3,7 @@
  * kind. `KILL_AT=sync:3:after` in the environment; everything else as in `shishi serve`.
  */
 import process from "node:process";
-import type { Files, OpenFile } from "../../src/spool/files.ts";
+import type { Files, OpenFile } from "../../src/contracts.ts";
 import { startCollector } from "../../src/collector.ts";
 import { settingsOrExitCode } from "../../src/commands/load.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";

@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { test } from "node:test";
-import { openDisk } from "../../src/spool/disk.ts";
+import { openDisk } from "../../src/spool/open.ts";
 import { Pump } from "../../src/batch/pump.ts";
 import type { Clock, Sink } from "../../src/contracts.ts";
 import { createDeliver } from "../../src/deliver/deliver.ts";

@@ -4,7 +4,7 @@
  * faults it behaves as the real one does (`test/contract/files_test.ts`).
  */
 
-import type { Files, OpenFile } from "../../src/spool/files.ts";
+import type { Files, OpenFile } from "../../src/contracts.ts";
 import { type Chance, DiskFile, seeded } from "./faulty_bytes.ts";
 import { Disk, DiskFolder, systemError } from "./faulty_disk.ts";
 

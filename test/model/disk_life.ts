@@ -1,7 +1,7 @@
 /** One process of the model, from opening the disk to its end, and what lies on a disk. */
 
 import assert from "node:assert/strict";
-import { type Disk, openDisk } from "../../src/spool/disk.ts";
+import { type Disk, openDisk } from "../../src/spool/open.ts";
 import { readLetter } from "../../src/dead/letter.ts";
 import { Pump } from "../../src/batch/pump.ts";
 import { readSegment } from "../../src/spool/segment.ts";
@@ -60,7 +60,7 @@ export class Life {
     this.foundRows = found.rows.length;
     this.foundBytes = found.bytes;
     this.calm = !options.slowStart;
-    void parts.disk.recoverInto(parts.pump).then(() => this.recovered = true);
+    void parts.pump.recover().then(() => this.recovered = true);
     void options.files.crashed.then(() => this.crashed = true);
   }
 

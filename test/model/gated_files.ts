@@ -4,7 +4,7 @@
  * open and of what went wrong.
  */
 
-import type { Files, OpenFile } from "../../src/spool/files.ts";
+import type { Files, OpenFile } from "../../src/contracts.ts";
 import type { FaultyFiles, Operation } from "../kit/faulty_files.ts";
 
 export class GatedFiles implements Files {

@@ -2,7 +2,7 @@
 
 import { open, readdir, stat, statfs, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { workerOf } from "../../spool/gather.ts";
+import { workerOf } from "../../spool/orphans.ts";
 import { reasonOf } from "../../kernel/errors.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { whatToDo } from "./data_dir.ts";

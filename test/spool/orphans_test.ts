@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, test } from "node:test";
-import { gatherSpools, type Hold } from "../../src/spool/gather.ts";
+import { gatherSpools, type Hold } from "../../src/spool/orphans.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { codeOf, reasonOf, reasonWithoutPath } from "../../src/kernel/errors.ts";
 import { isTableName } from "../../src/kernel/names.ts";
-import { openSpool, VERSION_TEXT } from "../../src/spool/layout.ts";
+import { openSpool, VERSION_TEXT } from "../../src/spool/data_dir.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { DATA, placeOf, recoverAll, spooled } from "./recovery_kit.ts";
 

@@ -5,17 +5,17 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { gatherSpools, workerFolder } from "../../src/spool/gather.ts";
+import { gatherSpools, workerFolder } from "../../src/spool/orphans.ts";
 import { isTableName, nameAmong, tableOfFolder } from "../../src/kernel/names.ts";
-import { openSpool } from "../../src/spool/layout.ts";
+import { openSpool } from "../../src/spool/data_dir.ts";
 import { isFresh, tableOfFile } from "../../src/dead/letter.ts";
 import { listSegments, recover } from "../../src/spool/recovery.ts";
-import { Spool } from "../../src/spool/spool.ts";
+import type { Spool } from "../../src/contracts.ts";
 import { events, memoryLog } from "../kit/chunks.ts";
 import { Disk, DiskFolder } from "../kit/faulty_disk.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
-import { batch, boxOf, deadRows, lettersIn } from "./letters_kit.ts";
-import { DATA, openBatch, spoolKit } from "./spool_kit.ts";
+import { batch, boxOf, deadRows, lettersIn } from "../batch/letters_kit.ts";
+import { DATA, openBatch, spoolIn, spoolKit, submit } from "../batch/spool_kit.ts";
 
 const TABLES = ["Events", "events", "EVENTS", "eventS"];
 
@@ -27,7 +27,7 @@ async function fill(spool: Spool, tables: readonly string[]): Promise<Map<string
   for (const table of tables) {
     const chunk = events(2, { table, type: table });
     const batch = openBatch(chunk);
-    assert.equal(await spool.submit(batch.place(chunk, 0)), null);
+    assert.equal(await submit(spool, batch, chunk), null);
     rows.set(table, new TextDecoder().decode(chunk.body));
   }
   return rows;
@@ -94,7 +94,7 @@ describe("where the disk does not tell upper from lower case", () => {
     for (const [number, tables] of [["Events", "events"], ["events", "Events"]].entries()) {
       const place = { files, dataDir: workerFolder(DATA, number + 1), log };
       await openSpool(place);
-      const spool = new Spool({ place, onSynced: () => null });
+      const spool = spoolIn(place);
       for (const [table, text] of await fill(spool, tables)) {
         rows.set(table, (rows.get(table) ?? "") + text);
       }

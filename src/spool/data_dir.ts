@@ -4,16 +4,19 @@
  * `lock` · `version` · `spool/TABLE/SEGMENT` · `quarantine/` · `dead/`. The version is written before the
  * spool is begun, so rows never lie there without it. A spool of another version is set aside whole,
  * untouched, and a fresh one begun: rows that cannot be read for certain must not be guessed at.
+ *
+ * What is found in the spool and cannot be trusted is never deleted and never sent: it lies in
+ * `quarantine/` until a person has looked at it.
  */
 
 import { dirname, join } from "node:path";
 import type { Log } from "../contracts.ts";
-import { codeOf, reasonOf } from "../kernel/errors.ts";
+import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
 import { nameAmong } from "../kernel/names.ts";
-import type { Files } from "./files.ts";
+import type { Files } from "../contracts.ts";
 
 /** A data folder and the means to work in it. */
-export interface Place {
+export interface DataDir {
   readonly files: Files;
   readonly dataDir: string;
   readonly log: Log;
@@ -27,7 +30,7 @@ export const quarantineFolder = (dataDir: string): string => join(dataDir, "quar
 export const deadFolder = (dataDir: string): string => join(dataDir, "dead");
 
 /** A table's folder in the spool, there and safe once this resolves. Rejects with the disk's error. */
-export async function makeTableFolder({ files, dataDir }: Place, table: string): Promise<string> {
+export async function makeTableFolder({ files, dataDir }: DataDir, table: string): Promise<string> {
   const spool = spoolFolder(dataDir);
   await files.makeFolder(join(spool, table));
   const name = nameAmong(await files.list(spool), table, "/").slice(0, -1);
@@ -40,7 +43,7 @@ export async function makeTableFolder({ files, dataDir }: Place, table: string):
  * Makes the folders, judges the version. To be called before anything is listed or written, and again
  * when the folder was gone. Never rejects; `problem` is a sentence, null when the spool can be used.
  */
-export async function openSpool(place: Place): Promise<{ readonly problem: string | null }> {
+export async function openSpool(place: DataDir): Promise<{ readonly problem: string | null }> {
   const { files, dataDir } = place;
   try {
     await files.makeFolder(dataDir);
@@ -57,7 +60,7 @@ export async function openSpool(place: Place): Promise<{ readonly problem: strin
   }
 }
 
-async function settleVersion(place: Place): Promise<void> {
+async function settleVersion(place: DataDir): Promise<void> {
   const { files, dataDir, log } = place;
   const path = join(dataDir, "version");
   const found = await readText(files, path);
@@ -87,7 +90,7 @@ function isDamaged(text: string): boolean {
   return [...VERSION_TEXT].filter((char, at) => char !== text[at]).length === 1;
 }
 
-async function setAside({ files, dataDir, log }: Place, version: string): Promise<void> {
+async function setAside({ files, dataDir, log }: DataDir, version: string): Promise<void> {
   const names = new Set((await files.list(dataDir)).map((name) => name.replace(/\/$/, "")));
   if (!names.has("spool")) return;
   const label = version.replace(/^shishi spool /, "").trim().replace(/[^A-Za-z0-9.-]+/g, "-");
@@ -110,5 +113,85 @@ async function readText(files: Files, path: string): Promise<string | null> {
   } catch (error) {
     if (codeOf(error) === "ENOENT") return null;
     throw error;
+  }
+}
+
+/** File systems take 255 bytes; the rest is room for an offset or a number. */
+const LONGEST_NAME_BYTES = 220;
+
+/**
+ * Copies bytes of a file that stays where it is; safe once this resolves. The same name again
+ * overwrites, so that a recovery that is repeated leaves one copy. Rejects with the disk's error.
+ */
+export async function copyToQuarantine(
+  { files, dataDir }: DataDir,
+  name: string,
+  bytes: Uint8Array,
+): Promise<string> {
+  const folder = quarantineFolder(dataDir);
+  await files.makeFolder(folder);
+  const path = join(folder, name);
+  const file = await files.append(path);
+  try {
+    if (file.bytes > 0) await file.truncate(0);
+    await file.write(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await files.syncFolder(folder);
+  return path;
+}
+
+/** Moves a file or folder under a name that is not taken. Rejects with the disk's error. */
+export async function moveToQuarantine(
+  { files, dataDir }: DataDir,
+  from: string,
+  name: string,
+): Promise<string> {
+  const folder = quarantineFolder(dataDir);
+  await files.makeFolder(folder);
+  const taken = new Set((await files.list(folder)).map((entry) => entry.replace(/\/$/, "")));
+  const base = shortened(name);
+  let free = base;
+  for (let number = 2; taken.has(free); number++) free = `${base}.${number}`;
+  const path = join(folder, free);
+  await files.rename(from, path);
+  await files.syncFolder(folder);
+  await files.syncFolder(dirname(from));
+  return path;
+}
+
+function shortened(name: string): string {
+  const bytes = new TextEncoder().encode(name);
+  if (bytes.length <= LONGEST_NAME_BYTES) return name;
+  return new TextDecoder().decode(bytes.subarray(0, LONGEST_NAME_BYTES)).replace(/\ufffd+$/, "");
+}
+
+/** As large as a block of most requests, or a disk that is all but full would seem well. */
+const PROBE_BYTES = 64 * 1024;
+
+/**
+ * Finds out whether a disk that refused rows takes them again, without risking any.
+ * @returns null, or why it does not. Never rejects.
+ */
+export async function probeDisk(place: DataDir): Promise<string | null> {
+  const path = join(place.dataDir, "probe");
+  try {
+    // The folder may have been removed under us, its version with it.
+    const { problem } = await openSpool(place);
+    if (problem !== null) return problem;
+    const file = await place.files.append(path);
+    try {
+      await file.truncate(0);
+      await file.write(new Uint8Array(PROBE_BYTES));
+      await file.sync();
+    } finally {
+      await file.close();
+      await place.files.remove(path);
+    }
+    return null;
+  } catch (error) {
+    return reasonWithoutPath(error);
   }
 }

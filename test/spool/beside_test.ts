@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { openDisk } from "../../src/spool/disk.ts";
+import { openDisk } from "../../src/spool/open.ts";
 import type { takeLock } from "../../src/spool/lock.ts";
 import { systemClock as clock } from "../../src/runtime/clock.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";

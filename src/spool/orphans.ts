@@ -9,7 +9,7 @@
 import { join } from "node:path";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
-import { makeTableFolder, openSpool, type Place, spoolFolder } from "./layout.ts";
+import { type DataDir, makeTableFolder, openSpool, spoolFolder } from "./data_dir.ts";
 
 /** The folder with this number, from 1. */
 export const workerFolder = (dataDir: string, number: number): string =>
@@ -31,7 +31,7 @@ export type Hold = (
  * stays where it is, and is told in the log: it costs no start.
  */
 export async function gatherSpools(
-  place: Place,
+  place: DataDir,
   hold: Hold,
   except: readonly string[] = [],
 ): Promise<string | null> {
@@ -59,7 +59,7 @@ export async function gatherSpools(
   return null;
 }
 
-async function moveSpool(place: Place, from: string, to: string): Promise<void> {
+async function moveSpool(place: DataDir, from: string, to: string): Promise<void> {
   const { files, log } = place;
   // A spool of another version is set aside where it is.
   for (const dataDir of [from, to]) {
@@ -93,7 +93,7 @@ async function moveSpool(place: Place, from: string, to: string): Promise<void> 
   if (moved > 0) log.info("orphaned spool taken over", { from, to, moved });
 }
 
-async function listOf({ files }: Place, folder: string): Promise<readonly string[]> {
+async function listOf({ files }: DataDir, folder: string): Promise<readonly string[]> {
   try {
     return await files.list(folder);
   } catch (error) {

@@ -3,18 +3,21 @@
  * process left listed. What is made here is all that the collector knows of the disk.
  */
 
-import type { Clock } from "../contracts.ts";
-import { gatherSpools, workerFolder } from "./gather.ts";
-import type { Place } from "./layout.ts";
-import { openSpool } from "./layout.ts";
+import type { Clock, Spool } from "../contracts.ts";
+import { gatherSpools, workerFolder } from "./orphans.ts";
+import type { DataDir } from "./data_dir.ts";
+import { openSpool } from "./data_dir.ts";
 import { createLetters, type Letters } from "../dead/letters.ts";
 import { type Lock, takeLock } from "./lock.ts";
-import type { Pump } from "../batch/pump.ts";
-import type { PumpDeps } from "../batch/pump_deps.ts";
-import { type Found, listSegments, recover } from "./recovery.ts";
-import { restoreAll } from "./restore.ts";
-import { Spool } from "./spool.ts";
-import { Underway } from "../kernel/time.ts";
+import {
+  type Found,
+  listSegments,
+  type Quarantined,
+  recover,
+  type RecoveredSegment,
+} from "./recovery.ts";
+import { SegmentSpool } from "./spool.ts";
+import { sleep, Underway, within } from "../kernel/time.ts";
 
 /** For what is being written or removed at the end. */
 const END_MS = 2_000;
@@ -25,7 +28,7 @@ const LET_GO_MS = 10_000;
 const LOOK_MS = 100;
 
 export interface DiskOptions {
-  readonly place: Place;
+  readonly place: DataDir;
   readonly clock: Clock;
   /** Of dead letters, all tables together. */
   readonly maxDeadBytes: () => number;
@@ -41,14 +44,12 @@ export interface DiskOptions {
 }
 
 export interface Disk {
-  readonly spool: NonNullable<PumpDeps["spool"]>;
+  readonly spool: Spool;
   readonly letters: Letters;
   /** The folder that new rows go to: the data folder, or one in it while another collector works there. */
   readonly dataDir: string;
   /** Resolves with the data folder when a predecessor has left it to this collector, else with null. */
   readonly rest: Promise<string | null>;
-  /** Gives the pump what an earlier process left. Never rejects. */
-  recoverInto(pump: Pump): Promise<void>;
   /**
    * Lets another collector have the folder, when what is under way there has ended; a disk that hangs
    * is not waited for long. To be called after the pump has ended.
@@ -163,7 +164,7 @@ async function gatherAll(
   for (;;) {
     const problem = await gatherSpools(place, (folder) => take(folder, { clock }), ours);
     if (problem === null || clock.monotonicMs() >= untilMs) return problem;
-    await new Promise<void>((resolve) => void clock.after(LOOK_MS, resolve));
+    await sleep(clock, LOOK_MS);
   }
 }
 
@@ -173,35 +174,31 @@ function lettersOf({ place, maxDeadBytes, clock }: DiskOptions): Letters {
 }
 
 function diskOf({ clock }: DiskOptions, { place, found, letters, rest, release }: {
-  readonly place: Place;
+  readonly place: DataDir;
   readonly found: Found;
   readonly letters: Letters;
   readonly rest: Promise<string | null>;
   readonly release: () => Promise<void>;
 }): Disk {
-  let spool: Spool | null = null;
   const others = new Underway();
 
-  async function recoverInto(pump: Pump): Promise<void> {
-    await restoreAll(recover(place, found), pump, place.log, clock);
+  /** In the folder that is ours at once, then in the whole of it. */
+  async function* earlier(): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
+    yield* recover(place, found);
     const dataDir = await rest;
     if (dataDir === null) return;
     const all = { ...place, dataDir };
-    await restoreAll(recover(all, await listSegments(all)), pump, place.log, clock);
+    yield* recover(all, await listSegments(all));
   }
 
+  const spool = new SegmentSpool({ dir: place, clock, earlier });
   return {
-    spool: (onSynced) => spool = new Spool({ place, onSynced }),
+    spool,
     letters: { ...letters, bury: (...letter) => others.add(letters.bury(...letter)) },
     dataDir: place.dataDir,
     rest,
-    recoverInto: (pump) => others.add(recoverInto(pump)),
     async close() {
-      const ended = Promise.all([others.idle(), spool?.close()]);
-      let cancel = () => {};
-      const late = new Promise<void>((resolve) => cancel = clock.after(END_MS, resolve));
-      await Promise.race([ended, late]);
-      cancel();
+      await within(clock, END_MS, Promise.all([others.idle(), spool.close()]), null);
       await release();
     },
   };

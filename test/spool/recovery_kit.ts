@@ -1,7 +1,7 @@
 /** Small spools to be damaged, and what came of recovering them. */
 
 import { Buffer } from "node:buffer";
-import { openSpool, type Place } from "../../src/spool/layout.ts";
+import { type DataDir, openSpool } from "../../src/spool/data_dir.ts";
 import {
   listSegments,
   type Quarantined,
@@ -73,7 +73,7 @@ export interface Recovery {
 
 export function placeOf(
   files: FaultyFiles,
-): Place & { readonly log: ReturnType<typeof memoryLog> } {
+): DataDir & { readonly log: ReturnType<typeof memoryLog> } {
   return { files, dataDir: DATA, log: memoryLog() };
 }
 
