@@ -8,7 +8,7 @@ import process from "node:process";
 import { nodeUtil } from "./kernel/builtins.ts";
 import type { Clock, Control, Holdings, Ledger, Log } from "./contracts.ts";
 import type { Mirror } from "./meter/mirror.ts";
-import type { Remote } from "./remote/service.ts";
+import type { Remote } from "./remote/remote.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import type { Settings } from "./settings/settings.ts";
 
@@ -72,7 +72,7 @@ export function createOutposts(deps: OutpostDeps): Outposts {
     await remote?.close();
     remote = null;
     if (wanted === null) return;
-    const { startRemote } = await import("./remote/service.ts");
+    const { startRemote } = await import("./remote/remote.ts");
     if (ending) return;
     const flushTimeoutMs = FLUSH_TIMEOUT_MS;
     const { watch } = deps;

@@ -5,7 +5,7 @@
 
 import process from "node:process";
 import type { Command } from "../contracts.ts";
-import { runRemote } from "../fleet/remote.ts";
+import { controlFleet } from "../fleet/fleet.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { wantsColor } from "../runtime/color.ts";
 import { onStopSignal } from "../runtime/signals.ts";
@@ -159,7 +159,7 @@ export function controlCommand(command: Command): CliCommand {
 }
 
 type Nats = Pick<
-  Parameters<typeof runRemote>[1],
+  Parameters<typeof controlFleet>[1],
   "servers" | "auth" | "subject" | "controlSecret"
 >;
 
@@ -176,7 +176,7 @@ async function run(command: Command, nats: Nats, flags: ControlFlags): Promise<n
     ? (line: string) => void process.stdout.write(`${line}\n`)
     : (line: string) => console.log(line);
   try {
-    return await runRemote(command, {
+    return await controlFleet(command, {
       ...nats,
       target,
       timeoutMs: timeout,

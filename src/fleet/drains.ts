@@ -5,26 +5,10 @@
  */
 
 import type { Command } from "../contracts.ts";
-import type { Answer } from "../remote/answer.ts";
-import { sorted, succeeded } from "../remote/caller.ts";
-import { type Heard, pollStatus } from "../remote/poller.ts";
-import { subjectFor } from "../remote/subjects.ts";
-import { drainBar, progressLine } from "../remote/table.ts";
-import type { Wire } from "../remote/wire.ts";
-import { collectors } from "./fleet.ts";
-import type { RemoteIo } from "./remote.ts";
-import { createRegion } from "./screen.ts";
-
-export interface Drains {
-  /** An answer to the command itself. @param instance which process gave it, or `""`. */
-  heard(answer: Answer, instance: string): void;
-  /** Rows that this collector held when it was last asked; null: never asked since. */
-  heldBy(answer: Answer): number | null;
-  /** Lets `print` write lines of its own. */
-  above(print: () => void): void;
-  /** Ends the display; what became of each stays to be read. */
-  end(): void;
-}
+import type { Wire } from "../remote/nats.ts";
+import { type Answer, subjectFor } from "../remote/protocol.ts";
+import { collectors, createRegion, drainBar, progressLine, type Region } from "./screen.ts";
+import { byName, type FleetIo, pollStatus, succeeded } from "./talk.ts";
 
 interface Line {
   last: Answer;
@@ -44,50 +28,67 @@ const DRAW_MS = 100;
 const WRITE_MS = 5_000;
 const WRITTEN_AT_ONCE = 10;
 
-const name = ({ group, id }: Answer) => `${group}.${id}`;
 /** Namesakes have a line each where it is known which is which. */
-const keyOf = (answer: Answer, instance: string) => `${name(answer)} ${instance}`;
+const keyOf = ({ name, instance }: Answer) => `${name} ${instance}`;
 
-/** Asks for the status of `io.target` while something drains. */
-export function showDrains(wire: Wire, command: Command, io: RemoteIo): Drains {
-  const { clock, out } = io;
-  const color = io.color === true;
-  const lines = new Map<string, Line>();
-  const region = io.screen ? createRegion(io.screen, out) : null;
-  let cancelDraw: (() => void) | null = null;
-  let stopPolling: (() => void) | null = null;
+export class Drains {
+  /** As the `io` that was given; problems do not disturb the display. */
+  readonly io: FleetIo;
+  readonly #wire: Wire;
+  readonly #command: Command;
+  readonly #color: boolean;
+  /** Answers that are shown by other means. */
+  readonly #silent: boolean;
+  readonly #region: Region | null;
+  readonly #lines = new Map<string, Line>();
+  #cancelDraw: (() => void) | null = null;
+  #stopPolling: (() => void) | null = null;
 
-  return {
-    heard(answer, instance) {
-      const line = lineOf(answer, instance);
-      if (answer.state === "draining" || answer.state === "flushing") {
-        line.open++;
-        startPolling();
-      } else if (line.open > 0) line.open--;
-      line.last = answer;
-      if (region !== null) redrawSoon();
-      else if (answer.ok) write(line);
-    },
-    heldBy(late) {
-      const namesakes = [...lines.values()].filter(({ open, last }) =>
-        open > 0 && name(last) === name(late)
-      );
-      return namesakes.length === 1 ? namesakes[0]?.polledHeld ?? null : null;
-    },
-    above: (print) => (region === null ? print() : region.above(print)),
-    end() {
-      stopPolling?.();
-      cancelDraw?.();
-      if (region === null) return;
-      region.clear();
-      for (const { last } of ordered()) out(progressLine(last, color));
-    },
-  };
+  /** Asks for the status of `io.target` while something drains; shows nothing of `status` and as JSON. */
+  constructor(wire: Wire, command: Command, io: FleetIo) {
+    this.#wire = wire;
+    this.#command = command;
+    this.#color = io.color === true;
+    this.#silent = io.json || command === "status";
+    const region = io.screen && !this.#silent ? createRegion(io.screen, io.out) : null;
+    this.#region = region;
+    this.io = region === null ? io : { ...io, err: (line) => region.above(() => io.err(line)) };
+  }
 
-  function lineOf(answer: Answer, instance: string): Line {
-    const known = lines.get(keyOf(answer, instance));
+  /** An answer to the command itself. */
+  add(answer: Answer): void {
+    if (this.#silent) return;
+    const line = this.#lineOf(answer);
+    if (answer.state === "draining" || answer.state === "flushing") {
+      line.open++;
+      this.#startPolling();
+    } else if (line.open > 0) line.open--;
+    line.last = answer;
+    if (this.#region !== null) this.#redrawSoon(this.#region);
+    else if (answer.ok) this.#write(line);
+  }
+
+  /** Rows that this collector held when it was last asked; null: never asked since. */
+  heldBy(late: Answer): number | null {
+    const namesakes = [...this.#lines.values()].filter(({ open, last }) =>
+      open > 0 && last.name === late.name
+    );
+    return namesakes.length === 1 ? namesakes[0]?.polledHeld ?? null : null;
+  }
+
+  /** Ends the display; what became of each stays to be read. */
+  end(): void {
+    this.#stopPolling?.();
+    this.#cancelDraw?.();
+    if (this.#region === null) return;
+    this.#region.clear();
+    for (const { last } of this.#ordered()) this.io.out(progressLine(last, this.#color));
+  }
+
+  #lineOf(answer: Answer): Line {
+    const known = this.#lines.get(keyOf(answer));
     if (known !== undefined) return known;
-    const held = answer.ledger.held;
+    const { held } = answer.ledger;
     const line = {
       last: answer,
       open: 0,
@@ -96,79 +97,79 @@ export function showDrains(wire: Wire, command: Command, io: RemoteIo): Drains {
       writtenHeld: held,
       writtenMs: 0,
     };
-    lines.set(keyOf(answer, instance), line);
+    this.#lines.set(keyOf(answer), line);
     return line;
   }
 
-  function write(line: Line): void {
-    line.writtenMs = clock.monotonicMs();
+  #write(line: Line): void {
+    line.writtenMs = this.io.clock.monotonicMs();
     line.writtenHeld = line.last.ledger.held;
-    out(progressLine(line.last, color));
+    this.io.out(progressLine(line.last, this.#color));
   }
 
-  function startPolling(): void {
-    const where = subjectFor(io.subject, "status", io.target);
-    if (stopPolling !== null || "problem" in where) return;
-    const poll = { subject: where.subject, secret: io.controlSecret ?? null, everyMs: POLL_MS };
-    // Most are done sooner than that, and then nobody is asked.
-    stopPolling = clock.after(POLL_MS, () => {
-      stopPolling = pollStatus(wire, poll, clock, { onAnswer: polled, onRound: writeLong });
+  #startPolling(): void {
+    const where = subjectFor(this.io.subject, "status", this.io.target);
+    if (this.#stopPolling !== null || !where.ok) return;
+    const { subject } = where.value;
+    // Most are done sooner than that, and then none is asked.
+    this.#stopPolling = this.io.clock.after(POLL_MS, () => {
+      this.#stopPolling = pollStatus(this.#wire, subject, POLL_MS, this.io, {
+        answer: (answer) => this.#onPolled(answer),
+        round: () => this.#writeLong(),
+      });
     });
   }
 
-  function polled(answer: Answer, { instance }: Heard): void {
-    const line = lines.get(keyOf(answer, instance));
+  #onPolled(answer: Answer): void {
+    const line = this.#lines.get(keyOf(answer));
     if (line === undefined || line.open === 0 || !answer.ok) return;
     line.last = { ...line.last, ledger: answer.ledger };
     line.polledHeld = answer.ledger.held;
     line.mostHeld = Math.max(line.mostHeld, answer.ledger.held);
-    redrawSoon();
+    if (this.#region !== null) this.#redrawSoon(this.#region);
   }
 
   /** Off a terminal: those that hold the most, and how much the rest does. */
-  function writeLong(): void {
-    if (region !== null) return;
-    const nowMs = clock.monotonicMs();
-    const due = [...lines.values()].filter(({ open, last, writtenHeld, writtenMs }) =>
+  #writeLong(): void {
+    if (this.#region !== null) return;
+    const nowMs = this.io.clock.monotonicMs();
+    const due = [...this.#lines.values()].filter(({ open, last, writtenHeld, writtenMs }) =>
       open > 0 && last.ledger.held !== writtenHeld && nowMs - writtenMs >= WRITE_MS
     ).sort((a, b) => b.last.ledger.held - a.last.ledger.held);
-    for (const line of due.slice(0, WRITTEN_AT_ONCE)) write(line);
+    for (const line of due.slice(0, WRITTEN_AT_ONCE)) this.#write(line);
     const rest = due.slice(WRITTEN_AT_ONCE);
     if (rest.length === 0) return;
     for (const line of rest) line.writtenMs = nowMs;
-    out(`${collectors(rest.length)} more: held ${heldIn(rest)}`);
+    this.io.out(`${collectors(rest.length)} more: held ${heldIn(rest)}`);
   }
 
-  function redrawSoon(): void {
-    if (region === null || cancelDraw !== null) return;
-    cancelDraw = clock.after(DRAW_MS, () => {
-      cancelDraw = null;
-      region.draw(frame(io.screen?.rows() ?? 0));
+  #redrawSoon(region: Region): void {
+    this.#cancelDraw ??= this.io.clock.after(DRAW_MS, () => {
+      this.#cancelDraw = null;
+      region.draw(this.#frame(this.io.screen?.rows() ?? 0));
     });
   }
 
   /** Where not all of them fit, those that are not done come first. */
-  function frame(rows: number): string[] {
-    const all = ordered();
+  #frame(rows: number): string[] {
+    const all = this.#ordered();
     const open = all.filter((line) => line.open > 0);
     const shown = all.length + 1 < rows ? all : [...open, ...all.filter((line) => line.open === 0)];
     const done = all.filter(({ last, open }) => open === 0 && succeeded(last)).length;
-    const doing = command === "flush" ? "flushing" : "draining";
+    const doing = this.#command === "flush" ? "flushing" : "draining";
     const sum = `${done} done, ${open.length} ${doing}, ${heldIn(open)} rows held`;
-    const width = all.reduce((most, { last }) => Math.max(most, name(last).length), 0);
+    const width = all.reduce((most, { last }) => Math.max(most, last.name.length), 0);
     return [
       ...shown.map(({ last, mostHeld, open }) => {
         const bar = drainBar(open > 0 ? last.ledger.held : 0, mostHeld);
-        return `${progressLine(last, color, width)}  ${bar}`;
+        return `${progressLine(last, this.#color, width)}  ${bar}`;
       }),
       sum,
     ];
   }
 
-  function ordered(): Line[] {
-    return sorted([...lines.values()].map((line) => ({ ...line.last, line }))).map(({ line }) =>
-      line
-    );
+  #ordered(): Line[] {
+    return [...this.#lines.values()].sort((a, b) => byName(a.last, b.last));
   }
 }
 

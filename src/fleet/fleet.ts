@@ -1,131 +1,265 @@
 /**
- * One command to one target and what came back, told as it comes: the step that every way to command
- * a fleet is made of. Says every problem on `err`; who answered is the caller's to show.
+ * `shishi status|flush|pause|resume|stop`: which way a command to a fleet takes (at once, only rehearsed,
+ * after a question, a batch at a time, or again and again), what it came to in words, and the exit code
+ * that follows from it.
  */
 
 import type { Command } from "../contracts.ts";
-import type { Answer } from "../remote/answer.ts";
-import { call, type CallResult } from "../remote/caller.ts";
-import { subjectFor } from "../remote/subjects.ts";
-import type { Wire } from "../remote/wire.ts";
-import type { RemoteIo } from "./remote.ts";
-
-/** What a call came to. */
-export interface Outcome extends CallResult {
-  readonly command: Command;
-  readonly subject: string;
-  /** Answers that said no. */
-  readonly refused: number;
-  readonly waitedMs: number;
-}
-
-const WINDOW_MS = 2_000;
-/** One name, one collector: only a second host of the same name could still answer. */
-const SINGLE_WINDOW_MS = 250;
-const MAX_WARNINGS = 10;
-const MAX_NAMED = 10;
+import { sleep } from "../kernel/time.ts";
+import type { Wire } from "../remote/nats.ts";
+import { type Answer, subjectFor } from "../remote/protocol.ts";
+import { Drains } from "./drains.ts";
+import { collectors, seconds, statusTable } from "./screen.ts";
+import { watchStatus } from "./status.ts";
+import {
+  ask,
+  type FleetIo,
+  type Outcome,
+  reach,
+  type Roll,
+  succeeded,
+  warnOfNamesakes,
+} from "./talk.ts";
 
 /**
- * Sends `command` to `target`, which `subjectFor` has accepted.
- * @param onAnswer sees what came, as it comes; what did not obey has been said already.
+ * @returns the exit code: 0 when at least one collector answered and all that answered have obeyed to
+ * the end, 1 otherwise, 2 when the target cannot be one.
  */
-export async function ask(
-  wire: Wire,
-  command: Command,
-  target: string,
-  io: RemoteIo,
-  onAnswer: (answer: Answer, instance: string) => void = () => {},
-): Promise<Outcome> {
-  const where = subjectFor(io.subject, command, target);
-  if ("problem" in where) throw new Error(where.problem);
-  const { subject, single } = where;
-  const warn = fewWarnings(io);
-  let refused = 0;
-  const startedMs = io.clock.monotonicMs();
-  const result = await call(
-    wire,
-    {
-      command,
-      subject,
-      secret: io.controlSecret ?? null,
-      timeoutMs: io.timeoutMs,
-      windowMs: WINDOW_MS,
-      ...(single ? { windowAfterFirstMs: SINGLE_WINDOW_MS } : {}),
-    },
-    io.clock,
-    (answer, payload, instance) => {
-      if (!answer.ok) {
-        refused++;
-        io.err(`${answer.group}.${answer.id}: ${answer.error}`);
-      }
-      if (io.json) showJson(payload, io, warn);
-      onAnswer(answer, instance);
-    },
-    warn,
-  );
-  const waitedMs = io.clock.monotonicMs() - startedMs;
-  return { ...result, command, subject, refused, waitedMs };
-}
-
-/** One line of JSON; nothing in it moves a terminal's cursor or is taken for another character. */
-export function showJson(payload: Uint8Array, io: RemoteIo, warn: (what: string) => void): void {
-  let text: string;
+export async function controlFleet(command: Command, io: FleetIo): Promise<number> {
+  const where = subjectFor(io.subject, command, io.target);
+  if (!where.ok) {
+    io.err(where.problem);
+    return 2;
+  }
+  if (command === "status" && io.watch) return await watchStatus(where.value.subject, io);
+  const wire = await reach(io);
+  if (wire === null) return 1;
+  const end = () => void wire.close();
+  io.signal?.addEventListener("abort", end, { once: true });
   try {
-    text = JSON.stringify(JSON.parse(new TextDecoder().decode(payload)));
-  } catch {
-    return warn("an answer is ignored: nested too deep to be shown");
+    if (io.dryRun) return await rehearse(wire, command, io);
+    if (command === "stop") return await stop(wire, io);
+    return await carryOut(wire, command, io);
+  } finally {
+    io.signal?.removeEventListener("abort", end);
+    await wire.close();
   }
-  io.out(text.replace(/[\p{C}\u2028\u2029]/gu, escaped));
 }
 
-function escaped(character: string): string {
-  // By code units: what stands beyond 16 bits is two of them.
-  return character.split("").map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
-    .join("");
+/** All that the target names, at once. */
+async function carryOut(wire: Wire, command: Command, io: FleetIo): Promise<number> {
+  const drains = new Drains(wire, command, io);
+  const outcome = await ask(wire, command, io.target, drains.io, (answer) => drains.add(answer));
+  drains.end();
+  return conclude(outcome, drains, io);
 }
 
-/** Says the first few; one line more says that there are others. */
-export function fewWarnings(io: RemoteIo): (what: string) => void {
-  let warnings = 0;
-  return (what) => {
-    if (warnings++ < MAX_WARNINGS) io.err(what);
-    else if (warnings === MAX_WARNINGS + 1) io.err("further warnings are left out");
-  };
+async function stop(wire: Wire, io: FleetIo): Promise<number> {
+  const confirm = io.target === "all" ? io.confirm ?? null : null;
+  const roll = io.roll ?? null;
+  if (confirm === null && roll === null) return await carryOut(wire, "stop", io);
+  const { answers, well } = await survey(wire, { ...io, json: false });
+  if (answers.length === 0) return 1;
+  if (confirm !== null) {
+    const groups = new Set(answers.map(({ group }) => group)).size;
+    const among = groups > 1 ? ` in ${groups} groups` : "";
+    const yes = await confirm(`Stop all: ${collectors(answers.length)}${among}? [y/N] `);
+    if (!yes) {
+      io.out("nothing stopped");
+      return 1;
+    }
+  }
+  if (roll === null) return await carryOut(wire, "stop", io);
+  warnOfNamesakes(answers, io);
+  const code = await rollingStop(wire, answers, roll, io);
+  return well ? code : 1;
 }
 
-/** Whether anybody answered at all; says on `err` why not. */
-export function wasHeard(outcome: Outcome, io: RemoteIo): boolean {
-  const { end, subject, why, answers } = outcome;
+/** Says which collectors would obey; sends nothing but the question for their status. */
+async function rehearse(wire: Wire, command: Command, io: FleetIo): Promise<number> {
+  const { answers, well } = await survey(wire, io);
+  if (answers.length === 0) return 1;
+  warnOfNamesakes(answers, io);
+  if (!io.json) {
+    for (const line of statusTable(answers, io.color === true)) io.out(line);
+    const plan = command === "stop" && io.roll ? rollPlan(answers, io.roll) : [];
+    for (const line of plan) io.out(line);
+    io.out(`${collectors(answers.length)} would ${command}; nothing was sent but status`);
+  }
+  return well ? 0 : 1;
+}
+
+/** The collectors that listen to the target and obey; says on `err` what kept others from it. */
+async function survey(
+  wire: Wire,
+  io: FleetIo,
+): Promise<{ readonly answers: readonly Answer[]; readonly well: boolean }> {
+  const outcome = await ask(wire, "status", io.target, io);
+  const { troubled } = tellTroubles(outcome, null, io);
+  const answers = outcome.end === "lost" ? [] : outcome.answers.filter(({ ok }) => ok);
+  return { answers, well: !troubled };
+}
+
+const MAX_NAMED = 1_000;
+
+/**
+ * `shishi stop --batch N`: a few collectors at a time, each by its own name, the next when these have
+ * stopped. Whatever goes wrong with one of them ends the roll, so that a mistake costs one batch and
+ * never the fleet; the collectors that were not told to stop are named.
+ * @returns the exit code.
+ */
+async function rollingStop(
+  wire: Wire,
+  answers: readonly Answer[],
+  roll: Roll,
+  io: FleetIo,
+): Promise<number> {
+  const batches = batchesOf(answers, roll.size);
+  const say = (line: string) => (io.json ? undefined : io.out(line));
+  const lost = new AbortController();
+  void wire.closed.then(() => lost.abort());
+  let stopped = 0;
+  for (const [at, batch] of batches.entries()) {
+    if (at > 0 && roll.pauseMs > 0) {
+      say(`waiting ${seconds(roll.pauseMs)} before the next batch`);
+      // Without a connection nothing can be told to stop.
+      await sleep(io.clock, roll.pauseMs, lost.signal);
+    }
+    say(`batch ${at + 1} of ${batches.length}: ${batch.join(", ")}`);
+    const { done, well } = await stopBatch(wire, batch, io);
+    stopped += done;
+    if (well) continue;
+    const left = batches.slice(at + 1).flat();
+    io.err(
+      `the roll ends at batch ${at + 1} of ${batches.length}; ` +
+        (left.length === 0 ? "it was the last" : `not told to stop: ${list(left)}`),
+    );
+    say(`${stopped} of ${answers.length} stopped`);
+    return 1;
+  }
+  say(`${stopped} of ${answers.length} stopped`);
+  return 0;
+}
+
+async function stopBatch(
+  wire: Wire,
+  names: readonly string[],
+  io: FleetIo,
+): Promise<{ readonly done: number; readonly well: boolean }> {
+  const drains = new Drains(wire, "stop", io);
+  const outcomes = await Promise.all(
+    names.map((name) => ask(wire, "stop", name, drains.io, (answer) => drains.add(answer))),
+  );
+  drains.end();
+  let stopped = 0;
+  let well = true;
+  for (const outcome of outcomes) {
+    const { done, troubled } = tellTroubles(outcome, drains, io);
+    stopped += done;
+    // A collector that lost rows has stopped, and still the next ones may do better.
+    if (troubled || outcome.answers.some(({ ledger }) => ledger.lost > 0)) well = false;
+  }
+  return { done: stopped, well };
+}
+
+/** Names in the order of the answers, so many at a time; namesakes stop together, having one name. */
+export function batchesOf(
+  answers: readonly Pick<Answer, "name">[],
+  size: number,
+): readonly string[][] {
+  const names = [...new Set(answers.map(({ name }) => name))];
+  const batches: string[][] = [];
+  for (let at = 0; at < names.length; at += size) batches.push(names.slice(at, at + size));
+  return batches;
+}
+
+/** What a roll over these would do, one line a batch. */
+function rollPlan(answers: readonly Answer[], roll: Roll): string[] {
+  const batches = batchesOf(answers, roll.size);
+  return batches.map((batch, at) =>
+    `batch ${at + 1} of ${batches.length}: ${collectors(batch.length)}: ${batch.join(", ")}`
+  );
+}
+
+function list(names: readonly string[]): string {
+  const more = names.length - MAX_NAMED;
+  return names.slice(0, MAX_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
+
+const PAST: Readonly<Record<Command, string>> = {
+  status: "answered",
+  flush: "flushed",
+  pause: "paused",
+  resume: "resumed",
+  stop: "stopped",
+};
+
+/**
+ * Says the result on `out`, and on `err` what went wrong.
+ * @returns the exit code: 0 when at least one answered and all that answered have obeyed to the end.
+ */
+function conclude(outcome: Outcome, drains: Drains, io: FleetIo): number {
+  const { command, answers } = outcome;
+  if (!io.json && command === "status" && answers.length > 0) {
+    for (const line of statusTable(answers, io.color === true)) io.out(line);
+  }
+  const { done, troubled } = tellTroubles(outcome, drains, io);
+  if (answers.length === 0 || outcome.end === "lost") return 1;
+  warnOfNamesakes(answers, io);
+  if (!io.json && command !== "status") io.out(`${done} of ${answers.length} ${PAST[command]}`);
+  return troubled ? 1 : 0;
+}
+
+/**
+ * Says on `err` what went wrong with one call, whatever it was.
+ * @returns how many obeyed to the end, and whether anything kept one from it.
+ */
+function tellTroubles(
+  outcome: Outcome,
+  drains: Drains | null,
+  io: FleetIo,
+): { readonly done: number; readonly troubled: boolean } {
+  const { command, end, answers, unfinished, refused } = outcome;
+  const silence = whyNoAnswer(outcome, io);
+  if (silence !== null) {
+    io.err(silence);
+    return { done: 0, troubled: true };
+  }
+  const done = answers.filter(succeeded).length;
+  if (end === "lost") {
+    const so = `${done} of ${answers.length} ${PAST[command]}`;
+    io.err(
+      io.signal?.aborted
+        ? `interrupted: ${so}; what was told to ${command} goes on with it`
+        : `connection to NATS lost (${outcome.why}): ${so}`,
+    );
+  } else {
+    for (const late of unfinished) {
+      const held = drains?.heldBy(late) ?? null;
+      const rows = held === null
+        ? `${late.ledger.held} rows held when it began`
+        : `${held} rows held when last asked`;
+      io.err(`${late.name} is not done after ${seconds(io.timeoutMs)} (${late.state}, ${rows})`);
+    }
+  }
+  if (command === "stop") {
+    for (const { name, ledger } of answers) {
+      if (ledger.lost > 0) io.err(`${name} lost ${ledger.lost} rows: see its log`);
+    }
+  }
+  return { done, troubled: refused > 0 || done < answers.length || end === "lost" };
+}
+
+/** Null where there was an answer. */
+function whyNoAnswer(
+  { end, subject, why, answers, waitedMs }: Outcome,
+  io: FleetIo,
+): string | null {
   const doubt = "is nats-url right, does the target exist?";
-  if (end === "nobody") io.err(`no collector listens on ${subject}: ${doubt}`);
-  else if (end === "silent") {
-    io.err(`no collector answered on ${subject} within ${seconds(outcome.waitedMs)}: ${doubt}`);
-  } else if (end === "lost" && answers.length === 0) {
-    io.err(io.signal?.aborted ? "interrupted" : `connection to NATS lost (${why})`);
-  } else return true;
-  return false;
-}
-
-/** Two hosts that were given the same group and id obey alike, and nobody can address one of them. */
-export function warnOfNamesakes(answers: readonly Answer[], io: RemoteIo): void {
-  const counts = new Map<string, number>();
-  for (const { group, id } of answers) {
-    counts.set(`${group}.${id}`, (counts.get(`${group}.${id}`) ?? 0) + 1);
+  if (end === "nobody") return `no collector listens on ${subject}: ${doubt}`;
+  if (end === "silent") {
+    return `no collector answered on ${subject} within ${seconds(waitedMs)}: ${doubt}`;
   }
-  const shared = [...counts].filter(([, count]) => count > 1);
-  for (const [name, count] of shared.slice(0, MAX_NAMED)) {
-    io.err(`${name} is the name of ${count} collectors: each needs an id of its own`);
-  }
-  const more = shared.length - MAX_NAMED;
-  if (more > 0) io.err(`${more} further names are shared by several collectors`);
-}
-
-/** `1.5 s`. */
-export function seconds(ms: number): string {
-  return `${Number((ms / 1000).toFixed(1))} s`;
-}
-
-/** `1 collector`, `2 collectors`. */
-export function collectors(count: number): string {
-  return count === 1 ? "1 collector" : `${count} collectors`;
+  if (end !== "lost" || answers.length > 0) return null;
+  return io.signal?.aborted ? "interrupted" : `connection to NATS lost (${why})`;
 }

@@ -5,17 +5,11 @@
  */
 
 import type { Command } from "../contracts.ts";
+import type { Message } from "./nats.ts";
 import { createVerifier, SIGNATURE_HEADER, type Verifier } from "./signature.ts";
 
-/** A message as it came off the wire. */
-export interface Incoming {
-  readonly subject: string;
-  readonly payload: Uint8Array;
-  /** Where an answer goes; `""` when none is wanted. */
-  readonly reply: string;
-  /** The header's first value, or `""`. */
-  header(name: string): string;
-}
+/** A message, whether or not it is a command. */
+export type Incoming = Omit<Message, "noResponders">;
 
 export type Decision =
   | {
@@ -30,7 +24,7 @@ export type Decision =
     readonly kind: "refuse";
     /** As far as it is known. */
     readonly command: Command | "unknown";
-    readonly reason: string;
+    readonly problem: string;
     readonly replyTo: string | null;
   };
 
@@ -49,7 +43,7 @@ export function createGate(secret: string | null, startedMs: number): Gate | nul
 }
 
 /**
- * @param subjects the collector's own subjects (`subjectsOf`).
+ * @param subjects the collector's own subjects (`subjectsOf` in protocol.ts).
  * @param prefix of the control subjects.
  * @param gate null: no signature is needed.
  * @param nowMs epoch milliseconds.
@@ -64,19 +58,20 @@ export function decide(
   const replyTo = replySubject(message, prefix);
   const command = subjects.get(message.subject);
   if (command === undefined) {
-    return { kind: "refuse", command: "unknown", reason: "no such command", replyTo };
+    return { kind: "refuse", command: "unknown", problem: "no such command", replyTo };
   }
   if (gate === null) return { kind: "obey", command, replyTo, spend() {} };
   const { subject, payload } = message;
   const judged = gate.verifier.judge(message.header(SIGNATURE_HEADER), subject, payload, nowMs);
-  if (judged.kind === "refused") return { kind: "refuse", command, reason: judged.reason, replyTo };
+  if (!judged.ok) return { kind: "refuse", command, problem: judged.problem, replyTo };
+  const { signedMs, spend } = judged.value;
   // A restart forgets the nonces: what was signed before it may have been obeyed by the run before.
-  if (judged.signedMs < gate.startedMs && command !== "status") {
-    const seconds = ((gate.startedMs - judged.signedMs) / 1000).toFixed(1);
-    const reason = `too old: signed ${seconds} s before this collector started`;
-    return { kind: "refuse", command, reason, replyTo };
+  if (signedMs < gate.startedMs && command !== "status") {
+    const seconds = ((gate.startedMs - signedMs) / 1000).toFixed(1);
+    const problem = `too old: signed ${seconds} s before this collector started`;
+    return { kind: "refuse", command, problem, replyTo };
   }
-  return { kind: "obey", command, replyTo, spend: judged.spend };
+  return { kind: "obey", command, replyTo, spend };
 }
 
 /**

@@ -7,7 +7,8 @@
  */
 
 import type { Clock, State, Status } from "../contracts.ts";
-import { createLimit } from "./limit.ts";
+import { RateLimiter } from "../kernel/rate.ts";
+import { repeat } from "../kernel/time.ts";
 
 export interface EventDeps {
   readonly status: () => Status;
@@ -39,21 +40,16 @@ export type EventName =
 
 const LOOK_MS = 1_000;
 /** Of pausing and resuming, at once; the rest waits for the next look. */
-const CHANGES_PER_SECOND = 5;
+const CHANGES = { count: 5, periodMs: 1_000 };
 const MAX_REASONS = 20;
 const MAX_REASON_LENGTH = 300;
 
 export function createEvents({ status, reasons, clock, publish }: EventDeps): Events {
-  const limit = createLimit(CHANGES_PER_SECOND);
+  const rate = new RateLimiter(clock);
   /** Null until NATS was there for the first time. */
   let told: State | null = null;
   let missed = 0;
-  let cancel = clock.after(LOOK_MS, tick);
-
-  function tick(): void {
-    cancel = clock.after(LOOK_MS, tick);
-    move(status());
-  }
+  const close = repeat(clock, LOOK_MS, () => move(status()));
 
   function move(now: Status): void {
     if (told === null) return;
@@ -76,7 +72,7 @@ export function createEvents({ status, reasons, clock, publish }: EventDeps): Ev
     connected() {
       const now = status();
       const event = told === null ? "started" : "reconnected";
-      // What changed since it was last looked at has not been told to anybody either.
+      // What changed since it was last looked at was not told either.
       if (told !== null) missed += changes(told, now.state).length;
       told = now.state;
       say(event, now);
@@ -84,12 +80,12 @@ export function createEvents({ status, reasons, clock, publish }: EventDeps): Ev
     look() {
       const now = status();
       if (told === null || now.state === told) return;
-      // The trouble of a table or a server is left to the clock; what somebody did is told at once.
+      // The trouble of a table or a server is left to the clock; what was asked for is told at once.
       const ending = now.state === "draining" || now.state === "stopped";
       const pausing = now.state === "paused" || told === "paused";
-      if (ending || (pausing && limit.admit(clock.monotonicMs()))) move(now);
+      if (ending || (pausing && rate.waitMs("", CHANGES) === 0)) move(now);
     },
-    close: () => cancel(),
+    close,
   };
 }
 

@@ -1,26 +1,35 @@
 /**
  * Keeps one connection to NATS for as long as the process lives. Whatever NATS does (absent at start,
  * killed, frozen, refusing) stays in here: nothing throws, nothing waits for it, and the next attempt
- * comes after at most `MAX_BACKOFF_MS`.
+ * comes after at most 5 s.
  *
  * Every connection is a fresh one on which `setup` subscribes again, so no message is ever delivered
  * to two subscriptions of one collector, and nothing of an old connection is sent late.
  */
 
 import type { Clock, Log } from "../contracts.ts";
-import { dial } from "./nats.ts";
-import type { Dialled, DialOptions, NatsAuth, OpenSocket, Wire } from "./wire.ts";
+import { backoffMs } from "../kernel/backoff.ts";
+import { sleep } from "../kernel/time.ts";
+import { dial, type NatsAuth, type OpenSocket, type Wire } from "./nats.ts";
 
-export interface ForeverOptions {
+export type LinkState = "connected" | "disconnected";
+
+export interface LinkOptions {
   /** `ws://` or `wss://`; tried in turn. */
   readonly servers: readonly string[];
   readonly auth: NatsAuth;
   /** How the server's monitoring shows this client. */
   readonly name: string;
   readonly openSocket?: OpenSocket;
+  /** Subscribes; called with each connection. */
+  readonly setup: (wire: Wire) => void;
+  /** Called at each change, with the server's `host:port`. */
+  readonly onState?: (state: LinkState, server: string) => void;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Opens one connection; tests bring their own. */
+  readonly dial?: typeof dial;
 }
-
-export type LinkState = "connected" | "disconnected";
 
 /** What holds the connection. */
 export interface Link {
@@ -32,46 +41,30 @@ export interface Link {
   close(): Promise<void>;
 }
 
-type Dial = (
-  options: DialOptions,
-  clock: Clock,
-  onTrouble: (what: string) => void,
-) => Promise<Dialled>;
-
 const DIAL_TIMEOUT_MS = 5_000;
-const MIN_BACKOFF_MS = 250;
-const MAX_BACKOFF_MS = 5_000;
+/** Nearly nothing until each server had its turn. */
+const BACKOFF = { leastMs: 125, mostMs: 5_000 };
+/** A server that stalls is asked again so soon. */
+const STALLED_MS = 250;
 /** A connection that lived this long was a good one: the next loss starts with a short wait. */
 const GOOD_LIFE_MS = 10_000;
 const FLUSH_WAIT_MS = 1_000;
 
-/**
- * Returns at once and connects in the background.
- * @param setup subscribes; called with each connection.
- * @param onState is told each change, with `host:port`.
- * @param dialer opens one connection; tests bring their own.
- */
-export function connectForever(
-  options: ForeverOptions,
-  setup: (wire: Wire) => void,
-  log: Log,
-  clock: Clock,
-  onState: (state: LinkState, server: string) => void = () => {},
-  dialer: Dial = dial,
-): Link {
-  const gaveUp = new AbortController();
+/** Returns at once and connects in the background. */
+export function connectForever(options: LinkOptions): Link {
+  const { servers, setup, clock, log, onState = () => {} } = options;
+  const closing = new AbortController();
+  const { signal } = closing;
   let current: Wire | null = null;
   let announced: string | null = null;
-  let wake = () => {};
 
   void run();
   return {
     wire: () => current,
     server: () => announced,
     async close() {
-      if (gaveUp.signal.aborted) return;
-      gaveUp.abort();
-      wake();
+      if (signal.aborted) return;
+      closing.abort();
       const wire = current;
       if (wire === null) return;
       await wire.flush(FLUSH_WAIT_MS);
@@ -81,98 +74,75 @@ export function connectForever(
 
   async function run(): Promise<void> {
     let failures = 0;
-    for (let turn = 0; !gaveUp.signal.aborted; turn++) {
-      const server = options.servers[turn % options.servers.length];
+    for (let turn = 0; !signal.aborted; turn++) {
+      const server = servers[turn % servers.length];
       if (server === undefined) return;
       const startedMs = clock.monotonicMs();
-      const end = await live(server).catch((error: unknown) => {
+      const lived = await live(server).catch((error: unknown) => {
         // A bug, and still no reason to end a collector or to leave it without control for good.
         log.error("nats: connection failed", { error: String(error) });
         current = announced = null;
-        return "failed" as const;
+        return false;
       });
-      if (gaveUp.signal.aborted) return;
-      const good = end === "ended" && clock.monotonicMs() - startedMs >= GOOD_LIFE_MS;
+      const good = lived && clock.monotonicMs() - startedMs >= GOOD_LIFE_MS;
       failures = good ? 0 : failures + 1;
-      await pause(backoffMs(failures, options.servers.length, clock.random()));
+      const rounds = Math.ceil(failures / servers.length);
+      await sleep(clock, backoffMs(rounds, clock.random(), BACKOFF), signal);
     }
   }
 
-  /** One connection from its first byte to its end. */
-  async function live(server: string): Promise<"failed" | "ended"> {
+  /** One connection from its first byte to its end. @returns whether there was one. */
+  async function live(server: string): Promise<boolean> {
+    const wire = await open(server);
+    if (wire === null) return false;
+    if (!signal.aborted) await hold(wire);
+    await wire.close();
+    return true;
+  }
+
+  async function open(server: string): Promise<Wire | null> {
     const { auth, name, openSocket } = options;
-    const dialled = await dialer(
+    const dialled = await (options.dial ?? dial)(
       {
         server,
         auth,
         name,
         timeoutMs: DIAL_TIMEOUT_MS,
-        signal: gaveUp.signal,
+        signal,
         ...(openSocket === undefined ? {} : { openSocket }),
       },
       clock,
       (what) => log.warn("nats: the server complains", { server, error: what }),
     );
-    if (dialled.kind === "failed") {
-      if (!gaveUp.signal.aborted) {
-        log.warn("nats: not connected, trying again in the background", {
-          server,
-          error: dialled.why,
-        });
-      }
-      return "failed";
+    if (dialled.ok) return dialled.value;
+    if (!signal.aborted) {
+      const error = dialled.problem;
+      log.warn("nats: not connected, trying again in the background", { server, error });
     }
-    const { wire } = dialled;
-    if (gaveUp.signal.aborted) {
-      await wire.close();
-      return "ended";
-    }
+    return null;
+  }
+
+  /** Until the connection ends. */
+  async function hold(wire: Wire): Promise<void> {
+    const { server } = wire;
     current = wire;
-    let open = true;
-    const closed = wire.closed.then((why) => {
-      open = false;
-      return why;
-    });
+    const ended = new AbortController();
+    void wire.closed.then(() => ended.abort());
     setup(wire);
-    while (open && announced === null) {
+    while (!ended.signal.aborted && announced === null) {
       if (!await wire.flush(DIAL_TIMEOUT_MS)) {
         // A server that stalls for a while may still take them, unless this is the end.
-        await Promise.race([closed, pause(MIN_BACKOFF_MS)]);
+        await sleep(clock, STALLED_MS, ended.signal);
         continue;
       }
-      announced = wire.server;
-      log.info("nats: connected", { server: wire.server });
-      onState("connected", wire.server);
+      announced = server;
+      log.info("nats: connected", { server });
+      onState("connected", server);
     }
-    const why = await closed;
+    const why = await wire.closed;
     current = null;
-    if (announced !== null) onState("disconnected", wire.server);
+    if (announced !== null) onState("disconnected", server);
     announced = null;
-    if (!gaveUp.signal.aborted) {
-      log.warn("nats: connection lost", { server: wire.server, error: why });
-    }
-    await wire.close();
-    return "ended";
+    if (!signal.aborted) log.warn("nats: connection lost", { server, error: why });
   }
-
-  function pause(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = clock.after(ms, resolve);
-      wake = () => {
-        cancel();
-        resolve();
-      };
-    });
-  }
-}
-
-/**
- * How long to wait after so many failures in a row: nearly nothing until each server had its turn, then
- * doubling, with jitter so that a fleet does not come back in one moment.
- * @param chance uniform in [0, 1).
- */
-export function backoffMs(failures: number, servers: number, chance: number): number {
-  const rounds = Math.floor((failures - 1) / Math.max(1, servers));
-  const top = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** Math.max(0, rounds));
-  return top * (0.5 + chance / 2);
 }

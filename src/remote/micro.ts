@@ -7,7 +7,7 @@
  */
 
 import type { Command, LedgerTotals, Status } from "../contracts.ts";
-import { COMMANDS } from "./subjects.ts";
+import { COMMANDS } from "./protocol.ts";
 
 export interface MicroOptions {
   /** Unique to this process; no dots. */
@@ -25,7 +25,7 @@ export interface Micro {
   /** One command was handled. */
   count(command: Command | "unknown", tookMs: number): void;
   /** One was refused, or has failed. */
-  fail(command: Command | "unknown", error: string): void;
+  fail(command: Command | "unknown", problem: string): void;
 }
 
 const NAME = "shishi";
@@ -116,11 +116,11 @@ export function createMicro(options: MicroOptions): Micro {
       of.requests++;
       of.processingNs += Math.round(tookMs * 1e6);
     },
-    fail(command, error) {
+    fail(command, problem) {
       const of = counts.get(command);
       if (of === undefined) return;
       of.errors++;
-      of.lastError = error;
+      of.lastError = problem;
     },
   };
 }

@@ -19,8 +19,9 @@ import {
   usernamePasswordAuthenticator,
 } from "nats.ws";
 import type { Clock } from "../contracts.ts";
-import { parseServer, type ServerAddress } from "./servers.ts";
-import type { Dialled, DialOptions, Message, NatsAuth, OpenSocket, Wire } from "./wire.ts";
+import { messageOf } from "../kernel/errors.ts";
+import { done, failed, type Result } from "../kernel/result.ts";
+import { within } from "../kernel/time.ts";
 
 /**
  * A frozen server is noticed after two pings without an answer: 8 to 12 s. Two and not one, so that a
@@ -33,20 +34,119 @@ const CLOSE_WAIT_MS = 500;
 const PREAMBLE =
   /^(?:WebSocket connection to '[^']*' failed|NetworkError: failed to connect to WebSocket): /;
 
-/** @param onTrouble is told what the server complains about while the connection lives. */
+/** One way to authenticate; seeds and credentials as text, already read from their files. */
+export type NatsAuth =
+  | { readonly kind: "none" }
+  | { readonly kind: "token"; readonly token: string }
+  | { readonly kind: "user"; readonly user: string; readonly password: string }
+  | { readonly kind: "nkey"; readonly seed: string }
+  | { readonly kind: "creds"; readonly creds: string };
+
+export interface DialOptions {
+  /** `ws://` or `wss://`. */
+  readonly server: string;
+  readonly auth: NatsAuth;
+  /** How the server's monitoring shows this client. */
+  readonly name: string;
+  /** For the whole way from the socket to the server's first answer. */
+  readonly timeoutMs: number;
+  /** Opens the socket; a runtime's own way to trust a private authority goes in here. */
+  readonly openSocket?: OpenSocket;
+  /** Gives up at once. */
+  readonly signal?: AbortSignal;
+}
+export type OpenSocket = (url: string) => WebSocket;
+
+/** A message that arrived. */
+export interface Message {
+  readonly subject: string;
+  readonly payload: Uint8Array;
+  /** Where an answer goes; `""` when none is wanted. */
+  readonly reply: string;
+  /** The header's first value, or `""`. */
+  header(name: string): string;
+  /** The server says that nobody listens to the subject of the request. */
+  readonly noResponders: boolean;
+}
+
+/**
+ * A live connection. No library shows through, so everything above can be tried with a connection made
+ * of nothing.
+ */
+export interface Wire {
+  /** `host:port`. */
+  readonly server: string;
+  /** What the server told of itself. `asksWho`: only who proves who he is gets in. */
+  readonly about?: { readonly version: string; readonly asksWho: boolean };
+  /** Why it ended. Resolves exactly once, never rejects. */
+  readonly closed: Promise<string>;
+  /** `onMessage` must not throw. */
+  subscribe(subject: string, onMessage: (message: Message) => void): void;
+  /** @returns false when it certainly was not sent: closed, or larger than the server takes. */
+  publish(
+    subject: string,
+    payload: Uint8Array,
+    reply?: string,
+    headers?: Readonly<Record<string, string>>,
+  ): boolean;
+  /** @returns true once the server has everything that was published; false at `waitMs`. */
+  flush(waitMs: number): Promise<boolean>;
+  /** Ends the connection; waits for the socket at most `CLOSE_WAIT_MS`. */
+  close(): Promise<void>;
+}
+
+/** Where a NATS server is. */
+export interface ServerAddress {
+  /** Without user information; may be logged. */
+  readonly url: string;
+  /** `host:port`, for messages. */
+  readonly name: string;
+  /** From `ws://user:password@host`, where given. */
+  readonly user: string | null;
+  readonly password: string | null;
+}
+
+/**
+ * Accepts `ws://` and `wss://` alone: the library takes `host:port` as wss without a word, and a
+ * `nats://` port does not speak WebSocket. A problem repeats no secret.
+ */
+export function parseServer(text: string): Result<ServerAddress> {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || (url.protocol !== "ws:" && url.protocol !== "wss:") || url.hostname === "") {
+    return failed(`nats-url: expected ws://host:port or wss://host:port, got ${shown(text)}`);
+  }
+  const user = url.username === "" ? null : decodeURIComponent(url.username);
+  const password = url.password === "" ? null : decodeURIComponent(url.password);
+  const port = url.port === "" ? (url.protocol === "wss:" ? "443" : "80") : url.port;
+  url.username = "";
+  url.password = "";
+  return done({ url: url.href, name: `${url.hostname}:${port}`, user, password });
+}
+
+/** What stands before an `@` may be a password. */
+function shown(text: string): string {
+  return JSON.stringify(text.replace(/[^/]*@/, "…@"));
+}
+
+/**
+ * A problem names the server and never a secret.
+ * @param onTrouble takes what the server complains about while the connection lives.
+ */
 export async function dial(
   options: DialOptions,
   clock: Clock,
   onTrouble: (what: string) => void,
-): Promise<Dialled> {
-  const address = parseServer(options.server);
-  if ("problem" in address) return { kind: "failed", why: address.problem };
-  const failed = (why: string): Dialled => ({ kind: "failed", why: `${address.name}: ${why}` });
+): Promise<Result<Wire>> {
+  const parsed = parseServer(options.server);
+  if (!parsed.ok) return parsed;
+  const address = parsed.value;
+  const refused = (problem: string) => failed(`${address.name}: ${problem}`);
   const auth = authenticator(options.auth, address);
-  if ("problem" in auth) return failed(auth.problem);
+  if (!auth.ok) return refused(auth.problem);
 
-  const socket = openSocket(address.url, options.openSocket);
-  if ("problem" in socket) return failed(socket.problem);
+  const opened = openSocket(address.url, options.openSocket);
+  if (!opened.ok) return refused(opened.problem);
+  const socket = opened.value;
   // nats.ws overwrites `onclose`; a listener of its own sees the end of a socket that never opened.
   const ended = new Promise<void>((resolve) => {
     socket.addEventListener("close", () => resolve(), { once: true });
@@ -56,7 +156,7 @@ export async function dial(
   const connecting = connect({
     servers: [address.url],
     name: options.name,
-    ...(auth.authenticator === null ? {} : { authenticator: auth.authenticator }),
+    ...(auth.value === null ? {} : { authenticator: auth.value }),
     timeout: options.timeoutMs,
     reconnect: false,
     ignoreClusterUpdates: true,
@@ -68,14 +168,11 @@ export async function dial(
   const over = givenUp(ended, options.signal, clock);
   try {
     const connection = await Promise.race([connecting, over.failure]);
-    return {
-      kind: "connected",
-      wire: wireOf(connection, socket, ended, address, clock, onTrouble),
-    };
+    return done(wireOf(connection, socket, ended, address, clock, onTrouble));
   } catch (error) {
     socket.close();
-    await within(clock, CLOSE_WAIT_MS, ended);
-    return failed(connectFailure(complaint.said(), error, options.timeoutMs));
+    await within(clock, CLOSE_WAIT_MS, ended, undefined);
+    return refused(connectFailure(complaint.said(), error, options.timeoutMs));
   } finally {
     over.forget();
     complaint.stop();
@@ -102,7 +199,7 @@ function wireOf(
       if (connection.isClosed()) return;
       connection.subscribe(subject, {
         callback: (error, message) => {
-          if (error === null) onMessage(messageOf(message));
+          if (error === null) onMessage(received(message));
         },
       });
     },
@@ -125,12 +222,12 @@ function wireOf(
       // A connection that ends leaves its flush pending for ever.
       const gone = connection.closed().then(() => false);
       const flushed = connection.flush().then(() => true, () => false);
-      return await within(clock, waitMs, Promise.race([flushed, gone])) ?? false;
+      return await within(clock, waitMs, Promise.race([flushed, gone]), false);
     },
     async close() {
-      await within(clock, CLOSE_WAIT_MS, connection.close());
+      await within(clock, CLOSE_WAIT_MS, Promise.allSettled([connection.close()]), undefined);
       socket.close();
-      await within(clock, CLOSE_WAIT_MS, ended);
+      await within(clock, CLOSE_WAIT_MS, ended, undefined);
     },
   };
 }
@@ -150,7 +247,7 @@ async function watchStatus(
   }
 }
 
-function messageOf(message: Msg): Message {
+function received(message: Msg): Message {
   const status = message.headers?.code ?? 0;
   return {
     subject: message.subject,
@@ -188,38 +285,35 @@ function givenUp(
   };
 }
 
-function openSocket(
-  url: string,
-  open: OpenSocket | undefined,
-): WebSocket | { readonly problem: string } {
+function openSocket(url: string, open: OpenSocket | undefined): Result<WebSocket> {
   try {
     const socket = open === undefined ? new WebSocket(url) : open(url);
     socket.binaryType = "arraybuffer";
     // Closing, the library polls until this is 0; behind a frozen server it never is.
     Object.defineProperty(socket, "bufferedAmount", { value: 0, configurable: true });
-    return socket;
+    return done(socket);
   } catch (error) {
-    return { problem: text(error) || "cannot open a WebSocket" };
+    return failed(text(error) || "cannot open a WebSocket");
   }
 }
 
 function authenticator(
   auth: NatsAuth,
   address: ServerAddress,
-): { readonly authenticator: Authenticator | null } | { readonly problem: string } {
+): Result<Authenticator | null> {
   const encoder = new TextEncoder();
   switch (auth.kind) {
     case "none":
-      if (address.user === null) return { authenticator: null };
-      return {
-        authenticator: address.password === null
+      if (address.user === null) return done(null);
+      return done(
+        address.password === null
           ? tokenAuthenticator(address.user)
           : usernamePasswordAuthenticator(address.user, address.password),
-      };
+      );
     case "token":
-      return { authenticator: tokenAuthenticator(auth.token) };
+      return done(tokenAuthenticator(auth.token));
     case "user":
-      return { authenticator: usernamePasswordAuthenticator(auth.user, auth.password) };
+      return done(usernamePasswordAuthenticator(auth.user, auth.password));
     case "nkey":
       return rehearsed(
         nkeyAuthenticator(encoder.encode(auth.seed.trim())),
@@ -234,15 +328,12 @@ function authenticator(
 }
 
 /** Signs once for nothing: a key that cannot sign is found before the server is asked. */
-function rehearsed(
-  authenticator: Authenticator,
-  problem: string,
-): { readonly authenticator: Authenticator } | { readonly problem: string } {
+function rehearsed(authenticator: Authenticator, problem: string): Result<Authenticator> {
   try {
     authenticator("rehearsal");
-    return { authenticator };
+    return done(authenticator);
   } catch {
-    return { problem };
+    return failed(problem);
   }
 }
 
@@ -271,23 +362,11 @@ function overhear(socket: WebSocket): { said(): string; stop(): void } {
   return { said: () => complaint, stop: () => socket.removeEventListener("message", listen) };
 }
 
+/** `""` where nothing was thrown. */
 function text(error: unknown): string {
-  if (error === undefined || error === null) return "";
-  return error instanceof Error ? error.message : String(error);
+  return error === undefined || error === null ? "" : messageOf(error);
 }
 
 function isSecure(address: ServerAddress): boolean {
   return address.url.startsWith("wss:");
-}
-
-/** @returns what `work` gives, or undefined when it takes longer than `waitMs` or fails. */
-function within<T>(clock: Clock, waitMs: number, work: Promise<T>): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const cancel = clock.after(waitMs, () => resolve(undefined));
-    const done = (value: T | undefined) => {
-      cancel();
-      resolve(value);
-    };
-    work.then(done, () => done(undefined));
-  });
 }

@@ -6,6 +6,7 @@
 
 import { Buffer } from "node:buffer";
 import { createHmac, timingSafeEqual } from "node:crypto";
+import { done, failed, type Result } from "../kernel/result.ts";
 
 /** The header that carries the signature. */
 export const SIGNATURE_HEADER = "Shishi-Signature";
@@ -38,18 +39,16 @@ export function sign(
   return `v1,${nowMs},${nonce},${mac.toString("hex")}`;
 }
 
-export type Judgement =
-  | { readonly kind: "refused"; readonly reason: string }
-  | {
-    readonly kind: "signed";
-    readonly signedMs: number;
-    /** To be called when the command is obeyed: from then on its nonce is used up. */
-    spend(): void;
-  };
+/** A signature that is good. */
+export interface Signed {
+  readonly signedMs: number;
+  /** To be called when the command is obeyed: from then on its nonce is used up. */
+  spend(): void;
+}
 
 export interface Verifier {
   /** @param header the value of `Shishi-Signature`, `""` where there is none. @param nowMs epoch. */
-  judge(header: string, subject: string, payload: Uint8Array, nowMs: number): Judgement;
+  judge(header: string, subject: string, payload: Uint8Array, nowMs: number): Result<Signed>;
 }
 
 /**
@@ -70,34 +69,30 @@ export function createVerifier(secret: string, maxNonces = MAX_NONCES): Verifier
   return {
     judge(header, subject, payload, nowMs) {
       if (header === "") {
-        return refused("not signed: this collector obeys only what is signed with control-secret");
+        return failed("not signed: this collector obeys only what is signed with control-secret");
       }
       const [, unixMs = "", nonce = "", hex = ""] = FORM.exec(header) ?? [];
       if (hex === "") {
-        return refused(`signature malformed: expected ${SIGNATURE_HEADER}: v1,UNIXMS,NONCE,HEX`);
+        return failed(`signature malformed: expected ${SIGNATURE_HEADER}: v1,UNIXMS,NONCE,HEX`);
       }
       // Before the costly part: what is out of the window is refused whoever signed it.
       const skew = skewProblem(nowMs - Number(unixMs));
-      if (skew !== null) return refused(skew);
+      if (skew !== null) return failed(skew);
       if (payload.length > MAX_PAYLOAD_BYTES) {
-        return refused(
+        return failed(
           `payload too large: a signed command has at most ${MAX_PAYLOAD_BYTES} bytes`,
         );
       }
       const expected = hmac(secret, unixMs, nonce, subject, payload);
       if (!timingSafeEqual(Buffer.from(hex, "hex"), expected)) {
-        return refused("signature wrong: made with another secret, for another subject or payload");
+        return failed("signature wrong: made with another secret, for another subject or payload");
       }
       forget(nowMs);
-      if (spent.has(nonce)) return refused("replayed: a command with this nonce was obeyed before");
+      if (spent.has(nonce)) return failed("replayed: a command with this nonce was obeyed before");
       if (spent.size >= maxNonces) {
-        return refused(`${maxNonces} signed commands within a minute: try again later`);
+        return failed(`${maxNonces} signed commands within a minute: try again later`);
       }
-      return {
-        kind: "signed",
-        signedMs: Number(unixMs),
-        spend: () => void spent.set(nonce, nowMs),
-      };
+      return done({ signedMs: Number(unixMs), spend: () => void spent.set(nonce, nowMs) });
     },
   };
 }
@@ -121,8 +116,4 @@ function hmac(
   const mac = createHmac("sha256", secret).update(`${unixMs}\n${nonce}\n${subject}\n`);
   if (payload.length > 0) mac.update(payload);
   return mac.digest();
-}
-
-function refused(reason: string): Judgement {
-  return { kind: "refused", reason };
 }

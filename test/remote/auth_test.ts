@@ -5,11 +5,11 @@ import { basename, dirname } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { nkeys } from "nats.ws";
-import { runRemote } from "../../src/fleet/remote.ts";
+import { controlFleet } from "../../src/fleet/fleet.ts";
 import { connectForever } from "../../src/remote/forever.ts";
 import { dial } from "../../src/remote/nats.ts";
-import { startRemote } from "../../src/remote/service.ts";
-import type { NatsAuth } from "../../src/remote/wire.ts";
+import { startRemote } from "../../src/remote/remote.ts";
+import type { NatsAuth } from "../../src/remote/nats.ts";
 import { freePort } from "../kit/free_port.ts";
 import { startNats } from "../kit/servers.ts";
 import { removeDir, tempFile } from "../kit/temp.ts";
@@ -102,13 +102,16 @@ describe("authentication", () => {
     let tries = 0;
     const log = remember();
     const link = connectForever(
-      { servers: [locked.url], auth: { kind: "none" }, name: "x" },
-      () => {},
-      log,
-      clock,
-      () => {},
-      (options, ...rest) =>
-        dial({ ...options, server: ++tries <= 4 ? locked.url : open.url }, ...rest),
+      {
+        servers: [locked.url],
+        auth: { kind: "none" },
+        name: "x",
+        setup: () => {},
+        log,
+        clock,
+        dial: (options, ...rest) =>
+          dial({ ...options, server: ++tries <= 4 ? locked.url : open.url }, ...rest),
+      },
     );
     await eventually(() => assert.ok(link.server() !== null), { withinMs: BACK_WITHIN_MS });
     assert.ok(tries > 4);
@@ -158,7 +161,7 @@ describe("authentication", () => {
       withinMs: BACK_WITHIN_MS,
     });
     const err: string[] = [];
-    const code = await runRemote("pause", {
+    const code = await controlFleet("pause", {
       servers,
       auth,
       subject: "shishi",
@@ -184,9 +187,9 @@ describe("authentication", () => {
     test(`a ${auth.kind} that is none is told by its name`, async () => {
       const options = { server: "ws://127.0.0.1:1", auth, name: "x", timeoutMs: 1000 };
       const dialled = await dial(options, clock, () => {});
-      assert.ok(dialled.kind === "failed");
-      assert.match(dialled.why, wanted);
-      assert.doesNotMatch(dialled.why, /s3cret/);
+      assert.ok(!dialled.ok);
+      assert.match(dialled.problem, wanted);
+      assert.doesNotMatch(dialled.problem, /s3cret/);
     });
   }
 
@@ -255,7 +258,7 @@ describe("authentication", () => {
     assert.equal((await heard.next())["event"], "started");
     assert.equal((await client.ask("$SRV.PING.shishi").next())["name"], "shishi");
     const err: string[] = [];
-    const code = await runRemote("pause", {
+    const code = await controlFleet("pause", {
       servers: [nats.url],
       auth: { kind: "user", user: "sre", password: "p" },
       subject: "shishi",

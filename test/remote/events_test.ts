@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { State } from "../../src/contracts.ts";
 import { changes, createEvents } from "../../src/remote/events.ts";
-import { startRemote } from "../../src/remote/service.ts";
+import { startRemote } from "../../src/remote/remote.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { startNats } from "../kit/servers.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";

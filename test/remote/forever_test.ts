@@ -3,9 +3,10 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import process from "node:process";
 import { describe, test } from "node:test";
+import { done, failed } from "../../src/kernel/result.ts";
 import { connectForever } from "../../src/remote/forever.ts";
-import { startRemote } from "../../src/remote/service.ts";
-import type { Wire } from "../../src/remote/wire.ts";
+import { startRemote } from "../../src/remote/remote.ts";
+import type { Wire } from "../../src/remote/nats.ts";
 import { freePort } from "../kit/free_port.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
 import { startNats } from "../kit/servers.ts";
@@ -15,6 +16,32 @@ import { asker, clock, connected, fakeControl, remember, remoteOptions } from ".
 const BACK_WITHIN_MS = 20_000;
 
 describe("a NATS that comes and goes", () => {
+  for (const servers of [1, 3]) {
+    test(`away for an hour, ${servers} servers: no wait is longer than 5 s, the first ones are short`, async () => {
+      const clock = new ManualClock();
+      const triedMs: number[] = [];
+      const link = connectForever({
+        servers: Array.from({ length: servers }, (_, at) => `ws://away:${at + 1}`),
+        auth: { kind: "none" },
+        name: "x",
+        setup: () => {},
+        log: remember(),
+        clock,
+        dial: () => {
+          triedMs.push(clock.monotonicMs());
+          return Promise.resolve(failed("away"));
+        },
+      });
+      await clock.advance(3_600_000);
+      await link.close();
+      const waitsMs = triedMs.slice(1).map((ms, at) => ms - triedMs[at]!);
+      assert.ok(waitsMs.length > 3_600 / 5);
+      assert.ok(waitsMs.every((ms) => ms > 0 && ms <= 5_000));
+      assert.ok(waitsMs.slice(0, servers).every((ms) => ms <= 250), waitsMs.slice(0, 3).join());
+      assert.equal(clock.pending, 0);
+    });
+  }
+
   test("absent at start, killed and restarted: control comes back, each command counts once", async () => {
     const nats = await startNats();
     await nats.kill();
@@ -81,12 +108,15 @@ describe("a NATS that comes and goes", () => {
       close: () => Promise.resolve(ended.resolve("closed")),
     };
     const link = connectForever(
-      { servers: ["ws://stalled:1"], auth: { kind: "none" }, name: "x" },
-      () => {},
-      log,
-      clock,
-      () => {},
-      () => Promise.resolve({ kind: "connected", wire }),
+      {
+        servers: ["ws://stalled:1"],
+        auth: { kind: "none" },
+        name: "x",
+        setup: () => {},
+        log,
+        clock,
+        dial: () => Promise.resolve(done(wire)),
+      },
     );
     for (const taken of [false, false, true]) {
       await settle();
@@ -187,10 +217,14 @@ describe("a NATS that comes and goes", () => {
     );
     for (const server of [`ws://127.0.0.1:${port}`, `ws://127.0.0.1:${await freePort()}`]) {
       const link = connectForever(
-        { servers: [server], auth: { kind: "none" }, name: "x" },
-        () => {},
-        remember(),
-        clock,
+        {
+          servers: [server],
+          auth: { kind: "none" },
+          name: "x",
+          setup: () => {},
+          log: remember(),
+          clock,
+        },
       );
       const startedMs = performance.now();
       await link.close();

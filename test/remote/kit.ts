@@ -1,7 +1,9 @@
 /** A collector made of nothing, a log that remembers, and a client that asks. */
+import { readdirSync, readFileSync } from "node:fs";
+import process from "node:process";
 import { connect, createInbox, headers, type MsgHdrs, type NatsConnection } from "nats.ws";
 import type { Control, LedgerTotals, Log, LogFields, State, Status } from "../../src/contracts.ts";
-import type { RemoteOptions } from "../../src/remote/service.ts";
+import type { RemoteOptions } from "../../src/remote/remote.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { eventually } from "../kit/wait.ts";
 
@@ -212,4 +214,16 @@ export function connected(remote: { server(): string | null }, withinMs = 20_000
   return eventually(() => {
     if (remote.server() === null) throw new Error("no connection to NATS");
   }, { withinMs, everyMs: 10 });
+}
+
+/** Resolves once every thread of the process stands still: on a busy machine some run on for a while. */
+export async function freeze(pid: number): Promise<void> {
+  process.kill(pid, "SIGSTOP");
+  const tasks = `/proc/${pid}/task`;
+  await eventually(() => {
+    for (const task of readdirSync(tasks)) {
+      const state = /\) (\w)/.exec(readFileSync(`${tasks}/${task}/stat`, "utf8"))?.[1];
+      if (state !== "T") throw new Error(`thread ${task} is in state ${state}`);
+    }
+  }, { withinMs: 10_000, everyMs: 5 });
 }

@@ -1,8 +1,8 @@
 /** The micro service `shishi`, field by field as NATS' ADR-32 has it, on a real nats-server. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { startRemote } from "../../src/remote/service.ts";
-import { COMMANDS } from "../../src/remote/subjects.ts";
+import { startRemote } from "../../src/remote/remote.ts";
+import { COMMANDS } from "../../src/remote/protocol.ts";
 import { VERSION } from "../../src/version.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";

@@ -1,7 +1,7 @@
 /** One collector under remote control, on a real nats-server. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type Remote, startRemote } from "../../src/remote/service.ts";
+import { type Remote, startRemote } from "../../src/remote/remote.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import {

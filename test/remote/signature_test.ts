@@ -11,7 +11,7 @@ import {
   type Verifier,
   WINDOW_MS,
 } from "../../src/remote/signature.ts";
-import { subjectsOf } from "../../src/remote/subjects.ts";
+import { subjectsOf } from "../../src/remote/protocol.ts";
 
 const SECRET = "a secret of the fleet";
 const SUBJECT = "shishi.stop.eu";
@@ -20,8 +20,9 @@ const EMPTY = new Uint8Array();
 
 function reasonOf(verifier: Verifier, header: string, nowMs = NOW_MS, payload = EMPTY): string {
   const judged = verifier.judge(header, SUBJECT, payload, nowMs);
-  if (judged.kind === "signed") judged.spend();
-  return judged.kind === "refused" ? judged.reason : "";
+  if (!judged.ok) return judged.problem;
+  judged.value.spend();
+  return "";
 }
 
 const signed = (atMs = NOW_MS, nonce = "n1") => sign(SECRET, SUBJECT, EMPTY, atMs, nonce);
@@ -134,7 +135,7 @@ describe("signature", () => {
         header: (name: string) => (name === SIGNATURE_HEADER ? header : ""),
       };
       const decision = decide(message, subjects, "shishi", gate, NOW_MS);
-      return decision.kind === "refuse" ? decision.reason : decision.kind;
+      return decision.kind === "refuse" ? decision.problem : decision.kind;
     };
     assert.equal(at("shishi.stop", startedMs), "obey");
     const early = startedMs - 2_000;

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { runRemote } from "../../src/fleet/remote.ts";
-import { startRemote } from "../../src/remote/service.ts";
+import { controlFleet } from "../../src/fleet/fleet.ts";
+import { startRemote } from "../../src/remote/remote.ts";
 import { sign } from "../../src/remote/signature.ts";
-import { COMMANDS } from "../../src/remote/subjects.ts";
+import { COMMANDS } from "../../src/remote/protocol.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
@@ -63,7 +63,7 @@ describe("signed commands", () => {
       test(`shishi ${command} with ${controlSecret ?? "no secret"}`, async () => {
         const { control, ledger, remote } = await start();
         const err: string[] = [];
-        const code = runRemote(command, {
+        const code = controlFleet(command, {
           servers: [nats.url],
           auth: { kind: "none" },
           controlSecret,

@@ -3,9 +3,8 @@
  * subscribed to for a moment; nothing is published, and nothing that comes is obeyed.
  */
 
-import { dial } from "../../remote/nats.ts";
-import { parseServer } from "../../remote/servers.ts";
-import { subjectsOf } from "../../remote/subjects.ts";
+import { dial, parseServer } from "../../remote/nats.ts";
+import { subjectsOf } from "../../remote/protocol.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { about, type Finding } from "./finding.ts";
@@ -15,7 +14,7 @@ const TIMEOUT_MS = 5_000;
 export async function lookAtNats(server: string, settings: Settings): Promise<Finding[]> {
   const { nats, group, id } = settings;
   const address = parseServer(server);
-  const name = "problem" in address ? server : address.name;
+  const name = address.ok ? address.value.name : server;
   const is = about(`nats ${name}`);
   const denied = new Set<string>();
   const dialled = await dial(
@@ -28,14 +27,14 @@ export async function lookAtNats(server: string, settings: Settings): Promise<Fi
     systemClock,
     (what) => denied.add(what),
   );
-  if (dialled.kind === "failed") {
-    const why = dialled.why.replace(`${name}: `, "");
+  if (!dialled.ok) {
+    const why = dialled.problem.replace(`${name}: `, "");
     const todo = /credentials/.test(why)
       ? "correct nats-creds, nats-nkey, nats-user and nats-password, or nats-token"
       : "start it, or correct nats-url (its websocket port)";
     return [is.wrong(why, todo)];
   }
-  const { wire } = dialled;
+  const wire = dialled.value;
   try {
     for (const subject of subjectsOf(nats?.subject ?? "", group, id).keys()) {
       wire.subscribe(subject, () => {});

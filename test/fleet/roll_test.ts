@@ -3,8 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { batchesOf } from "../../src/fleet/roll.ts";
-import type { Answer } from "../../src/remote/answer.ts";
+import { batchesOf } from "../../src/fleet/fleet.ts";
 import { Bus, collector, type Habits, run } from "./bus.ts";
 
 const NAMES = Array.from({ length: 7 }, (_, n) => `eu.c${n + 1}`);
@@ -114,7 +113,7 @@ test("--dry-run --batch: the batches, and nobody stops", async () => {
 test("in any fleet a batch has the size or less, and every name its turn exactly once", () => {
   const name = fc.constantFrom("a", "b", "c", "d", "e", "f");
   fc.assert(fc.property(fc.array(name), fc.integer({ min: 1, max: 8 }), (ids, size) => {
-    const found = ids.map((id) => ({ group: "eu", id }) as Answer);
+    const found = ids.map((id) => ({ name: `eu.${id}` }));
     const batches = batchesOf(found, size);
     assert.ok(batches.every((batch) => batch.length >= 1 && batch.length <= size));
     assert.ok(batches.slice(0, -1).every((batch) => batch.length === size));

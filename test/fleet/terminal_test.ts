@@ -9,7 +9,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { type Remote, startRemote } from "../../src/remote/service.ts";
+import { type Remote, startRemote } from "../../src/remote/remote.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { connected, type FakeControl, fakeControl, remoteOptions } from "../remote/kit.ts";

@@ -3,11 +3,13 @@
  * fleet's minutes pass at once and in one order.
  */
 
-import { type RemoteIo, runRemote } from "../../src/fleet/remote.ts";
+import { controlFleet } from "../../src/fleet/fleet.ts";
+import type { FleetIo } from "../../src/fleet/talk.ts";
 import type { Command, Status } from "../../src/contracts.ts";
-import { INSTANCE_HEADER, writeAnswer } from "../../src/remote/answer.ts";
-import { subjectsOf } from "../../src/remote/subjects.ts";
-import type { Message, Wire } from "../../src/remote/wire.ts";
+import { INSTANCE_HEADER, writeAnswer } from "../../src/remote/protocol.ts";
+import { subjectsOf } from "../../src/remote/protocol.ts";
+import type { Message, Wire } from "../../src/remote/nats.ts";
+import { done, failed } from "../../src/kernel/result.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 type Listener = (message: Message) => void;
@@ -48,8 +50,8 @@ export class Bus {
     for (const cut of this.#cuts) cut();
   }
 
-  readonly dial: NonNullable<RemoteIo["dialer"]> = () => {
-    if (!this.reachable) return Promise.resolve({ kind: "failed", why: "bus: away" });
+  readonly dial: NonNullable<FleetIo["dial"]> = () => {
+    if (!this.reachable) return Promise.resolve(failed("bus: away"));
     const closed = Promise.withResolvers<string>();
     const own: Listener[] = [];
     let open = true;
@@ -86,7 +88,7 @@ export class Bus {
         return Promise.resolve();
       },
     };
-    return Promise.resolve({ kind: "connected", wire });
+    return Promise.resolve(done(wire));
   };
 
   #listensTo(listener: Listener, subject: string): boolean {
@@ -188,10 +190,10 @@ export interface Run {
 }
 
 /** Runs a command on the bus. */
-export function run(bus: Bus, command: Command, more: Partial<RemoteIo> = {}): Run {
+export function run(bus: Bus, command: Command, more: Partial<FleetIo> = {}): Run {
   const out: string[] = [];
   const err: string[] = [];
-  const code = runRemote(command, {
+  const code = controlFleet(command, {
     servers: ["ws://bus:1"],
     auth: { kind: "none" },
     subject: "shishi",
@@ -201,7 +203,7 @@ export function run(bus: Bus, command: Command, more: Partial<RemoteIo> = {}): R
     clock: bus.clock,
     out: (line) => out.push(line),
     err: (line) => err.push(line),
-    dialer: bus.dial,
+    dial: bus.dial,
     ...more,
   });
   const end = async () => {

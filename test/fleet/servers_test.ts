@@ -2,14 +2,22 @@
 import assert from "node:assert/strict";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
-import { type RemoteIo, runRemote } from "../../src/fleet/remote.ts";
+import { controlFleet } from "../../src/fleet/fleet.ts";
+import type { FleetIo } from "../../src/fleet/talk.ts";
 import type { Command } from "../../src/contracts.ts";
-import { type Remote, startRemote } from "../../src/remote/service.ts";
+import { type Remote, startRemote } from "../../src/remote/remote.ts";
 import { freePort } from "../kit/free_port.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
-import { clock, connected, type FakeControl, fakeControl, remoteOptions } from "./kit.ts";
+import {
+  clock,
+  connected,
+  type FakeControl,
+  fakeControl,
+  freeze,
+  remoteOptions,
+} from "../remote/kit.ts";
 
 interface Collector {
   control: FakeControl;
@@ -40,10 +48,10 @@ describe("commands of the fleet", () => {
     return Promise.all(fleet.map((each) => each.remote.close()));
   }
 
-  function run(command: Command, more: Partial<RemoteIo> = {}) {
+  function run(command: Command, more: Partial<FleetIo> = {}) {
     const out: string[] = [];
     const err: string[] = [];
-    const code = runRemote(command, {
+    const code = controlFleet(command, {
       servers: [nats.url],
       auth: { kind: "none" },
       subject: "shishi",
@@ -235,7 +243,7 @@ describe("commands of the fleet", () => {
 
   test("NATS frozen: ends at the timeout, exit 1", async () => {
     const frozen = await startNats();
-    process.kill(frozen.pid, "SIGSTOP");
+    await freeze(frozen.pid);
     const { err, code } = run("status", { servers: [frozen.url], timeoutMs: 500 });
     assert.equal(await code, 1);
     // Of the 500 ms some may be gone before it dials.
