@@ -6,7 +6,7 @@
  * told to the `Ledger`. Outcomes are values; an exception is a bug.
  */
 
-import type { Result } from "./kernel/result.ts";
+import type { Failed, Result } from "./kernel/result.ts";
 import type { Clock } from "./kernel/time.ts";
 
 export type { Clock };
@@ -466,16 +466,13 @@ export interface Select {
   readonly settings: Readonly<Record<string, string | number>>;
 }
 
-/**
- * Asks ClickHouse; the answer as it came. Never rejects, and says nothing of a server's health to those
- * who write. `code` 0: nobody who speaks for ClickHouse answered.
- */
-export type Ask = (
-  select: Select,
-  signal: AbortSignal,
-) => Promise<
-  { readonly kind: "ok"; readonly value: string } | Trouble & { readonly kind: "failed" }
->;
+/** What came of a statement. `code`: of ClickHouse, 0 where the answer, if any, was not ClickHouse's. */
+export type Answered<T> =
+  | { readonly ok: true; readonly value: T }
+  | Failed & { readonly code: number };
+
+/** Asks ClickHouse; the answer as it came. Never rejects, and changes nothing in a server's health. */
+export type Ask = (select: Select, signal: AbortSignal) => Promise<Answered<string>>;
 
 /** What came of a question about events. */
 export type Asked =

@@ -5,13 +5,24 @@
  */
 
 import { nodeUtil } from "../kernel/builtins.ts";
-import type { Ask, Clock, Endpoint, Inserter, Ledger, Log, Sink, Tables } from "../contracts.ts";
+import type {
+  Answered,
+  Ask,
+  Clock,
+  Endpoint,
+  Inserter,
+  Ledger,
+  Log,
+  Sink,
+  Tables,
+} from "../contracts.ts";
 import { createInserter } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
+import { done } from "../kernel/result.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
 import { createSink } from "./sink.ts";
-import { createTables, type Prepared } from "./tables.ts";
+import { createTables } from "./tables.ts";
 import { isTooOld } from "./verdict.ts";
 
 export interface DeliverSettings {
@@ -36,7 +47,7 @@ export interface Deliver {
   /** The raw INSERT, without isolation. */
   readonly inserter: Inserter;
   /** Creates the table of events where that is wanted; never rejects. */
-  prepare(): Promise<Prepared>;
+  prepare(): Promise<Answered<null>>;
   /**
    * From the next INSERT and question on; what is under way ends where it began.
    * @returns false where nothing differs.
@@ -103,13 +114,11 @@ export function createDeliver(
     refresh: (table) => servers.tables.refresh(table),
   };
 
-  async function prepare(): Promise<Prepared> {
+  async function prepare(): Promise<Answered<null>> {
     const { createTable, eventsTable } = servers.settings;
-    if (!createTable) return { kind: "ready" };
+    if (!createTable) return done(null);
     const prepared = await servers.tables.prepare();
-    if (prepared.kind === "failed") {
-      log.warn(prepared.message, { table: eventsTable, code: prepared.code });
-    }
+    if (!prepared.ok) log.warn(prepared.problem, { table: eventsTable, code: prepared.code });
     return prepared;
   }
 
@@ -117,17 +126,16 @@ export function createDeliver(
     inserter: tools.ledger ? metered(inserter, tools.ledger, clock) : inserter,
     tables,
     log,
-    createEventsTable: async () =>
-      servers.settings.createTable && (await prepare()).kind === "ready",
+    createEventsTable: async () => servers.settings.createTable && (await prepare()).ok,
   });
 
   const ask: Ask = async (select, signal) => {
     const { failover, settings: { eventsTable } } = servers;
     const answer = await failover.ask(select, signal);
-    if (answer.kind === "ok") return answer;
+    if (answer.ok) return answer;
     // 115: it knows no bound values, which it takes for settings.
     if (!isTooOld(answer.code) && answer.code !== 115) return answer;
-    return { ...answer, message: await tooOld(failover.query, eventsTable, signal) };
+    return { ...answer, problem: await tooOld(failover.query, eventsTable, signal) };
   };
 
   return {

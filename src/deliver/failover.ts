@@ -9,9 +9,9 @@
  * may then be on both.
  */
 
-import type { Ask, Clock, Inserter, Log } from "../contracts.ts";
+import type { Answered, Ask, Clock, Inserter, Log } from "../contracts.ts";
 import { Backoff } from "../kernel/backoff.ts";
-import type { Query, QueryResult } from "./query.ts";
+import type { Query } from "./query.ts";
 
 /** One server. */
 export interface Node {
@@ -111,8 +111,7 @@ export function createFailover(
     return last as T;
   }
 
-  const failed = <T>(answer: QueryResult<T>) =>
-    answer.kind === "failed" && answer.code === 0 ? answer.message : null;
+  const failed = <T>(answer: Answered<T>) => answer.ok || answer.code !== 0 ? null : answer.problem;
 
   return {
     inserter: {
@@ -134,7 +133,7 @@ export function createFailover(
       let last: Awaited<ReturnType<Ask>> | undefined;
       for (const { node } of candidates()) {
         last = await node.ask(select, signal);
-        if (signal.aborted || last.kind === "ok" || last.code !== 0) break;
+        if (signal.aborted || last.ok || last.code !== 0) break;
       }
       return last!;
     },

@@ -5,34 +5,29 @@
  */
 
 import { createClient } from "@clickhouse/client-web";
-import type { Ask, Clock, Endpoint, Trouble } from "../contracts.ts";
+import type { Answered, Ask, Clock, Endpoint } from "../contracts.ts";
 import type { Post } from "../kernel/http.ts";
+import { done, failed } from "../kernel/result.ts";
 import { exceptionOf, messageOf, verdictOf } from "./verdict.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
 
-/** `code` 0: nobody who speaks for ClickHouse answered. */
-export type QueryResult<T> =
-  | { readonly kind: "ok"; readonly value: T }
-  | Trouble & { readonly kind: "failed" };
-
 /** Never rejects. */
 export interface Query {
   /** The rows of a SELECT. */
-  rows(sql: string, signal?: AbortSignal): Promise<QueryResult<readonly Row[]>>;
+  rows(sql: string, signal?: AbortSignal): Promise<Answered<readonly Row[]>>;
   /** A statement without an answer. */
-  command(sql: string, signal?: AbortSignal): Promise<QueryResult<null>>;
+  command(sql: string, signal?: AbortSignal): Promise<Answered<null>>;
   ping(signal?: AbortSignal): Promise<boolean>;
 }
 
 /** Of an answer; far more than the columns of the widest table. */
 const MAX_ROWS_BYTES = 16 * 1024 * 1024;
 
+/** Carries an answer that is no success through client-web. */
 class Refused extends Error {
-  readonly trouble: Trouble;
-  constructor(trouble: Trouble) {
-    super(trouble.message);
-    this.trouble = trouble;
+  constructor(readonly code: number, problem: string) {
+    super(problem);
   }
 }
 
@@ -76,18 +71,18 @@ export function createQuery(
           maxAnswerBytes: MAX_ROWS_BYTES,
           signal,
         });
-        if (!answered.ok) throw new Refused({ code: 0, message: answered.problem });
+        if (!answered.ok) throw new Refused(0, answered.problem);
         const answer = answered.value;
         const exception = exceptionOf(answer);
         if (exception) {
-          throw new Refused({ code: exception.code, message: messageOf(exception.text) });
+          throw new Refused(exception.code, messageOf(exception.text));
         }
         if (answer.status !== 200) {
           const verdict = verdictOf(answered, clock.nowMs());
-          throw new Refused({ code: 0, message: "message" in verdict ? verdict.message : "" });
+          throw new Refused(0, "message" in verdict ? verdict.message : "");
         }
         // As ClickHouse says it where its own bound is lower.
-        if (answer.cut) throw new Refused({ code: 396, message: "the answer is too long" });
+        if (answer.cut) throw new Refused(396, "the answer is too long");
         const told = new Headers(answer.headers);
         told.delete("content-encoding");
         told.delete("content-length");
@@ -95,14 +90,14 @@ export function createQuery(
       },
     });
 
-  async function attempt<T>(work: () => Promise<T>): Promise<QueryResult<T>> {
+  async function attempt<T>(work: () => Promise<T>): Promise<Answered<T>> {
     try {
-      return { kind: "ok", value: await work() };
+      return done(await work());
     } catch (error) {
       for (let at: unknown = error; at instanceof Error; at = at.cause) {
-        if (at instanceof Refused) return { kind: "failed", ...at.trouble };
+        if (at instanceof Refused) return { ...failed(at.message), code: at.code };
       }
-      return { kind: "failed", code: 0, message: String(error).slice(0, 300) };
+      return { ...failed(String(error).slice(0, 300)), code: 0 };
     }
   }
 
@@ -145,7 +140,7 @@ export function createQuery(
 /** The sentence for a server that cannot hold events, with its version where it tells it. */
 export async function tooOld(query: Query, table: string, signal?: AbortSignal): Promise<string> {
   const answer = await query.rows("SELECT version() AS version", signal);
-  const version = answer.kind === "ok" ? answer.value[0]?.["version"] : undefined;
+  const version = answer.ok ? answer.value[0]?.["version"] : undefined;
   return `${table} needs ClickHouse 21.8 or newer for Map columns; this server ${
     typeof version === "string" ? `is ${version}` : "is older"
   }; POST /events/TABLE works`;

@@ -82,7 +82,7 @@ export function createQueries(options: QueriesOptions): Queries & {
     }
     try {
       const found = await ask(select, end.signal);
-      if (found.kind === "ok") {
+      if (found.ok) {
         const json = answer(found.value);
         return json === null ? { kind: "away", reason: ODD } : { kind: "answer", json };
       }
@@ -92,7 +92,7 @@ export function createQueries(options: QueriesOptions): Queries & {
         ? "the collector is stopping"
         : MISSING_CODES.has(found.code)
         ? `there is no table ${source.database}.${source.table}`
-        : found.message;
+        : found.problem;
       return { kind: "away", reason: `clickhouse: ${reason}` };
     } finally {
       underWay--;

@@ -79,7 +79,7 @@ export function createSieve(
       return { number: "_row", columns: `\`_row\` UInt32, ${EVENT_STRUCTURE}` };
     }
     const found = await query.rows(describeTable(endpoint.database, request.table), signal);
-    if (found.kind !== "ok" || found.value.length === 0) return null;
+    if (!found.ok || found.value.length === 0) return null;
     const columns = found.value
       .filter((row) => row["default_kind"] !== "MATERIALIZED" && row["default_kind"] !== "ALIAS")
       .map((row) => ({ name: String(row["name"]), type: String(row["type"]) }));

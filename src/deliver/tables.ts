@@ -6,21 +6,15 @@
  */
 
 import { nodeCrypto } from "../kernel/builtins.ts";
-import type { Clock, Columns, Log, Tables } from "../contracts.ts";
+import type { Answered, Clock, Columns, Log, Tables } from "../contracts.ts";
 import { isTableName } from "../kernel/names.ts";
+import { failed } from "../kernel/result.ts";
 import { Underway, within } from "../kernel/time.ts";
 import { type Query, tooOld } from "./query.ts";
 import { createEventsTable, describeTable } from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
 export type Known = Columns | "missing" | "unknown";
-
-/** What came of creating the table of events. */
-export type Prepared = { readonly kind: "ready" } | {
-  readonly kind: "failed";
-  readonly code: number;
-  readonly message: string;
-};
 
 export interface TableTools {
   readonly query: Query;
@@ -47,7 +41,7 @@ interface Entry {
 
 export function createTables(tools: TableTools): Tables & {
   /** CREATE TABLE IF NOT EXISTS for the table of events. Never rejects. */
-  prepare(): Promise<Prepared>;
+  prepare(): Promise<Answered<null>>;
   /** Ends questions under way. */
   close(): Promise<void>;
 } {
@@ -101,9 +95,9 @@ export function createTables(tools: TableTools): Tables & {
   async function askServer(table: string): Promise<Known> {
     if (!isTableName(table)) return "missing";
     const answer = await query.rows(describeTable(database, table), closing.signal);
-    if (answer.kind === "failed") {
+    if (!answer.ok) {
       if (!closing.signal.aborted) {
-        log.debug("columns cannot be asked", { table, code: answer.code, error: answer.message });
+        log.debug("columns cannot be asked", { table, code: answer.code, error: answer.problem });
       }
       return "unknown";
     }
@@ -124,19 +118,19 @@ export function createTables(tools: TableTools): Tables & {
     return await ask(table);
   }
 
-  async function create(): Promise<Prepared> {
+  async function create(): Promise<Answered<null>> {
     const made = await query.command(createEventsTable(database, eventsTable), closing.signal);
-    if (made.kind === "ok") {
+    if (made.ok) {
       await refresh(eventsTable);
-      return { kind: "ready" };
+      return made;
     }
-    const message = isTooOld(made.code)
+    const problem = isTooOld(made.code)
       ? await tooOld(query, eventsTable, closing.signal)
-      : `cannot create ${eventsTable}: ${made.message}`;
-    return { kind: "failed", code: made.code, message };
+      : `cannot create ${eventsTable}: ${made.problem}`;
+    return { ...failed(problem), code: made.code };
   }
 
-  let preparing: Promise<Prepared> | null = null;
+  let preparing: Promise<Answered<null>> | null = null;
 
   return {
     columns(table) {

@@ -7,7 +7,7 @@
  */
 
 import type { Verdict } from "../contracts.ts";
-import type { Answer, Answered } from "../kernel/http.ts";
+import type { Answer, Exchanged } from "../kernel/http.ts";
 
 /** Code and text of an exception, as far as an answer tells one. */
 export interface Exception {
@@ -18,7 +18,7 @@ export interface Exception {
 const MESSAGE_LENGTH = 500;
 
 /** `nowMs` is for a `Retry-After` that is a date. */
-export function verdictOf(answered: Answered, nowMs: number): Verdict {
+export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
   if (!answered.ok) return { kind: "transient", code: 0, message: answered.problem };
   const answer = answered.value;
   const exception = exceptionOf(answer);

@@ -43,10 +43,11 @@ export interface NoAnswer extends Failed {
   readonly aborted: boolean;
 }
 
-export type Answered = { readonly ok: true; readonly value: Answer } | NoAnswer;
+/** What came of an exchange. */
+export type Exchanged = { readonly ok: true; readonly value: Answer } | NoAnswer;
 
 /** Never rejects. */
-export type Post = (exchange: Exchange) => Promise<Answered>;
+export type Post = (exchange: Exchange) => Promise<Exchanged>;
 
 export const ANSWER_BYTES = 64 * 1024;
 

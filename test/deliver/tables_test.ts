@@ -2,15 +2,16 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Query, QueryResult, Row } from "../../src/deliver/query.ts";
+import type { Answered } from "../../src/contracts.ts";
+import type { Query, Row } from "../../src/deliver/query.ts";
 import { columnsOf, createTables } from "../../src/deliver/tables.ts";
 import { fakeClock, silent } from "./kit.ts";
 
 const row = (name: string, type = "String", kind = ""): Row => ({ name, type, default_kind: kind });
-const failed: QueryResult<never> = { kind: "failed", code: 0, message: "down" };
+const failed: Answered<never> = { ok: false, code: 0, problem: "down" };
 
 /** A server whose answers the test sets and, where `held`, lets go by hand. */
-function room(answer: QueryResult<readonly Row[]> = { kind: "ok", value: [row("a")] }) {
+function room(answer: Answered<readonly Row[]> = { ok: true, value: [row("a")] }) {
   const clock = fakeClock();
   const state = { answer, held: false, asked: [] as string[], commands: [] as string[] };
   const waiting: (() => void)[] = [];
@@ -18,7 +19,7 @@ function room(answer: QueryResult<readonly Row[]> = { kind: "ok", value: [row("a
     rows(sql) {
       state.asked.push(sql);
       if (sql.includes("version()")) {
-        return Promise.resolve({ kind: "ok", value: [{ version: "18.16.1" }] });
+        return Promise.resolve({ ok: true, value: [{ version: "18.16.1" }] });
       }
       if (!state.held) return Promise.resolve(state.answer);
       return new Promise((resolve) => waiting.push(() => resolve(state.answer)));
@@ -26,7 +27,7 @@ function room(answer: QueryResult<readonly Row[]> = { kind: "ok", value: [row("a
     command(sql) {
       state.commands.push(sql);
       return Promise.resolve(
-        state.answer.kind === "ok" ? { kind: "ok", value: null } : state.answer,
+        state.answer.ok ? { ok: true, value: null } : state.answer,
       );
     },
     ping: () => Promise.resolve(true),
@@ -71,12 +72,12 @@ describe("tables", () => {
   });
 
   test("a missing table is remembered for two seconds only", async () => {
-    const { tables, state, clock } = room({ kind: "ok", value: [] });
+    const { tables, state, clock } = room({ ok: true, value: [] });
     assert.equal(await tables.lookUp("t", 1000), "missing");
     clock.advance(1999);
     assert.equal(await tables.lookUp("t", 1000), "missing");
     assert.equal(state.asked.length, 1);
-    state.answer = { kind: "ok", value: [row("a")] };
+    state.answer = { ok: true, value: [row("a")] };
     clock.advance(1);
     assert.ok(typeof await tables.lookUp("t", 1000) === "object");
     await tables.close();
@@ -88,7 +89,7 @@ describe("tables", () => {
     assert.equal(await tables.lookUp("t", 1000), "unknown");
     assert.equal(state.asked.length, 1);
     clock.advance(1000);
-    state.answer = { kind: "ok", value: [row("a")] };
+    state.answer = { ok: true, value: [row("a")] };
     assert.ok(typeof await tables.lookUp("t", 1000) === "object");
     state.answer = failed;
     clock.advance(30_000);
@@ -146,13 +147,13 @@ describe("tables", () => {
 
   test("the table of events is created; a server that is too old is told so in a sentence", async () => {
     const { tables, state } = room();
-    assert.deepEqual(await tables.prepare(), { kind: "ready" });
+    assert.deepEqual(await tables.prepare(), { ok: true, value: null });
     assert.match(state.commands[0] ?? "", /CREATE TABLE IF NOT EXISTS `db`\.`analytics_events`/);
-    state.answer = { kind: "failed", code: 50, message: "Unknown data type family: Map" };
+    state.answer = { ok: false, code: 50, problem: "Unknown data type family: Map" };
     assert.deepEqual(await tables.prepare(), {
-      kind: "failed",
+      ok: false,
       code: 50,
-      message:
+      problem:
         "analytics_events needs ClickHouse 21.8 or newer for Map columns; this server is 18.16.1; POST /events/TABLE works",
     });
     await tables.close();

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Verdict } from "../../src/contracts.ts";
-import type { Answer, Answered } from "../../src/kernel/http.ts";
+import type { Answer, Exchanged } from "../../src/kernel/http.ts";
 import { done, failed } from "../../src/kernel/result.ts";
 import { verdictOf } from "../../src/deliver/verdict.ts";
 
@@ -51,7 +51,7 @@ const unknown = (code: number, setting: string): Expected => ({
 
 const K = "(while reading the value of key a)";
 // deno-fmt-ignore: a table is read line by line.
-const cases: [string, Answer | Answered, Expected][] = [
+const cases: [string, Answer | Exchanged, Expected][] = [
   ["stored", answer(200, ""), { kind: "stored" }],
   ["stored, header 0", answer(200, "", { "x-clickhouse-exception-code": "0" }), { kind: "stored" }],
   // rows, 26.7

@@ -133,7 +133,7 @@ test("the server itself holds to the limits: time, size of the answer, and readi
   const code = async (sql: string, more = {}) => {
     const select = { sql, format: "JSON" as const, params: {}, settings: { ...settings, ...more } };
     const answer = await deliver.ask(select, never);
-    return answer.kind === "ok" ? 0 : answer.code;
+    return answer.ok ? 0 : answer.code;
   };
   const slow = "SELECT sleepEachRow(0.3) FROM numbers(9)";
   assert.equal(await code(slow, { max_execution_time: 1, max_block_size: 1 }), 159);

@@ -19,7 +19,7 @@ export async function lookAtClickHouse(
   const { label, database } = endpoint;
   const is = about(`clickhouse ${label}`);
   const answer = await query.rows("SELECT version() AS version");
-  if (answer.kind === "failed") return [is.wrong(answer.message, remedy(answer.code, endpoint))];
+  if (!answer.ok) return [is.wrong(answer.problem, remedy(answer.code, endpoint))];
   const version = is.ok(String(answer.value[0]?.["version"]));
   if (!await databaseIsThere(server)) {
     const what = `database ${database} on ${label}`;

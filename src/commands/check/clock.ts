@@ -35,7 +35,7 @@ async function aheadMs(
   const askedMs = Date.now();
   const answer = await query.rows(`SELECT toString(${expression}) AS now_ms`);
   const answeredMs = Date.now();
-  const nowMs = answer.kind === "ok" ? Number(answer.value[0]?.["now_ms"]) : NaN;
+  const nowMs = answer.ok ? Number(answer.value[0]?.["now_ms"]) : NaN;
   if (!Number.isFinite(nowMs)) return null;
   return { least: nowMs - answeredMs, most: nowMs + grainMs - askedMs };
 }

@@ -54,13 +54,13 @@ export async function lookAtEventsTable(
   const is = about(`table ${table} on ${endpoint.label}`);
   if (!isTableName(table)) return [is.wrong("no name for a table")];
   const described = await query.rows(describeTable(endpoint.database, table));
-  if (described.kind === "failed") {
-    return [is.wrong(described.message, remedy(described.code, endpoint))];
+  if (!described.ok) {
+    return [is.wrong(described.problem, remedy(described.code, endpoint))];
   }
   const maps = await query.rows(
     "SELECT count() AS n FROM system.data_type_families WHERE name = 'Map'",
   );
-  if (maps.kind === "ok" && Number(maps.value[0]?.["n"]) === 0) {
+  if (maps.ok && Number(maps.value[0]?.["n"]) === 0) {
     return [is.wrong(await tooOld(query, table), "upgrade it, or set tables and post to those")];
   }
   if (described.value.length === 0) return [await missing(server, table, createTable)];
@@ -114,11 +114,11 @@ async function judge(
     `SELECT toString(CAST(${sample}, ${quoteString(found)})) AS kept`,
   );
   const what = `${name} is ${found}, not ${type}`;
-  if (cast.kind === "failed") {
+  if (!cast.ok) {
     // A text may fit all the same: a number for a number, a known word for an Enum.
     return sample.startsWith("'")
       ? [is.warning(`${what}: rows whose text does not fit become dead letters`, modify)]
-      : [is.wrong(`${what}: ${cast.message}`, modify)];
+      : [is.wrong(`${what}: ${cast.problem}`, modify)];
   }
   return name === "timestamp" && !String(cast.value[0]?.["kept"]).includes(".123")
     ? [is.warning(`${what}: milliseconds are lost`, modify)]

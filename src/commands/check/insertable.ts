@@ -43,7 +43,7 @@ async function windowOf(server: Server, table: string): Promise<Window> {
       quoteString(table)
     }`,
   );
-  if (about.kind === "failed") return { rows: 0, trouble: `it cannot be seen (${about.message})` };
+  if (!about.ok) return { rows: 0, trouble: `it cannot be seen (${about.problem})` };
   const { engine = "", engine_full = "" } = about.value[0] ?? {};
   if (!String(engine).endsWith("MergeTree")) {
     return { rows: 0, trouble: `engine ${engine} has no deduplication window of its own` };
@@ -72,6 +72,6 @@ async function defaultOf({ query }: Server, setting: string): Promise<number | n
   const answer = await query.rows(
     `SELECT value FROM system.merge_tree_settings WHERE name = ${quoteString(setting)}`,
   );
-  const value = answer.kind === "ok" ? answer.value[0]?.["value"] : undefined;
+  const value = answer.ok ? answer.value[0]?.["value"] : undefined;
   return value === undefined ? null : Number(value);
 }

@@ -19,8 +19,8 @@ export async function lookAtOtherTables(
   const listed = await query.rows(
     `SELECT name FROM system.tables WHERE database = ${quoteString(endpoint.database)}`,
   );
-  if (listed.kind === "failed") {
-    return [about(`tables on ${endpoint.label}`).wrong(listed.message)];
+  if (!listed.ok) {
+    return [about(`tables on ${endpoint.label}`).wrong(listed.problem)];
   }
   const names = listed.value.map(({ name }) => String(name)).sort();
   const allows = compileGlobs(globs);

@@ -57,7 +57,7 @@ export function connect(endpoint: Endpoint): Server {
 export async function databaseIsThere({ query, endpoint }: Server): Promise<boolean> {
   const name = quoteString(endpoint.database);
   const found = await query.rows(`SELECT count() AS n FROM system.databases WHERE name = ${name}`);
-  return found.kind === "failed" || Number(found.value[0]?.["n"]) > 0;
+  return !found.ok || Number(found.value[0]?.["n"]) > 0;
 }
 
 /** `db`.`table` for a statement that somebody is told to run; quoted only where it must be. */
