@@ -4,6 +4,7 @@
  */
 
 import process from "node:process";
+import { takeLock } from "./spool/lock.ts";
 import { openDisk } from "./spool/open.ts";
 import { startProgress } from "./batch/progress.ts";
 import { nodeUtil } from "./kernel/builtins.ts";
@@ -18,6 +19,7 @@ import { systemClock } from "./runtime/clock.ts";
 import type { Predecessor } from "./predecessor.ts";
 import type { Door } from "./runtime/door.ts";
 import { createFetch } from "./runtime/fetch.ts";
+import { openFlock } from "./runtime/libc.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { type Listening, serve, stopListening } from "./runtime/serve.ts";
@@ -75,6 +77,7 @@ export async function startCollector(
     clock,
     maxDeadBytes: () => settings.deadMaxBytes,
     ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
+    lock: (folder, options) => takeLock(folder, { ...options, flock: openFlock }),
     onLost() {
       log.error("another collector has taken the data folder; ending", {
         folder: settings.dataDir,

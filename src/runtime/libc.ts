@@ -1,9 +1,9 @@
 /**
- * The few calls of the C library that neither runtime offers: datagrams to a unix socket, and options
- * of a socket that somebody else opened. Linux only; `libc.so.6` is glibc's name, and musl answers to
- * it as well. Nothing here blocks. A call that fails answers with a negative number, as in C.
+ * The few calls of the C library that neither runtime offers: datagrams to a unix socket, options of a
+ * socket that the HTTP server opened, and locks of files. Nothing here blocks. A call that fails answers
+ * with a negative number, as in C.
  *
- * To be loaded when it is needed: it costs a start a few milliseconds.
+ * To be loaded when it is needed: all of it costs a start a few milliseconds, one call less than one.
  */
 
 import process from "node:process";
@@ -52,30 +52,53 @@ const TAKES: Readonly<Record<Call, readonly string[]>> = {
   setsockopt: ["i32", "i32", "i32", "buffer", "u32"],
   clock_gettime: ["i32", "buffer"],
 };
-const NAME = "libc.so.6";
+
+/** `libc.so.6` is glibc's name; musl answers to it as well. */
+const LIBRARIES: Readonly<Record<string, string>> = {
+  linux: "libc.so.6",
+  darwin: "libSystem.B.dylib",
+};
 
 interface BunFfi {
-  dlopen(name: string, symbols: unknown): { symbols: Record<Call, never> };
+  dlopen(name: string, symbols: unknown): { symbols: unknown };
   ptr(bytes: Uint8Array): number;
 }
 
 let loading: Promise<Libc | null> | null = null;
 
-/** Null where there is none that can be called. */
+/** Null where there is none that can be called; Linux only, for its numbers are what callers know. */
 export function openLibc(): Promise<Libc | null> {
-  return loading ??= open().catch(() => null);
+  return loading ??= process.platform === "linux"
+    ? load<Pick<Libc, Call>>(TAKES).catch(() => null)
+    : Promise.resolve(null);
 }
 
-async function open(): Promise<Libc | null> {
-  if (process.platform !== "linux") return null;
-  const calls = Object.entries(TAKES);
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/**
+ * Locks an open file for this process alone, without waiting; false when that cannot be. The lock goes
+ * with the last descriptor of that opening. Null where the system has no `flock`.
+ */
+export async function openFlock(): Promise<((fd: number) => boolean) | null> {
+  type Calls = { flock(fd: number, operation: number): number };
+  const libc = await load<Calls>({ flock: ["i32", "i32"] }).catch(() => null);
+  return libc && ((fd) => libc.flock(fd, LOCK_EX | LOCK_NB) === 0);
+}
+
+async function load<T>(
+  takes: Readonly<Record<string, readonly string[]>>,
+): Promise<T & Pick<Libc, "address"> | null> {
+  const library = LIBRARIES[process.platform];
+  if (library === undefined) return null;
+  const calls = Object.entries(takes);
   if (bun !== undefined) {
     // A name that the other runtime's compiler does not know.
     const ffi = "bun:ffi";
     const { dlopen, ptr } = await import(ffi) as BunFfi;
     const symbols = calls.map(([name, args]) => [name, { args, returns: "i32" }]);
     return {
-      ...dlopen(NAME, Object.fromEntries(symbols)).symbols,
+      ...dlopen(library, Object.fromEntries(symbols)).symbols as T,
       address: (bytes) => BigInt(ptr(bytes)),
     };
   }
@@ -83,7 +106,7 @@ async function open(): Promise<Libc | null> {
   const { UnsafePointer } = deno;
   const symbols = calls.map(([name, parameters]) => [name, { parameters, result: "i32" }]);
   return {
-    ...deno.dlopen(NAME, Object.fromEntries(symbols)).symbols as Record<Call, never>,
+    ...deno.dlopen(library, Object.fromEntries(symbols)).symbols as T,
     address: (bytes) => UnsafePointer.value(UnsafePointer.of(bytes)),
   };
 }

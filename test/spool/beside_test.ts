@@ -22,7 +22,7 @@ test("a folder that is free is used; what others leave is gathered when each of 
   let tellRefused = () => {};
   const lock = ((folder) => {
     if (!others.has(folder)) {
-      return Promise.resolve({ takenOver: false, release: () => Promise.resolve() });
+      return Promise.resolve({ release: () => Promise.resolve() });
     }
     if (++refused === 4) tellRefused();
     return Promise.resolve({ problem: `${folder} is in use`, busy: true });

@@ -4,11 +4,10 @@
  */
 
 import { stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import process from "node:process";
-import { identify, isAlive } from "../../spool/identity.ts";
 import { codeOf, reasonOf } from "../../kernel/errors.ts";
-import { readLock } from "../../spool/lock_file.ts";
+import { holderOf as ownerOfLock } from "../../spool/lock.ts";
 import type { Settings } from "../../settings/settings.ts";
 import { lookAtDisk } from "./disk.ts";
 import { about, type Finding } from "./finding.ts";
@@ -93,13 +92,8 @@ export async function holderOf(
   dataDir: string,
 ): Promise<Holder | { readonly problem: string } | null> {
   try {
-    const owner = (await readLock(join(dataDir, "lock")))?.owner ?? null;
-    if (owner === null) return null;
-    return {
-      pid: owner.pid,
-      host: owner.host || "another host",
-      alive: isAlive(owner, identify()),
-    };
+    const owner = await ownerOfLock(dataDir);
+    return owner && { ...owner, host: owner.host || "another host" };
   } catch (error) {
     return { problem: reasonOf(error) };
   }
