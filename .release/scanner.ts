@@ -13,7 +13,7 @@ const ADMIT = fileURLToPath(new URL("../src/admit/", import.meta.url));
 export const COMPILED = join(ADMIT, "scanner_wasm.ts");
 /** The compiler wants names that end in `.ts`; for everybody else these files are no TypeScript. */
 const OPTIONS =
-  "main.ts --outFile scanner.wasm --runtime stub --noAssert -O3 --converge --initialMemory 3";
+  "scan.ts --outFile scanner.wasm --runtime stub --noAssert -O3 --converge --initialMemory 3";
 
 /** What `scanner_wasm.ts` should hold. Throws what the compiler says. */
 export async function compileScanner(): Promise<string> {

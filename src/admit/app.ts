@@ -19,13 +19,19 @@ import type {
   Tables,
 } from "../contracts.ts";
 import { createFinish } from "./finish.ts";
-import { Desk } from "./desk.ts";
-import { type AddressOf, createGate, type GateSettings, preflight } from "./gate.ts";
+import { DecodeQueue } from "./decode.ts";
+import {
+  type AddressOf,
+  createGate,
+  type GateSettings,
+  isEvents,
+  isPosting,
+  pathOf,
+} from "./gate.ts";
 import { compileGlobs } from "../kernel/names.ts";
 import { RateLimiter } from "../kernel/rate.ts";
-import { isEvents, isPosting, pathOf } from "./paths.ts";
+import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
-import { shown } from "./scan.ts";
 import { Writer, type WriteSettings } from "./write.ts";
 
 export interface AdmitSettings extends WriteSettings, GateSettings {
@@ -74,21 +80,22 @@ export interface App {
 /** What an app hands on to the next one, which other settings have called for. */
 export interface Kept {
   readonly limit: RateLimiter;
-  readonly desk: Desk;
+  readonly queue: DecodeQueue;
 }
 
 export function createKept(clock: Clock): Kept {
-  return { limit: new RateLimiter(clock), desk: new Desk() };
+  return { limit: new RateLimiter(clock), queue: new DecodeQueue() };
 }
 
 export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)): App {
   const { intake, control, settings } = deps;
   // The usual router gets ready at the first request, in 4 ms; this one is as soon as it is filled.
   const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
-  const writer = new Writer(deps, kept.desk);
+  const writer = new Writer(deps, kept.queue);
   const allowed = compileGlobs(settings.tables);
-  const { turnedAway, keptOut, crossOrigin } = createGate(settings, kept.limit);
-  const finish = createFinish(deps, crossOrigin);
+  const gate = createGate(settings, kept.limit);
+  const { turnedAway, keptOut, preflight } = gate;
+  const finish = createFinish(deps, gate);
 
   /** The answer that a write gets without a look at its body, or null. */
   const shut = (request: Request): Response | null => {
@@ -106,14 +113,12 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
       return reply.notFound(`${table} takes analytics events: use POST /events`);
     }
     if (!allowed(table)) {
-      return reply.notFound(`${shown(table)} is not one of the tables that may be written`);
+      return reply.notFound(`${excerpt(table)} is not one of the tables that may be written`);
     }
     return writer.rows(request, table);
   };
 
-  if (crossOrigin !== null) {
-    app.on("OPTIONS", ["/events", "/events/:table"], preflight(crossOrigin));
-  }
+  if (preflight !== null) app.on("OPTIONS", ["/events", "/events/:table"], preflight);
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post("/events/:table", (c) => shut(c.req.raw) ?? postRows(c.req.raw, c.req.param("table")));
   app.get("/healthz", () => reply.alive());
@@ -176,8 +181,8 @@ function unknown(c: Context, routes: App["routes"]): Response {
   const { path, method } = c.req;
   const taken = routes.filter((route) => isOn(route, path)).map(({ method }) => method);
   return taken.length === 0
-    ? reply.notFound(`${shown(path)} does not exist; events go to POST /events`)
-    : reply.wrongMethod(method, shown(path), taken.join(", ").replace("GET", "GET, HEAD"));
+    ? reply.notFound(`${excerpt(path)} does not exist; events go to POST /events`)
+    : reply.wrongMethod(method, excerpt(path), taken.join(", ").replace("GET", "GET, HEAD"));
 }
 
 function isOn({ method, path: pattern }: App["routes"][number], path: string): boolean {

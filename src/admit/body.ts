@@ -4,9 +4,8 @@
  * goes away or sends a byte a second.
  */
 
-import type { Intake } from "../contracts.ts";
-import type { Deadlines } from "./deadlines.ts";
-import type { Encoding } from "./encoding.ts";
+import type { Clock, Intake } from "../contracts.ts";
+import { type Encoding, inflate } from "./inflate.ts";
 
 export type ReadBody =
   | { readonly kind: "read"; readonly bytes: Uint8Array }
@@ -148,9 +147,6 @@ function within<T>(
   });
 }
 
-/** Loaded with the first packed body: zlib and streams cost a collector's first answer 4 of 40 ms. */
-let unpacker: typeof import("./inflate.ts") | null = null;
-
 /** Tries with room for a usual body first, so that not every small one needs room for the largest. */
 async function unpack(
   sent: Uint8Array,
@@ -160,7 +156,6 @@ async function unpack(
 ): Promise<ReadBody> {
   const usual = Math.min(maxBytes, sent.length * USUAL_RATIO + STEP_BYTES);
   if (!grant.take(usual)) return { kind: "full" };
-  const { inflate } = unpacker ??= await import("./inflate.ts");
   let inflated = await inflate(sent, encoding, usual);
   if (inflated.kind === "large" && usual < maxBytes) {
     if (!grant.take(maxBytes - usual)) return { kind: "full" };
@@ -168,4 +163,54 @@ async function unpack(
   }
   if (inflated.kind === "large") return { kind: "bomb" };
   return inflated.kind === "inflated" ? { kind: "read", bytes: inflated.bytes } : inflated;
+}
+
+// ── Time limits of many bodies with one timer: all are equally long, so the oldest is always the next
+// to end. A timer a request would cost more than reading the request's header.
+
+/** One limit that is running. */
+export interface Deadline {
+  readonly atMs: number;
+  readonly late: () => void;
+}
+
+export class Deadlines {
+  /** Oldest first. */
+  readonly #running = new Set<Deadline>();
+  readonly #clock: Clock;
+  readonly #limitMs: number;
+  #armed = false;
+
+  constructor(clock: Clock, limitMs: number) {
+    this.#clock = clock;
+    this.#limitMs = limitMs;
+  }
+
+  /** Calls `late` after the limit, unless `end` comes first. */
+  begin(late: () => void): Deadline {
+    const deadline = { atMs: this.#clock.monotonicMs() + this.#limitMs, late };
+    this.#running.add(deadline);
+    if (!this.#armed) this.#arm(this.#limitMs);
+    return deadline;
+  }
+
+  end(deadline: Deadline): void {
+    this.#running.delete(deadline);
+  }
+
+  /** The timer is left to ring even when nothing runs any more: it costs less than to cancel it. */
+  #arm(delayMs: number): void {
+    this.#armed = true;
+    this.#clock.after(delayMs, () => this.#ring());
+  }
+
+  #ring(): void {
+    this.#armed = false;
+    const nowMs = this.#clock.monotonicMs();
+    for (const deadline of this.#running) {
+      if (deadline.atMs > nowMs) return this.#arm(deadline.atMs - nowMs);
+      this.#running.delete(deadline);
+      deadline.late();
+    }
+  }
 }

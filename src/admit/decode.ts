@@ -7,22 +7,18 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import type { TypeCounts } from "../contracts.ts";
-import {
-  BRACE_CLOSE,
-  BRACE_OPEN,
-  BRACKET_CLOSE,
-  BRACKET_OPEN,
-  NEWLINE,
-  skipLoosely,
-  skipSpace,
-} from "./json.ts";
-import { mended } from "./mend.ts";
-import type { RowReader } from "./reader.ts";
-import { shown } from "./scan.ts";
-import type { Scanner } from "./scanner.ts";
-import type { Kind, Tools } from "./tools.ts";
-import { DEEPEST, jsonFault } from "./valid.ts";
+import type { Columns, TypeCounts } from "../contracts.ts";
+import { excerpt } from "../kernel/text.ts";
+import type { RowReader } from "./closer.ts";
+import { EventReader } from "./event.ts";
+import { TableRowReader } from "./row.ts";
+import { type Fault, Scanner } from "./scanner.ts";
+
+/** What the rows of a body are. */
+export type Kind =
+  | "event"
+  /** `columns` null: not known. */
+  | { readonly table: string; readonly columns: Columns | null };
 
 /** Errors that are told to the client; further ones are only counted. */
 export const ERRORS_TOLD = 100;
@@ -38,7 +34,7 @@ export type Decoded =
     readonly kind: "rows";
     readonly rows: number;
     readonly body: Uint8Array;
-    /** `body` is gone with the next request that is decoded at the same desk. */
+    /** `body` is gone with the next request that is decoded by the same scanner. */
     readonly lent: boolean;
     readonly types: TypeCounts;
     readonly rejected: number;
@@ -48,10 +44,15 @@ export type Decoded =
   | { readonly kind: "refused"; readonly error: string };
 
 const WANTED = "expected one JSON object, an array of objects, or NDJSON";
-const TOO_DEEP = `nested deeper than ${DEEPEST} levels`;
+/** As the scanner's `DEEPEST`. */
+const TOO_DEEP = "nested deeper than 1000 levels";
 const BAD_UTF8 = "not UTF-8";
 
-// In bytes that the scanner could step over instead.
+/** A body up to here is decoded at once. */
+const AT_ONCE_BYTES = 256 * 1024;
+/** Of a larger one, work for about ten milliseconds. */
+const SLICE_EFFORT = 2 * 1024 * 1024;
+// Efforts, in bytes that the scanner could step over instead.
 /** A wrong row that is only counted. */
 const COUNTED_EFFORT = 300;
 /** A row that is looked at closer, and each of its bytes. */
@@ -62,21 +63,66 @@ const EXCERPT_BYTES = 512;
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Reads `bytes` as rows of this kind. @param nowMs epoch milliseconds. */
-export function decode(bytes: Uint8Array, kind: Kind, tools: Tools, nowMs: number): Decoded {
-  const decoding = new Decoding(bytes, kind, tools, nowMs);
-  decoding.go(Infinity);
-  return decoding.end();
+/**
+ * Where bodies are decoded. A small one at once, without a promise in between. A large one a slice at
+ * a time, others having their turn between slices: ten megabytes of tiny rows may take a second, and
+ * no other request shall wait for it. Large ones come one after the other, so that only one of them
+ * holds memory to write in.
+ */
+export class DecodeQueue {
+  /** Made when they are needed first. */
+  #atOnce: Scanner | null = null;
+  #inSlices: Scanner | null = null;
+  /** Resolves when the large body that came last is decoded. */
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #yield: () => Promise<void>;
+
+  /** @param yieldTurn resolves when all others have had a turn. */
+  constructor(yieldTurn: () => Promise<void> = nextTurn) {
+    this.#yield = yieldTurn;
+  }
+
+  /** @param nowMs epoch milliseconds, for rows without a time. */
+  decode(bytes: Uint8Array, kind: Kind, nowMs: number): Decoded | Promise<Decoded> {
+    if (bytes.length > AT_ONCE_BYTES) {
+      const decoded = this.#last.then(() => this.#slices(bytes, kind, nowMs));
+      this.#last = decoded.catch(() => {});
+      return decoded;
+    }
+    const decoding = new Decoding(bytes, kind, this.#atOnce ??= new Scanner(), nowMs);
+    decoding.go(Infinity);
+    return decoding.end();
+  }
+
+  async #slices(bytes: Uint8Array, kind: Kind, nowMs: number): Promise<Decoded> {
+    const decoding = new Decoding(bytes, kind, this.#inSlices ??= new Scanner(), nowMs);
+    // Also before the first: to begin with a document of one piece may have taken long.
+    do await this.#yield(); while (!decoding.go(SLICE_EFFORT));
+    return kept(decoding.end());
+  }
 }
 
-/** The reading of one body, which can be interrupted between rows. The tools are its own meanwhile. */
+/** What waits for a promise may come too late for what is lent. */
+function kept(decoded: Decoded): Decoded {
+  if (decoded.kind === "refused" || !decoded.lent) return decoded;
+  return { ...decoded, body: decoded.body.slice(), lent: false };
+}
+
+/**
+ * A timer and no immediate: a runtime that always has something to do at once looks at its sockets
+ * only every 61st time, and others wait for as many slices.
+ */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/** The reading of one body, which can be interrupted between rows. The scanner is its own meanwhile. */
 export class Decoding {
   /** Those that were looked at closer. */
   #oddRows = 0;
   #rejected = 0;
   readonly #errors: RowError[] = [];
   readonly #bytes: Uint8Array;
-  readonly #tools: Tools;
   readonly #scanner: Scanner;
   readonly #reader: RowReader;
   readonly #utf8: boolean;
@@ -86,16 +132,15 @@ export class Decoding {
   /** Where the next row is looked for. */
   #at: number;
 
-  constructor(bytes: Uint8Array, kind: Kind, tools: Tools, nowMs: number) {
+  /** @param nowMs epoch milliseconds, for rows without a time. */
+  constructor(bytes: Uint8Array, kind: Kind, scanner: Scanner, nowMs: number) {
     this.#bytes = bytes;
-    this.#tools = tools;
-    this.#scanner = tools.scanner;
-    this.#reader = tools.reader(kind);
+    this.#scanner = scanner;
     this.#utf8 = isUtf8(bytes);
-    // What one that failed has left.
-    tools.types.take();
-    this.#scanner.open(bytes);
-    this.#reader.begin(nowMs);
+    scanner.open(bytes);
+    this.#reader = kind === "event"
+      ? new EventReader(scanner, nowMs)
+      : new TableRowReader(scanner, kind.table, kind.columns);
     this.#at = skipSpace(bytes, afterMark(bytes, 0), bytes.length);
     this.#form = this.#look(this.#at);
   }
@@ -107,10 +152,9 @@ export class Decoding {
     return this.#form === "done";
   }
 
-  /** What came of it, once. What the tools hold does not reach the next request. */
+  /** What came of it, once. */
   end(): Decoded {
-    const { body, lent } = this.#scanner.finish();
-    const types = this.#tools.types.take();
+    const { body, lent, types } = this.#scanner.finish();
     if (this.#refusal !== null) return { kind: "refused", error: this.#refusal };
     const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;
     return { kind: "rows", rows, body, lent, types, rejected, errors };
@@ -137,19 +181,19 @@ export class Decoding {
     const stop = this.#stop(at);
     const next = skipSpace(bytes, stop, end);
     const object = bytes[at] === BRACE_OPEN;
-    if (this.#isText(at, stop) && jsonFault(bytes, at, stop) === null) {
+    if (this.#isText(at, stop) && this.#fault(at, stop) === null) {
       if (!object && next === end) return this.#refuse(`${WANTED}, got ${this.#shown(at, stop)}`);
-      this.#closer(at, stop);
+      this.#closer();
       this.#at = next;
       return "lines";
     }
     // A line that begins like a row: the first one is broken, and the others are not its affair.
     if (!object || next === end || bytes[next] === BRACE_OPEN) return "lines";
     if (!this.#utf8) return this.#refuse(`the body is ${BAD_UTF8}`);
-    const fault = jsonFault(bytes, at, end);
+    const fault = this.#fault(at, end);
     if (fault === "deep") return this.#refuse(`the body is ${TOO_DEEP}`);
     if (fault === "invalid") return this.#refuse(`the body is not JSON; ${WANTED}`);
-    this.#closer(at, end);
+    this.#closer();
     return "done";
   }
 
@@ -187,8 +231,8 @@ export class Decoding {
   #line(at: number, end: number): number {
     if (this.#countOnly(at, end)) return COUNTED_EFFORT;
     at = afterMark(this.#bytes, at);
-    const fault = this.#isText(at, end) ? jsonFault(this.#bytes, at, end) : BAD_UTF8;
-    if (fault === null) this.#closer(at, end);
+    const fault = this.#isText(at, end) ? this.#fault(at, end) : BAD_UTF8;
+    if (fault === null) this.#closer();
     else if (fault === "invalid") this.#wrong(() => `not JSON: ${this.#shown(at, end)}`);
     else this.#wrong(() => fault === "deep" ? TOO_DEEP : BAD_UTF8);
     return ODD_ROW_EFFORT + (end - at) * ODD_BYTE_EFFORT;
@@ -204,14 +248,14 @@ export class Decoding {
         effort -= to - at;
       } else {
         to = skipLoosely(bytes, at, end);
-        const fault = jsonFault(bytes, at, to);
+        const fault = this.#fault(at, to);
         if (fault === "invalid") {
           this.#refuse(`the body is not JSON: ${this.#shown(at, to)}; ${WANTED}`);
           return;
         }
         const counted = fault === null && this.#countOnly(at, to);
         if (fault === "deep") this.#wrong(() => TOO_DEEP);
-        else if (!counted) this.#closer(at, to);
+        else if (!counted) this.#closer();
         effort -= counted ? COUNTED_EFFORT : ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
       }
       if (to >= end) return void this.#refuse(`the array does not end; ${WANTED}`);
@@ -252,8 +296,8 @@ export class Decoding {
 
   /** Beginning of [from, to), for an error. */
   #shown(from: number, to: number): string {
-    const excerpt = this.#bytes.subarray(from, Math.min(to, from + EXCERPT_BYTES));
-    return shown(utf8.decode(excerpt).trim());
+    const beginning = this.#bytes.subarray(from, Math.min(to, from + EXCERPT_BYTES));
+    return excerpt(utf8.decode(beginning).trim());
   }
 
   /** Nobody reads more errors: a flood of wrong rows, too short to be good, is counted only. */
@@ -263,9 +307,14 @@ export class Decoding {
     return true;
   }
 
-  /** Takes [at, end), which is valid JSON, or counts what is wrong with it. */
-  #closer(at: number, end: number): void {
-    const error = this.#reader.closer(mended(this.#bytes, at, end).trim());
+  /** What is wrong with the JSON in [from, to), or null. */
+  #fault(from: number, to: number): Fault | null {
+    return this.#scanner.normalize(from, to);
+  }
+
+  /** Takes the row that was just found to be valid JSON, or counts what is wrong with it. */
+  #closer(): void {
+    const error = this.#reader.closer(this.#scanner.normalized.trim());
     if (error === null) this.#oddRows++;
     else this.#wrong(() => error);
   }
@@ -281,4 +330,55 @@ export class Decoding {
 /** After a byte order mark, if there is one. */
 function afterMark(bytes: Uint8Array, at: number): number {
   return bytes[at] === 0xef && bytes[at + 1] === 0xbb && bytes[at + 2] === 0xbf ? at + 3 : at;
+}
+
+// ── Where rows begin and end, before they are looked at.
+
+const TAB = 9;
+const NEWLINE = 10;
+const RETURN = 13;
+const SPACE = 32;
+const QUOTE = 34;
+const COMMA = 44;
+const BRACKET_OPEN = 91;
+const BACKSLASH = 92;
+const BRACKET_CLOSE = 93;
+const BRACE_OPEN = 123;
+const BRACE_CLOSE = 125;
+
+/** After every JSON whitespace, line ends included. */
+function skipSpace(bytes: Uint8Array, at: number, end: number): number {
+  while (at < end) {
+    const byte = bytes[at]!;
+    if (byte !== SPACE && byte !== NEWLINE && byte !== RETURN && byte !== TAB) break;
+    at++;
+  }
+  return at;
+}
+
+/**
+ * The end of a value of which only the brackets are counted: where a broken or odd value probably
+ * ends. Stops before a `,` or a closing bracket that belongs to the list around it.
+ */
+function skipLoosely(bytes: Uint8Array, at: number, end: number): number {
+  let depth = 0;
+  for (; at < end; at++) {
+    switch (bytes[at]) {
+      case QUOTE:
+        for (at++; at < end && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++;
+        break;
+      case BRACE_OPEN:
+      case BRACKET_OPEN:
+        depth++;
+        break;
+      case BRACE_CLOSE:
+      case BRACKET_CLOSE:
+        if (depth === 0) return at;
+        depth--;
+        break;
+      case COMMA:
+        if (depth === 0) return at;
+    }
+  }
+  return end;
 }

@@ -6,35 +6,27 @@
  */
 
 import { LONGEST_TYPE_BYTES, OTHER_TYPE } from "../contracts.ts";
-import { checkMember, unknownField } from "./event_rules.ts";
-import { idOf } from "./ids.ts";
-import type { RowReader } from "./reader.ts";
-import { members, shown } from "./scan.ts";
+import { excerpt } from "../kernel/text.ts";
+import { type Member, members, type RowReader } from "./closer.ts";
 import type { Scanner } from "./scanner.ts";
-import type { Types } from "./types.ts";
+import { inRange, isoMs, TIMESTAMP_WANTED } from "./timestamp.ts";
 
 const encoder = new TextEncoder();
 
 export class EventReader implements RowReader {
   readonly leastBytes = '{"eventType":"x"}'.length;
   readonly #scanner: Scanner;
-  readonly #types: Types;
-  #nowMs = NaN;
+  readonly #nowMs: number;
 
-  constructor(scanner: Scanner, types: Types) {
+  /** The scanner is told what rows there are. @param nowMs epoch milliseconds, for events without a time. */
+  constructor(scanner: Scanner, nowMs: number) {
     this.#scanner = scanner;
-    this.#types = types;
-  }
-
-  begin(nowMs: number): void {
-    this.#scanner.events();
-    if (nowMs === this.#nowMs) return;
     this.#nowMs = nowMs;
-    this.#scanner.putInFront(`"id":"${idOf(nowMs)}",`, `"timestamp":${nowMs},`);
+    scanner.events(nowMs);
   }
 
   closer(text: string): string | null {
-    if (!text.startsWith("{")) return `expected a JSON object, got ${shown(text)}`;
+    if (!text.startsWith("{")) return `expected a JSON object, got ${excerpt(text)}`;
     const found = members(text, unknownField);
     if (typeof found === "string") return found;
     const given = new Map<string, string>();
@@ -49,7 +41,71 @@ export class EventReader implements RowReader {
     if (!given.has("timestamp")) given.set("timestamp", String(this.#nowMs));
     this.#scanner.text(`{${[...given].map(([field, value]) => `"${field}":${value}`).join(",")}}`);
     const type: string = JSON.parse(rawType);
-    this.#types.add(encoder.encode(type).length > LONGEST_TYPE_BYTES ? OTHER_TYPE : type, 1);
+    this.#scanner.count(encoder.encode(type).length > LONGEST_TYPE_BYTES ? OTHER_TYPE : type, 1);
     return null;
   }
+}
+
+// ── What each field of an event may be, told of one raw member at a time; and why not.
+
+export const FIELDS: readonly string[] = ["eventType", "userId", "timestamp", "id", "properties"];
+export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+export type EventField = "eventType" | "userId" | "timestamp" | "id" | "properties";
+
+/** `value`: JSON that the INSERT reads, `error`: a sentence for the client. */
+type Checked =
+  | { readonly kind: "good"; readonly field: EventField; readonly value: string }
+  | { readonly kind: "bad"; readonly error: string };
+
+/** What is wrong with a key, or null for a field's name. */
+function unknownField(key: string): string | null {
+  return FIELDS.includes(key) ? null : unknown(key);
+}
+
+function unknown(key: string): string {
+  return `${excerpt(key)}: unknown key; an event has ${FIELDS.join(", ")}`;
+}
+
+/** @param member of valid JSON. */
+function checkMember({ key, rawValue }: Member): Checked {
+  switch (key) {
+    case "eventType":
+      if (!rawValue.startsWith('"')) return wrong(key, "a string", rawValue);
+      if (rawValue === '""') return wrong(key, "a non-empty string", rawValue);
+      return { kind: "good", field: key, value: rawValue };
+    case "userId":
+      if (!rawValue.startsWith('"')) return wrong(key, "a string", rawValue);
+      return { kind: "good", field: key, value: rawValue };
+    case "properties":
+      if (!rawValue.startsWith("{")) return wrong(key, "an object", rawValue);
+      return { kind: "good", field: key, value: rawValue };
+    case "id": {
+      const id: unknown = JSON.parse(rawValue);
+      if (typeof id !== "string" || !UUID.test(id)) return wrong(key, "a UUID", rawValue);
+      return { kind: "good", field: key, value: `"${id}"` };
+    }
+    case "timestamp": {
+      const value = timestampValue(rawValue);
+      if (value === null) return wrong(key, TIMESTAMP_WANTED, rawValue);
+      return { kind: "good", field: key, value };
+    }
+    default:
+      return { kind: "bad", error: unknown(key) };
+  }
+}
+
+function wrong(key: string, wanted: string, rawValue: string): Checked {
+  return { kind: "bad", error: `${key}: expected ${wanted}, got ${excerpt(rawValue)}` };
+}
+
+/** Written without escapes, fraction and exponent, which ClickHouse does not read in a time. */
+function timestampValue(rawValue: string): string | null {
+  const value: unknown = JSON.parse(rawValue);
+  if (typeof value === "number") {
+    return Number.isInteger(value) && inRange(value) ? String(value) : null;
+  }
+  if (typeof value !== "string") return null;
+  const bytes = encoder.encode(value);
+  return inRange(isoMs(bytes, 0, bytes.length)) ? `"${value}"` : null;
 }

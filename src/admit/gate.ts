@@ -1,15 +1,15 @@
 /**
- * Who is let in before anything else is looked at: no page of another site, nobody who asks too often,
- * nobody without a token where there are some. With neither of them set it costs a look at `Origin`.
+ * Who is let in before anything else is looked at: no page of another site, no client that asks too
+ * often, none without a token where there are some; and what browsers are told of it, in a preflight and
+ * in the headers of every answer. With no setting of these it costs a write a look at `Origin`.
  */
 
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
-import { createAuth, nameOf } from "./auth.ts";
-import { EXPOSED } from "./finish.ts";
-import { nodeNet } from "../kernel/builtins.ts";
+import { getPath } from "hono/utils/url";
+import { nodeCrypto, nodeNet } from "../kernel/builtins.ts";
 import type { Rate, RateLimiter } from "../kernel/rate.ts";
-import { createOrigins, type Origins } from "./origins.ts";
+import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
 
 export interface GateSettings {
@@ -27,34 +27,26 @@ export interface GateSettings {
 export type AddressOf = (request: Request) => string;
 
 export interface Gate {
-  /** Which origins may post, null without CORS. */
-  readonly crossOrigin: Origins["allowed"] | null;
   /** The answer to a request without a token, or null. */
   readonly turnedAway: (request: Request) => Response | null;
   /** The answer to a page of another site and to who asks too often, or null. @param posting as of `Origins`. */
   readonly keptOut: (request: Request, addressOf: AddressOf, posting: boolean) => Response | null;
+  /** Answers what a browser asks before it posts for a page of another origin; null without CORS. */
+  readonly preflight: MiddlewareHandler | null;
+  /** Puts the headers that tell browsers what they may do with the answer. */
+  readonly mark: (response: Response, request: Request) => void;
 }
-
-/** Browsers keep what a preflight said no longer than this. */
-const CORS_MAX_AGE_S = 7200;
-const ALLOWED_HEADERS = [
-  "authorization",
-  "content-type",
-  "content-encoding",
-  "prefer",
-  "x-request-id",
-];
 
 /** @param limit what is known of clients; it outlives a change of settings. */
 export function createGate(settings: GateSettings, limit: RateLimiter): Gate {
   const { authTokens, corsOrigins, loopback, rateLimit } = settings;
   const authorize = createAuth(authTokens);
   const origins = createOrigins({ corsOrigins, onlyOwnHost: loopback && authorize === null });
+  const crossOrigin = corsOrigins.length > 0;
   // Not by their place: another change of settings may order them otherwise.
   const names = rateLimit === null ? [] : authTokens.map(nameOf);
 
   return {
-    crossOrigin: corsOrigins.length > 0 ? origins.allowed : null,
     turnedAway({ headers }) {
       if (authorize === null) return null;
       const header = headers.get("authorization");
@@ -68,21 +60,64 @@ export function createGate(settings: GateSettings, limit: RateLimiter): Gate {
       const waitMs = limit.waitMs(names[token] ?? clientOf(addressOf(request)), rateLimit);
       return waitMs === 0 ? null : reply.tooOften(rateLimit, waitMs / 1000);
     },
+    preflight: crossOrigin ? createPreflight(origins.allowed) : null,
+    mark(response, request) {
+      if (request.method !== "POST") protect(response, request);
+      if (crossOrigin) share(response, request, origins.allowed);
+    },
   };
 }
 
-/** Answers the question that a browser asks before it posts for a page of another origin. */
-export function preflight(allowed: Origins["allowed"]): MiddlewareHandler {
-  return cors({
-    origin: (origin) => allowed(origin) ? origin : null,
-    allowMethods: ["POST"],
-    allowHeaders: ALLOWED_HEADERS,
-    exposeHeaders: EXPOSED,
-    maxAge: CORS_MAX_AGE_S,
-  });
+// ── Paths, as far as they must be known before a request is routed.
+
+/** A request without a usable `Host` (HTTP/1.0, some health checks) may come with its path only. */
+export function pathOf(request: Request): string {
+  const { url } = request;
+  return getPath(url.startsWith("/") ? { url: `http://host${url}` } as Request : request);
 }
 
-/** Who counts as one client: an IPv4 address, or the /64 of an IPv6 one, which is given to one site. */
+/** Exactly `/events` on any host; what is written in another way is the router's. */
+export function isEvents(url: string): boolean {
+  return url.endsWith("/events") && url.indexOf("/", "https://".length) === url.length - 7;
+}
+
+/** Whether events or rows are posted there. */
+export function isPosting(path: string): boolean {
+  return /^\/events(\/[^/]+)?$/.test(path);
+}
+
+// ── Bearer tokens. Only their hashes are kept, all of equal length, and every one is compared, so that
+// neither memory nor time tells a token.
+
+/** Which of the tokens an `Authorization` header carries, from 0; -1: none. */
+export type Authorize = (header: string | null) => number;
+
+/** @returns null when there are no tokens: everybody may. */
+export function createAuth(tokens: readonly string[]): Authorize | null {
+  if (tokens.length === 0) return null;
+  const hashes = tokens.map(hash);
+  return (header) => {
+    const match = /^Bearer +(\S+) *$/i.exec(header ?? "");
+    if (match === null) return -1;
+    const given = hash(match[1]!);
+    let found = -1;
+    hashes.forEach((known, index) => {
+      if (nodeCrypto().timingSafeEqual(known, given)) found = index;
+    });
+    return found;
+  };
+}
+
+/** Tells tokens apart without telling them. */
+function nameOf(token: string): string {
+  return `token ${nodeCrypto().createHash("sha256").update(token).digest("hex")}`;
+}
+
+function hash(token: string): Uint8Array {
+  return nodeCrypto().createHash("sha256").update(token).digest();
+}
+
+/** What counts as one client: an IPv4 address, or the /64 of an IPv6 one, which is given to one site. */
 export function clientOf(address: string): string {
   const bare = address.replace(/%.*$/, "").toLowerCase();
   if (!nodeNet().isIPv6(bare)) return bare;
@@ -93,4 +128,133 @@ export function clientOf(address: string): string {
   const missing = 8 - left.length - tail.split(":").length;
   const groups = [...left, ...new Array(Math.max(0, missing)).fill("0"), ...tail.split(":")];
   return groups.slice(0, 4).map((group) => group.replace(/^0*(?=.)/, "") || "0").join(":");
+}
+
+// ── Requests that a browser sends for a page of another site. Any page that is opened can post to a
+// collector on the same host or network without asking first (a beacon, a form, text/plain), and one
+// whose owner lets its name point to 127.0.0.1 even counts as the collector's own page (DNS rebinding).
+// Browsers cannot be made to hide who asks: a POST always carries `Origin`, and `Sec-Fetch-Site` comes
+// with every request to https or to this host. Other clients send neither and are not held up.
+
+export interface OriginSettings {
+  /** Whose pages may post events, as browsers send them in `Origin`; `*` = all. */
+  readonly corsOrigins: readonly string[];
+  /** Nothing but being reachable from this host alone keeps strangers out: a name that is not ours is one. */
+  readonly onlyOwnHost: boolean;
+}
+
+export interface Origins {
+  /** Whether pages of this origin may post events and read the answer. */
+  readonly allowed: (origin: string) => boolean;
+  /**
+   * Why a request is refused, or null.
+   * @param posting it is for a path that takes events; to the others no other origin has access.
+   */
+  readonly refusal: (request: Request, posting: boolean) => string | null;
+}
+
+export function createOrigins({ corsOrigins, onlyOwnHost }: OriginSettings): Origins {
+  const known = new Set(corsOrigins);
+  const knownHosts = new Set(corsOrigins.map(hostOf));
+  const allowed = known.has("*") ? () => true : (origin: string) => known.has(origin);
+  const isOurs = (host: string) => !onlyOwnHost || isOwnHost(host) || knownHosts.has(host);
+
+  return {
+    allowed,
+    refusal({ headers, method }, posting) {
+      const origin = headers.get("origin");
+      // Not a browser's: one would say whose page it is.
+      if (origin === null && method === "POST") return null;
+      if (origin !== null && posting && allowed(origin)) return null;
+      const site = headers.get("sec-fetch-site");
+      // Also behind a proxy that hands on another Host than it was asked for.
+      if (site === "same-origin") return null;
+      const host = headers.get("host")?.toLowerCase() ?? "";
+      if (origin !== null && hostOf(origin) !== host) {
+        const wanted = posting
+          ? "this collector's own or one of cors-origins"
+          : "the collector's own";
+        return `Origin: expected ${wanted}, got ${excerpt(origin)}`;
+      }
+      if (site !== null) return isLink(site, headers) ? null : foreignSite(site);
+      return isOurs(host) ? null : foreignHost(host);
+    },
+  };
+}
+
+/** A person typed the address, followed a link, or another program of this host asks. */
+function isLink(site: string, headers: Headers): boolean {
+  return site === "none" || headers.get("sec-fetch-mode") === "navigate";
+}
+
+/** Addresses, and names that nobody can own (RFC 6761, 8375 and 9476), so that none lets them point here. */
+function isOwnHost(host: string): boolean {
+  const name = host.replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
+  return !name.includes(".") || nodeNet().isIP(name) !== 0 ||
+    /\.(localhost|test|internal|home\.arpa)$/.test(name);
+}
+
+/** `https://app.example:8443` → `app.example:8443`; `null` stays. */
+function hostOf(origin: string): string {
+  return origin.replace(/^[^/]*:\/\//, "");
+}
+
+function foreignSite(site: string): string {
+  return `Sec-Fetch-Site: expected same-origin or none, got ${excerpt(site)}`;
+}
+
+function foreignHost(host: string): string {
+  return `Host: expected localhost or an address, got ${excerpt(host)}; ` +
+    "set auth-tokens, or add its origin to cors-origins";
+}
+
+// ── What browsers are told.
+
+/** Browsers keep what a preflight said no longer than this. */
+const CORS_MAX_AGE_S = 7200;
+const ALLOWED_HEADERS = [
+  "authorization",
+  "content-type",
+  "content-encoding",
+  "prefer",
+  reply.REQUEST_ID,
+];
+/** What scripts of another origin may read besides status and body. */
+const EXPOSED = ["retry-after", "preference-applied", reply.REQUEST_ID];
+/** For what a browser can show: in no frame, in no page of another site, and without telling the next one. */
+const SHOWN = [
+  ["x-frame-options", "DENY"],
+  ["cross-origin-resource-policy", "same-origin"],
+  ["referrer-policy", "no-referrer"],
+] as const;
+const HSTS = "max-age=31536000";
+
+function createPreflight(allowed: Origins["allowed"]): MiddlewareHandler {
+  return cors({
+    origin: (origin) => allowed(origin) ? origin : null,
+    allowMethods: ["POST"],
+    allowHeaders: ALLOWED_HEADERS,
+    exposeHeaders: EXPOSED,
+    maxAge: CORS_MAX_AGE_S,
+  });
+}
+
+/** What the answer says itself stays. */
+function protect({ headers }: Response, { url }: Request): void {
+  for (const [name, value] of SHOWN) if (!headers.has(name)) headers.set(name, value);
+  // For https without a port alone: it speaks for all ports of the host, and for those of other programs.
+  if (/^https:\/\/(\[[^\]]*\]|[^:/]*)\//.test(url)) headers.set("strict-transport-security", HSTS);
+}
+
+/** Lets a page of another origin read the answer. Preflights have been answered in full already. */
+function share(
+  response: Response,
+  { method, headers }: Request,
+  allowed: Origins["allowed"],
+): void {
+  const origin = headers.get("origin");
+  if (origin === null || method === "OPTIONS" || !allowed(origin)) return;
+  response.headers.set("access-control-allow-origin", origin);
+  response.headers.set("access-control-expose-headers", EXPOSED.join(", "));
+  response.headers.append("vary", "Origin");
 }

@@ -7,9 +7,12 @@
 import type { Ack, Asked, Replaying } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
-import { ENCODINGS, MOST_FRAMES } from "./encoding.ts";
+import { ENCODINGS, MOST_FRAMES } from "./inflate.ts";
 import type { Rate } from "../kernel/rate.ts";
-import { shown } from "./scan.ts";
+import { excerpt } from "../kernel/text.ts";
+
+/** The header that names a request, in both directions. */
+export const REQUEST_ID = "x-request-id";
 
 /** Nothing keeps the answer to a POST; to say so would cost every one of them. */
 const TAKEN: Readonly<Record<string, string>> = {
@@ -81,11 +84,13 @@ export function notFound(error: string): Response {
 
 /** @param allowed for `Allow`, e.g. `GET, HEAD`. */
 export function wrongMethod(method: string, path: string, allowed: string): Response {
-  return json(405, { error: `${path} takes ${allowed}, not ${shown(method)}` }, { allow: allowed });
+  return json(405, { error: `${path} takes ${allowed}, not ${excerpt(method)}` }, {
+    allow: allowed,
+  });
 }
 
 export function unknownEncoding(header: string): Response {
-  const error = `Content-Encoding: expected one of ${ENCODINGS}, got ${shown(header)}`;
+  const error = `Content-Encoding: expected one of ${ENCODINGS}, got ${excerpt(header)}`;
   return json(415, { error }, { "accept-encoding": ENCODINGS });
 }
 

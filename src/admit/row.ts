@@ -4,8 +4,8 @@
  */
 
 import type { Columns } from "../contracts.ts";
-import type { RowReader } from "./reader.ts";
-import { type Member, members, shown } from "./scan.ts";
+import { excerpt } from "../kernel/text.ts";
+import { type Member, members, type RowReader } from "./closer.ts";
 import type { Scanner } from "./scanner.ts";
 
 /** Column names in an error message at most. */
@@ -20,18 +20,16 @@ export class TableRowReader implements RowReader {
   /** For errors, made when there is one. */
   #has: string | null = null;
 
+  /** The scanner is told what rows there are. */
   constructor(scanner: Scanner, table: string, columns: Columns | null) {
     this.#scanner = scanner;
     this.#table = table;
     this.#columns = columns;
-  }
-
-  begin(_nowMs: number): void {
-    this.#scanner.rowsOf(this.#columns);
+    scanner.rowsOf(columns);
   }
 
   closer(text: string): string | null {
-    if (!text.startsWith("{")) return `expected a JSON object, got ${shown(text)}`;
+    if (!text.startsWith("{")) return `expected a JSON object, got ${excerpt(text)}`;
     const found = members(text, this.#stranger);
     if (typeof found === "string") return found;
     this.#scanner.text(
@@ -47,7 +45,7 @@ export class TableRowReader implements RowReader {
   readonly #stranger = (key: string): string | null => {
     if (this.#columns?.names.has(key) !== false) return null;
     this.#has ??= hasColumns([...this.#columns.names]);
-    return `${shown(key)}: no column of ${this.#table}, ${this.#has}`;
+    return `${excerpt(key)}: no column of ${this.#table}, ${this.#has}`;
   };
 }
 

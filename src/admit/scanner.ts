@@ -1,34 +1,40 @@
 /**
- * The scanner's other half (`scanner/main.as`): gives it the body, a window at a time, and the names of
+ * The scanner's other half (`scanner/scan.as`): gives it the body, a window at a time, and the names of
  * columns; gathers what it puts out, and the rows that were put together elsewhere, in their order. Its
  * memory never grows. One request at a time.
  */
 
 import { Buffer } from "node:buffer";
-import { type Columns, LONGEST_TYPE_BYTES, OTHER_TYPE } from "../contracts.ts";
-import { ID_BYTES } from "./ids.ts";
-import { NEWLINE } from "./json.ts";
-import { Names } from "./names.ts";
+import { type Columns, LONGEST_TYPE_BYTES, OTHER_TYPE, type TypeCounts } from "../contracts.ts";
 import { SCANNER_WASM } from "./scanner_wasm.ts";
-import { Spill } from "./spill.ts";
 import { inRange, isoMs } from "./timestamp.ts";
-import type { Types } from "./types.ts";
 
 /** The good rows of a request. */
 export interface Gathered {
   readonly body: Uint8Array;
   /** It lies in the scanner's memory, and is gone with the next request. Else hardly more than its length. */
   readonly lent: boolean;
+  /** How many rows of each event type. */
+  readonly types: TypeCounts;
 }
+
+/** Why bytes are not one JSON value that may be used. */
+export type Fault = "invalid" | "deep";
 
 /** Of the body that the scanner has before it; a row longer than half of it may be looked at closer. */
 const WINDOW_BYTES = 256 * 1024;
 const OUTPUT_BYTES = 512 * 1024;
 const PAGE_BYTES = 64 * 1024;
+/** Bytes of a written UUID. */
+const ID_BYTES = 36;
+const NEWLINE = 10;
 const NOTHING = new Uint8Array(0);
+const NO_TYPES: TypeCounts = new Map();
+
+const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 type Calls = Record<
-  "init" | "lines" | "elements" | "addKey" | "clearKeys" | "renew",
+  "init" | "lines" | "elements" | "addKey" | "clearKeys" | "renew" | "normalize",
   (...values: (number | boolean)[]) => number
 >;
 type Address =
@@ -43,10 +49,9 @@ type Address =
   | "KEYS_BYTES"
   | "INPUT"
   | "GUARD"
-  | "FULL";
-
-/** Compiled when it is needed first. */
-let compiled: WebAssembly.Module | null = null;
+  | "FULL"
+  | "VALID"
+  | "DEEP";
 
 // What STATE holds.
 const OUT = 0;
@@ -56,17 +61,20 @@ const WHY = 3;
 
 export class Scanner {
   readonly #calls: Calls;
-  readonly #at: Readonly<Record<Address, number>>;
+  readonly #at: Instance["at"];
   readonly #memory: Uint8Array<ArrayBuffer>;
   readonly #state: Uint32Array;
   readonly #runs: Uint32Array;
   readonly #output: number;
   readonly #outputEnd: number;
   readonly #names = new Names();
-  readonly #types: Types;
   readonly #spill = new Spill();
   readonly #encoder = new TextEncoder();
+  /** By event type, since `open`. */
+  #types = new Map<string, number>();
   #events = true;
+  /** What lies in front of events without a time. */
+  #nowMs = NaN;
   /** Whose names are known; undefined: nobody's. */
   #columns: Columns | null | undefined = undefined;
   #keyBytes = 0;
@@ -74,47 +82,28 @@ export class Scanner {
   /** What of the source is in the window: [from, to). */
   #from = 0;
   #to = 0;
+  #normalized: Uint8Array = NOTHING;
 
-  /** @param types are told of the types of events. */
-  constructor(types: Types) {
-    this.#types = types;
-    compiled ??= new WebAssembly.Module(Buffer.from(SCANNER_WASM, "base64"));
-    const { exports } = new WebAssembly.Instance(compiled, {
-      host: {
-        isTime: (from: number, to: number) => inRange(isoMs(this.#memory, from, to)),
-        refill: () => {
-          const { POOL, POOL_BYTES } = this.#at;
-          crypto.getRandomValues(this.#memory.subarray(POOL, POOL + POOL_BYTES));
-        },
-      },
-    });
-    this.#calls = exports as unknown as Calls;
-    const addresses = Object.entries(exports).flatMap(([name, value]) =>
-      value instanceof WebAssembly.Global ? [[name, value.value as number]] : []
-    );
-    const at: Record<Address, number> = this.#at = Object.fromEntries(addresses);
+  constructor() {
+    const bytes = (at: Instance["at"]) => at.INPUT + WINDOW_BYTES + 2 * at.GUARD + OUTPUT_BYTES;
+    const { calls, at, memory } = instantiate(bytes);
+    this.#calls = calls;
+    this.#at = at;
+    this.#memory = memory;
     this.#output = at.INPUT + WINDOW_BYTES + at.GUARD;
     this.#outputEnd = this.#output + OUTPUT_BYTES;
-    const memory = exports["memory"] as WebAssembly.Memory;
-    const missing = this.#outputEnd + at.GUARD - memory.buffer.byteLength;
-    memory.grow(Math.ceil(missing / PAGE_BYTES));
-    this.#memory = new Uint8Array(memory.buffer as ArrayBuffer);
     this.#state = new Uint32Array(memory.buffer, at.STATE, 4);
     this.#runs = new Uint32Array(memory.buffer, at.RUNS);
-    this.#calls.init(this.#outputEnd);
+    calls.init(this.#outputEnd);
     this.#begin();
   }
 
-  /** Rows are events from now on. */
-  events(): void {
+  /** Rows are events from now on. @param nowMs epoch milliseconds, for those without a time or an id. */
+  events(nowMs: number): void {
     this.#events = true;
-  }
-
-  /**
-   * What is put in front of events that lack it from now on: members with their commas.
-   * @param id `"id":"…",`; what is random in it is made anew each time.
-   */
-  putInFront(id: string, time: string): void {
+    if (nowMs === this.#nowMs) return;
+    this.#nowMs = nowMs;
+    const id = `"id":"${idOf(nowMs)}",`, time = `"timestamp":${nowMs},`;
     const { FRONTS, FRONT_BYTES } = this.#at;
     for (const [index, front] of [`{${id}${time}`, `{${id}`, `{${time}`].entries()) {
       const at = FRONTS + index * FRONT_BYTES;
@@ -173,6 +162,24 @@ export class Scanner {
     return this.#scan(at, until, true);
   }
 
+  /**
+   * What is wrong with [from, to) of the source, or null where it is one JSON value; `normalized` has it
+   * then as ClickHouse takes it: on one line, and with each lone surrogate escape replaced by U+FFFD, as
+   * `toWellFormed()` would.
+   */
+  normalize(from: number, to: number): Fault | null {
+    if (to - from > WINDOW_BYTES) return this.#normalizeLong(this.#source.subarray(from, to));
+    if (from < this.#from || to > this.#to) this.#load(from);
+    const at = this.#at.INPUT - this.#from + from;
+    this.#normalized = this.#memory.subarray(at, at + to - from);
+    return this.#faultOf(this.#calls.normalize(at, at + to - from));
+  }
+
+  /** The text that `normalize` was about last. */
+  get normalized(): string {
+    return utf8.decode(this.#normalized);
+  }
+
   /** Takes a whole row that was put together elsewhere, without its line end. */
   text(line: string): void {
     const bytes = Buffer.byteLength(line) + 1;
@@ -184,14 +191,33 @@ export class Scanner {
     this.#state[OUT]! += bytes;
   }
 
+  /** Counts rows of an event type that were put together elsewhere. */
+  count(type: string, rows: number): void {
+    this.#types.set(type, (this.#types.get(type) ?? 0) + rows);
+  }
+
   /** All rows since `open`. */
   finish(): Gathered {
-    this.#tellTypes();
-    this.#source = NOTHING;
+    this.#countRuns();
+    this.#source = this.#normalized = NOTHING;
+    const types = this.#types.size > 0 ? this.#types : NO_TYPES;
     const body = this.#memory.subarray(this.#output, this.#state[OUT]);
-    if (this.#spill.bytes === 0) return { body, lent: true };
+    if (this.#spill.bytes === 0) return { body, lent: true, types };
     this.#spill.add(body);
-    return { body: this.#spill.take(), lent: false };
+    return { body: this.#spill.take(), lent: false, types };
+  }
+
+  /** In a memory of its own, as large as it needs to be, and gone with the text. */
+  #normalizeLong(text: Uint8Array): Fault | null {
+    const { calls, at, memory } = instantiate(({ INPUT, GUARD }) => INPUT + text.length + GUARD);
+    const long = this.#normalized = memory.subarray(at.INPUT, at.INPUT + text.length);
+    long.set(text);
+    return this.#faultOf(calls.normalize(at.INPUT, at.INPUT + text.length));
+  }
+
+  #faultOf(said: number): Fault | null {
+    if (said === this.#at.VALID) return null;
+    return said === this.#at.DEEP ? "deep" : "invalid";
   }
 
   /** As `lines`, or as `elements` of an array. */
@@ -224,7 +250,7 @@ export class Scanner {
   /** Moves the window. */
   #load(from: number): void {
     // They point into it.
-    this.#tellTypes();
+    this.#countRuns();
     const { INPUT, GUARD } = this.#at;
     const source = this.#source;
     const bytes = Math.min(source.length - from, WINDOW_BYTES);
@@ -235,6 +261,7 @@ export class Scanner {
   }
 
   #begin(): void {
+    if (this.#types.size > 0) this.#types = new Map();
     this.#spill.empty();
     this.#state[OUT] = this.#output;
     this.#state[ROWS] = this.#state[RUNS] = 0;
@@ -242,19 +269,19 @@ export class Scanner {
 
   /** Makes room in the scanner's memory. */
   #drain(): void {
-    this.#tellTypes();
+    this.#countRuns();
     this.#spill.add(this.#memory.subarray(this.#output, this.#state[OUT]));
     this.#state[OUT] = this.#output;
   }
 
-  #tellTypes(): void {
+  #countRuns(): void {
     const runs = this.#runs;
     for (let run = 0, at = 0; run < this.#state[RUNS]!; run++) {
       const from = runs[at++]!, bytes = runs[at++]!, rows = runs[at++]!;
       const type = bytes > LONGEST_TYPE_BYTES
         ? OTHER_TYPE
         : this.#names.text(this.#memory, from, from + bytes);
-      this.#types.add(type, rows);
+      this.count(type, rows);
     }
     this.#state[RUNS] = 0;
   }
@@ -273,5 +300,115 @@ export class Scanner {
   #forgetKeys(): void {
     this.#calls.clearKeys();
     this.#keyBytes = 0;
+  }
+}
+
+type Instance = {
+  readonly calls: Calls;
+  readonly at: Readonly<Record<Address, number>>;
+  readonly memory: Uint8Array<ArrayBuffer>;
+};
+
+/** Compiled when it is needed first. */
+let compiled: WebAssembly.Module | null = null;
+
+/** @param bytesOf the memory that is wanted, told of its layout. */
+function instantiate(bytesOf: (at: Instance["at"]) => number): Instance {
+  compiled ??= new WebAssembly.Module(Buffer.from(SCANNER_WASM, "base64"));
+  const { exports } = new WebAssembly.Instance(compiled, {
+    host: {
+      isTime: (from: number, to: number) => inRange(isoMs(memory, from, to)),
+      refill: () => crypto.getRandomValues(memory.subarray(at.POOL, at.POOL + at.POOL_BYTES)),
+    },
+  });
+  const addresses = Object.entries(exports).flatMap(([name, value]) =>
+    value instanceof WebAssembly.Global ? [[name, value.value as number]] : []
+  );
+  const at: Instance["at"] = Object.fromEntries(addresses);
+  const wasm = exports["memory"] as WebAssembly.Memory;
+  wasm.grow(Math.max(0, Math.ceil((bytesOf(at) - wasm.buffer.byteLength) / PAGE_BYTES)));
+  const memory = new Uint8Array(wasm.buffer as ArrayBuffer);
+  return { calls: exports as unknown as Calls, at, memory };
+}
+
+/**
+ * A UUIDv7 (RFC 9562) of `nowMs` (epoch milliseconds), zero where it is random, which is the scanner's to
+ * fill in. Time first, so that ids of one moment lie together and compress well.
+ */
+function idOf(nowMs: number): string {
+  const time = nowMs.toString(16).padStart(12, "0");
+  return `${time.slice(0, 8)}-${time.slice(8)}-7000-8000-000000000000`;
+}
+
+const SLOTS = 1024;
+/** Longer names are not kept; they are made afresh each time. */
+const LONGEST = 64;
+
+interface Slot {
+  readonly bytes: Uint8Array;
+  readonly text: string;
+}
+
+/**
+ * Text for names that come again and again, without making a string per row. A name is found by its
+ * bytes in a table of fixed size; a rare one just pushes another out, so whatever clients send, memory
+ * stays bounded.
+ */
+class Names {
+  readonly #slots: (Slot | undefined)[] = new Array(SLOTS).fill(undefined);
+  readonly #decoder = new TextDecoder();
+
+  /** The text of the UTF-8 bytes in [from, to). */
+  text(bytes: Uint8Array, from: number, to: number): string {
+    if (to - from > LONGEST) return this.#decoder.decode(bytes.subarray(from, to));
+    let hash = to - from;
+    for (let i = from; i < to; i++) hash = (Math.imul(hash, 31) + bytes[i]!) | 0;
+    const index = (hash ^ (hash >>> 13)) & (SLOTS - 1);
+    const slot = this.#slots[index];
+    if (slot !== undefined && same(slot.bytes, bytes, from, to)) return slot.text;
+    const name = bytes.slice(from, to);
+    const text = this.#decoder.decode(name);
+    this.#slots[index] = { bytes: name, text };
+    return text;
+  }
+}
+
+function same(name: Uint8Array, bytes: Uint8Array, from: number, to: number): boolean {
+  if (name.length !== to - from) return false;
+  for (let i = 0; i < name.length; i++) if (name[i] !== bytes[from + i]) return false;
+  return true;
+}
+
+/** Bytes that outgrew the place where they were gathered: one array, however many pieces come. */
+class Spill {
+  #room = NOTHING;
+  #used = 0;
+
+  get bytes(): number {
+    return this.#used;
+  }
+
+  empty(): void {
+    this.#room = NOTHING;
+    this.#used = 0;
+  }
+
+  /** Copies them. */
+  add(bytes: Uint8Array): void {
+    const needed = this.#used + bytes.length;
+    if (needed > this.#room.length) {
+      const larger = new Uint8Array(Math.max(needed, this.#room.length * 2));
+      larger.set(this.#room.subarray(0, this.#used));
+      this.#room = larger;
+    }
+    this.#room.set(bytes, this.#used);
+    this.#used = needed;
+  }
+
+  /** All since it was empty, which it is then; they hold hardly more memory than their length. */
+  take(): Uint8Array {
+    const room = this.#room, used = this.#used;
+    this.empty();
+    return used * 8 >= room.length * 7 ? room.subarray(0, used) : room.slice(0, used);
   }
 }

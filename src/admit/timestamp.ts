@@ -4,8 +4,6 @@
  * are checked here, on the bytes of the row.
  */
 
-import { MINUS } from "./json.ts";
-
 /** What DateTime64 can hold. */
 export const EARLIEST_MS = Date.UTC(1900, 0, 1);
 export const LATEST_MS = Date.UTC(2299, 11, 31, 23, 59, 59, 999);
@@ -17,6 +15,7 @@ const MONTH_DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 const DAY_MS = 86_400_000;
 const NO = -1;
 
+const MINUS = 45;
 const POINT = 46;
 const ZERO = 48;
 const COLON = 58;

@@ -5,15 +5,12 @@
  */
 
 import type { Ack, Chunk, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
-import { Grant, type ReadBody, readBody } from "./body.ts";
-import { Deadlines } from "./deadlines.ts";
-import type { Decoded } from "./decode.ts";
-import type { Desk } from "./desk.ts";
-import { type Encoding, parseEncoding } from "./encoding.ts";
+import { Deadlines, Grant, type ReadBody, readBody } from "./body.ts";
+import type { Decoded, DecodeQueue, Kind } from "./decode.ts";
+import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { parseReplay } from "./replay.ts";
 import * as reply from "./reply.ts";
-import type { Kind } from "./tools.ts";
 
 export interface WriteSettings {
   /** What an answer waits for. */
@@ -55,11 +52,11 @@ const LOOK_UP_MS = 2000;
 export class Writer {
   readonly #deps: WriterDeps;
   readonly #deadlines: Deadlines;
-  readonly #desk: Desk;
+  readonly #queue: DecodeQueue;
 
-  constructor(deps: WriterDeps, desk: Desk) {
+  constructor(deps: WriterDeps, queue: DecodeQueue) {
     this.#deps = deps;
-    this.#desk = desk;
+    this.#queue = queue;
     this.#deadlines = new Deadlines(deps.clock, deps.settings.bodyTimeoutMs);
   }
 
@@ -151,7 +148,7 @@ export class Writer {
       return reply.unread(body.kind, settings.maxBodyBytes, writing.encoding);
     }
     try {
-      const decoded = this.#desk.decode(body.bytes, writing.kind, clock.nowMs());
+      const decoded = this.#queue.decode(body.bytes, writing.kind, clock.nowMs());
       if (!(decoded instanceof Promise)) return this.#take(writing, decoded);
       return decoded.then(
         (decoded) => this.#take(writing, decoded),

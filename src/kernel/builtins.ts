@@ -11,6 +11,8 @@ export const nodeCrypto = once(() => process.getBuiltinModule("node:crypto"));
 export const nodeNet = once(() => process.getBuiltinModule("node:net"));
 /** 1 ms. */
 export const nodeUtil = once(() => process.getBuiltinModule("node:util"));
+/** 3 ms: it brings streams with it. */
+export const nodeZlib = once(() => process.getBuiltinModule("node:zlib"));
 
 function once<T>(load: () => T): () => T {
   let loaded: T | null = null;

@@ -1,4 +1,4 @@
-/** Texts for people: what somebody may have meant by a wrong name, and names fit for one line. */
+/** Texts for people: what a wrong name may have meant, and what comes from outside fit for one line. */
 
 /** The known name that is nearest to a wrong one, or null when none is near. */
 export function nearest(wrong: string, known: Iterable<string>): string | null {
@@ -29,6 +29,16 @@ export function hint(
 export function printable(name: string): string {
   const plain = name.replace(/\p{Cc}/gu, "?");
   return plain.length > 64 ? `${plain.slice(0, 61)}...` : plain;
+}
+
+/** Characters of an excerpt. */
+const EXCERPT = 64;
+
+/** The beginning of a text from outside, for an error: never cut inside a character. */
+export function excerpt(text: string): string {
+  return text.length <= EXCERPT
+    ? text
+    : text.slice(0, EXCERPT).toWellFormed().replace(/\ufffd$/, "") + "…";
 }
 
 function normal(name: string): string {

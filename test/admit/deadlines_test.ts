@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Deadlines } from "../../src/admit/deadlines.ts";
+import { Deadlines } from "../../src/admit/body.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 test("who is late is told, once and in order", async () => {

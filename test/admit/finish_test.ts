@@ -36,7 +36,7 @@ test("a refused and a failed request are in the log under the id of their answer
   const lines: [string, LogFields | undefined][] = [];
   const write = (message: string, fields?: LogFields) => void lines.push([message, fields]);
   const log: Log = { debug: write, info: write, warn: write, error: write };
-  const finish = createFinish({ log, ledger: { http: () => {} } }, null);
+  const finish = createFinish({ log, ledger: { http: () => {} } }, { mark: () => {} });
   const request = new Request("http://localhost/events?token=secret", { method: "POST" });
   const refused = finish.done(new Response("", { status: 400 }), request);
   const failed = finish.done(finish.failed(new Error("no room"), request), request);

@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { createAuth } from "../../src/admit/auth.ts";
+import { createAuth } from "../../src/admit/gate.ts";
 import { compileGlobs } from "../../src/kernel/names.ts";
-import { parseEncoding } from "../../src/admit/encoding.ts";
+import { parseEncoding } from "../../src/admit/inflate.ts";
 import { parsePrefer } from "../../src/admit/prefer.ts";
 
 const PREFERENCES: readonly (readonly [string | null, boolean, number | null])[] = [

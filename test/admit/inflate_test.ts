@@ -5,9 +5,7 @@ import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import fc from "fast-check";
-import { type Encoding, MOST_FRAMES } from "../../src/admit/encoding.ts";
-import { inflate } from "../../src/admit/inflate.ts";
-import { zstdFrames } from "../../src/admit/zstd.ts";
+import { type Encoding, inflate, MOST_FRAMES, zstdFrames } from "../../src/admit/inflate.ts";
 import { bytesOf } from "./kit.ts";
 
 const LIMIT = 1024 * 1024;

@@ -3,24 +3,28 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { mended } from "../../src/admit/mend.ts";
-import { type Member, members, shown } from "../../src/admit/scan.ts";
-import { DEEPEST, jsonFault as faultIn } from "../../src/admit/valid.ts";
+import { type Member, members } from "../../src/admit/closer.ts";
+import { type Fault, Scanner } from "../../src/admit/scanner.ts";
 import { bytesOf } from "./kit.ts";
-import { passes as scannerPasses } from "./scanner_kit.ts";
+import { DEEPEST, passes as scannerPasses } from "./scanner_kit.ts";
 
 /** Whether the scanner passes the whole text as one value, without a closer look. */
 const passes = (text: string) => scannerPasses(bytesOf(text));
 
+const scanner = new Scanner();
+
 /** With something else around it, which is not to be looked at. */
-function jsonFault(text: string): "invalid" | "deep" | null {
+function jsonFault(text: string): Fault | null {
   const bytes = bytesOf(`]${text}"`);
-  return faultIn(bytes, 1, bytes.length - 1);
+  scanner.open(bytes);
+  return scanner.normalize(1, bytes.length - 1);
 }
 
-function mend(text: string): string {
+function normalized(text: string): string {
   const bytes = bytesOf(`\n${text}\n`);
-  return mended(bytes, 1, bytes.length - 1);
+  scanner.open(bytes);
+  assert.equal(scanner.normalize(1, bytes.length - 1), null, text);
+  return scanner.normalized;
 }
 
 function allMembers(text: string): Member[] {
@@ -41,7 +45,7 @@ function isJson(text: string): boolean {
 test("what JSON.stringify writes is passed", () => {
   fc.assert(fc.property(fc.jsonValue({ maxDepth: 6 }), (value) => {
     const text = JSON.stringify(value);
-    assert.equal(passes(text), text === mend(text));
+    assert.equal(passes(text), text === normalized(text));
   }));
 });
 
@@ -169,7 +173,7 @@ function byKey(a: readonly [string, unknown], b: readonly [string, unknown]): nu
   return a[0] < b[0] ? -1 : 1;
 }
 
-test("mending does what toWellFormed would, and nothing else", () => {
+test("normalizing does what toWellFormed would, and nothing else", () => {
   const units = fc.constantFrom(
     "\ud800",
     "\udfff",
@@ -183,14 +187,17 @@ test("mending does what toWellFormed would, and nothing else", () => {
   const texts = fc.array(units, { maxLength: 10 }).map((parts) => parts.join(""));
   fc.assert(fc.property(texts, (text) => {
     const json = JSON.stringify(text);
-    assert.equal(JSON.parse(mend(json)), text.toWellFormed());
-    assert.equal(mend(JSON.stringify(text.toWellFormed())), JSON.stringify(text.toWellFormed()));
+    assert.equal(JSON.parse(normalized(json)), text.toWellFormed());
+    assert.equal(
+      normalized(JSON.stringify(text.toWellFormed())),
+      JSON.stringify(text.toWellFormed()),
+    );
   }));
 });
 
-test("mending makes one line", () => {
+test("normalizing makes one line", () => {
   const value = { a: [1, "x\ny"], b: { c: null } };
-  const line = mend(JSON.stringify(value, null, 2).replaceAll("\n", "\r\n"));
+  const line = normalized(JSON.stringify(value, null, 2).replaceAll("\n", "\r\n"));
   assert.doesNotMatch(line, /[\r\n]/);
   assert.deepEqual(JSON.parse(line), value);
 });
@@ -208,9 +215,25 @@ test("nesting is bounded", () => {
   assert.equal(jsonFault("{"), "invalid");
 });
 
-test("an excerpt is short and whole", () => {
-  assert.equal(shown("abc"), "abc");
-  assert.equal(shown("a".repeat(64)), "a".repeat(64));
-  assert.equal(shown("a".repeat(65)), "a".repeat(64) + "…");
-  assert.equal(shown("a".repeat(63) + "😀" + "b"), "a".repeat(63) + "…");
+test("wherever it stands, and however long it is, the same is said of it", () => {
+  const value = fc.tuple(fc.json({ maxDepth: 3 }), soup).map(([json, more]) => `${json}${more}`);
+  const lengths = fc.constantFrom(0, 1000, 200_000, 262_130, 300_000);
+  fc.assert(
+    fc.property(fc.oneof(value, fc.json()), lengths, lengths, (inner, before, padding) => {
+      const text = `[${inner},"${"x".repeat(padding)}\\ud800",\n${inner}]`;
+      const bytes = bytesOf(`${"{".repeat(before)}${text}${"}".repeat(20)}`);
+      scanner.open(bytes);
+      const fault = scanner.normalize(before, bytes.length - 20);
+      assert.equal(fault === null, isJson(text));
+      if (fault !== null) return;
+      assert.doesNotMatch(scanner.normalized, /[\r\n]/);
+      const wellFormed = (_: string, value: unknown) =>
+        typeof value === "string" ? value.toWellFormed() : value;
+      assert.deepEqual(JSON.parse(scanner.normalized), JSON.parse(text, wellFormed));
+    }),
+    { numRuns: 200 },
+  );
+  const long = "x".repeat(300_000);
+  assert.equal(jsonFault(`["${long}",${"[".repeat(1000)}`), "deep");
+  assert.equal(jsonFault(`["${long}"`), "invalid");
 });

@@ -17,8 +17,8 @@ import type {
   Ticket,
 } from "../../src/contracts.ts";
 import { type AdmitSettings, type App, createApp } from "../../src/admit/app.ts";
-import { decode, type Decoded } from "../../src/admit/decode.ts";
-import { Tools } from "../../src/admit/tools.ts";
+import { type Decoded, Decoding, type Kind } from "../../src/admit/decode.ts";
+import { Scanner } from "../../src/admit/scanner.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 export const NOW_MS = Date.UTC(2024, 0, 1);
@@ -31,17 +31,24 @@ export function bytesOf(input: string | Uint8Array): Uint8Array<ArrayBuffer> {
   return typeof input === "string" ? encoder.encode(input) : new Uint8Array(input);
 }
 
-const tools = new Tools();
+/** One for all, as in the app. */
+const scanner = new Scanner();
 
-/** Decodes as one request of events would; the same tools serve all, as in the app. */
+function decode(bytes: Uint8Array, kind: Kind): Decoded {
+  const decoding = new Decoding(bytes, kind, scanner, NOW_MS);
+  decoding.go(Infinity);
+  return decoding.end();
+}
+
+/** Decodes as one request of events would. */
 export function decodeEvents(input: string | Uint8Array): Decoded {
-  return decode(bytesOf(input), "event", tools, NOW_MS);
+  return decode(bytesOf(input), "event");
 }
 
 /** Decodes as rows of a table with these columns; null: not known. */
 export function decodeRows(input: string | Uint8Array, columns: readonly string[] | null): Decoded {
   const known = columns && { names: new Set(columns), fingerprint: columns.join() };
-  return decode(bytesOf(input), { table: "flights", columns: known }, tools, NOW_MS);
+  return decode(bytesOf(input), { table: "flights", columns: known });
 }
 
 /** The rows that were taken, one line each; throws when the request was refused as a whole. */

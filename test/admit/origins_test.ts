@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createOrigins } from "../../src/admit/origins.ts";
+import { createOrigins } from "../../src/admit/gate.ts";
 import { answerOf, appOn, ask, post, Script } from "./kit.ts";
 
 const SHOP = "https://shop.example";

@@ -14,6 +14,8 @@ const bytes = new Uint8Array(memory.buffer);
 const skipValue = exports["skipValue"] as (at: number, depth: number) => number;
 const input = (exports["INPUT"] as WebAssembly.Global).value as number;
 const guard = (exports["GUARD"] as WebAssembly.Global).value as number;
+/** Levels of nesting that it passes. */
+export const DEEPEST = (exports["DEEPEST"] as WebAssembly.Global).value as number;
 
 /** Whether all of `text` is passed as one value. What stands behind it must not matter. */
 export function passes(text: Uint8Array): boolean {

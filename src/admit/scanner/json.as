@@ -1,10 +1,12 @@
 /**
- * Steps over JSON. A function takes the address where something begins and returns the one behind it, or
- * NO for "look closer": never a wrong yes, sometimes a needless no. What is passed is valid JSON on one
- * line, which ClickHouse reads as it stands. Bytes above 0x7f are not looked at; the caller has checked
- * that they are UTF-8.
+ * JSON's grammar. A function takes the address where something begins and returns the one behind it, or
+ * NO. What is passed is valid JSON on one line, which ClickHouse reads as it stands. There are two ways
+ * to read: rows are stepped over as they came, and NO means "look closer" (never a wrong yes, sometimes
+ * a needless no); the closer look makes plain what is odd while it steps over it (`normalize`), and NO
+ * means that it is no JSON. Bytes above 0x7f are not looked at; the caller has checked that they are
+ * UTF-8.
  *
- * Nobody asks where the input ends: zeros stand behind it, and a zero fits nowhere in JSON.
+ * Nothing asks where the input ends: a zero stands behind it, and a zero fits nowhere in JSON.
  */
 
 export const NO: u32 = 0;
@@ -23,8 +25,32 @@ export const BRACKET_CLOSE: u32 = 93;
 export const BRACE_OPEN: u32 = 123;
 export const BRACE_CLOSE: u32 = 125;
 
-/** Deeper values are looked at closer, so that recursion stays shallow. */
-export const PLAIN_DEPTH: u32 = 32;
+/** Levels of nesting that ClickHouse reads safely; what goes deeper does not pass. */
+export const DEEPEST: u32 = 1000;
+
+/** Whether a line end between tokens becomes a blank, and a lone surrogate U+FFFD, instead of a NO. */
+let normalizing: bool = false;
+/** Whether something went deeper. */
+let deep: bool = false;
+
+/** What `normalize` says. */
+export const VALID: u32 = 0;
+export const INVALID: u32 = 1;
+export const DEEP: u32 = 2;
+
+/** Whether [at, end) is one value, over any number of lines; it is made plain in its place. */
+export function normalize(at: u32, end: u32): u32 {
+  const behind = byte(end);
+  store<u8>(end, 0);
+  normalizing = true;
+  deep = false;
+  at = skipValue(skipBlanks(at), 0);
+  if (at != NO) at = skipBlanks(at);
+  normalizing = false;
+  store<u8>(end, behind);
+  if (at == end) return VALID;
+  return deep ? DEEP : INVALID;
+}
 
 // @ts-ignore: decorator
 @inline
@@ -38,6 +64,14 @@ export function byte(at: u32): u32 {
 export function skipBlanks(at: u32): u32 {
   if (byte(at) > SPACE) return at;
   while (byte(at) == SPACE || byte(at) == TAB) at++;
+  return normalizing ? joinLines(at) : at;
+}
+
+/** As `skipSpace`; line ends become blanks. */
+function joinLines(at: u32): u32 {
+  for (const end = skipSpace(at); at < end; at++) {
+    if (byte(at) != TAB) store<u8>(at, SPACE);
+  }
   return at;
 }
 
@@ -71,7 +105,7 @@ export function skipRun(at: u32): u32 {
   return NO;
 }
 
-/** @param at after the opening quote. Lone surrogate escapes, which ClickHouse refuses, do not pass. */
+/** @param at after the opening quote. */
 export function skipString(at: u32): u32 {
   at = skipRun(at);
   while (byte(at) == BACKSLASH) {
@@ -106,9 +140,14 @@ export function skipEscape(at: u32): u32 {
       const unit = hex4(at + 1);
       if (unit < 0) return NO;
       if (unit < 0xd800 || unit > 0xdfff) return at + 5;
-      if (unit > 0xdbff || byte(at + 5) != BACKSLASH || byte(at + 6) != 117) return NO;
-      const low = hex4(at + 7);
-      return low >= 0xdc00 && low <= 0xdfff ? at + 11 : NO;
+      if (unit <= 0xdbff && byte(at + 5) == BACKSLASH && byte(at + 6) == 117) {
+        const low = hex4(at + 7);
+        if (low >= 0xdc00 && low <= 0xdfff) return at + 11;
+      }
+      // A lone surrogate is JSON, and ClickHouse refuses it.
+      if (!normalizing) return NO;
+      store<u32>(at, 0x64666666, 1); // "fffd", little endian
+      return at + 5;
     }
     default:
       return NO;
@@ -159,7 +198,7 @@ export function skipNumber(at: u32): u32 {
   return to;
 }
 
-/** Any value that stands on one line. */
+/** Any value. @param depth how many levels are open around it. */
 export function skipValue(at: u32, depth: u32): u32 {
   switch (byte(at)) {
     case QUOTE:
@@ -179,9 +218,12 @@ export function skipValue(at: u32, depth: u32): u32 {
   }
 }
 
-/** @param at after the opening brace. */
+/** @param at after the opening brace. @param depth of what is inside, from 1. */
 export function skipObject(at: u32, depth: u32): u32 {
-  if (depth > PLAIN_DEPTH) return NO;
+  if (depth > DEEPEST) {
+    deep = true;
+    return NO;
+  }
   at = skipBlanks(at);
   if (byte(at) == BRACE_CLOSE) return at + 1;
   while (byte(at) == QUOTE) {
@@ -199,9 +241,12 @@ export function skipObject(at: u32, depth: u32): u32 {
   return NO;
 }
 
-/** @param at after the opening bracket. */
+/** @param at after the opening bracket. @param depth of what is inside, from 1. */
 export function skipArray(at: u32, depth: u32): u32 {
-  if (depth > PLAIN_DEPTH) return NO;
+  if (depth > DEEPEST) {
+    deep = true;
+    return NO;
+  }
   at = skipBlanks(at);
   if (byte(at) == BRACKET_CLOSE) return at + 1;
   while (true) {

@@ -4,19 +4,18 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import fc from "fast-check";
-import { type Decoded, Decoding } from "../../src/admit/decode.ts";
-import { Desk } from "../../src/admit/desk.ts";
-import { Tools } from "../../src/admit/tools.ts";
+import { type Decoded, DecodeQueue, Decoding } from "../../src/admit/decode.ts";
+import { Scanner } from "../../src/admit/scanner.ts";
 import { bytesOf, decodeEvents, errorsOf, linesOf, NOW_MS } from "./kit.ts";
 
 const UUID = "01890a5d-ac96-774b-bcce-b302099a8057";
 const GOOD = `{"id":"${UUID}","timestamp":5,"eventType":"a"}`;
 
-const tools = new Tools();
+const scanner = new Scanner();
 
 /** As much as possible in pieces: stops after every row. */
 function decodeByRow(bytes: Uint8Array): { decoded: Decoded; slices: number } {
-  const decoding = new Decoding(bytes, "event", tools, NOW_MS);
+  const decoding = new Decoding(bytes, "event", scanner, NOW_MS);
   let slices = 1;
   while (!decoding.go(1)) slices++;
   return { decoded: decoding.end(), slices };
@@ -78,15 +77,15 @@ const FLOODS: readonly (readonly [string, string, number])[] = [
 for (const [name, text, rows] of FLOODS) {
   test(`others have their turn while ${name} are read`, async () => {
     let turns = 0;
-    const desk: Desk = new Desk(() => {
+    const queue: DecodeQueue = new DecodeQueue(() => {
       turns++;
       // A small body in the middle of a large one.
-      const small = desk.decode(bytesOf(GOOD), "event", NOW_MS);
+      const small = queue.decode(bytesOf(GOOD), "event", NOW_MS);
       assert.ok(!(small instanceof Promise));
       assert.deepEqual(linesOf(small), [GOOD]);
       return Promise.resolve();
     });
-    const decoded = await desk.decode(bytesOf(text), "event", NOW_MS);
+    const decoded = await queue.decode(bytesOf(text), "event", NOW_MS);
     assert.ok(decoded.kind === "rows" && decoded.rows === rows);
     assert.ok(turns >= 2, `${turns} turns`);
   });
@@ -95,12 +94,12 @@ for (const [name, text, rows] of FLOODS) {
 test("large bodies are read one after the other, also when one fails", async () => {
   let turns = 0;
   // In the middle of the first one.
-  const desk = new Desk(() =>
+  const queue = new DecodeQueue(() =>
     ++turns === 2 ? Promise.reject(new Error("as a bug would")) : Promise.resolve()
   );
   const large = bytesOf(`${GOOD}\n`.repeat(50_000));
-  const first = desk.decode(large, "event", NOW_MS);
-  const second = desk.decode(large, "event", NOW_MS);
+  const first = queue.decode(large, "event", NOW_MS);
+  const second = queue.decode(large, "event", NOW_MS);
   await assert.rejects(async () => await first);
   const decoded = await second;
   assert.ok(decoded.kind === "rows" && decoded.rows === 50_000);
@@ -109,11 +108,11 @@ test("large bodies are read one after the other, also when one fails", async () 
 });
 
 test("what came of a large body is its own, and hardly more memory than its length", async () => {
-  const desk = new Desk();
+  const queue = new DecodeQueue();
   const large = (type: string) => bytesOf(`{"eventType":"${type}"}\n`.repeat(20_000));
   const [first, second] = await Promise.all([
-    desk.decode(large("first"), "event", NOW_MS),
-    desk.decode(large("other"), "event", NOW_MS),
+    queue.decode(large("first"), "event", NOW_MS),
+    queue.decode(large("other"), "event", NOW_MS),
   ]);
   assert.ok(first.kind === "rows" && second.kind === "rows");
   assert.deepEqual([first.lent, second.lent], [false, false]);
@@ -140,14 +139,14 @@ const longRow = fc.record({
 }));
 
 test("bodies of many windows: every row comes out, once and whole", async () => {
-  const desk = new Desk();
+  const queue = new DecodeQueue();
   const rows = fc.array(longRow, { minLength: 20, maxLength: 60 });
   await fc.assert(
     fc.asyncProperty(rows, fc.boolean(), async (rows, array) => {
       const text = array
         ? `[${rows.map(({ line, separator }) => line + separator).join(",")}]`
         : rows.map(({ line, separator }) => line + separator).join("");
-      const decoded = await desk.decode(bytesOf(text), "event", NOW_MS);
+      const decoded = await queue.decode(bytesOf(text), "event", NOW_MS);
       assert.ok(decoded.kind === "rows");
       assert.deepEqual(errorsOf(decoded), []);
       const alone = rows.flatMap(({ line }) => linesOf(decodeEvents(line)));

@@ -1,11 +1,19 @@
 /**
- * The slow way, on text: what `json.ts` passed on because something about it is odd. Cuts an object
- * into raw pieces so that a row can be put together anew with every digit as the client wrote it
- * (`JSON.parse` alone would round 18446744073709551615). Pure.
+ * The closer look: a row that the scanner did not pass because something about it is odd, as text that
+ * is known to be JSON. It is cut into raw pieces, so that it can be put together anew with every digit
+ * as the client wrote it (`JSON.parse` alone would round 18446744073709551615). Pure.
  */
 
-/** Longest excerpt of a client's bytes in an error. */
-const SHOWN = 64;
+/** What kind of row is read. One reader serves one request. */
+export interface RowReader {
+  /** No good row is shorter. */
+  readonly leastBytes: number;
+  /**
+   * Takes a row, normalized and without blanks around it, or says what is wrong with it. For every row
+   * that the scanner passes it would have said yes too, and with the same meaning.
+   */
+  closer(text: string): string | null;
+}
 
 /** More columns than any table has; each key costs hundreds of bytes while its row is looked at. */
 const MOST_KEYS = 10_000;
@@ -17,16 +25,6 @@ export interface Member {
   /** With its quotes and escapes. */
   readonly rawKey: string;
   readonly rawValue: string;
-}
-
-/** The place after the string that begins with the quote at `at`. */
-function stringEnd(text: string, at: number): number {
-  for (at++; at < text.length; at++) {
-    const unit = text.charCodeAt(at);
-    if (unit === 34) return at + 1;
-    if (unit === 92) at++;
-  }
-  return text.length;
 }
 
 /**
@@ -51,6 +49,16 @@ export function members(text: string, wrong: (key: string) => string | null): Me
     if (text[at] === ",") at = afterSpace(text, at + 1);
   }
   return [...found.values()];
+}
+
+/** The place after the string that begins with the quote at `at`. */
+function stringEnd(text: string, at: number): number {
+  for (at++; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit === 34) return at + 1;
+    if (unit === 92) at++;
+  }
+  return text.length;
 }
 
 /** The place after the value that begins at `at`. */
@@ -87,11 +95,4 @@ function afterSpace(text: string, at: number): number {
     const unit = text.charCodeAt(at);
     if (unit !== 32 && unit !== 10 && unit !== 13 && unit !== 9) return at;
   }
-}
-
-/** An excerpt for an error message: bounded, never cut inside a character. */
-export function shown(text: string): string {
-  return text.length <= SHOWN
-    ? text
-    : text.slice(0, SHOWN).toWellFormed().replace(/\ufffd$/, "") + "…";
 }

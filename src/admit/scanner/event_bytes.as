@@ -83,7 +83,7 @@ export function skipEvent(at: u32): u32 {
 @inline
 function skipField(field: u32, at: u32): u32 {
   const first = byte(at);
-  if (field == PROPERTIES) return first == BRACE_OPEN ? skipObject(at + 1, 0) : NO;
+  if (field == PROPERTIES) return first == BRACE_OPEN ? skipObject(at + 1, 2) : NO;
   if (field == TIME && first != QUOTE) {
     const to = skipNumber(at);
     return to != NO && isEpochMs(at, to) ? to : NO;

@@ -7,7 +7,7 @@
  * Nothing here finds a row wrong: what is not known to be right is left to who looks closer, on text.
  */
 
-import { ID, seen, skipEvent, TIME, typeFrom, typeTo } from "./event";
+import { ID, seen, skipEvent, TIME, typeFrom, typeTo } from "./event_bytes";
 import {
   BRACKET_CLOSE,
   byte,
@@ -33,12 +33,12 @@ import {
   RUN_BYTES,
   RUNS,
   STATE,
-} from "./layout";
-import { same, skipRow } from "./row";
+} from "./addresses";
+import { same, skipRow } from "./row_bytes";
 
-export * from "./layout";
-export { skipValue } from "./json";
-export { addKey, clearKeys } from "./row";
+export * from "./addresses";
+export { DEEP, DEEPEST, normalize, skipValue, VALID } from "./json";
+export { addKey, clearKeys } from "./row_bytes";
 
 /** Fills the pool. */
 // @ts-ignore: decorator

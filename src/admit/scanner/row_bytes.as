@@ -12,7 +12,7 @@ import {
   skipRun,
   skipValue,
 } from "./json";
-import { MOST_KEYS, SLOT_BYTES, SLOT_COUNT, SLOTS } from "./layout";
+import { MOST_KEYS, SLOT_BYTES, SLOT_COUNT, SLOTS } from "./addresses";
 
 let keys: u32 = 0;
 /** The slot of the first key of the last row. */
@@ -65,7 +65,7 @@ export function skipRow(at: u32): u32 {
     before = slot;
     at = skipBlanks(at + 1);
     if (byte(at) != COLON) return NO;
-    at = skipValue(skipBlanks(at + 1), 0);
+    at = skipValue(skipBlanks(at + 1), 1);
     if (at == NO) return NO;
     at = skipBlanks(at);
     if (byte(at) == BRACE_CLOSE) return at + 1;
