@@ -61,7 +61,7 @@ export interface Deliver {
 const QUERY_TIMEOUT_MS = 5_000;
 /** Of a ping; also the bound of how long `check` waits for a dead host. */
 const PING_TIMEOUT_MS = 2_000;
-/** Of a question; who asks gives up sooner by its signal. */
+/** Of a question; its own signal ends it sooner. */
 const ASK_TIMEOUT_MS = 15_000;
 
 /** `fetch` must not pool connections where that means sending a POST twice. */
@@ -71,7 +71,7 @@ export function createDeliver(
     readonly fetch: Fetch;
     readonly clock: Clock;
     readonly log: Log;
-    /** Told of every INSERT; an attempt at several servers counts as one. */
+    /** Counts every INSERT; an attempt at several servers is one. */
     readonly ledger?: Pick<Ledger, "insert" | "insertError">;
   },
 ): Deliver {
@@ -147,7 +147,7 @@ export function createDeliver(
     prepare,
     adopt(settings) {
       if (nodeUtil().isDeepStrictEqual(settings, servers.settings)) return false;
-      // Its questions under way may still be answered, for those who wait.
+      // Look-ups of the tables that are under way may still be answered there.
       servers.failover.close();
       servers = connect(settings);
       void prepare();
@@ -160,7 +160,7 @@ export function createDeliver(
   };
 }
 
-/** The same, and the ledger is told of every INSERT: how long it took, or why it failed. */
+/** The same, and the ledger counts every INSERT: how long it took, or why it failed. */
 function metered(
   inserter: Inserter,
   ledger: Pick<Ledger, "insert" | "insertError">,

@@ -71,7 +71,7 @@ export function createFailover(
   }
 
   function fell(health: Health, message: string): void {
-    // Alone there is nobody to go to, and the caller's retries are the probe.
+    // A single server has no other to stand in for it, and the caller's retries are the probe.
     if (all.length === 1 || !health.healthy || closing.signal.aborted) return;
     health.healthy = false;
     log.warn("ClickHouse is passed over", { server: health.node.label, error: message });

@@ -36,7 +36,7 @@ export interface Plan {
   readonly failures: number;
   /** Most rows of one INSERT; shrinks when the server says that there are too many at once. */
   readonly cap: number;
-  /** Rows that are bad by the sieve's word alone, and what the last refused row was told. */
+  /** Rows that are bad by the sieve's word alone, and how the last row before was refused. */
   readonly word: { readonly rows: Uint32Array; readonly said: Refusal } | null;
   /** The last refusal. */
   readonly last: Refusal | null;

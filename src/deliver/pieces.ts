@@ -1,13 +1,13 @@
 /**
  * A batch's bytes and its rows: where each line lies, and the body of some of them. Plain functions
- * over values; nothing here knows why rows are picked.
+ * over values; why rows are picked is not known here.
  */
 
 import { nodeCrypto } from "../kernel/builtins.ts";
 
 /**
  * Where each row starts, and at the end the length: `rows + 1` offsets into the joined body. A body
- * whose lines are not `rows` is a bug of whoever sealed it.
+ * whose lines are not `rows` is a bug where the batch was sealed.
  */
 export function lineOffsets(body: readonly Uint8Array[], rows: number): Float64Array {
   const offsets = new Float64Array(rows + 1);

@@ -101,7 +101,7 @@ export function createSink(tools: SinkTools): Sink {
     }
   }
 
-  /** Brings the plan on by one verdict; an answer is what the caller is told instead. */
+  /** Brings the plan on by one verdict; a delivery ends the attempt instead. */
   async function take(
     batch: Batch,
     progress: Progress,

@@ -41,7 +41,7 @@ export function insertStatement(shape: Shape, database: string, table: string): 
 
 /**
  * The table of events. The deduplication window makes a resent batch harmless: a plain MergeTree
- * remembers no token unless told so. 1000 batches outlive any retry of one that is under way.
+ * remembers no token by default. 1000 batches outlive any retry of one that is under way.
  */
 export function createEventsTable(database: string, table: string): string {
   return `CREATE TABLE IF NOT EXISTS ${qualified(database, table)} (

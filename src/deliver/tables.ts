@@ -75,7 +75,7 @@ export function createTables(tools: TableTools): Tables & {
     return clock.monotonicMs() - entry.atMs < keepMs;
   }
 
-  /** One question at a time for a table; everybody who asks meanwhile gets its answer. */
+  /** One question at a time for a table; its answer serves all that ask meanwhile. */
   function ask(table: string): Promise<Known> {
     const entry = entryOf(table);
     if (entry.asking !== null) return entry.asking;

@@ -62,7 +62,7 @@ export function exceptionOf(answer: Answer): Exception | null {
   return { code: Number(text.match(/Code: (\d+)/)?.[1]), text };
 }
 
-/** Nobody spoke for ClickHouse: success, or something that stands in front of it. */
+/** An answer without an exception: success, or something that stands in front of ClickHouse. */
 function withoutCode(answer: Answer, nowMs: number): Verdict {
   const { status } = answer;
   const body = new TextDecoder().decode(answer.body).trim();
@@ -159,7 +159,7 @@ const ROW_CODES: ReadonlySet<number> = new Set([
   ...[349, 469, 153, 395],
 ]);
 
-/** The table, the statement or our rights: no row passes until somebody changes something there. */
+/** The table, the statement or our rights: no row passes until something is changed there. */
 const TABLE_CODES: ReadonlySet<number> = new Set([
   // No such table, database, column; a column too many or too few.
   ...[60, 81, 218, 8, 10, 16, 20, 44, 47],

@@ -173,7 +173,7 @@ function authorization({ user, password }: Endpoint): Result<Record<string, stri
     : failed("the token holds characters that no header can carry");
 }
 
-/** What the library hands to its transport; the rest is who to be and how to say the time. */
+/** What the library hands to its transport; credentials and precision are not taken from it. */
 interface Ask {
   readonly method: string;
   readonly path: string;

@@ -6,7 +6,7 @@
  * cost a few map look-ups per request and allocate nothing per row.
  *
  * Memory is bounded whatever names arrive, and names are steady: tables and event types beyond their
- * bounds share the account `other`; who came first keeps its own until the process ends, so that a row
+ * bounds share the account `other`; the first ones keep their own until the process ends, so that a row
  * which was counted under a name when it was accepted is counted under the same name when it is stored.
  *
  * `held` follows from the calls (accepted, settled, lost); `Holdings` measures the same thing where

@@ -4,13 +4,13 @@
  * Promises: the sums of `accepted` and `stored` over time equal the ledger, through outages, cut
  * answers and restarts of InfluxDB. A report is sent with the same points and timestamps until all
  * of it is written; meanwhile counts gather in the ledger and the next report is made afterwards, so
- * memory is bounded by one report. It never throws, waits for nobody, and has one write in flight.
+ * memory is bounded by one report. It never throws, holds up nothing else, and has one write in flight.
  *
  * How answers are met: no database: it is created, also when it is dropped later. Too large: all
  * that is left goes in smaller writes; every report that goes through tries larger ones again.
  * Refused (400): the write is halved until the point that is refused stands alone; that one is given
  * back to the next report, and the others go through. A refused point may become good (a field type
- * that someone corrects), and a count that is thrown away is wrong for ever. It keeps its timestamp,
+ * that is corrected), and a count that is thrown away is wrong for ever. It keeps its timestamp,
  * since an earlier write whose answer was lost may have stored it, unless the database keeps nothing
  * so old. Everything else: the same report again, after a backoff.
  */

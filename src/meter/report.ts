@@ -19,7 +19,7 @@ import type { Clock, Holdings, Ledger } from "../contracts.ts";
 import type { Measurement, Point } from "./influx.ts";
 import { tagValue } from "./label.ts";
 
-/** The measurements, as InfluxDB is told about them. */
+/** The measurements, as the library wants them declared. */
 export const MEASUREMENTS: readonly Measurement[] = [
   {
     name: "shishi_events",

@@ -1,6 +1,6 @@
 /**
  * The page as one document: nothing of it is loaded from elsewhere, so that it works in a closed
- * network, and the browser is told to take nothing else. Scripts and style stand in it whole, allowed
+ * network, and the browser is forbidden to take anything else. Scripts and style stand in it whole, allowed
  * by their hashes; what the page shows it asks for itself.
  *
  * Its script is the modules in `web/` as one. They import each other like any module, so that they can

@@ -1,10 +1,10 @@
 /**
- * `GET /api/live`: the figures as server-sent events, for as long as somebody looks.
+ * `GET /api/live`: the figures as server-sent events, for as long as the viewer's connection lasts.
  *
- * Promises: viewers are bounded in number, and one that reads slower than it is told misses moments
- * instead of filling memory; after a minute of that it is cut off. One moment is made for all of them,
- * and none while nobody looks. `close` tells them that this is the end and ends their answers, so that
- * they hold up no stop.
+ * Promises: viewers are bounded in number, and a viewer that reads too slowly misses moments instead of
+ * filling memory; after a minute of that its answer is ended. One moment is made for all viewers, and
+ * none while there are none. `close` sends a last event and ends all answers, so that they hold up no
+ * stop.
  */
 
 import type { PageMoment, PageSource } from "../contracts.ts";
@@ -12,9 +12,9 @@ import type { PageMoment, PageSource } from "../contracts.ts";
 export interface Live {
   open(): Promise<Response>;
   viewers(): number;
-  /** Who is in is let go, to come again. */
+  /** Ends the answers of all viewers; their pages connect again. */
   again(): void;
-  /** While it is true nobody is let in, and who is in is let go. */
+  /** True: viewers are let go, and new ones refused until it is false. */
   letGo(go: boolean): void;
   close(): void;
 }
@@ -27,7 +27,7 @@ export interface LiveOptions {
 interface Viewer {
   readonly controller: ReadableStreamDefaultController<Uint8Array>;
   missed: number;
-  /** As it was told them. */
+  /** As they were last sent to it. */
   problems: string;
 }
 
@@ -48,7 +48,7 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
   const encoder = new TextEncoder();
   const viewers = new Set<Viewer>();
   let opening = 0;
-  /** Why nobody is let in. */
+  /** Why viewers are refused; null while they are not. */
   let shut: string | null = null;
   let running = false;
 
@@ -85,7 +85,7 @@ export function createLive({ source, mostViewers = MOST_VIEWERS }: LiveOptions):
       try {
         moment = await source.next();
       } catch {
-        // The process that has the figures is gone. The page comes again, to whoever is there then.
+        // Without figures there is nothing to send; the pages connect again.
         again();
         break;
       }

@@ -1,7 +1,7 @@
 /**
- * The page at `GET /`. Nothing of it is loaded before somebody asks for it, but the recorder of the
- * past hour, and that a moment after the start: who opens the page after an incident wants to see the
- * incident.
+ * The page at `GET /`. Nothing of it is loaded before the first request for it, except the recorder of
+ * the past hour, and that a moment after the start: a page that is opened after an incident has to show
+ * the incident.
  */
 
 import type { Clock, Page, PageSource } from "../contracts.ts";
@@ -16,9 +16,9 @@ export interface OpenPage extends Page {
    * come again on another one: their answers would not end.
    */
   leaving<T extends { lastAnswers(last: boolean): void }>(server: T): T;
-  /** Settings have changed: viewers come again, for what they are told of them, and may be told. */
+  /** Settings have changed: viewers connect again, to be sent those, and only if they still may. */
   adopted(): void;
-  /** Ends what viewers are being told, and the recording. */
+  /** Ends the answers of viewers, and the recording. */
   close(): Promise<void>;
 }
 

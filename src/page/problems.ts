@@ -26,7 +26,7 @@ export interface Problem extends Note {
 
 export interface Problems {
   note(note: Note): void;
-  /** The log, and what it is told as a warning or an error is noted. */
+  /** The same log, whose warnings and errors are noted. */
   watch(log: Log): Log;
   /** Latest first. */
   list(): readonly Problem[];

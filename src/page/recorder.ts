@@ -1,6 +1,6 @@
 /**
- * Keeps the past hour and tells those who look at it what comes next. One sample a second costs some
- * microseconds; texts are made only for somebody who waits for them.
+ * Keeps the past hour, and makes what viewers are sent: the hour at first, then each moment. One sample a
+ * second costs some microseconds; texts are made only while a viewer waits for them.
  */
 
 import type {
@@ -23,7 +23,7 @@ import {
 
 export interface RecorderDeps extends MomentDeps, SamplerDeps {
   readonly problems: Problems;
-  /** Asked for by each who opens the page. */
+  /** Read for each page that is opened. */
   readonly about: () => About;
 }
 
@@ -113,7 +113,7 @@ export interface MomentDeps {
 const MOST = 20;
 const MOST_REASONS = 5;
 
-/** What the page is told of this moment. */
+/** What the page is sent of this moment. */
 export type Moment = ReturnType<typeof momentOf>;
 
 /** @param sample `[at, …SERIES]`. */

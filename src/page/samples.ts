@@ -62,7 +62,7 @@ export function createHistory(size: number = SAMPLES_AN_HOUR): History {
   };
 }
 
-/** As many digits as anybody sees: the hour is sent to every new viewer. */
+/** As many digits as are shown: the hour is sent to every new viewer. */
 export function tidy(value: number): number | null {
   if (!Number.isFinite(value)) return null;
   return Math.abs(value) >= 1e6 ? Math.round(value) : Math.round(value * 1000) / 1000;

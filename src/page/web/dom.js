@@ -28,7 +28,7 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 /**
- * A screen reader is told of what changes, so what does not is left alone.
+ * A screen reader announces every change, so a text that stays is left alone.
  * @param {string | Element} where an element or its id
  * @param {string} text
  */
@@ -38,7 +38,7 @@ export function say(where, text) {
 }
 
 /**
- * A list whose items stay the elements that they are as long as they are told the same: focus, a
+ * A list whose items stay the elements that they are as long as they say the same: focus, a
  * selection and the place that is read stay where they are, whatever comes before them.
  * @template T
  * @param {HTMLElement} list

@@ -47,7 +47,7 @@ export function showState({ state, reasons, uptime_s, recovering }) {
 }
 
 /**
- * Nobody tells the state any more.
+ * The state is not known any more.
  * @param {string} name
  * @param {string} why
  */
@@ -57,7 +57,7 @@ export function showGone(name, why) {
 }
 
 /**
- * @param {string} name also for those who have the pages of several collectors open
+ * @param {string} name also in the title, to tell the pages of several collectors apart
  * @param {string} why
  */
 function showName(name, why) {
@@ -117,7 +117,7 @@ export function showBooks({ books, difference }) {
 // ── The busiest tables and event types.
 
 /**
- * A row is made once and then only told its texts, so that a reader, or a selection, stays where it is.
+ * A row is made once and then only its texts change, so that a reader, or a selection, stays where it is.
  * @param {string} id
  * @param {{ cells: string[], title?: string, mark?: string }[]} rows
  */

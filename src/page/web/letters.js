@@ -9,7 +9,7 @@ import { ask } from "./stream.js";
 /** @typedef {{ table?: string, ids?: string[] }} Which */
 
 const MOST_SHOWN = 50;
-/** Letters go without a word where somebody else sends them again or deletes them. */
+/** Letters that are sent again or deleted elsewhere go without a word. */
 const STALE_MS = 20_000;
 
 /** @returns {{ look(dead: number): void }} */
@@ -44,7 +44,7 @@ export function createLetters() {
       if (at >= 0) keepFocus(at);
       tellTotal(letters.length);
     } catch (error) {
-      // The next moment that the page is told is another try.
+      // The next moment is another try.
       seen = null;
       say("letters-total", `They cannot be looked at: ${/** @type {Error} */ (error).message}.`);
     }

@@ -31,7 +31,7 @@ function showToken() {
 /**
  * @param {string} path
  * @param {RequestInit} [init]
- * @returns {Promise<Response>} rejects where nobody answers
+ * @returns {Promise<Response>} rejects where there is no answer
  */
 export function ask(path, init = {}) {
   const headers = new Headers(init.headers);
@@ -80,7 +80,7 @@ export function askForToken() {
 // ── Server-sent events. Comes again by itself, at first soon and then every few seconds; silence counts
 // as an end, too.
 
-/** A moment is told every second; a slow host may need some. */
+/** A moment comes every second; a slow host may need some. */
 const SILENT_MS = 6000;
 /** Viewers are let go where settings change or another process takes over: soon there is word again. */
 const BEAR_MS = 2000;
@@ -107,7 +107,7 @@ export function createParser(onEvent) {
  * @typedef {object} Listeners
  * @property {(name: string, data: string) => void} onEvent
  * @property {() => void} onRefused the collector wants a (better) token; `again` is to be called then
- * @property {(why: string) => void} onGone nobody answers, or no more; told at each attempt after a while
+ * @property {(why: string) => void} onGone there is no answer, or no more; called at each attempt after a while
  */
 
 /**

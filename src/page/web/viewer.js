@@ -1,4 +1,4 @@
-/** Puts the parts together: what the collector tells goes to those who show it. */
+/** Puts the parts together: what the collector sends goes to the parts that show it. */
 // @ts-check
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
