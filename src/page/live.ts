@@ -7,7 +7,21 @@
  * stop.
  */
 
-import type { PageMoment, PageSource } from "../contracts.ts";
+/** What viewers are sent of one moment; every text is JSON. */
+export interface PageMoment {
+  /** The last sample with state, books, tables and event types. */
+  readonly now: string;
+  /** The last problems; sent again only when they have changed. */
+  readonly problems: string;
+}
+
+/** Where the figures come from. */
+export interface PageSource {
+  /** For a new viewer: which collector this is, and the hour that has passed. */
+  first(): Promise<PageMoment & { readonly about: string; readonly past: string }>;
+  /** Resolves with the next sample, within about a second; costs nothing while it is not called. */
+  next(): Promise<PageMoment>;
+}
 
 export interface Live {
   open(): Promise<Response>;

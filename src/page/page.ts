@@ -4,10 +4,10 @@
  * the incident.
  */
 
-import type { Clock, Page, PageSource } from "../contracts.ts";
+import type { Clock, Page } from "../contracts.ts";
 import { repeat } from "../kernel/time.ts";
 import type { Document } from "./document.ts";
-import type { Live } from "./live.ts";
+import type { Live, PageSource } from "./live.ts";
 import type { RecorderDeps } from "./recorder.ts";
 
 export interface OpenPage extends Page {

@@ -25,7 +25,6 @@ export interface Problem extends Note {
 }
 
 export interface Problems {
-  note(note: Note): void;
   /** The same log, whose warnings and errors are noted. */
   watch(log: Log): Log;
   /** Latest first. */
@@ -60,13 +59,12 @@ export function createProblems(clock: Pick<Clock, "nowMs">): Problems {
   }
 
   return {
-    note,
     watch: (log) => noted(log, note),
     list: () => [...problems.values()].reverse(),
   };
 }
 
-/** A log that tells `note` of its warnings and errors. */
+/** A log whose warnings and errors go to `note` too. */
 function noted(log: Log, note: (note: Note) => void): Log {
   const at = (level: Note["level"]) => (message: string, fields?: LogFields) => {
     log[level](message, fields);
@@ -95,7 +93,8 @@ function short(text: string): string {
 
 type Say = (fields: LogFields) => string;
 
-const SENTENCES: Readonly<Record<string, Say>> = {
+/** By the line of the log, word for word. */
+export const SENTENCES: Readonly<Record<string, Say>> = {
   "insert failed; will retry": (f) =>
     `ClickHouse did not take ${rows(f)}${ofTable(f)}${because(f)}. They are kept and sent again.`,
   "table in trouble; its batches wait": (f) =>

@@ -3,14 +3,8 @@
  * second costs some microseconds; texts are made only while a viewer waits for them.
  */
 
-import type {
-  Control,
-  Holdings,
-  LedgerTotals,
-  PageMoment,
-  PageSource,
-  Status,
-} from "../contracts.ts";
+import type { Control, Holdings, LedgerTotals, Status } from "../contracts.ts";
+import type { PageMoment, PageSource } from "./live.ts";
 import { type Problems, sentenceOf } from "./problems.ts";
 import {
   createHistory,

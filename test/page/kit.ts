@@ -1,5 +1,5 @@
 /** What the tests of the page share: a source that is told what to say, and a reader of its answers. */
-import type { PageMoment, PageSource } from "../../src/contracts.ts";
+import type { PageMoment, PageSource } from "../../src/page/live.ts";
 
 /** Says a moment when it is told to. */
 export class ScriptedSource implements PageSource {

@@ -1,10 +1,11 @@
 /** The past hour, samples, problems and their sentences, the busiest: all of it pure. */
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Batch, Chunk, Holdings, Log, Status } from "../../src/contracts.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
-import { createProblems, sentenceOf } from "../../src/page/problems.ts";
+import { createProblems, sentenceOf, SENTENCES } from "../../src/page/problems.ts";
 import { createRecorder, differenceOf, momentOf, top } from "../../src/page/recorder.ts";
 import {
   createHistory,
@@ -164,6 +165,16 @@ test("problems are told in sentences", () => {
   ];
   for (const [message, fields, expected] of cases) {
     assert.match(sentenceOf({ message, fields }), expected);
+  }
+});
+
+test("every sentence is about a line that is logged", () => {
+  const root = new URL("../../src/", import.meta.url);
+  const texts = readdirSync(root, { recursive: true, encoding: "utf8" })
+    .filter((path) => /\.ts$/.test(path) && !path.endsWith("problems.ts"))
+    .map((path) => readFileSync(new URL(path.replaceAll("\\", "/"), root), "utf8"));
+  for (const message of Object.keys(SENTENCES)) {
+    assert.ok(texts.some((text) => text.includes(`"${message}"`)), message);
   }
 });
 
