@@ -1,5 +1,5 @@
 /**
- * Every command, in the order of the overview. Each is loaded when somebody wants it: what the others
+ * Every command, in the order of the overview. Each is loaded when it is wanted: what the others
  * need (NATS, InfluxDB, HTTPS …) cost the collector's first answer 4 of 40 ms.
  */
 

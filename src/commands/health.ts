@@ -38,7 +38,7 @@ export async function healthOf(
 
 /**
  * Null when the answer is 200, else what is wrong. Not `fetch`: the certificate is made for the name
- * that clients use and may be signed by anybody, so it is not looked at. Nothing secret is sent.
+ * that clients use and may have any signature, so it is not looked at. Nothing secret is sent.
  */
 function ask(url: string): Promise<string | null> {
   const request = url.startsWith("https:") ? requestHttps : requestHttp;

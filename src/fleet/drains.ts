@@ -24,7 +24,7 @@ interface Line {
 
 const POLL_MS = 1_000;
 const DRAW_MS = 100;
-/** Off a terminal: one collector that drains is told of this often at most, and so many at a time. */
+/** Off a terminal: one collector that drains has a line this often at most, and so many of them at a time. */
 const WRITE_MS = 5_000;
 const WRITTEN_AT_ONCE = 10;
 

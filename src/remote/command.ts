@@ -15,7 +15,7 @@ export type Decision =
   | {
     readonly kind: "obey";
     readonly command: Command;
-    /** Where to answer, or null when nobody waits for one. */
+    /** Where to answer, or null when no answer is wanted. */
     readonly replyTo: string | null;
     /** To be called when it is obeyed: a signature is good for one command. */
     readonly spend: () => void;
@@ -75,9 +75,8 @@ export function decide(
 }
 
 /**
- * Where to answer, or null. An answer must not become a command: whoever may publish `status` only
- * could otherwise name `PREFIX.stop` as the reply subject and let a collector send the stop on their
- * behalf.
+ * Where to answer, or null. An answer must not become a command: a client that may publish `status` only
+ * could otherwise name `PREFIX.stop` as the reply subject, and a collector would send the stop for it.
  */
 export function replySubject({ reply }: Incoming, prefix: string): string | null {
   return reply === "" || reply === prefix || reply.startsWith(`${prefix}.`) ? null : reply;

@@ -1,31 +1,23 @@
 /**
- * What a collector tells the world about itself: one event a change of its state, on
- * `PREFIX.event.GROUP.ID`. Trouble that comes and goes is looked at once a second and pausing is told
- * a few times a second at most, so nothing can make it flood; whatever is passed over so, the last
- * state is told in the end. What NATS could not carry is made up for by one event with the state of
- * the moment, and the number of those that were missed.
+ * What a collector publishes of itself: one event a change of its state, on `PREFIX.event.GROUP.ID`.
+ * Trouble that comes and goes is looked at once a second and pausing is published a few times a second at
+ * most, so nothing can make it flood; whatever is passed over so, the last state is published in the end.
+ * What NATS could not carry is made up for by one event with the state of the moment, and the number of
+ * those that were missed.
  */
 
 import type { Clock, State, Status } from "../contracts.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { repeat } from "../kernel/time.ts";
 
-export interface EventDeps {
+/** What events are made of, and where they go. */
+export interface EventSource {
   readonly status: () => Status;
   /** Why it is degraded. */
   readonly reasons: () => readonly string[];
   readonly clock: Clock;
   /** @returns false when it certainly was not sent. */
   readonly publish: (payload: Uint8Array) => boolean;
-}
-
-export interface Events {
-  /** NATS is there: `started` for the first time, `reconnected` afterwards. */
-  connected(): void;
-  /** The state may have changed; tells it where it has. */
-  look(): void;
-  /** Ends the looking. */
-  close(): void;
 }
 
 export type EventName =
@@ -44,49 +36,62 @@ const CHANGES = { count: 5, periodMs: 1_000 };
 const MAX_REASONS = 20;
 const MAX_REASON_LENGTH = 300;
 
-export function createEvents({ status, reasons, clock, publish }: EventDeps): Events {
-  const rate = new RateLimiter(clock);
-  /** Null until NATS was there for the first time. */
-  let told: State | null = null;
-  let missed = 0;
-  const close = repeat(clock, LOOK_MS, () => move(status()));
+export class Events {
+  readonly #source: EventSource;
+  readonly #rate: RateLimiter;
+  /** The last state that was published or missed; null until NATS was there for the first time. */
+  #state: State | null = null;
+  #missed = 0;
+  readonly #endLooking: () => void;
 
-  function move(now: Status): void {
-    if (told === null) return;
-    const names = changes(told, now.state);
-    told = now.state;
-    for (const name of names) say(name, now);
+  constructor(source: EventSource) {
+    this.#source = source;
+    this.#rate = new RateLimiter(source.clock);
+    this.#endLooking = repeat(source.clock, LOOK_MS, () => this.#moveTo(source.status()));
   }
 
-  function say(event: EventName, now: Status): void {
+  /** NATS is there: `started` for the first time, `reconnected` afterwards. */
+  connected(): void {
+    const now = this.#source.status();
+    const event = this.#state === null ? "started" : "reconnected";
+    // A change since the last look was not published either.
+    if (this.#state !== null) this.#missed += changes(this.#state, now.state).length;
+    this.#state = now.state;
+    this.#publish(event, now);
+  }
+
+  /** The state may have changed; publishes it where it has. */
+  look(): void {
+    const now = this.#source.status();
+    if (this.#state === null || now.state === this.#state) return;
+    // The trouble of a table or a server is left to the clock; what a command did is published at once.
+    const ending = now.state === "draining" || now.state === "stopped";
+    const pausing = now.state === "paused" || this.#state === "paused";
+    if (ending || (pausing && this.#rate.waitMs("", CHANGES) === 0)) this.#moveTo(now);
+  }
+
+  /** Ends the looking. */
+  close(): void {
+    this.#endLooking();
+  }
+
+  #moveTo(now: Status): void {
+    if (this.#state === null) return;
+    const events = changes(this.#state, now.state);
+    this.#state = now.state;
+    for (const event of events) this.#publish(event, now);
+  }
+
+  #publish(event: EventName, now: Status): void {
+    const { clock, reasons, publish } = this.#source;
     const { group, id, state, version, uptime_s, ledger } = now;
     const at = new Date(clock.nowMs()).toISOString();
     const why = state === "degraded" ? { reasons: bounded(reasons()) } : {};
-    const lost = missed > 0 ? { missed } : {};
-    const whole = { event, group, id, state, at, version, uptime_s, ...why, ...lost, ledger };
-    if (publish(new TextEncoder().encode(JSON.stringify(whole)))) missed = 0;
-    else missed++;
+    const missed = this.#missed > 0 ? { missed: this.#missed } : {};
+    const whole = { event, group, id, state, at, version, uptime_s, ...why, ...missed, ledger };
+    if (publish(new TextEncoder().encode(JSON.stringify(whole)))) this.#missed = 0;
+    else this.#missed++;
   }
-
-  return {
-    connected() {
-      const now = status();
-      const event = told === null ? "started" : "reconnected";
-      // What changed since it was last looked at was not told either.
-      if (told !== null) missed += changes(told, now.state).length;
-      told = now.state;
-      say(event, now);
-    },
-    look() {
-      const now = status();
-      if (told === null || now.state === told) return;
-      // The trouble of a table or a server is left to the clock; what was asked for is told at once.
-      const ending = now.state === "draining" || now.state === "stopped";
-      const pausing = now.state === "paused" || told === "paused";
-      if (ending || (pausing && rate.waitMs("", CHANGES) === 0)) move(now);
-    },
-    close,
-  };
 }
 
 /** The events that lead from one state to another. */

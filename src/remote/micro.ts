@@ -19,15 +19,6 @@ export interface MicroOptions {
   readonly status: () => Status;
 }
 
-export interface Micro {
-  /** Nine: each verb for all services, for those named `shishi`, and for this one; with its answer. */
-  readonly subjects: ReadonlyMap<string, () => Uint8Array>;
-  /** One command was handled. */
-  count(command: Command | "unknown", tookMs: number): void;
-  /** One was refused, or has failed. */
-  fail(command: Command | "unknown", problem: string): void;
-}
-
 const NAME = "shishi";
 const DESCRIPTION = "Collects events for ClickHouse; its endpoints control it";
 const VERBS = ["PING", "INFO", "STATS"] as const;
@@ -47,51 +38,92 @@ interface Counts {
   processingNs: number;
 }
 
-export function createMicro(options: MicroOptions): Micro {
-  const { instance, prefix, startedMs, signed } = options;
-  const { group, id: collector, version, runtime } = options.status();
-  const counts = new Map<string, Counts>(
+export class Micro {
+  /** Nine: each verb for all services, for those named `shishi`, and for this one; with its answer. */
+  readonly subjects: ReadonlyMap<string, () => Uint8Array>;
+  readonly #options: MicroOptions;
+  /** The collector, which is the same for as long as the process lives. */
+  readonly #collector: Pick<Status, "group" | "id" | "version" | "runtime">;
+  readonly #counts = new Map<string, Counts>(
     COMMANDS.map((command) => [
       command,
       { requests: 0, errors: 0, lastError: "", processingNs: 0 },
     ]),
   );
-  const answer = (type: string) => ({
-    type: `io.nats.micro.v1.${type}_response`,
-    name: NAME,
-    id: instance,
-    version,
-    metadata: { group, id: collector, runtime },
-  });
-  const place = (command: string) => ({
-    name: command,
-    subject: `${prefix}.${command}.${group}.${collector}`,
-    // None: every collector that is meant obeys, not one of them.
-    queue_group: "",
-  });
-  const ping = () => answer("ping");
-  const info = () => ({
-    ...answer("info"),
-    description: DESCRIPTION,
-    endpoints: COMMANDS.map((command) => ({
-      ...place(command),
-      metadata: {
-        description: ABOUT[command],
-        subjects: [`${prefix}.${command}`, `${prefix}.${command}.${group}`].join(" "),
-        format: "application/json",
-        signed: String(signed),
-        request_schema: JSON.stringify(REQUEST_SCHEMA),
-        response_schema: JSON.stringify(responseSchema(command)),
-      },
-    })),
-  });
-  const stats = () => {
-    const data: LedgerTotals = options.status().ledger;
+
+  constructor(options: MicroOptions) {
+    this.#options = options;
+    this.#collector = options.status();
+    const write = {
+      PING: () => this.#head("ping"),
+      INFO: () => this.#info(),
+      STATS: () => this.#stats(),
+    };
+    this.subjects = new Map(VERBS.flatMap((verb) => {
+      const bytes = () => new TextEncoder().encode(JSON.stringify(write[verb]()));
+      const all = `$SRV.${verb}`;
+      return [all, `${all}.${NAME}`, `${all}.${NAME}.${options.instance}`].map((subject) =>
+        [subject, bytes] as const
+      );
+    }));
+  }
+
+  /** One command was handled. */
+  count(command: Command | "unknown", tookMs: number): void {
+    const of = this.#counts.get(command);
+    if (of === undefined) return;
+    of.requests++;
+    of.processingNs += Math.round(tookMs * 1e6);
+  }
+
+  /** One was refused, or has failed. */
+  fail(command: Command | "unknown", problem: string): void {
+    const of = this.#counts.get(command);
+    if (of === undefined) return;
+    of.errors++;
+    of.lastError = problem;
+  }
+
+  /** What every answer begins with. */
+  #head(type: string) {
+    const { group, id, version, runtime } = this.#collector;
     return {
-      ...answer("stats"),
+      type: `io.nats.micro.v1.${type}_response`,
+      name: NAME,
+      id: this.#options.instance,
+      version,
+      metadata: { group, id, runtime },
+    };
+  }
+
+  #info() {
+    const { prefix, signed } = this.#options;
+    const { group } = this.#collector;
+    return {
+      ...this.#head("info"),
+      description: DESCRIPTION,
+      endpoints: COMMANDS.map((command) => ({
+        ...this.#endpoint(command),
+        metadata: {
+          description: ABOUT[command],
+          subjects: [`${prefix}.${command}`, `${prefix}.${command}.${group}`].join(" "),
+          format: "application/json",
+          signed: String(signed),
+          request_schema: JSON.stringify(REQUEST_SCHEMA),
+          response_schema: JSON.stringify(responseSchema(command)),
+        },
+      })),
+    };
+  }
+
+  #stats() {
+    const { status, startedMs } = this.#options;
+    const data: LedgerTotals = status().ledger;
+    return {
+      ...this.#head("stats"),
       started: new Date(startedMs).toISOString(),
-      endpoints: [...counts].map(([command, of]) => ({
-        ...place(command),
+      endpoints: [...this.#counts].map(([command, of]) => ({
+        ...this.#endpoint(command),
         num_requests: of.requests,
         num_errors: of.errors,
         last_error: of.lastError,
@@ -100,29 +132,17 @@ export function createMicro(options: MicroOptions): Micro {
         average_processing_time: of.requests === 0 ? 0 : Math.trunc(of.processingNs / of.requests),
       })),
     };
-  };
-  const write = { PING: ping, INFO: info, STATS: stats };
-  return {
-    subjects: new Map(VERBS.flatMap((verb) => {
-      const bytes = () => new TextEncoder().encode(JSON.stringify(write[verb]()));
-      const all = `$SRV.${verb}`;
-      return [all, `${all}.${NAME}`, `${all}.${NAME}.${instance}`].map((subject) =>
-        [subject, bytes] as const
-      );
-    })),
-    count(command, tookMs) {
-      const of = counts.get(command);
-      if (of === undefined) return;
-      of.requests++;
-      of.processingNs += Math.round(tookMs * 1e6);
-    },
-    fail(command, problem) {
-      const of = counts.get(command);
-      if (of === undefined) return;
-      of.errors++;
-      of.lastError = problem;
-    },
-  };
+  }
+
+  #endpoint(command: string) {
+    const { group, id } = this.#collector;
+    return {
+      name: command,
+      subject: `${this.#options.prefix}.${command}.${group}.${id}`,
+      // None: every collector that is meant obeys, not one of them.
+      queue_group: "",
+    };
+  }
 }
 
 const REQUEST_SCHEMA = { description: "ignored; may be empty" };

@@ -65,7 +65,7 @@ export interface Message {
   readonly reply: string;
   /** The header's first value, or `""`. */
   header(name: string): string;
-  /** The server says that nobody listens to the subject of the request. */
+  /** The server says that the subject of the request has no listener. */
   readonly noResponders: boolean;
 }
 
@@ -76,7 +76,7 @@ export interface Message {
 export interface Wire {
   /** `host:port`. */
   readonly server: string;
-  /** What the server told of itself. `asksWho`: only who proves who he is gets in. */
+  /** What the server says of itself. `asksWho`: it lets in no client without credentials. */
   readonly about?: { readonly version: string; readonly asksWho: boolean };
   /** Why it ended. Resolves exactly once, never rejects. */
   readonly closed: Promise<string>;
@@ -349,7 +349,7 @@ function connectFailure(complaint: string, error: unknown, timeoutMs: number): s
 
 /**
  * Listens for `-ERR '…'` while the connection is being made. Where the socket's end comes right behind
- * it, the library on one of the runtimes tells of the end alone, and a wrong password looks like a
+ * it, the library on one of the runtimes reports the end alone, and a wrong password looks like a
  * broken network.
  */
 function overhear(socket: WebSocket): { said(): string; stop(): void } {

@@ -18,7 +18,7 @@ export const COMMANDS: readonly Command[] = ["status", "flush", "pause", "resume
 
 /** What a group and an id may consist of; settings turn everything else into `-`. */
 const NAME = /^[A-Za-z0-9_-]+$/;
-/** In an answer, which anybody may have written. */
+/** Of a name in an answer, which any client may have written. */
 const MAX_NAME_LENGTH = 256;
 
 /** Subjects that one collector obeys, each with the command that it stands for. */
@@ -36,7 +36,7 @@ export function subjectsOf(
   return subjects;
 }
 
-/** Where a collector tells each change of its state. */
+/** Where a collector publishes each change of its state. */
 export function eventSubject(prefix: string, group: string, id: string): string {
   return `${prefix}.event.${group}.${id}`;
 }
@@ -121,7 +121,7 @@ export function writeAnswer(
   return encode({ ...status, tables: {}, tables_left_out: true, command, ok, ...failure, state });
 }
 
-/** @param instance the value of `INSTANCE_HEADER`; cut, since anybody may have written it. */
+/** @param instance the value of `INSTANCE_HEADER`; cut, since any client may have written it. */
 export function readAnswer(payload: Uint8Array, instance = ""): Result<Answer> {
   let value: unknown;
   try {

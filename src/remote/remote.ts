@@ -1,5 +1,5 @@
 /**
- * Remote control of one collector: subscribes, obeys, answers, and tells what it is. Taking a command
+ * Remote control of one collector: subscribes, obeys, answers, and says what it is. Taking a command
  * is O(1) and waits for nothing, so no amount of data and no slow flush holds up the next command; a
  * flood of commands is cut off before it costs anything. Nothing that NATS does reaches the caller.
  */
@@ -7,9 +7,9 @@
 import type { Clock, Command, Control, Log } from "../contracts.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { createGate, decide, type Gate, replySubject } from "./command.ts";
-import { createEvents, type Events } from "./events.ts";
+import { Events } from "./events.ts";
 import { connectForever, type Link, type LinkState } from "./forever.ts";
-import { createMicro, type Micro } from "./micro.ts";
+import { Micro } from "./micro.ts";
 import type { Message, NatsAuth, OpenSocket, Wire } from "./nats.ts";
 import { eventSubject, INSTANCE_HEADER, subjectsOf, writeAnswer } from "./protocol.ts";
 
@@ -24,7 +24,7 @@ export interface RemoteOptions {
   readonly group: string;
   readonly id: string;
   readonly control: Control;
-  /** Has its listener called after each change of the state by a command, until the answer is called. */
+  /** Calls its listener after each change of the state by a command or a signal; returns what ends that. */
   readonly watch?: (listener: () => void) => () => void;
   /** `command` is one of the five or `unknown`; `ok`: it was obeyed. */
   readonly ledger: { control(command: string, ok: boolean): void };
@@ -86,7 +86,7 @@ export class Remote {
     this.#subjects = subjectsOf(prefix, group, id);
     this.#gate = createGate(options.controlSecret ?? null, startedMs);
     this.#rates = new RateLimiter(clock);
-    this.#micro = createMicro({
+    this.#micro = new Micro({
       instance: this.#instance,
       startedMs,
       prefix,
@@ -94,7 +94,7 @@ export class Remote {
       status,
     });
     const subject = eventSubject(prefix, group, id);
-    this.#events = createEvents({
+    this.#events = new Events({
       status,
       reasons: () => control.unready(),
       clock,
@@ -258,7 +258,7 @@ export class Remote {
     this.#publish(replyTo, writeAnswer(command, status, status.state, problem), headers);
   }
 
-  /** Without a connection the answer is dropped: whoever waits for it has lost theirs too. */
+  /** Without a connection the answer is dropped: its caller has lost NATS too, or will not wait. */
   #publish(to: string, answer: Uint8Array, more: Readonly<Record<string, string>>): void {
     const wire = this.#link.wire();
     if (wire === null) return;

@@ -1,7 +1,7 @@
 /**
  * Signs a command and judges a signature: `v1,UNIXMS,NONCE,HEX`, where HEX is the HMAC-SHA256 of
  * `UNIXMS\nNONCE\nSUBJECT\nPAYLOAD` with the control secret. Pure but for the nonces that a verifier
- * remembers; time is handed in. Whoever lacks the secret can neither command nor repeat a command.
+ * remembers; time is handed in. A client without the secret can neither command nor repeat a command.
  */
 
 import { Buffer } from "node:buffer";
@@ -20,7 +20,7 @@ export const WINDOW_MS = 30_000;
 const REMEMBERED_MS = 2 * WINDOW_MS + 1_000;
 /** More than the commands that are obeyed in that time; some 10 MiB. */
 const MAX_NONCES = 65_536;
-/** The payload of a command is ignored; hashing a large one is work that anybody could ask for. */
+/** The payload of a command is ignored; hashing a large one is work that any client could ask for. */
 const MAX_PAYLOAD_BYTES = 64 * 1024;
 const FORM = /^v1,(\d{1,15}),([!-+\--~]{1,128}),([0-9A-Fa-f]{64})$/;
 
@@ -75,7 +75,7 @@ export function createVerifier(secret: string, maxNonces = MAX_NONCES): Verifier
       if (hex === "") {
         return failed(`signature malformed: expected ${SIGNATURE_HEADER}: v1,UNIXMS,NONCE,HEX`);
       }
-      // Before the costly part: what is out of the window is refused whoever signed it.
+      // Before the costly part: what is out of the window is refused whatever its secret.
       const skew = skewProblem(nowMs - Number(unixMs));
       if (skew !== null) return failed(skew);
       if (payload.length > MAX_PAYLOAD_BYTES) {

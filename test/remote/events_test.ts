@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { State } from "../../src/contracts.ts";
-import { changes, createEvents } from "../../src/remote/events.ts";
+import { changes, Events } from "../../src/remote/events.ts";
 import { startRemote } from "../../src/remote/remote.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { startNats } from "../kit/servers.ts";
@@ -19,7 +19,7 @@ function alone() {
   const control = fakeControl("eu", "a");
   const told: Json[] = [];
   const here = { is: true };
-  const events = createEvents({
+  const events = new Events({
     status: () => control.status(),
     reasons: () => control.unready(),
     clock,
