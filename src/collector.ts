@@ -1,44 +1,67 @@
 /**
- * The only file that knows all rooms: it wires them, runs them and stops them in order. Settings go
- * in; out comes something that listens, can be controlled, and ends with a ledger.
+ * The only file that knows all rooms: it wires them, starts them, hands them other settings while they run,
+ * and stops them in order. Settings go in; out comes something that listens, can be controlled, and ends
+ * with a ledger.
+ *
+ * What the first answer does not need is loaded when it is first wanted (`late`, `Integrations`): its
+ * libraries would cost every start time and memory.
  */
 
 import process from "node:process";
-import { takeLock } from "./spool/lock.ts";
-import { openDisk } from "./spool/open.ts";
+import type { App, Kept } from "./admit/app.ts";
+import type { Pump } from "./batch/pump.ts";
+import type { PumpOptions } from "./batch/pump_deps.ts";
 import { startProgress } from "./batch/progress.ts";
+import type {
+  Clock,
+  Control,
+  DeadLetters,
+  Files,
+  LedgerTotals,
+  Log,
+  Order,
+  Queries,
+} from "./contracts.ts";
+import type { Deliver, DeliverSettings } from "./deliver/deliver.ts";
 import { nodeUtil } from "./kernel/builtins.ts";
-import type { Control, Files, LedgerTotals, Log, Order } from "./contracts.ts";
-import { createControl } from "./lifecycle.ts";
-import { createLater } from "./later.ts";
-import { createLedger } from "./meter/ledger.ts";
-import { createOutposts } from "./outposts.ts";
-import { createPage } from "./page/page.ts";
+import { sleep } from "./kernel/time.ts";
+import { Lifecycle, type Limits } from "./lifecycle.ts";
+import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
+import type { Mirror } from "./meter/mirror.ts";
+import type { Prometheus } from "./meter/prometheus.ts";
+import { createPage, type OpenPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
+import type { Remote } from "./remote/remote.ts";
 import { systemClock } from "./runtime/clock.ts";
-import type { Predecessor } from "./predecessor.ts";
-import type { Door } from "./runtime/door.ts";
 import { createFetch } from "./runtime/fetch.ts";
-import { openFlock } from "./runtime/libc.ts";
 import { nodeFiles } from "./runtime/files.ts";
+import type { Followed, Predecessor } from "./runtime/handover.ts";
 import { runtimeName } from "./runtime/host.ts";
+import { openFlock } from "./runtime/libc.ts";
 import { type Listening, serve, stopListening } from "./runtime/serve.ts";
 import { isLoopback } from "./settings/checks.ts";
 import { writeAddress } from "./settings/kinds.ts";
 import type { Settings } from "./settings/settings.ts";
-import { deliverSettings, pumpOptions } from "./shares.ts";
+import { takeLock } from "./spool/lock.ts";
+import { type Disk, openDisk } from "./spool/open.ts";
 import { VERSION } from "./version.ts";
 
-export interface Collector {
+export interface CollectorOptions {
+  readonly settings: Settings;
+  readonly log: Log;
+  /** The collector that this one follows, on its port and in its folder. */
+  readonly predecessor?: Predecessor | null;
+  /** The system's unless given. */
+  readonly files?: Files;
+}
+
+/** A running collector; another process can follow it (`runtime/handover.ts`). */
+export interface Collector extends Followed {
   /** Where it listens, e.g. `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly control: Control;
-  /** Its port, for another one that follows it there. */
-  door(): Promise<Door>;
-  /** See `CollectorControl`. */
+  /** Calls `listener` after each change of the state by an order, and with each order (`Lifecycle`). */
   watch(listener: (asked?: Order) => void): () => void;
-  /** Why no other one can follow it at this moment, a sentence; null where nothing is in the way. */
-  unsettled(): string | null;
   /** Resolves after `control.stop`, when everything has ended; with the last counts. */
   readonly finished: Promise<LedgerTotals>;
   /** Gives up what is held, at once; the counts as they are then. */
@@ -51,194 +74,467 @@ export interface Collector {
   adopt(settings: Settings): Promise<void>;
 }
 
-/** Why a collector cannot be followed while it is so. */
-export const SPOOL_IS_READ = "the spool of the one before is still being read";
-/** A client may take this long to send its body. */
-const BODY_TIMEOUT_MS = 30_000;
+/** Throws when the address cannot be listened on or the data folder not be used. */
+export async function startCollector(options: CollectorOptions): Promise<Collector> {
+  const { predecessor = null } = options;
+  const rooms = await openRooms(options);
+  predecessor?.lead(rooms.control);
+  const front = new Front(rooms);
+  let listening: Listening;
+  try {
+    listening = listen(rooms, front, predecessor !== null);
+  } catch (error) {
+    await rooms.page.close();
+    rooms.control.ended();
+    await rooms.deliver.close();
+    await rooms.disk.close();
+    throw error;
+  }
+  const running = new Running(rooms, front, listening, predecessor);
+  await running.begin();
+  return running;
+}
 
-/**
- * Throws when the address cannot be listened on or the data folder not be used.
- * @param predecessor null where there is none.
- */
-export async function startCollector(
-  first: Settings,
-  outerLog: Log,
-  files: Files = nodeFiles,
-  predecessor: Predecessor | null = null,
-): Promise<Collector> {
-  let settings = first;
+// ── The rooms, and what each of them is given.
+
+/** What most rooms are handed. */
+interface Base {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly ledger: MeteredLedger;
+}
+
+interface Rooms extends Base {
+  /** The settings that are followed at this moment. */
+  readonly current: { settings: Settings };
+  readonly disk: Disk;
+  readonly deliver: Deliver;
+  readonly pump: Pump;
+  readonly control: Lifecycle;
+  readonly page: OpenPage;
+  readonly admit: Admit;
+  /** `under`: what an earlier process left in the spool is still being read. */
+  readonly recovery: { under: boolean };
+}
+
+type Admit = Pick<typeof import("./admit/app.ts"), "createApp" | "createKept">;
+
+async function openRooms(options: CollectorOptions): Promise<Rooms> {
   const clock = systemClock;
   const problems = createProblems(clock);
-  const log = problems.watch(outerLog);
-  const rssBytes = () => process.memoryUsage.rss();
+  const log = problems.watch(options.log);
   const ledger = createLedger();
-  const opening = openDisk({
-    place: { files, dataDir: settings.dataDir, log },
-    clock,
-    maxDeadBytes: () => settings.deadMaxBytes,
-    ...(predecessor === null ? {} : { predecessor: predecessor.gone }),
-    lock: (folder, options) => takeLock(folder, { ...options, flock: openFlock }),
-    onLost() {
-      log.error("another collector has taken the data folder; ending", {
-        folder: settings.dataDir,
-      });
-      process.exit(1);
-    },
-  });
+  const base: Base = { clock, log, ledger };
+  const current = { settings: options.settings };
   // Loaded while the disk syncs, which takes as long.
-  const [disk, { Pump }, { createDeliver }, { createApp, createKept }] = await Promise.all([
-    opening,
+  const [disk, { Pump }, { createDeliver }, admit] = await Promise.all([
+    openDataFolder(options, log, () => current.settings),
     import("./batch/pump.ts"),
     import("./deliver/deliver.ts"),
     import("./admit/app.ts"),
   ]);
-  if ("problem" in disk) throw new Error(disk.problem);
-  const { spool, letters, close: closeDisk } = disk;
-  const deliver = createDeliver(
-    deliverSettings(settings),
-    { fetch: createFetch({ pooled: false }), clock, log, ledger },
-  );
-  const pump = new Pump(
-    pumpOptions(settings),
-    {
-      sink: deliver.sink,
-      ledger,
-      clock,
-      log,
-      spool,
-      async bury(batch, dead, rows) {
-        const buried = await letters.bury(batch, dead, rows);
-        return buried === "kept" ? null : buried.problem;
-      },
+  const deliver = createDeliver(deliverSettings(current.settings), {
+    ...base,
+    fetch: createFetch({ pooled: false }),
+  });
+  const pump = new Pump(pumpOptions(current.settings), {
+    ...base,
+    sink: deliver.sink,
+    spool: disk.spool,
+    async bury(batch, dead, rows) {
+      const buried = await disk.letters.bury(batch, dead, rows);
+      return buried === "kept" ? null : buried.problem;
     },
-  );
-  let recovering = true;
-  const control = createControl({
-    ...settings,
-    version: VERSION,
-    runtime: runtimeName,
-    limits: () => ({
-      ...settings,
-      clickhouse: settings.clickhouse.map(({ label }) => label).join(","),
-    }),
+  });
+  const recovery = { under: true };
+  const control = new Lifecycle({
+    ...base,
+    ...identityOf(current.settings),
     pump,
-    ledger,
-    clock,
-    log,
-    recovering: () => recovering,
+    limits: () => limitsOf(current.settings),
+    recovering: () => recovery.under,
     ping: () => deliver.query.ping(),
   });
-  predecessor?.heed(control);
-  const tools = { ledger, holdings: pump, clock, log, rssBytes };
-  const about = () => ({ ...settings, version: VERSION, runtime: runtimeName });
-  const page = createPage({ ...tools, control, problems, about }, clock);
-  const later = createLater({
-    ...tools,
-    ask: deliver.ask,
-    settings: () => settings,
-    deadDir: settings.dataDir,
-    write: (...rows) => app.again(...rows),
+  const about = () => ({ ...current.settings, version: VERSION, runtime: runtimeName });
+  const page = createPage({ ...base, holdings: pump, control, problems, about }, clock);
+  return { ...base, current, disk, deliver, pump, control, page, admit, recovery };
+}
+
+async function openDataFolder(
+  { settings: { dataDir }, files = nodeFiles, predecessor }: CollectorOptions,
+  log: Log,
+  settings: () => Settings,
+): Promise<Disk> {
+  const disk = await openDisk({
+    place: { files, dataDir, log },
+    clock: systemClock,
+    maxDeadBytes: () => settings().deadMaxBytes,
+    ...(predecessor ? { predecessor: predecessor.gone } : {}),
+    lock: (folder, options) => takeLock(folder, { ...options, flock: openFlock }),
+    onLost() {
+      log.error("another collector has taken the data folder; ending", { folder: dataDir });
+      process.exit(1);
+    },
   });
-  const loopback = isLoopback(settings.listen) && settings.tls === null;
-  const kept = createKept(clock);
-  const appFor = (settings: Settings) =>
-    createApp({
-      intake: pump,
-      tables: deliver.tables,
-      ledger,
-      control,
-      page,
-      clock,
-      log,
-      ...later,
-      version: VERSION,
-      settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
-    }, kept);
-  let app = appFor(settings);
-  let listening: Listening;
-  try {
-    listening = serve({
-      ...settings.listen,
-      ...(settings.tls === null ? {} : { tls: settings.tls }),
-      reusePort: predecessor !== null,
-      shared: settings.sharePort,
-      handler: (request, addressOf) => app.fetch(request, addressOf),
-      onError: (error) => log.error("a request failed", { error: String(error) }),
-    });
-  } catch (error) {
-    await page.close();
-    control.close();
-    await deliver.close();
-    await closeDisk();
-    throw error;
-  }
-  const url = urlOf(settings, listening.port);
-  // Who waited for the port gets an answer first: what follows takes longer than that.
-  await new Promise<void>((resolve) => void clock.after(0, resolve));
-  sayListening(settings, url, log);
+  if ("problem" in disk) throw new Error(disk.problem);
+  return disk;
+}
 
-  void pump.recover().then(() => recovering = false);
-  void deliver.prepare();
-  const stopProgress = startProgress({
-    backlog: () => pump.backlog(),
-    settledRows: () => ledger.totals().stored + ledger.totals().dead,
-    clock,
-    log,
-    flushIntervalMs: () => settings.flushIntervalMs,
-  });
-  const other = predecessor?.gone ?? null;
-  const outposts = createOutposts({ ...tools, control, watch: control.watch, other });
-  await outposts.adopt(settings);
-  await predecessor?.listening();
+function identityOf({ group, id }: Settings) {
+  return { group, id, version: VERSION, runtime: runtimeName };
+}
 
-  /** In this order: rows first, then their counts, then those who still wait for an answer. */
-  async function end(): Promise<LedgerTotals> {
-    await control.drained;
-    await later.close();
-    stopProgress();
-    await outposts.writeLast(settings);
-    await page.close();
-    await stopListening(listening);
-    control.stopped();
-    await outposts.close();
-    control.close();
-    await deliver.close();
-    await closeDisk();
-    return ledger.totals();
-  }
+function limitsOf({ clickhouse, flushIntervalMs, shutdownTimeoutMs }: Settings): Limits {
+  const servers = clickhouse.map(({ label }) => label).join(",");
+  return { clickhouse: servers, flushIntervalMs, shutdownTimeoutMs };
+}
 
+function deliverSettings(settings: Settings): DeliverSettings {
+  const { clickhouse, table, createTable, insertTimeoutMs, compress } = settings;
+  return { endpoints: clickhouse, eventsTable: table, createTable, insertTimeoutMs, compress };
+}
+
+function pumpOptions(settings: Settings): PumpOptions {
+  const { flushIntervalMs, idleIntervalMs } = settings;
   return {
-    url,
-    control,
-    door: async () => (await import("./runtime/door.ts")).createDoor(page.leaving(listening), log),
-    watch: control.watch,
-    unsettled: () => recovering ? SPOOL_IS_READ : null,
-    finished: end(),
-    async adopt(next) {
-      // What can fail comes first.
-      if (next.tls !== null && !nodeUtil().isDeepStrictEqual(next.tls, settings.tls)) {
-        await listening.renew(next.tls);
-      }
-      const same = nodeUtil().isDeepStrictEqual({ ...next, tls: null }, { ...settings, tls: null });
-      settings = next;
-      if (same) return;
-      const elsewhere = deliver.adopt(deliverSettings(next));
-      pump.adopt(pumpOptions(next), elsewhere);
-      app = appFor(next);
-      page.adopted();
-      await outposts.adopt(next);
+    fill: {
+      maxRows: settings.maxBlockSize,
+      maxBytes: settings.maxBlockBytes,
+      flushIntervalMs,
+      idleIntervalMs,
     },
-    abandon() {
-      pump.abandon();
-      return ledger.totals();
-    },
+    budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
+    concurrency: settings.concurrency,
+    reached: settings.ack === "memory" ? "memory" : "disk",
+    maxSpoolBytes: settings.spoolMaxBytes,
   };
 }
 
-function urlOf({ listen: { hostname }, tls }: Settings, port: number): string {
-  return `${tls === null ? "http" : "https"}://${writeAddress({ hostname, port })}`;
+function listen({ current, page, log }: Rooms, front: Front, followed: boolean): Listening {
+  const { listen, tls, sharePort } = current.settings;
+  const listening = serve({
+    ...listen,
+    ...(tls === null ? {} : { tls }),
+    reusePort: followed,
+    shared: sharePort,
+    handler: (request, addressOf) => front.answer(request, addressOf),
+    onError: (error) => log.error("a request failed", { error: String(error) }),
+  });
+  return page.leaving(listening);
 }
 
-function sayListening({ group, id }: Settings, url: string, log: Log): void {
-  log.info("listening", { url, group, id, version: VERSION });
+// ── What is answered over HTTP.
+
+/** A client may take this long to send its body. */
+const BODY_TIMEOUT_MS = 30_000;
+
+/**
+ * What is answered, as the settings say at the moment. Besides taking rows: metrics, questions about stored
+ * events, dead letters. The first answer needs none of these, so each is loaded when it is first wanted.
+ */
+class Front {
+  readonly #rooms: Rooms;
+  readonly #kept: Kept;
+  readonly #metrics: Late<Prometheus>;
+  readonly #queries: Late<Queries & Closing>;
+  readonly #deadLetters: Late<DeadLetters & Closing>;
+  #app: App;
+
+  constructor(rooms: Rooms) {
+    this.#rooms = rooms;
+    const { admit, clock, log, ledger, pump, deliver, current } = rooms;
+    const { dataDir } = current.settings;
+    this.#kept = admit.createKept(clock);
+    this.#metrics = late(async () =>
+      (await import("./meter/prometheus.ts")).createPrometheus({
+        ledger,
+        holdings: pump,
+        log,
+        version: VERSION,
+        runtime: runtimeName,
+        rssBytes,
+      })
+    );
+    this.#queries = late(async () =>
+      (await import("./deliver/questions.ts")).createQueries({
+        clock,
+        ask: deliver.ask,
+        source() {
+          const { clickhouse, table } = current.settings;
+          return { database: clickhouse[0]!.database, table };
+        },
+      })
+    );
+    this.#deadLetters = late(async () =>
+      (await import("./dead/dead_desk.ts")).createDeadDesk({
+        files: nodeFiles,
+        dataDir,
+        clock,
+        log,
+        write: (...rows) => this.#app.again(...rows),
+      })
+    );
+    this.#app = this.#makeApp();
+  }
+
+  answer(request: Request, addressOf: Parameters<App["fetch"]>[1]): ReturnType<App["fetch"]> {
+    return this.#app.fetch(request, addressOf);
+  }
+
+  /** The settings have changed; what is under way ends as it began. */
+  adopt(): void {
+    this.#app = this.#makeApp();
+  }
+
+  /** Ends what is under way of questions and replays. */
+  async close(): Promise<void> {
+    (await this.#queries.made())?.close();
+    (await this.#deadLetters.made())?.close();
+  }
+
+  #makeApp(): App {
+    const { clock, log, ledger, control, page, admit, pump, deliver, current } = this.#rooms;
+    const { settings } = current;
+    const loopback = isLoopback(settings.listen) && settings.tls === null;
+    return admit.createApp({
+      clock,
+      log,
+      ledger,
+      control,
+      page,
+      intake: pump,
+      tables: deliver.tables,
+      metrics: async () => (await this.#metrics.get()).text(),
+      queries: this.#queries.get,
+      deadLetters: this.#deadLetters.get,
+      version: VERSION,
+      settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
+    }, this.#kept);
+  }
+}
+
+interface Closing {
+  close(): void;
+}
+
+/** Something that is made when it is first wanted. */
+interface Late<T> {
+  get(): Promise<T>;
+  /** What was made; null while it was never wanted. */
+  made(): Promise<T> | null;
+}
+
+function late<T>(make: () => Promise<T>): Late<T> {
+  let made: Promise<T> | null = null;
+  return { get: () => made ??= make(), made: () => made };
+}
+
+function rssBytes(): number {
+  return process.memoryUsage.rss();
+}
+
+// ── The mirror in InfluxDB and remote control over NATS.
+
+/** How long a `flush` over NATS may take before it is answered as failed. */
+const FLUSH_TIMEOUT_MS = 60_000;
+/** After the drain: for the last write to InfluxDB. */
+const LAST_WRITE_MS = 2_000;
+
+/**
+ * The mirror and remote control, loaded when they are first wanted, since their libraries would cost the
+ * first answer 10 of 45 ms. While a predecessor is there nothing is done: it has the same name, and two of
+ * one name cannot be told apart, neither in InfluxDB nor on NATS.
+ */
+class Integrations {
+  readonly #rooms: Rooms;
+  #mirror: Mirror | null = null;
+  #remote: Remote | null = null;
+  #nats: Settings["nats"] = null;
+  #ending = false;
+  #alone: boolean;
+  #busy: Promise<void> = Promise.resolve();
+
+  constructor(rooms: Rooms, predecessor: Predecessor | null) {
+    this.#rooms = rooms;
+    this.#alone = predecessor === null;
+    void predecessor?.gone.then(() => {
+      this.#alone = true;
+      return this.adopt();
+    });
+  }
+
+  /**
+   * Resolves when both do as the settings say; a NATS that hangs is not waited for long. One after the
+   * other; after the last counts nothing comes any more.
+   */
+  adopt(): Promise<void> {
+    const { settings } = this.#rooms.current;
+    const adopted = this.#busy.then(async () => {
+      if (this.#ending || !this.#alone) return;
+      await this.#adoptMirror(settings);
+      await this.#adoptRemote(settings);
+    });
+    this.#busy = adopted.catch(() => {});
+    return adopted;
+  }
+
+  /** The last counts go where the settings say, if InfluxDB takes them in time. */
+  async writeLast(): Promise<void> {
+    this.#ending = true;
+    await this.#busy;
+    await this.#adoptMirror(this.#rooms.current.settings);
+    await this.#mirror?.writeLast(LAST_WRITE_MS);
+  }
+
+  async close(): Promise<void> {
+    await this.#remote?.close();
+  }
+
+  async #adoptMirror(settings: Settings): Promise<void> {
+    const { influx, influxIntervalMs: intervalMs, group, id } = settings;
+    const { clock, log, ledger, pump } = this.#rooms;
+    const to = influx === null ? null : { endpoint: influx, intervalMs };
+    if (this.#mirror !== null || to === null) return this.#mirror?.adopt(to);
+    const { createMirror } = await import("./meter/mirror.ts");
+    this.#mirror = createMirror({
+      ...to,
+      clock,
+      log,
+      ledger,
+      holdings: pump,
+      group,
+      id,
+      rssBytes,
+      fetch: createFetch({ pooled: true }),
+    });
+    this.#mirror.start();
+  }
+
+  async #adoptRemote({ nats: wanted, group, id }: Settings): Promise<void> {
+    if (nodeUtil().isDeepStrictEqual(this.#nats, wanted)) return;
+    this.#nats = wanted;
+    await this.#remote?.close();
+    this.#remote = null;
+    if (wanted === null) return;
+    const { startRemote } = await import("./remote/remote.ts");
+    if (this.#ending) return;
+    const { control, ledger, clock, log } = this.#rooms;
+    this.#remote = startRemote({
+      ...wanted,
+      group,
+      id,
+      control,
+      watch: (listener) => control.watch(listener),
+      ledger,
+      clock,
+      log,
+      flushTimeoutMs: FLUSH_TIMEOUT_MS,
+    });
+  }
+}
+
+// ── The rooms at work.
+
+class Running implements Collector {
+  readonly url: string;
+  readonly control: Lifecycle;
+  readonly listening: Listening;
+  readonly #rooms: Rooms;
+  readonly #front: Front;
+  readonly #predecessor: Predecessor | null;
+  readonly #integrations: Integrations;
+  readonly #finished = Promise.withResolvers<LedgerTotals>();
+  #stopProgress = () => {};
+
+  constructor(
+    rooms: Rooms,
+    front: Front,
+    listening: Listening,
+    predecessor: Predecessor | null,
+  ) {
+    this.#rooms = rooms;
+    this.#front = front;
+    this.#predecessor = predecessor;
+    this.control = rooms.control;
+    this.listening = listening;
+    this.#integrations = new Integrations(rooms, predecessor);
+    const { listen: { hostname }, tls, sharePort } = rooms.current.settings;
+    const address = writeAddress({ hostname, port: listening.port });
+    this.url = `${tls === null ? "http" : "https"}://${address}`;
+    if (sharePort) {
+      // Clients come again on another connection, which may be one of the others'.
+      this.control.watch((asked) => asked === "stop" && listening.lastAnswers(true));
+    }
+  }
+
+  get finished(): Promise<LedgerTotals> {
+    return this.#finished.promise;
+  }
+
+  /** What comes after the port: a client that waited for it gets its answer first. */
+  async begin(): Promise<void> {
+    const { clock, log, ledger, pump, deliver, disk, recovery, current } = this.#rooms;
+    await sleep(clock, 0);
+    const { group, id } = current.settings;
+    log.info("listening", { url: this.url, group, id, version: VERSION });
+    this.control.started();
+    void pump.recover().then(() => recovery.under = false);
+    void deliver.prepare();
+    this.#stopProgress = startProgress({
+      clock,
+      log,
+      backlog: () => pump.backlog(),
+      settledRows: () => ledger.totals().stored + ledger.totals().dead,
+      flushIntervalMs: () => current.settings.flushIntervalMs,
+    });
+    await this.#integrations.adopt();
+    await this.#predecessor?.listening();
+    this.#finished.resolve(this.#end());
+  }
+
+  watch(listener: (asked?: Order) => void): () => void {
+    return this.control.watch(listener);
+  }
+
+  unsettled(): string | null {
+    return this.#rooms.recovery.under ? "the spool of the one before is still being read" : null;
+  }
+
+  abandon(): LedgerTotals {
+    this.#rooms.pump.abandon();
+    return this.#rooms.ledger.totals();
+  }
+
+  async adopt(next: Settings): Promise<void> {
+    const { current, deliver, pump, page } = this.#rooms;
+    const { isDeepStrictEqual } = nodeUtil();
+    // What can fail comes first.
+    if (next.tls !== null && !isDeepStrictEqual(next.tls, current.settings.tls)) {
+      await this.listening.renew(next.tls);
+    }
+    const same = isDeepStrictEqual({ ...next, tls: null }, { ...current.settings, tls: null });
+    current.settings = next;
+    if (same) return;
+    const elsewhere = deliver.adopt(deliverSettings(next));
+    pump.adopt(pumpOptions(next), elsewhere);
+    this.#front.adopt();
+    page.adopted();
+    await this.#integrations.adopt();
+  }
+
+  /** In this order: rows first, then their counts, then those who still wait for an answer. */
+  async #end(): Promise<LedgerTotals> {
+    const { page, deliver, disk, ledger } = this.#rooms;
+    await this.control.drained;
+    await this.#front.close();
+    this.#stopProgress();
+    await this.#integrations.writeLast();
+    await page.close();
+    await stopListening(this.listening);
+    this.control.ended();
+    await this.#integrations.close();
+    await deliver.close();
+    await disk.close();
+    return ledger.totals();
+  }
 }

@@ -1,22 +1,25 @@
 /**
- * The running collector as HTTP, NATS and signals see it: what state it is in, whether it is ready,
- * and the one path by which it stops.
+ * The life of a collector, as HTTP, NATS and signals see it: what state it is in, whether it is ready, and
+ * the one path by which it stops.
  */
 
-import type {
-  Clock,
-  Control,
-  Holdings,
-  Intake,
-  Ledger,
-  Log,
-  Order,
-  State,
-  Status,
-} from "./contracts.ts";
+import type { Clock, Control, Holdings, Ledger, Log, Order, State, Status } from "./contracts.ts";
+import { within } from "./kernel/time.ts";
+
+type Phase = "starting" | "running" | "paused" | "draining" | "stopped";
+
+/** The phases that may follow each. An order for another one changes nothing, and is no error. */
+const NEXT: Readonly<Record<Phase, readonly Phase[]>> = {
+  // Paused or told to stop already, where it follows a collector that is.
+  starting: ["running", "paused", "draining", "stopped"],
+  running: ["paused", "draining"],
+  paused: ["running", "draining"],
+  draining: ["stopped"],
+  stopped: [],
+};
 
 /** What stopping and pausing need of the room where rows are held. */
-export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
+export interface HeldRows extends Holdings {
   pause(): void;
   resume(): void;
   flush(waitMs: number): Promise<boolean>;
@@ -35,19 +38,19 @@ export interface HeldRows extends Holdings, Pick<Intake, "closed"> {
 }
 
 /** Asked for at each decision. */
-export interface ControlLimits {
+export interface Limits {
   /** ClickHouse's addresses, safe to log. */
   readonly clickhouse: string;
   readonly flushIntervalMs: number;
   readonly shutdownTimeoutMs: number;
 }
 
-export interface ControlDeps {
+export interface LifecycleOptions {
   readonly group: string;
   readonly id: string;
   readonly version: string;
   readonly runtime: string;
-  readonly limits: () => ControlLimits;
+  readonly limits: () => Limits;
   readonly pump: HeldRows;
   readonly ledger: Ledger;
   readonly clock: Clock;
@@ -55,20 +58,6 @@ export interface ControlDeps {
   readonly recovering: () => boolean;
   /** Is ClickHouse there? Never rejects. */
   readonly ping: () => Promise<boolean>;
-}
-
-export interface CollectorControl extends Control {
-  /** Resolves when, after `stop`, nothing is held any more: stored, or given up. */
-  readonly drained: Promise<void>;
-  /**
-   * @param listener is called after each change of the state that somebody made, until the answer is;
-   * with what was asked for whenever somebody asks, also where that changes nothing.
-   */
-  watch(listener: (asked?: Order) => void): () => void;
-  /** Everything has ended but the answers to those who wait for the stop. */
-  stopped(): void;
-  /** Ends the pings. */
-  close(): void;
 }
 
 /** ClickHouse is asked this often whether it is there; INSERTs tell sooner. */
@@ -79,57 +68,90 @@ const LATE_LEAST_MS = 60_000;
 /** A disk that hangs at the end must not hold up the end. */
 const SPILL_MS = 5_000;
 
-export function createControl(deps: ControlDeps): CollectorControl {
-  const { pump, ledger, clock, log } = deps;
-  const startedMs = clock.monotonicMs();
-  let draining = false;
-  let ended = false;
-  let reachable = false;
-  let cancelPing = () => {};
-  const listeners = new Set<(asked?: Order) => void>();
-  const changed = (asked?: Order) => listeners.forEach((listener) => listener(asked));
-  let tellDrained = () => {};
-  let tellStopped = () => {};
-  const drained = new Promise<void>((resolve) => tellDrained = resolve);
-  const stopped = new Promise<void>((resolve) => tellStopped = resolve);
+export class Lifecycle implements Control {
+  readonly #options: LifecycleOptions;
+  readonly #startedMs: number;
+  readonly #listeners = new Set<(asked?: Order) => void>();
+  readonly #drained = Promise.withResolvers<void>();
+  readonly #stopped = Promise.withResolvers<void>();
+  #phase: Phase = "starting";
+  #reachable = false;
+  #cancelPing = () => {};
 
-  const ping = async () => {
-    void pump.probeDisk();
-    const answered = await deps.ping();
-    if (ended) return;
-    if (answered !== reachable) {
-      if (answered) {
-        log.info("ClickHouse is there", { server: deps.limits().clickhouse });
-        pump.serverIsBack();
-      } else log.warn("ClickHouse is away", { server: deps.limits().clickhouse });
-    }
-    reachable = answered;
-    cancelPing = clock.after(PING_MS, () => void ping());
-  };
-  void ping();
-
-  function state(): State {
-    if (ended) return "stopped";
-    if (draining) return "draining";
-    if (pump.closed() === "paused") return "paused";
-    const { server, disk, tables } = pump.troubles();
-    return server !== null || disk !== null || tables.size > 0 ? "degraded" : "running";
+  constructor(options: LifecycleOptions) {
+    this.#options = options;
+    this.#startedMs = options.clock.monotonicMs();
+    void this.#ping();
   }
 
-  function status(): Status {
+  /** Resolves when, after `stop`, nothing is held any more: stored, or given up. */
+  get drained(): Promise<void> {
+    return this.#drained.promise;
+  }
+
+  /** It listens. */
+  started(): void {
+    if (this.#phase === "starting") this.#step("running");
+  }
+
+  /**
+   * @param listener is called after each change of the state by an order, until the answer is; with the
+   * order whenever one comes, also where it changes nothing.
+   */
+  watch(listener: (asked?: Order) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  pause(): void {
+    if (this.#step("paused")) {
+      this.#options.log.info("paused: new events are refused");
+      this.#options.pump.pause();
+    }
+    this.#changed("pause");
+  }
+
+  resume(): void {
+    if (this.#phase === "paused" && this.#step("running")) {
+      this.#options.log.info("resumed");
+      this.#options.pump.resume();
+    }
+    this.#changed("resume");
+  }
+
+  flush(waitMs: number): Promise<boolean> {
+    return this.#options.pump.flush(waitMs);
+  }
+
+  stop(why: string, withinMs = this.#options.limits().shutdownTimeoutMs): Promise<void> {
+    if (this.#step("draining")) void this.#drain(why, withinMs);
+    this.#changed("stop");
+    return this.#stopped.promise;
+  }
+
+  /** Everything has ended but the answers to those who wait for the stop. */
+  ended(): void {
+    this.#step("stopped");
+    this.#cancelPing();
+    this.#changed();
+    this.#stopped.resolve();
+  }
+
+  status(): Status {
+    const { group, id, version, runtime, pump, ledger, clock, recovering } = this.#options;
     const troubles = pump.troubles().tables;
     return {
-      group: deps.group,
-      id: deps.id,
-      state: state(),
-      version: deps.version,
-      runtime: deps.runtime,
-      uptime_s: Math.floor((clock.monotonicMs() - startedMs) / 1000),
+      group,
+      id,
+      state: this.#state(),
+      version,
+      runtime,
+      uptime_s: Math.floor((clock.monotonicMs() - this.#startedMs) / 1000),
       ledger: ledger.totals(),
       oldest_s: Math.round(pump.oldestMs()) / 1000,
       memory_bytes: pump.memoryBytes(),
       spool_bytes: pump.spoolBytes(),
-      recovering: deps.recovering(),
+      recovering: recovering(),
       tables: Object.fromEntries(
         [...ledger.tableTotals()].map(([table, totals]) => {
           const trouble = troubles.get(table);
@@ -144,82 +166,77 @@ export function createControl(deps: ControlDeps): CollectorControl {
     };
   }
 
-  function unready(): string[] {
+  unready(): string[] {
+    const { pump, limits } = this.#options;
     const { server, disk, tables } = pump.troubles();
     const reasons: string[] = [];
-    if (draining) reasons.push("draining");
-    if (pump.closed() === "paused") reasons.push("paused");
-    if (server !== null || !reachable) {
+    if (this.#phase === "draining" || this.#phase === "stopped") reasons.push("draining");
+    if (this.#phase === "paused") reasons.push("paused");
+    if (server !== null || !this.#reachable) {
       reasons.push(`clickhouse: ${server ?? "does not answer"}`);
     }
     if (disk !== null) reasons.push(`spool: ${disk}`);
     for (const [table, trouble] of tables) reasons.push(`table ${table}: ${trouble}`);
-    const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * deps.limits().flushIntervalMs);
+    const lateMs = Math.max(LATE_LEAST_MS, LATE_FLUSHES * limits().flushIntervalMs);
     if (pump.oldestMs() > lateMs) {
       reasons.push(`oldest undelivered row older than ${lateMs / 1000} s`);
     }
     return reasons;
   }
 
+  /** @returns whether the phase may follow the one before, and so has. */
+  #step(phase: Phase): boolean {
+    if (!NEXT[this.#phase].includes(phase)) return false;
+    this.#phase = phase;
+    return true;
+  }
+
+  #changed(asked?: Order): void {
+    for (const listener of [...this.#listeners]) listener(asked);
+  }
+
+  #state(): State {
+    if (this.#phase === "running" || this.#phase === "starting") {
+      const { server, disk, tables } = this.#options.pump.troubles();
+      return server !== null || disk !== null || tables.size > 0 ? "degraded" : "running";
+    }
+    return this.#phase;
+  }
+
+  async #ping(): Promise<void> {
+    const { pump, ping, limits, log, clock } = this.#options;
+    void pump.probeDisk();
+    const answered = await ping();
+    if (this.#phase === "stopped") return;
+    if (answered && !this.#reachable) {
+      log.info("ClickHouse is there", { server: limits().clickhouse });
+      pump.serverIsBack();
+    } else if (!answered && this.#reachable) {
+      log.warn("ClickHouse is away", { server: limits().clickhouse });
+    }
+    this.#reachable = answered;
+    this.#cancelPing = clock.after(PING_MS, () => void this.#ping());
+  }
+
+  async #drain(why: string, withinMs: number): Promise<void> {
+    const { log, pump } = this.#options;
+    log.info("draining", { reason: why, held: pump.rows() });
+    this.#cancelPing();
+    pump.close();
+    if (!await pump.drained(withinMs)) await this.#giveUp();
+    // What of the spool is not read yet is for the next start.
+    else pump.abandon();
+    this.#drained.resolve();
+  }
+
   /** The time is up: what can be kept goes to disk, the rest is lost. */
-  async function giveUp(): Promise<void> {
-    const fields = { shutdown_timeout_ms: deps.limits().shutdownTimeoutMs };
-    let cancel = () => {};
-    const late = new Promise<void>((resolve) => cancel = clock.after(SPILL_MS, resolve));
-    await Promise.race([pump.spill(), late]);
-    cancel();
+  async #giveUp(): Promise<void> {
+    const { pump, ledger, log, limits, clock } = this.#options;
+    const fields = { shutdown_timeout_ms: limits().shutdownTimeoutMs };
+    await within(clock, SPILL_MS, pump.spill(), undefined);
     pump.abandon();
     const { held, lost } = ledger.totals();
     if (held > 0) log.warn(`${held} rows wait on disk for the next start`, fields);
     if (lost > 0) log.error(`${lost} rows could not be stored in time`, fields);
   }
-
-  async function drain(why: string, withinMs: number): Promise<void> {
-    log.info("draining", { reason: why, held: pump.rows() });
-    cancelPing();
-    pump.close();
-    if (!await pump.drained(withinMs)) await giveUp();
-    // What of the spool is not read yet is for the next start.
-    else pump.abandon();
-    tellDrained();
-    await stopped;
-  }
-
-  return {
-    status,
-    unready,
-    drained,
-    watch(listener) {
-      listeners.add(listener);
-      return () => void listeners.delete(listener);
-    },
-    pause() {
-      log.info("paused: new events are refused");
-      pump.pause();
-      changed("pause");
-    },
-    resume() {
-      log.info("resumed");
-      pump.resume();
-      changed("resume");
-    },
-    flush: (waitMs) => pump.flush(waitMs),
-    stop(why, withinMs = deps.limits().shutdownTimeoutMs) {
-      if (!draining) {
-        draining = true;
-        void drain(why, withinMs);
-      }
-      changed("stop");
-      return stopped;
-    },
-    stopped() {
-      ended = true;
-      changed();
-      tellStopped();
-    },
-    close() {
-      ended = true;
-      cancelPing();
-    },
-  };
 }

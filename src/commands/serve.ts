@@ -8,10 +8,9 @@ import process from "node:process";
 import { type Collector, startCollector } from "../collector.ts";
 import type { LedgerTotals, Log } from "../contracts.ts";
 import { systemClock } from "../runtime/clock.ts";
-import { nodeFiles } from "../runtime/files.ts";
 import { createLog, createSwitchLog, type FoldedLog, type SwitchLog } from "../runtime/log.ts";
-import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/signals.ts";
-import type { Notices } from "../systemd/notices.ts";
+import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/program.ts";
+import type { Notices } from "../systemd/notify.ts";
 import type { Settings } from "../settings/settings.ts";
 import type { CliCommand } from "./cli.ts";
 import { outside, settingsOrExitCode } from "./load.ts";
@@ -44,13 +43,15 @@ export const serve: CliCommand = {
       const { reloader, notices } = await attend(argv, loaded, collector, log);
       let busy: string | null = null;
       upgrades.follow(() => {
-        // Who asks again is told again.
+        // A signal that comes again gets an answer again.
         log.flush();
         if (busy !== null) return log.warn(`SIGUSR2: ${busy}`);
         busy = "an upgrade is under way already; wait for what is told of it here";
         void reloader.between(async () => {
-          const { upgrade } = await import("./upgrade.ts");
-          busy = await upgrade({ collector, settings, argv, notices, log });
+          const { handOver } = await import("../runtime/handover.ts");
+          const { dataDir, sharePort } = settings;
+          const onReplaced = (pid: number) => notices?.replacedBy(pid);
+          busy = await handOver({ collector, dataDir, sharePort, argv, log, onReplaced });
         });
       });
       hangups.follow(() => void reloader.reload());
@@ -59,7 +60,7 @@ export const serve: CliCommand = {
   },
 };
 
-/** A signal that comes before anybody can follow it is kept, and ends nothing. */
+/** A signal that comes before there is something to do at it is kept, and ends nothing. */
 function kept(on: (handler: () => void) => void): { follow(handler: () => void): void } {
   let early = false;
   let handle = (): void => {
@@ -75,14 +76,15 @@ function kept(on: (handler: () => void) => void): { follow(handler: () => void):
 }
 
 /** What a plain start does not need is not loaded. */
-async function start(first: Settings, log: Log): Promise<Collector> {
-  const { settings, predecessor } = process.env["FOLLOWS_PID"] === undefined
-    ? { settings: first, predecessor: null }
-    : await (await import("./upgrade.ts")).follow(first);
-  return await startCollector(settings, log, nodeFiles, predecessor);
+async function start(settings: Settings, log: Log): Promise<Collector> {
+  if (process.env["FOLLOWS_PID"] === undefined) return await startCollector({ settings, log });
+  const { follow } = await import("../runtime/handover.ts");
+  const { predecessor, port } = await follow(settings.dataDir);
+  const listen = { ...settings.listen, port: settings.listen.port || port };
+  return await startCollector({ settings: { ...settings, listen }, log, predecessor });
 }
 
-/** What goes on beside a running collector: reloads, and notices to who started it, if that wants any. */
+/** What goes on beside a running collector: reloads, and notices to a service manager, if there is one. */
 async function attend(
   argv: readonly string[],
   first: Running,
@@ -91,7 +93,7 @@ async function attend(
 ): Promise<{ readonly reloader: Reloader; readonly notices: Notices | null }> {
   let { settings } = first;
   const notices = process.env["NOTIFY_SOCKET"]
-    ? await (await import("./inform.ts")).inform(collector, () => settings, log)
+    ? await inform(collector, () => settings, log)
     : null;
   // After the first answer: nothing of it is needed for that.
   const [{ createReloader }, { reloadSettings }] = await Promise.all([
@@ -124,6 +126,35 @@ async function attend(
   });
   void collector.finished.then(() => reloader.close());
   return { reloader, notices };
+}
+
+/** Beyond shutdown-timeout: to spill what is left, and to send the last answers. */
+const STOP_MORE_MS = 20_000;
+
+/** Introduces a collector that listens to the service manager. @returns null where none can be told. */
+async function inform(
+  collector: Collector,
+  settings: () => Settings,
+  log: Log,
+): Promise<Notices | null> {
+  const [{ createNotices, serviceManager }, { openLibc }] = await Promise.all([
+    import("../systemd/notify.ts"),
+    import("../runtime/libc.ts"),
+  ]);
+  const manager = await serviceManager(openLibc);
+  if (!manager.ok) log.warn(manager.problem);
+  if (!manager.ok || manager.value === null) return null;
+  const notices = createNotices({
+    manager: manager.value,
+    status: () => collector.control.status(),
+    clock: systemClock,
+    stopMs: () => settings().shutdownTimeoutMs + STOP_MORE_MS,
+  });
+  collector.watch(notices.changed);
+  notices.ready();
+  // It may have been told to stop while it started.
+  notices.changed();
+  return notices;
 }
 
 /** Listens for signals from before the start: one that comes meanwhile stops what has started then. */

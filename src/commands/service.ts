@@ -6,7 +6,7 @@
 
 import { resolve } from "node:path";
 import process from "node:process";
-import { ownCommand } from "../runtime/self.ts";
+import { ownCommand } from "../runtime/program.ts";
 import { type Given, readEnvironment, readFlags, takesCredential } from "../settings/load.ts";
 import { matching } from "../settings/kinds.ts";
 import { namesOf, quote, section, setting } from "../settings/spec.ts";

@@ -2,11 +2,17 @@
  * Two processes that call each other over a pair of pipes: one JSON line a message. Either side calls,
  * either answers. A call settles: with the answer, or rejected by the other side's error, by its end,
  * or by the time that it is given. Lines that are no message are passed over.
+ *
+ * The other process is this very program again: the same binary, or the same source on the same runtime,
+ * spoken to over its stdin and stdout; its stderr is ours.
  */
 
+import { spawn } from "node:child_process";
+import process from "node:process";
 import { createInterface } from "node:readline";
 import type { Readable, Writable } from "node:stream";
 import { systemClock } from "./clock.ts";
+import { ownCommand } from "./program.ts";
 
 /** What may be called; the argument and the answer are what JSON can carry. */
 // deno-lint-ignore no-explicit-any
@@ -17,6 +23,14 @@ export interface Peer {
   call<T>(method: string, given?: unknown, withinMs?: number): Promise<T>;
   /** Resolves when the other side has ended, or closed its pipe. */
   readonly gone: Promise<void>;
+}
+
+export interface Child extends Peer {
+  readonly pid: number;
+  /** SIGKILL. */
+  kill(): void;
+  /** Resolves with how it ended, for people: `exit code 1`, `SIGKILL`. Never rejects. */
+  readonly exited: Promise<string>;
 }
 
 interface Message {
@@ -37,8 +51,7 @@ export function createPeer(input: Readable, output: Writable, methods: Methods):
   const waiting = new Map<number, Waiting>();
   let lastId = 0;
   let ended = false;
-  let tellGone = () => {};
-  const gone = new Promise<void>((resolve) => tellGone = resolve);
+  const { promise: gone, resolve: tellGone } = Promise.withResolvers<void>();
 
   const send = (message: Message) => void output.write(JSON.stringify(message) + "\n");
   const end = () => {
@@ -101,4 +114,32 @@ function parse(line: string): Message | null {
   } catch {
     return null;
   }
+}
+
+/** @param words a command. @param env of the process; ours unless given. */
+export function spawnSelf(
+  words: readonly string[],
+  methods: Methods,
+  env: NodeJS.ProcessEnv = process.env,
+): Child {
+  const [program = "", ...before] = ownCommand();
+  const child = spawn(program, [...before, ...words], {
+    stdio: ["pipe", "pipe", "inherit"],
+    env,
+  });
+  const exited = new Promise<string>((resolve) => {
+    child.once("error", (error) => resolve(error.message));
+    child.once("exit", (code, signal) => resolve(signal ?? `exit code ${code}`));
+  });
+  return {
+    ...createPeer(child.stdout, child.stdin, methods),
+    pid: child.pid ?? 0,
+    kill: () => void child.kill("SIGKILL"),
+    exited,
+  };
+}
+
+/** The process that started this one with `spawnSelf`. */
+export function parent(methods: Methods): Peer {
+  return createPeer(process.stdin, process.stdout, methods);
 }

@@ -3,14 +3,21 @@
  * requests under way are answered; `kill()` waits for them no longer, and cuts them off where the
  * runtime can still do that. The end of the process does it in any case.
  *
- * A certificate is renewed by a second server on the same port, since neither runtime can change that
- * of a server: see `renewable.ts`.
+ * Neither runtime can change the certificate of a server. So it is renewed by a second server on the
+ * same port: all new connections go to that one (`shared_port.ts`), and the first one retires. While it
+ * does, its answers ask clients to come on another connection next time, so no client finds a connection
+ * closed that it was about to use; after that it stops as ever. For this the port must be one that can be
+ * shared. That another program listens there is noticed all the same: the port is listened on alone for a
+ * moment first.
+ *
+ * With `shared`, other collectors stay on the port. Then new connections cannot be steered, for that would
+ * take theirs too: old and new certificate are served side by side until the first server has retired.
  */
 
 import { nodeNet } from "../kernel/builtins.ts";
+import { sleep, within } from "../kernel/time.ts";
 import { systemClock } from "./clock.ts";
 import { bun, deno } from "./host.ts";
-import { renewable, type Runtime } from "./renewable.ts";
 
 /** PEM texts. */
 export interface Tls {
@@ -97,6 +104,17 @@ function reasonOf(error: unknown, hostname: string): string {
     return "permission denied (ports below 1024 need a privilege)";
   }
   return message ?? String(error);
+}
+
+// ── The two runtimes.
+
+/** What a runtime can do. */
+interface Runtime {
+  start(options: ServeOptions): Server;
+  /** Listens for a moment, alone; the port. */
+  tryAlone(options: ServeOptions): number;
+  /** Whether it can share a port. */
+  readonly shares: boolean;
 }
 
 const BUN: Runtime = {
@@ -206,14 +224,14 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
   };
   const again = () => {
     if (stopping || abort.signal.aborted) return;
-    setTimeout(() => {
+    systemClock.after(AGAIN_MS, () => {
       if (stopping || abort.signal.aborted) return;
       try {
         server = start(port);
       } catch {
         again();
       }
-    }, AGAIN_MS);
+    });
   };
   let server = start(options.port);
   const { port } = server.addr;
@@ -242,11 +260,83 @@ function failed(options: ServeOptions, error: unknown): Response {
 const LAST_ANSWERS_MS = 1_000;
 
 /** Requests under way get their answers; a connection that stays open is cut off. */
-export async function stopListening(listening: Listening): Promise<void> {
-  let cancel = () => {};
-  const late = new Promise<"late">((resolve) => {
-    cancel = systemClock.after(LAST_ANSWERS_MS, () => resolve("late"));
-  });
-  if (await Promise.race([listening.stop(), late]) === "late") await listening.kill();
-  cancel();
+export async function stopListening(listening: Server): Promise<void> {
+  const ended = listening.stop().then(() => "ended" as const);
+  if (await within(systemClock, LAST_ANSWERS_MS, ended, "late") === "late") await listening.kill();
+}
+
+// ── A server whose certificate can be renewed.
+
+/** A client that uses its connection at all does so in this time. */
+const RETIRE_MS = 5_000;
+/** Where the next one is there already: a client that has just connected has sent its request. */
+const RETIRE_LEAST_MS = 1_000;
+
+interface Retiring {
+  /** It listens no more; resolves when its last request is answered. */
+  end(): Promise<void>;
+  readonly sinceMs: number;
+}
+
+/** Throws where it cannot be listened. */
+function renewable(
+  options: ServeOptions & { readonly tls: Tls },
+  { start, tryAlone, shares }: Runtime,
+): Listening {
+  const open = (tls: Tls, port: number) => start({ ...options, tls, port, reusePort: shares });
+
+  const triesAlone = options.reusePort !== true && options.shared !== true && shares;
+  let current = open(options.tls, triesAlone ? tryAlone(options) : options.port);
+  let retiring: Retiring | null = null;
+  /** That answer their last requests, the retiring one with them. */
+  const older = new Set<Server>();
+
+  function retire(server: Server, withinMs: number): void {
+    server.lastAnswers(true);
+    older.add(server);
+    const cancel = systemClock.after(withinMs, () => void end());
+    const mine: Retiring = { end, sinceMs: systemClock.monotonicMs() };
+    async function end() {
+      cancel();
+      if (retiring === mine) retiring = null;
+      await server.stop();
+      older.delete(server);
+    }
+    retiring = mine;
+  }
+
+  /** With three on one port nobody would know which is the newer one. */
+  async function alone(): Promise<void> {
+    if (retiring === null) return;
+    await sleep(systemClock, retiring.sinceMs + RETIRE_LEAST_MS - systemClock.monotonicMs());
+    void retiring?.end();
+  }
+
+  return {
+    port: current.port,
+    lastAnswers: (last) => current.lastAnswers(last),
+    alone,
+    async renew(tls) {
+      if (!shares) throw new Error("this runtime cannot listen twice on one port");
+      await alone();
+      // What would steer connections to the new one would take those of the others as well.
+      const retires = options.shared === true || await giveWay(current.port);
+      const old = current;
+      current = open(tls, old.port);
+      retire(old, retires ? RETIRE_MS : 0);
+    },
+    async stop() {
+      void retiring?.end();
+      await Promise.all([...older, current].map((server) => server.stop()));
+    },
+    async kill() {
+      await Promise.all([...older, current].map((server) => server.kill()));
+    },
+  };
+}
+
+async function giveWay(port: number): Promise<boolean> {
+  // Loaded late: a start has no use for it.
+  const { sharePort } = await import("./shared_port.ts");
+  return (await sharePort(port))?.giveWay() ?? false;
 }

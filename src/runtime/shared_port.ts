@@ -15,6 +15,8 @@
  */
 
 import { readdirSync } from "node:fs";
+import { sleep } from "../kernel/time.ts";
+import { systemClock } from "./clock.ts";
 import { type Libc, openLibc } from "./libc.ts";
 
 export interface SharedPort {
@@ -75,7 +77,7 @@ async function onlyListener(libc: Libc, port: number): Promise<number | null> {
     const [listener] = found;
     if (listener === undefined) return null;
     if (found.length === 1) return listener.fd;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await sleep(systemClock, LOOK_MS);
   }
   return null;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { Fold, type Line } from "../../src/runtime/fold.ts";
+import { Fold, type Line } from "../../src/runtime/log.ts";
 import { events } from "../kit/chunks.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { busy, deadRows, stored, tableTrouble, unanswered } from "../kit/scripted_sink.ts";

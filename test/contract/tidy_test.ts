@@ -9,7 +9,7 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const TOP_LEVEL =
   /^(\..+|src|test|deno\.json|package\.json|package-lock\.json|Dockerfile|README\.md|LICENSE|CHANGELOG\.md|CONTRIBUTING\.md|docs)$/;
 /** They know all rooms: the wiring, the entry, and the commands that run it. */
-const WIRING = /^(main\.ts|collector\.ts|later\.ts|outposts\.ts|shares\.ts|commands\/.*)$/;
+const WIRING = /^(main\.ts|collector\.ts|commands\/.*)$/;
 /** Every room may import them; they import nothing that is built. */
 const FOR_ALL = /^(contracts\.ts|kernel\/.*)$/;
 /** The interfaces: what they promise must not hang on anything that is built. */

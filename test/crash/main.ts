@@ -53,7 +53,11 @@ const files: Files = {
 async function main(): Promise<number> {
   const loaded = settingsOrExitCode(process.argv.slice(2));
   if (typeof loaded === "number") return loaded;
-  const collector = await startCollector(loaded.settings, createLog("info", "json"), files);
+  const collector = await startCollector({
+    settings: loaded.settings,
+    log: createLog("info", "json"),
+    files,
+  });
   process.once("SIGTERM", () => void collector.control.stop("SIGTERM"));
   await collector.finished;
   return 0;

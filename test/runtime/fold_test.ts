@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { LogFields } from "../../src/contracts.ts";
-import { Fold, type Line, type LogLevel } from "../../src/runtime/fold.ts";
+import { Fold, type Line, type LogLevel } from "../../src/runtime/log.ts";
 
 const line = (level: LogLevel, message: string, fields: LogFields = {}): Line => ({
   level,

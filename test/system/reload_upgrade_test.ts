@@ -10,7 +10,7 @@ import { CERTIFICATE, CERTIFICATE_KEY, RENEWED_CERTIFICATE } from "../kit/certif
 import { openRaw, rawRequest } from "../kit/raw_http.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
-import { startReceiver } from "../service/receiver.ts";
+import { startReceiver } from "../systemd/receiver.ts";
 import { say } from "./books.ts";
 import { KINDS } from "./front.ts";
 import { knock, renew } from "./knocking.ts";

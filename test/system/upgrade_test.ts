@@ -9,7 +9,7 @@ import { oneClickHouse } from "../kit/one_clickhouse.ts";
 import { openRaw } from "../kit/raw_http.ts";
 import { startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
-import { startReceiver } from "../service/receiver.ts";
+import { startReceiver } from "../systemd/receiver.ts";
 import {
   closeAll,
   count,

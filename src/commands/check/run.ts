@@ -2,7 +2,7 @@
 
 import process from "node:process";
 import { systemClock } from "../../runtime/clock.ts";
-import { wantsColor } from "../../runtime/color.ts";
+import { wantsColor } from "../../runtime/program.ts";
 import type { Settings, SettingSpec } from "../../settings/settings.ts";
 import { settingsOrProblems, tellProblems } from "../load.ts";
 import { lookAtCertificate } from "./certificate.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { State, Status } from "../../src/contracts.ts";
-import { createNotices, statusLine } from "../../src/systemd/notices.ts";
+import { createNotices, statusLine } from "../../src/systemd/notify.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 function around(watchdogMs: number | null) {

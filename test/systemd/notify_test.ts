@@ -4,7 +4,8 @@ import { randomUUID } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { serviceManager, unixAddress } from "../../src/runtime/notify.ts";
+import { openLibc } from "../../src/runtime/libc.ts";
+import { serviceManager, unixAddress } from "../../src/systemd/notify.ts";
 import { startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
@@ -73,10 +74,10 @@ function isHalted(pid: number): boolean {
 async function messagesTo(
   { name, receiver }: { readonly name: string; readonly receiver: Receiver },
 ): Promise<number> {
-  const manager = await serviceManager({ NOTIFY_SOCKET: name });
+  const manager = await serviceManager(openLibc, { NOTIFY_SOCKET: name });
   const from = receiver.messages.length;
   await eventually(() => {
-    assert.ok(manager !== null && "tell" in manager && manager.tell({ MARK: 1 }));
+    assert.ok(manager.ok && manager.value?.tell({ MARK: 1 }));
   }, { withinMs: 10_000 });
   await receiver.heard(/^MARK=1\|/, from);
   return receiver.messages.filter((message) => !message.startsWith("MARK=")).length;
@@ -104,19 +105,23 @@ test("an abstract name is one too, and who asks for no beats gets none", async (
 });
 
 test("a manager that is gone, or was never there, costs nothing", async () => {
-  assert.equal(await serviceManager({}), null);
-  const wrong = await serviceManager({ NOTIFY_SOCKET: "vsock:2:1" });
-  assert.match((wrong as { problem: string }).problem, /expected a path or @name/);
-  const manager = await serviceManager({ NOTIFY_SOCKET: "/nowhere/at/all" });
-  assert.ok(manager !== null && "tell" in manager);
-  assert.equal(manager.tell({ READY: 1 }), false);
-  assert.equal(manager.watchdogMs, null);
+  assert.deepEqual(await serviceManager(openLibc, {}), { ok: true, value: null });
+  const wrong = await serviceManager(openLibc, { NOTIFY_SOCKET: "vsock:2:1" });
+  assert.match(wrong.ok ? "" : wrong.problem, /expected a path or @name/);
+  const manager = await serviceManager(openLibc, { NOTIFY_SOCKET: "/nowhere/at/all" });
+  assert.ok(manager.ok && manager.value !== null);
+  assert.equal(manager.value.tell({ READY: 1 }), false);
+  assert.equal(manager.value.watchdogMs, null);
 });
 
 test("a watchdog for another process is none of ours; ours is told twice as often as it asks", async () => {
   const asked = async (env: Record<string, string>) => {
-    const manager = await serviceManager({ NOTIFY_SOCKET: "/x", WATCHDOG_USEC: "3000000", ...env });
-    return manager !== null && "tell" in manager && manager.watchdogMs;
+    const manager = await serviceManager(openLibc, {
+      NOTIFY_SOCKET: "/x",
+      WATCHDOG_USEC: "3000000",
+      ...env,
+    });
+    return manager.ok && manager.value?.watchdogMs;
   };
   assert.equal(await asked({}), 1500);
   assert.equal(await asked({ WATCHDOG_PID: "1" }), null);
@@ -124,10 +129,10 @@ test("a watchdog for another process is none of ours; ours is told twice as ofte
 });
 
 test("the time beside RELOADING=1 is the monotonic clock's", async () => {
-  const manager = await serviceManager({ NOTIFY_SOCKET: "/x" });
-  assert.ok(manager !== null && "tell" in manager);
-  const before = manager.monotonicUsec();
-  const after = manager.monotonicUsec();
+  const manager = await serviceManager(openLibc, { NOTIFY_SOCKET: "/x" });
+  assert.ok(manager.ok && manager.value !== null);
+  const before = manager.value.monotonicUsec();
+  const after = manager.value.monotonicUsec();
   // Since the machine's boot: more than this process has lived.
   assert.ok(before > 1_000_000n && after >= before);
 });

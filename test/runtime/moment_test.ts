@@ -1,7 +1,7 @@
 /** SIGUSR2 at a bad moment, on a clock of the test: who waits, for how long, and what is said then. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { goodMoment } from "../../src/commands/moment.ts";
+import { goodMoment } from "../../src/runtime/handover.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { remember } from "../remote/kit.ts";
 
