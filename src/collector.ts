@@ -473,7 +473,7 @@ class Running implements Collector {
 
   /** What comes after the port: a client that waited for it gets its answer first. */
   async begin(): Promise<void> {
-    const { clock, log, ledger, pump, deliver, disk, recovery, current } = this.#rooms;
+    const { clock, log, ledger, pump, deliver, recovery, current } = this.#rooms;
     await sleep(clock, 0);
     const { group, id } = current.settings;
     log.info("listening", { url: this.url, group, id, version: VERSION });
