@@ -7,6 +7,7 @@ import { createAuth } from "../../src/admit/gate.ts";
 import { compileGlobs } from "../../src/kernel/names.ts";
 import { parseEncoding } from "../../src/admit/inflate.ts";
 import { parsePrefer } from "../../src/admit/prefer.ts";
+import { patient } from "../kit/wait.ts";
 
 const PREFERENCES: readonly (readonly [string | null, boolean, number | null])[] = [
   [null, false, null],
@@ -47,7 +48,7 @@ test("any Prefer header is read, quickly", () => {
   for (const piece of ['a;"', 'a="\\', ";", 'a;b"c"', " ,", "a ", 'a;";"']) {
     parsePrefer(piece.repeat(4000));
   }
-  assert.ok(performance.now() - startedMs < 1000);
+  assert.ok(performance.now() - startedMs < patient(1000));
 });
 
 test("without tokens everybody may", () => assert.equal(createAuth([]), null));

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
-import { eventually, pause } from "../kit/wait.ts";
+import { eventually, patient, pause } from "../kit/wait.ts";
 import { assertDelivered, insertsSent, say, watch } from "./books.ts";
 import { bad, createPlain, DEDUPLICATED, good, postLines, postMany, refusals } from "./rows.ts";
 
@@ -81,7 +81,10 @@ for (const modern of [true, false]) {
             landed++;
             await assertDelivered(shishi);
           }, { withinMs: 30_000 });
-          assert.ok(slowestMs < OTHERS_WITHIN_MS, `another table's row took ${slowestMs} ms`);
+          assert.ok(
+            slowestMs < patient(OTHERS_WITHIN_MS),
+            `another table's row took ${slowestMs} ms`,
+          );
           const { dead } = await assertDelivered(shishi);
           const wanted = Array.from({ length: batches * size }, (_, n) => n).filter(isBad);
           assert.equal(dead, wanted.length);
@@ -137,7 +140,7 @@ for (const modern of [true, false]) {
           assert.equal(answer.status, 200, answer.text);
           slowestMs = Math.max(slowestMs, performance.now() - began);
         }
-        assert.ok(slowestMs < OTHERS_WITHIN_MS, `${slowestMs} ms`);
+        assert.ok(slowestMs < patient(OTHERS_WITHIN_MS), `${slowestMs} ms`);
         const probes = await insertsSent(shishi);
         await clickhouse.query("ALTER TABLE seed ADD COLUMN s String");
         const repaired = performance.now();

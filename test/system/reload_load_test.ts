@@ -191,7 +191,9 @@ function hupFromTheFirst(pid: number, ending: AbortSignal): void {
   }, 1);
 }
 
+/** Before its `exec` a process is a copy of this one, whose handlers end with that; so its arguments are read first. */
 function takesHup(pid: number): boolean {
+  if (!readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("--config")) return false;
   const [, mask = "0"] = /^SigCgt:\s*([0-9a-f]+)/m.exec(
     readFileSync(`/proc/${pid}/status`, "utf8"),
   ) ?? [];
