@@ -4,11 +4,10 @@ import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
-import { validity } from "../../src/commands/check/certificate.ts";
-import { bytesBelow } from "../../src/commands/check/disk.ts";
-import { about, type Finding, jsonOf, lineOf } from "../../src/commands/check/finding.ts";
-import { openFiles } from "../../src/commands/check/host.ts";
-import { runLooks } from "../../src/commands/check/looks.ts";
+import { jsonOf, lineOf, runLooks } from "../../src/commands/check.ts";
+import { openFiles, validity } from "../../src/commands/check_host.ts";
+import { about, type Finding } from "../../src/kernel/finding.ts";
+import { bytesBelow } from "../../src/spool/inspect_data_dir.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 

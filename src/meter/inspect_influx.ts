@@ -1,18 +1,23 @@
-/** InfluxDB: is it there, does it let us in, and may we write? What is written is nothing at all. */
+/**
+ * What is wrong with one InfluxDB: is it there, does it let us in, and may we write? What is written is
+ * nothing at all.
+ */
 
-import type { Endpoint } from "../../settings/settings.ts";
-import { createPost } from "../../kernel/http.ts";
-import { askInflux } from "../../meter/influx.ts";
-import { systemClock } from "../../runtime/clock.ts";
-import { createFetch } from "../../runtime/fetch.ts";
-import { about, type Finding } from "./finding.ts";
+import type { Clock, Endpoint } from "../contracts.ts";
+import { about, type Finding } from "../kernel/finding.ts";
+import { createPost, type Fetch } from "../kernel/http.ts";
+import { askInflux } from "./influx.ts";
 
 const TIMEOUT_MS = 5_000;
 
-export async function lookAtInflux(endpoint: Endpoint): Promise<Finding[]> {
+/** Never rejects. */
+export async function inspectInflux(
+  endpoint: Endpoint,
+  tools: { readonly fetch: Fetch; readonly clock: Clock },
+): Promise<Finding[]> {
   const is = about(`influxdb ${endpoint.label}`);
   const { database, user, password } = endpoint;
-  const post = createPost({ fetch: createFetch({ pooled: true }), clock: systemClock });
+  const post = createPost(tools);
   const server = { endpoint, post, timeoutMs: TIMEOUT_MS };
   const ask = (path: string, query: Record<string, string>) =>
     askInflux(server, { method: "POST", path, query, body: "" });

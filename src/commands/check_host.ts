@@ -1,12 +1,14 @@
-/** This host: may the port be listened on, and how many files may be open? */
+/** This host: may the port be listened on, how many files may be open, and is its certificate fit for use? */
 
-import { readFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
 import { createServer } from "node:net";
-import { writeAddress } from "../../settings/kinds.ts";
-import type { Settings } from "../../settings/settings.ts";
-import { healthOf } from "../health.ts";
-import { holderOf } from "./data_dir.ts";
-import { about, type Finding } from "./finding.ts";
+import process from "node:process";
+import { about, type Finding } from "../kernel/finding.ts";
+import { writeAddress } from "../settings/kinds.ts";
+import type { Settings } from "../settings/settings.ts";
+import { healthOf } from "./health.ts";
+import { holderOf } from "../spool/lock.ts";
 
 export async function lookAtPort(settings: Settings): Promise<Finding[]> {
   const { hostname, port } = settings.listen;
@@ -36,12 +38,12 @@ async function whoListens(
 ): Promise<Finding> {
   const [{ problem }, holder] = await Promise.all([
     healthOf(settings),
-    holderOf(settings.dataDir),
+    holderOf(settings.dataDir).catch(() => null),
   ]);
   if (problem !== null) {
     return is.wrong("another program listens there already", "stop that one, or listen elsewhere");
   }
-  return holder !== null && "pid" in holder && holder.alive !== false
+  return holder !== null && holder.alive !== false
     ? is.ok(`a collector listens there, and one runs in ${settings.dataDir} (pid ${holder.pid})`)
     : is.wrong(
       "a collector with another data-dir listens there already",
@@ -85,4 +87,40 @@ export function openFiles(limits: string): Finding[] {
     `${soft} at most, and every connection takes one`,
     "ulimit -n 65536, or LimitNOFILE=65536 in the service's unit",
   )];
+}
+
+const DAY_MS = 86_400_000;
+/** Who renews by hand needs about so long, and who lets it be renewed has done so by then. */
+const SOON_DAYS = 14;
+
+/** That certificate and key are a pair was seen when the settings were read. */
+export function lookAtCertificate(
+  { certFile, keyFile, cert }: NonNullable<Settings["tls"]>,
+): Promise<Finding[]> {
+  const certificate = new X509Certificate(cert);
+  const findings = [
+    validity(certFile, certificate.validFrom, certificate.validTo, Date.now()),
+  ];
+  // Windows does not tell who may read it.
+  if (process.platform !== "win32" && (statSync(keyFile).mode & 0o004) !== 0) {
+    findings.push(
+      about(`tls-key ${keyFile}`).warning(
+        "everybody on this host may read it",
+        `chmod 600 ${keyFile}`,
+      ),
+    );
+  }
+  return Promise.resolve(findings);
+}
+
+/** @param from, to as a certificate writes them: `Jan 31 12:00:00 2027 GMT`. */
+export function validity(file: string, from: string, to: string, nowMs: number): Finding {
+  const is = about(`tls-cert ${file}`);
+  const [fromMs, toMs] = [Date.parse(from), Date.parse(to)];
+  const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
+  if (nowMs < fromMs) return is.wrong(`valid only from ${day(fromMs)}`, "see this host's clock");
+  if (nowMs >= toMs) return is.wrong(`expired on ${day(toMs)}`, "renew it");
+  return toMs - nowMs < SOON_DAYS * DAY_MS
+    ? is.warning(`expires on ${day(toMs)}`, "renew it")
+    : is.ok(`valid until ${day(toMs)}`);
 }

@@ -1,18 +1,26 @@
 /**
- * One NATS server: does it let us in, and hear what a collector has to hear? The subjects are
- * subscribed to for a moment; nothing is published, and nothing that comes is obeyed.
+ * What is wrong with one NATS server: does it let us in, and hear what a collector has to hear? The
+ * subjects are subscribed to for a moment; nothing is published, and nothing that comes is obeyed.
  */
 
-import { dial, parseServer } from "../../remote/nats.ts";
-import { subjectsOf } from "../../remote/protocol.ts";
-import { systemClock } from "../../runtime/clock.ts";
-import type { Settings } from "../../settings/settings.ts";
-import { about, type Finding } from "./finding.ts";
+import type { Clock } from "../contracts.ts";
+import { about, type Finding } from "../kernel/finding.ts";
+import { dial, type NatsAuth, parseServer } from "./nats.ts";
+import { subjectsOf } from "./protocol.ts";
 
 const TIMEOUT_MS = 5_000;
 
-export async function lookAtNats(server: string, settings: Settings): Promise<Finding[]> {
-  const { nats, group, id } = settings;
+/** Never rejects. */
+export async function inspectNats(
+  server: string,
+  { auth, subject: prefix, group, id, clock }: {
+    readonly auth: NatsAuth;
+    readonly subject: string;
+    readonly group: string;
+    readonly id: string;
+    readonly clock: Clock;
+  },
+): Promise<Finding[]> {
   const address = parseServer(server);
   const name = address.ok ? address.value.name : server;
   const is = about(`nats ${name}`);
@@ -20,11 +28,11 @@ export async function lookAtNats(server: string, settings: Settings): Promise<Fi
   const dialled = await dial(
     {
       server,
-      auth: nats?.auth ?? { kind: "none" },
+      auth,
       name: `shishi check ${group}.${id}`,
       timeoutMs: TIMEOUT_MS,
     },
-    systemClock,
+    clock,
     (what) => denied.add(what),
   );
   if (!dialled.ok) {
@@ -36,7 +44,7 @@ export async function lookAtNats(server: string, settings: Settings): Promise<Fi
   }
   const wire = dialled.value;
   try {
-    for (const subject of subjectsOf(nats?.subject ?? "", group, id).keys()) {
+    for (const subject of subjectsOf(prefix, group, id).keys()) {
       wire.subscribe(subject, () => {});
     }
     // The server's complaints come before its answer to the flush; they are told a moment later.
@@ -46,7 +54,7 @@ export async function lookAtNats(server: string, settings: Settings): Promise<Fi
     const [first, ...more] = [...denied];
     if (first !== undefined) {
       const others = more.length === 0 ? "" : ` (and ${more.length} more)`;
-      const todo = `permit subscribe: "${nats?.subject}.>" and "$SRV.>"`;
+      const todo = `permit subscribe: "${prefix}.>" and "$SRV.>"`;
       return [is.wrong(`${version}, ${first}${others}`, todo)];
     }
     return [
