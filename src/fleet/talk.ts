@@ -126,57 +126,84 @@ export async function ask(
   const where = subjectFor(io.subject, command, target);
   if (!where.ok) throw new Error(where.problem);
   const { subject, single } = where.value;
-  const { clock, timeoutMs } = io;
-  const startedMs = clock.monotonicMs();
+  const startedMs = io.clock.monotonicMs();
   const warn = fewWarnings(io);
   const tally = new Tally(command);
-  const ending = Promise.withResolvers<Pick<Outcome, "end" | "why">>();
-  const finish = (end: Outcome["end"], why = "") => ending.resolve({ end, why });
-  const finishQuiet = (otherwise: "done" | "timeout") =>
-    finish(tally.collectors === 0 ? "silent" : otherwise);
+  const waiting = new Waiting(tally, io);
   let refused = 0;
-  let windowOver = false;
-  let cancelWindow = () => {};
-  const openWindow = (windowMs: number) => {
-    cancelWindow();
-    cancelWindow = clock.after(Math.min(windowMs, timeoutMs), () => {
-      windowOver = true;
-      finishIfAll();
-    });
-  };
-  const finishIfAll = () => {
-    if (windowOver && tally.open === 0) finishQuiet("done");
-  };
-  const cancelTimeout = clock.after(
-    timeoutMs,
-    () => finishQuiet(tally.open === 0 ? "done" : "timeout"),
-  );
-  void wire.closed.then((why) => finish("lost", why));
+  void wire.closed.then((why) => waiting.end("lost", why));
 
   const inbox = newInbox();
   wire.subscribe(inbox, (message) => {
-    if (message.noResponders) return finish("nobody");
+    if (message.noResponders) return waiting.end("nobody");
     const answer = answerTo(command, message, warn);
     if (answer === null) return;
     const counted = tally.add(answer);
     if (counted === "surplus" || counted === "again") return;
-    if (counted === "first" && !windowOver) openWindow(single ? SINGLE_WINDOW_MS : WINDOW_MS);
+    if (counted === "first") waiting.forOneMore(single ? SINGLE_WINDOW_MS : WINDOW_MS);
     if (!answer.ok) {
       refused++;
       io.err(`${answer.name}: ${answer.error}`);
     }
     if (io.json) showJson(answer, io, warn);
     onAnswer(answer);
-    finishIfAll();
+    waiting.endIfAll();
   });
-  openWindow(WINDOW_MS);
-  if (!send(wire, subject, inbox, io)) finish("lost", "connection closed");
-  const { end, why } = await ending.promise;
-  cancelWindow();
-  cancelTimeout();
-  const waitedMs = clock.monotonicMs() - startedMs;
+  waiting.forOneMore(WINDOW_MS);
+  if (!send(wire, subject, inbox, io)) waiting.end("lost", "connection closed");
+  const { end, why } = await waiting.ended;
+  const waitedMs = io.clock.monotonicMs() - startedMs;
   const { answers, unfinished } = tally;
   return { command, subject, end, why, answers, unfinished, refused, waitedMs };
+}
+
+/** When a call is over: by silence, when all have finished, or at the timeout. */
+class Waiting {
+  readonly ended: Promise<Pick<Outcome, "end" | "why">>;
+  readonly #tally: Tally;
+  readonly #io: FleetIo;
+  readonly #resolve: (ended: Pick<Outcome, "end" | "why">) => void;
+  readonly #cancelTimeout: () => void;
+  #cancelWindow = () => {};
+  #windowOver = false;
+
+  constructor(tally: Tally, io: FleetIo) {
+    const { promise, resolve } = Promise.withResolvers<Pick<Outcome, "end" | "why">>();
+    this.ended = promise;
+    this.#resolve = resolve;
+    this.#tally = tally;
+    this.#io = io;
+    this.#cancelTimeout = io.clock.after(
+      io.timeoutMs,
+      () => this.#endHeard(tally.open === 0 ? "done" : "timeout"),
+    );
+  }
+
+  /** The first answer of one more collector is waited for so long from now. */
+  forOneMore(windowMs: number): void {
+    if (this.#windowOver) return;
+    this.#cancelWindow();
+    this.#cancelWindow = this.#io.clock.after(Math.min(windowMs, this.#io.timeoutMs), () => {
+      this.#windowOver = true;
+      this.endIfAll();
+    });
+  }
+
+  endIfAll(): void {
+    if (this.#windowOver && this.#tally.open === 0) this.#endHeard("done");
+  }
+
+  /** What comes first counts. */
+  end(end: Outcome["end"], why = ""): void {
+    this.#windowOver = true;
+    this.#cancelWindow();
+    this.#cancelTimeout();
+    this.#resolve({ end, why });
+  }
+
+  #endHeard(end: "done" | "timeout"): void {
+    this.end(this.#tally.collectors === 0 ? "silent" : end);
+  }
 }
 
 /** Ends the asking. */

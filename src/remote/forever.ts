@@ -9,6 +9,7 @@
 
 import type { Clock, Log } from "../contracts.ts";
 import { backoffMs } from "../kernel/backoff.ts";
+import { reasonOf } from "../kernel/errors.ts";
 import { sleep } from "../kernel/time.ts";
 import { dial, type NatsAuth, type OpenSocket, type Wire } from "./nats.ts";
 
@@ -80,7 +81,7 @@ export function connectForever(options: LinkOptions): Link {
       const startedMs = clock.monotonicMs();
       const lived = await live(server).catch((error: unknown) => {
         // A bug, and still no reason to end a collector or to leave it without control for good.
-        log.error("nats: connection failed", { error: String(error) });
+        log.error("nats: connection failed", { error: reasonOf(error) });
         current = announced = null;
         return false;
       });

@@ -5,6 +5,7 @@
  */
 
 import type { Clock, Command, Control, Log } from "../contracts.ts";
+import { reasonOf } from "../kernel/errors.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { createGate, decide, type Gate, replySubject } from "./command.ts";
 import { Events } from "./events.ts";
@@ -152,7 +153,7 @@ export class Remote {
         if (!this.#closed) handler(message);
       } catch (error) {
         const { subject } = message;
-        this.#options.log.error("nats: command failed", { subject, error: String(error) });
+        this.#options.log.error("nats: command failed", { subject, error: reasonOf(error) });
       }
     };
   }
@@ -212,7 +213,7 @@ export class Remote {
       this.#refuse(replyTo, "stop", { code: 429, problem });
     }
     control.stop("nats").then(giveLast, (error) => {
-      log.error("nats: stop failed", { error: String(error) });
+      log.error("nats: stop failed", { error: reasonOf(error) });
       giveLast?.();
     });
   }
@@ -235,7 +236,7 @@ export class Remote {
       problem = all ? null : `rows were still held after ${flushTimeoutMs} ms`;
       giveLast();
     }, (error) => {
-      log.error("nats: flush failed", { error: String(error) });
+      log.error("nats: flush failed", { error: reasonOf(error) });
       problem = "the flush failed; see the collector's log";
       giveLast();
     });
