@@ -15,8 +15,7 @@ import { createFetch } from "../runtime/fetch.ts";
 import { boolean } from "../settings/kinds.ts";
 import type { Settings } from "../settings/settings.ts";
 import { section, setting } from "../settings/spec.ts";
-import type { CliCommand } from "./cli.ts";
-import { settingsOrProblems, tellProblems } from "./load.ts";
+import { type CliCommand, settingsOrProblems, tellProblems } from "./cli.ts";
 
 const ABOUT = "Validates the settings and looks at all that they name, one line each: ✓ well, ! " +
   "works but may hurt, ✗ wrong, with what to do. Servers: reachable, version, rights, tables and their " +

@@ -7,8 +7,8 @@ import process from "node:process";
 import { about, type Finding } from "../kernel/finding.ts";
 import { writeAddress } from "../settings/kinds.ts";
 import type { Settings } from "../settings/settings.ts";
-import { healthOf } from "./health.ts";
 import { holderOf } from "../spool/lock.ts";
+import { healthOf } from "./health.ts";
 
 export async function lookAtPort(settings: Settings): Promise<Finding[]> {
   const { hostname, port } = settings.listen;
@@ -29,8 +29,8 @@ export async function lookAtPort(settings: Settings): Promise<Finding[]> {
 }
 
 /**
- * The port is in use: by the collector that has our data folder, as far as can be seen? Whose socket it is
- * only that process could tell.
+ * The port is in use: by one that shares it, or by the collector that has our data folder, as far as can
+ * be seen? Whose socket it is only that process could tell.
  */
 async function whoListens(
   settings: Settings,
@@ -43,6 +43,7 @@ async function whoListens(
   if (problem !== null) {
     return is.wrong("another program listens there already", "stop that one, or listen elsewhere");
   }
+  if (settings.sharePort) return is.ok("a collector listens there, and shares the port");
   return holder !== null && holder.alive !== false
     ? is.ok(`a collector listens there, and one runs in ${settings.dataDir} (pid ${holder.pid})`)
     : is.wrong(
@@ -90,7 +91,7 @@ export function openFiles(limits: string): Finding[] {
 }
 
 const DAY_MS = 86_400_000;
-/** Who renews by hand needs about so long, and who lets it be renewed has done so by then. */
+/** A renewal by hand takes about so long; one that runs by itself has come by then. */
 const SOON_DAYS = 14;
 
 /** That certificate and key are a pair was seen when the settings were read. */
@@ -101,7 +102,7 @@ export function lookAtCertificate(
   const findings = [
     validity(certFile, certificate.validFrom, certificate.validTo, Date.now()),
   ];
-  // Windows does not tell who may read it.
+  // Windows shows no such rights.
   if (process.platform !== "win32" && (statSync(keyFile).mode & 0o004) !== 0) {
     findings.push(
       about(`tls-key ${keyFile}`).warning(

@@ -12,8 +12,7 @@ import { boolean, count, duration, text } from "../settings/kinds.ts";
 import type { SettingName, SettingSpec } from "../settings/settings.ts";
 import { type Kind, section, setting, type ValuesOf } from "../settings/spec.ts";
 import { NATS } from "../settings/table.ts";
-import { type CliCommand, confirmOnTerminal } from "./cli.ts";
-import { settingsOrExitCode } from "./load.ts";
+import { type CliCommand, confirmOnTerminal, settingsOrExitCode } from "./cli.ts";
 
 const SUMMARY: Readonly<Record<Command, string>> = {
   status: "show state and counts of running collectors",

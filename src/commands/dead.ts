@@ -13,13 +13,18 @@ import { takeLock } from "../spool/lock.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
-import { type CliCommand, confirmOnTerminal, operandOf, urlHere } from "./cli.ts";
+import {
+  type CliCommand,
+  confirmOnTerminal,
+  operandOf,
+  settingsOrExitCode,
+  urlHere,
+} from "./cli.ts";
 import { EVERY_FLAG, LS, PURGE, REPLAY, SHOW } from "./dead_flags.ts";
 import { listLetters, showLetters } from "./dead_list.ts";
 import { giveLetters } from "./dead_post.ts";
 import { purgeLetters } from "./dead_purge.ts";
 import { replayTables } from "./dead_report.ts";
-import { settingsOrExitCode } from "./load.ts";
 import { messageOf } from "../kernel/errors.ts";
 
 const HERE: readonly SettingName[] = ["data-dir"];

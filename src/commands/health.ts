@@ -6,8 +6,7 @@
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import type { Settings } from "../settings/settings.ts";
-import { type CliCommand, urlHere } from "./cli.ts";
-import { settingsOrExitCode } from "./load.ts";
+import { type CliCommand, settingsOrExitCode, urlHere } from "./cli.ts";
 
 const ONLY = ["listen", "tls-cert", "tls-key"] as const;
 const TIMEOUT_MS = 3_000;

@@ -12,8 +12,7 @@ import { createLog, createSwitchLog, type FoldedLog, type SwitchLog } from "../r
 import { onReloadSignal, onStopSignal, onUpgradeSignal } from "../runtime/program.ts";
 import type { Notices } from "../systemd/notify.ts";
 import type { Settings } from "../settings/settings.ts";
-import type { CliCommand } from "./cli.ts";
-import { outside, settingsOrExitCode } from "./load.ts";
+import { type CliCommand, outside, settingsOrExitCode } from "./cli.ts";
 import { messageOf } from "../kernel/errors.ts";
 import type { Reloader, Running } from "./reloader.ts";
 

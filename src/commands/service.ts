@@ -12,8 +12,7 @@ import { matching } from "../settings/kinds.ts";
 import { namesOf, quote, section, setting } from "../settings/spec.ts";
 import { TABLE } from "../settings/table.ts";
 import { unitText } from "../systemd/unit.ts";
-import { type CliCommand, operandOf } from "./cli.ts";
-import { settingsOrExitCode } from "./load.ts";
+import { type CliCommand, operandOf, settingsOrExitCode } from "./cli.ts";
 
 const USAGE = "shishi service print [--user NAME] [--program PATH] [--SETTING VALUE ...]";
 const ABOUT =

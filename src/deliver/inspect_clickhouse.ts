@@ -1,5 +1,5 @@
 /**
- * What is wrong with one ClickHouse: is it there, who are we there, does its clock agree with ours, and
+ * What is wrong with one ClickHouse: is it there, does it know the user, does its clock agree with ours, and
  * can its tables take what will be sent? Nothing is written: the INSERTs that try the rights carry no
  * row, and columns of other types than a new table would have are tried by converting a sample.
  */

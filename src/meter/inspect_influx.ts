@@ -26,8 +26,8 @@ export async function inspectInflux(
   const unanswered = (problem: string) => is.wrong(problem, "start it, or correct influx-url");
   const answered = await ask("/write", { db: database });
   if (!answered.ok) return [unanswered(answered.problem)];
-  const { status, body, version: told } = answered.value;
-  const version = told?.slice(0, 40) ?? "of an unknown version";
+  const { status, body } = answered.value;
+  const version = answered.value.version?.slice(0, 40) ?? "of an unknown version";
   // 400: it would like at least one point, and has let us in to say so.
   if (status === 204 || status === 200 || status === 400) {
     return [is.ok(`${version}, takes counts`)];
@@ -47,7 +47,7 @@ export async function inspectInflux(
     const todo = `create the bucket ${database} and map the database to it (influx v1 dbrp create)`;
     return [is.wrong(`${version}, database ${database} is not there`, todo)];
   }
-  // Only who may list the users may create a database.
+  // A user that may list the users may create a database, and no other.
   const listed = await ask("/query", { q: "SHOW USERS" });
   if (!listed.ok) return [unanswered(listed.problem)];
   return listed.value.status === 200

@@ -16,7 +16,7 @@ import { type SettingName, TABLE } from "./table.ts";
 
 type Values = ValuesOf<typeof TABLE>;
 
-/** One way to prove to NATS who we are. */
+/** One way to authenticate with NATS. */
 export type NatsAuth =
   | { readonly kind: "none" }
   /** `creds` is the text of the file. */

@@ -54,7 +54,7 @@ async function inspectAbove(wanted: Wanted): Promise<Finding[]> {
 }
 
 function ownerOf({ uid, mode }: { uid: number; mode: number }, dataDir: string): Finding[] {
-  // Windows tells neither whose a folder is nor who else may write there.
+  // Windows shows neither the owner of a folder nor the rights of others.
   if (process.getuid === undefined) return [];
   const is = about(`data-dir ${dataDir}`);
   const bits = (mode & 0o777).toString(8).padStart(3, "0");

@@ -228,7 +228,7 @@ function hold(first: FileHandle, taker: Taker, onLost: () => void): Lock {
       ended = true;
       cancel();
       await beating;
-      // Deleted while it is locked: whoever has it open sees that it is in no folder any more.
+      // Deleted while it is locked: a process that has it open sees that it is in no folder any more.
       if (await isAt(file, path).catch(() => false)) await unlink(path).catch(() => {});
       await file.close().catch(() => {});
     },

@@ -35,3 +35,17 @@ for (const hostname of ["127.0.0.1", "localhost"]) {
     }
   });
 }
+
+test("a port that another collector has: free for one that shares it, for no other", async () => {
+  const first = listen("127.0.0.1", 0);
+  try {
+    const argv = [`--listen=127.0.0.1:${first.port}`, "--data-dir=/nowhere"];
+    const [alone] = await lookAtPort(settingsOf({ argv }));
+    assert.equal(alone?.state, "wrong");
+    assert.match(alone?.text ?? "", /^a collector with another data-dir listens there already$/);
+    const [shared] = await lookAtPort(settingsOf({ argv: [...argv, "--share-port", "--id=b"] }));
+    assert.equal(shared?.state, "ok");
+  } finally {
+    await first.kill();
+  }
+});

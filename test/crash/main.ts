@@ -5,7 +5,7 @@
 import process from "node:process";
 import type { Files, OpenFile } from "../../src/contracts.ts";
 import { startCollector } from "../../src/collector.ts";
-import { settingsOrExitCode } from "../../src/commands/load.ts";
+import { settingsOrExitCode } from "../../src/commands/cli.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { createLog } from "../../src/runtime/log.ts";
 
