@@ -6,7 +6,7 @@
 
 import { createClient } from "@clickhouse/client-web";
 import type { Answered, Ask, Clock, Endpoint } from "../contracts.ts";
-import type { Post } from "../kernel/http.ts";
+import type { Exchanged, Post } from "../kernel/http.ts";
 import { done, failed } from "../kernel/result.ts";
 import { exceptionOf, messageOf, verdictOf } from "./verdict.ts";
 
@@ -71,22 +71,7 @@ export function createQuery(
           maxAnswerBytes: MAX_ROWS_BYTES,
           signal,
         });
-        if (!answered.ok) throw new Refused(0, answered.problem);
-        const answer = answered.value;
-        const exception = exceptionOf(answer);
-        if (exception) {
-          throw new Refused(exception.code, messageOf(exception.text));
-        }
-        if (answer.status !== 200) {
-          const verdict = verdictOf(answered, clock.nowMs());
-          throw new Refused(0, "message" in verdict ? verdict.message : "");
-        }
-        // As ClickHouse says it where its own bound is lower.
-        if (answer.cut) throw new Refused(396, "the answer is too long");
-        const told = new Headers(answer.headers);
-        told.delete("content-encoding");
-        told.delete("content-length");
-        return new Response(answer.body as BodyInit, { status: 200, headers: told });
+        return responseOf(answered, clock.nowMs());
       },
     });
 
@@ -135,6 +120,24 @@ export function createQuery(
         new TextDecoder().decode(answer.value.body).trim() === "Ok.";
     },
   };
+}
+
+/** An answer as client-web wants it. Throws `Refused` for what is no success. */
+function responseOf(answered: Exchanged, nowMs: number): Response {
+  if (!answered.ok) throw new Refused(0, answered.problem);
+  const answer = answered.value;
+  const exception = exceptionOf(answer);
+  if (exception !== null) throw new Refused(exception.code, messageOf(exception.text));
+  if (answer.status !== 200) {
+    const verdict = verdictOf(answered, nowMs);
+    throw new Refused(0, "message" in verdict ? verdict.message : "");
+  }
+  // As ClickHouse says it where its own bound is lower.
+  if (answer.cut) throw new Refused(396, "the answer is too long");
+  const headers = new Headers(answer.headers);
+  headers.delete("content-encoding");
+  headers.delete("content-length");
+  return new Response(answer.body as BodyInit, { status: 200, headers });
 }
 
 /** The sentence for a server that cannot hold events, with its version where it tells it. */

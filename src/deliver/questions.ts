@@ -105,9 +105,9 @@ export function createQueries(options: QueriesOptions): Queries & {
     metrics(question, signal) {
       const source = options.source();
       return answerTo(source, selectMetrics(source, question), signal, (text) => {
-        const told = metricsOf(text);
-        if (told === null) return null;
-        const { counts, users, more } = told;
+        const metrics = metricsOf(text);
+        if (metrics === null) return null;
+        const { counts, users, more } = metrics;
         return `{"counts":${counts},"users":${users}${more},"period":${periodOf(question)}}\n`;
       });
     },

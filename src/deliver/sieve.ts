@@ -6,7 +6,7 @@
  */
 
 import type { Endpoint, Inserter, InsertRequest } from "../contracts.ts";
-import { join, lineOffsets } from "./pieces.ts";
+import { join, lineOffsets } from "./rows.ts";
 import type { Post } from "../kernel/http.ts";
 import { isTableName } from "../kernel/names.ts";
 import { credentials, type Query } from "./query.ts";

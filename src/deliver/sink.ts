@@ -30,7 +30,7 @@ import {
   step,
   withoutSieve,
 } from "./isolate.ts";
-import { join, lineOffsets, pick, tokenOf } from "./pieces.ts";
+import { join, lineOffsets, pick, tokenOf } from "./rows.ts";
 
 export interface SinkTools {
   readonly inserter: Inserter;

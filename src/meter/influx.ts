@@ -148,10 +148,10 @@ export async function askInflux(
     signal,
   });
   if (!answered.ok) return answered;
-  const { status, headers, body: told } = answered.value;
+  const { status, headers, body: bytes } = answered.value;
   return done({
     status,
-    body: new TextDecoder().decode(told),
+    body: new TextDecoder().decode(bytes),
     version: headers["x-influxdb-version"] ?? null,
   });
 }
@@ -197,9 +197,10 @@ function transport(server: InfluxServer): Transport {
       body: body ?? null,
     });
     if (!answer.ok) throw new Error(answer.problem);
-    const { status, body: told } = answer.value;
-    if (status !== wanted) throw new AnswerError(status, told);
-    return told;
+    if (answer.value.status !== wanted) {
+      throw new AnswerError(answer.value.status, answer.value.body);
+    }
+    return answer.value.body;
   }
   return {
     discard: async (ask) => void await send(ask, 204),

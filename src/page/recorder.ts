@@ -75,7 +75,7 @@ export function createRecorder(deps: RecorderDeps): Recorder {
     // deno-lint-ignore require-await
     async first() {
       return {
-        about: JSON.stringify(told(deps.about())),
+        about: JSON.stringify(shown(deps.about())),
         past: JSON.stringify({ series: SERIES, columns: history.columns() }),
         ...moment(),
       };
@@ -88,7 +88,7 @@ export function createRecorder(deps: RecorderDeps): Recorder {
 }
 
 /** These and no others: there are secrets among the settings. */
-function told(about: About): About {
+function shown(about: About): About {
   const { group, id, version, runtime, table, tables, backlog, backlogBytes, spoolMaxBytes } =
     about;
   return { group, id, version, runtime, table, tables, backlog, backlogBytes, spoolMaxBytes };

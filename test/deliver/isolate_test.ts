@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { Batch, DeadRow, Inserter, Tables, Verdict } from "../../src/contracts.ts";
 import { EXPLAINED } from "../../src/deliver/isolate.ts";
-import { join } from "../../src/deliver/pieces.ts";
+import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
 import { batchOf, never, silent } from "./kit.ts";
 

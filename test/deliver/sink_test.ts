@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Columns, Inserter, Tables, Verdict } from "../../src/contracts.ts";
-import { join } from "../../src/deliver/pieces.ts";
+import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { batchOf, deliverTo, never, silent } from "./kit.ts";
