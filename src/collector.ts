@@ -250,8 +250,7 @@ class Front {
         ledger,
         holdings: pump,
         log,
-        version: VERSION,
-        runtime: runtimeName,
+        ...identityOf(current.settings),
         rssBytes,
       })
     );

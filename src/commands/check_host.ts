@@ -4,10 +4,15 @@ import { X509Certificate } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import process from "node:process";
+import type { Status } from "../contracts.ts";
 import { about, type Finding } from "../kernel/finding.ts";
+import { createPost } from "../kernel/http.ts";
+import { systemClock } from "../runtime/clock.ts";
+import { createFetch } from "../runtime/fetch.ts";
 import { writeAddress } from "../settings/kinds.ts";
 import type { Settings } from "../settings/settings.ts";
 import { holderOf } from "../spool/lock.ts";
+import { urlHere } from "./cli.ts";
 import { healthOf } from "./health.ts";
 
 export async function lookAtPort(settings: Settings): Promise<Finding[]> {
@@ -43,13 +48,52 @@ async function whoListens(
   if (problem !== null) {
     return is.wrong("another program listens there already", "stop that one, or listen elsewhere");
   }
-  if (settings.sharePort) return is.ok("a collector listens there, and shares the port");
-  return holder !== null && holder.alive !== false
+  const mine = holder !== null && holder.alive !== false;
+  if (!mine && settings.sharePort) return await whoShares(settings, is);
+  return mine
     ? is.ok(`a collector listens there, and one runs in ${settings.dataDir} (pid ${holder.pid})`)
     : is.wrong(
       "a collector with another data-dir listens there already",
       "stop that one, or listen elsewhere",
     );
+}
+
+/** Connections are shared out by chance: so many reach each of a few collectors, most likely. */
+const ASKED = 12;
+const ASK_WITHIN_MS = 2_000;
+
+/** Other collectors are on the port, as they should be; none of them may have this one's id. */
+async function whoShares(
+  settings: Settings,
+  is: ReturnType<typeof about>,
+): Promise<Finding> {
+  const { tls, authTokens: [token], id, group } = settings;
+  const certificates = tls === null ? [] : [tls.cert];
+  const post = createPost({
+    fetch: createFetch({ pooled: false, certificates }),
+    clock: systemClock,
+  });
+  const headers: Record<string, string> = { connection: "close" };
+  if (token !== undefined) headers.authorization = `Bearer ${token}`;
+  const ask = async (): Promise<readonly string[]> => {
+    const answer = await post({
+      method: "GET",
+      url: `${urlHere(settings)}/api/status`,
+      headers,
+      body: null,
+      timeoutMs: ASK_WITHIN_MS,
+    });
+    if (!answer.ok || answer.value.status !== 200) return [];
+    const status: Status = JSON.parse(new TextDecoder().decode(answer.value.body));
+    return status.group === group ? [status.id] : [];
+  };
+  const ids = new Set((await Promise.all(Array.from({ length: ASKED }, ask))).flat());
+  return ids.has(id)
+    ? is.wrong(
+      `a collector of the same id (${id}) and another data-dir listens there`,
+      "give each collector on the port an id of its own",
+    )
+    : is.ok(`other collectors listen there as well: ${[...ids].sort().join(", ") || "unknown"}`);
 }
 
 /** Null when it went well, else the system's code. */

@@ -8,19 +8,21 @@ import { resolve } from "node:path";
 import process from "node:process";
 import { ownCommand } from "../runtime/program.ts";
 import { type Given, readEnvironment, readFlags, takesCredential } from "../settings/load.ts";
-import { matching } from "../settings/kinds.ts";
+import { boolean, matching } from "../settings/kinds.ts";
 import { namesOf, quote, section, setting } from "../settings/spec.ts";
 import { TABLE } from "../settings/table.ts";
 import { unitText } from "../systemd/unit.ts";
 import { type CliCommand, operandOf, settingsOrExitCode } from "./cli.ts";
 
-const USAGE = "shishi service print [--user NAME] [--program PATH] [--SETTING VALUE ...]";
+const USAGE =
+  "shishi service print [--template] [--user NAME] [--program PATH] [--SETTING VALUE ...]";
 const ABOUT =
   "Writes a systemd unit for this program and these settings: readiness, watchdog, a sandbox. Secrets " +
   "are not pasted: each becomes a credential, a file that systemd hands over. Data lies in " +
   "/var/lib/shishi.\n" +
   "shishi service print --config /etc/shishi/shishi.toml > /etc/systemd/system/shishi.service\n" +
-  "systemctl daemon-reload && systemctl enable --now shishi";
+  "systemctl daemon-reload && systemctl enable --now shishi\n" +
+  "With --template: shishi@.service, and enable --now shishi@1 shishi@2, as many as there are cores to use.";
 
 const EXTRA = section("Flags", [
   setting({
@@ -34,6 +36,12 @@ const EXTRA = section("Flags", [
     kind: matching("PATH", "a whole path", /^\/\P{Cc}+$/u),
     default: null,
     meaning: "where the program will lie; where it lies at the moment unless given",
+  }),
+  setting({
+    name: "template",
+    kind: boolean,
+    default: "false",
+    meaning: "the unit is shishi@.service: several collectors that share a port, one an instance",
   }),
 ]);
 
@@ -58,7 +66,7 @@ const CONFIG = "--config=";
 function print(argv: readonly string[]): number {
   const loaded = settingsOrExitCode(argv, { command: "service", extra: EXTRA });
   if (typeof loaded === "number") return loaded;
-  const { settings, extra: { user, program: given } } = loaded;
+  const { settings, extra: { user, program: given, template } } = loaded;
   const { flags, credentials, toWrite } = serviceSettings(argv, process.env, process.cwd());
   const state = stateOf(settings.dataDir);
   if ("path" in state && user === null) {
@@ -82,9 +90,10 @@ function print(argv: readonly string[]): number {
       console.error(`shishi: ${path} cannot be seen by the service; ${todo}`);
     }
   }
+  const [unit, names] = template ? ["shishi@", "shishi@1 shishi@2"] : ["shishi", "shishi"];
   const remarks = [
-    "Put this into /etc/systemd/system/shishi.service, then:",
-    "systemctl daemon-reload && systemctl enable --now shishi",
+    `Put this into /etc/systemd/system/${unit}.service, then:`,
+    `systemctl daemon-reload && systemctl enable --now ${names}`,
     ...toWrite.map((name) =>
       `Write the value of ${name} into /etc/shishi/${name} (root, mode 600) first.`
     ),
@@ -93,9 +102,9 @@ function print(argv: readonly string[]): number {
     command: [
       ...program,
       "serve",
-      ...flags,
-      ...("path" in state ? [`--data-dir=${state.path}`] : []),
+      ...(template ? flags.filter((flag) => !/^--(?:id|share-port)=/.test(flag)) : flags),
     ],
+    ...(template ? { instances: { id: givenId(flags) } } : {}),
     credentials,
     state,
     user,
@@ -105,6 +114,10 @@ function print(argv: readonly string[]): number {
   });
   process.stdout.write(text);
   return 0;
+}
+
+function givenId(flags: readonly string[]): string | null {
+  return flags.find((flag) => flag.startsWith("--id="))?.slice("--id=".length) ?? null;
 }
 
 /** Below /var/lib systemd makes the folder and gives it to the service. */

@@ -26,6 +26,8 @@ export interface PrometheusDeps {
   readonly ledger: MeteredLedger;
   readonly holdings: Holdings;
   readonly log: Log;
+  readonly group: string;
+  readonly id: string;
   readonly version: string;
   /** E.g. `name 1.2.3`. */
   readonly runtime: string;
@@ -113,6 +115,9 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
 
   gauge("shishi_build_info", "Always 1.", ["version", "runtime"], () => [
     [{ version: deps.version, runtime: deps.runtime }, 1],
+  ]);
+  gauge("shishi_collector_info", "Always 1.", ["group", "id"], () => [
+    [{ group: deps.group, id: deps.id }, 1],
   ]);
   gauge("process_resident_memory_bytes", "Resident memory.", [], one(deps.rssBytes));
   counter("process_cpu_seconds_total", "User and system time.", [], one(cpuSeconds));

@@ -5,17 +5,40 @@
  * plain words.
  */
 
-import { deno } from "./host.ts";
+import process from "node:process";
 import { plainNetworkError } from "../kernel/errors.ts";
+import type { Fetch } from "../kernel/http.ts";
+import { deno } from "./host.ts";
 
-export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+export interface FetchOptions {
+  /** `false` costs a connection a request and is right for anything that is not idempotent. */
+  readonly pooled: boolean;
+  /**
+   * PEM texts: authorities that are trusted besides the usual ones. A server's own certificate is one of
+   * these on Bun; Deno takes none that calls itself an authority for a server's.
+   */
+  readonly certificates?: readonly string[];
+}
 
-/** `pooled: false` costs a connection a request and is right for anything that is not idempotent. */
-export function createFetch(options: { readonly pooled: boolean }): Fetch {
-  const plainly = (error: unknown) => Promise.reject(plainNetworkError(error));
-  if (!deno?.createHttpClient || options.pooled) {
-    return (url, init) => fetch(url, init).catch(plainly);
-  }
-  const client = deno.createHttpClient({ poolMaxIdlePerHost: 0 });
-  return (url, init) => fetch(url, { ...init, client } as RequestInit).catch(plainly);
+export function createFetch({ pooled, certificates = [] }: FetchOptions): Fetch {
+  const more = {
+    ...clientOf(pooled, certificates),
+    ...(deno === undefined && certificates.length > 0 ? { tls: { ca: roots(certificates) } } : {}),
+  };
+  return (url, init) =>
+    fetch(url, { ...init, ...more } as RequestInit)
+      .catch((error) => Promise.reject(plainNetworkError(error)));
+}
+
+function clientOf(pooled: boolean, caCerts: readonly string[]): { readonly client?: unknown } {
+  if (!deno?.createHttpClient || pooled && caCerts.length === 0) return {};
+  return {
+    client: deno.createHttpClient({ caCerts, ...(pooled ? {} : { poolMaxIdlePerHost: 0 }) }),
+  };
+}
+
+/** What is given takes the place of the usual ones, so these are given too. */
+function roots(certificates: readonly string[]): string[] {
+  // Loaded late: no start needs it.
+  return [...process.getBuiltinModule("node:tls").rootCertificates, ...certificates];
 }

@@ -14,6 +14,11 @@ export interface UnitOptions {
   readonly credentials: readonly { readonly name: string; readonly path: string }[];
   /** The data folder's name below /var/lib, or the path of one that is there already. */
   readonly state: { readonly name: string } | { readonly path: string };
+  /**
+   * Several collectors that listen on one port, each an instance of a template: with a data folder in that
+   * of all, and an id that begins so; null = with the host's name. Absent: the unit is one collector.
+   */
+  readonly instances?: { readonly id: string | null };
   /** Null = a user that systemd makes up for the time that the service runs. */
   readonly user: string | null;
   readonly shutdownTimeoutMs: number;
@@ -23,7 +28,7 @@ export interface UnitOptions {
   readonly remarks: readonly string[];
 }
 
-/** Beyond shutdown-timeout: the last counts, the last answers, the end of workers. */
+/** Beyond shutdown-timeout: the last counts, the last answers. */
 const STOP_MORE_S = 20;
 const FILES = 65_536;
 
@@ -58,7 +63,7 @@ const SANDBOX = [
 
 /** The whole file, with a newline at its end. */
 export function unitText(options: UnitOptions): string {
-  const { command, credentials, state, user, privilegedPort } = options;
+  const { credentials, state, user, privilegedPort, instances } = options;
   const stopS = Math.ceil(options.shutdownTimeoutMs / 1000) + STOP_MORE_S;
   const lines = [
     ...options.remarks.map((remark) => `# ${remark}`),
@@ -72,7 +77,7 @@ export function unitText(options: UnitOptions): string {
     "",
     "[Service]",
     "Type=notify",
-    `ExecStart=${command.map(argument).join(" ")}`,
+    `ExecStart=${commandOf(options).join(" ")}`,
     "ExecReload=/bin/kill -HUP $MAINPID",
     "WatchdogSec=30s",
     "# What hangs is no place to look for a fault in; its core would only be large.",
@@ -85,9 +90,14 @@ export function unitText(options: UnitOptions): string {
     "# shutdown-timeout, and time for the last answers.",
     `TimeoutStopSec=${stopS}s`,
     `LimitNOFILE=${FILES}`,
-    ...(user === null ? ["DynamicUser=yes"] : [`User=${user}`]),
+    ...(instances === undefined ? [] : ["# Only processes of one user may share a port."]),
+    ...(user === null ? ["DynamicUser=yes"] : []),
+    ...(user === null && instances === undefined ? [] : [`User=${user ?? "shishi"}`]),
     ..."name" in state
-      ? [`StateDirectory=${plain(state.name)}`, "StateDirectoryMode=0700"]
+      ? [
+        `StateDirectory=${plain(state.name)}${instances === undefined ? "" : "/%i"}`,
+        "StateDirectoryMode=0700",
+      ]
       : [`ReadWritePaths=${quoted(state.path)}`],
     ...credentials.map(({ name, path }) => `LoadCredential=${name}:${plain(path)}`),
     "",
@@ -99,14 +109,26 @@ export function unitText(options: UnitOptions): string {
     "",
     "[Install]",
     "WantedBy=multi-user.target",
+    ...(instances === undefined ? [] : ["DefaultInstance=1"]),
   ];
   return lines.join("\n") + "\n";
 }
 
-/** One word of a command line. */
-function argument(word: string): string {
+function commandOf({ command, state, instances }: UnitOptions): string[] {
+  const words = command.map((word) => argument(word));
+  const folder = "path" in state ? state.path : `/var/lib/${state.name}`;
+  if (instances === undefined) {
+    return "path" in state ? [...words, argument(`--data-dir=${folder}`)] : words;
+  }
+  const id = instances.id === null ? "--id=%H-%i" : argument(`--id=${instances.id}-`, "%i");
+  return [...words, "--share-port", id, argument(`--data-dir=${folder}/`, "%i")];
+}
+
+/** One word of a command line. @param specifier what systemd puts in behind it. */
+function argument(word: string, specifier = ""): string {
   const safe = word.replace(/[\\"]/g, "\\$&").replaceAll("%", "%%").replaceAll("$", "$$$$");
-  return /^[A-Za-z0-9_@:.,/=+*-]+$/.test(word) ? word : `"${safe}"`;
+  const plainly = /^[A-Za-z0-9_@:.,/=+*-]+$/.test(word);
+  return plainly ? `${word}${specifier}` : `"${safe}${specifier}"`;
 }
 
 /** A path in a list of paths. */

@@ -78,6 +78,8 @@ test("every metric is named, and no other", async () => {
     ledger: createLedger(),
     holdings: { ...none, byTable: () => new Map() },
     log,
+    group: "g",
+    id: "i",
     version: "0",
     runtime: "test 1",
     rssBytes: () => 1,

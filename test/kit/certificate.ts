@@ -1,6 +1,7 @@
 /**
  * A certificate for 127.0.0.1 and localhost, signed by itself, valid from 2020 to 2120, and its key;
- * and another pair that takes its place. For tests only: everybody can read the keys here.
+ * another pair that takes its place; and a third that the first has signed. For tests only: everybody can
+ * read the keys here.
  */
 
 export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
@@ -40,5 +41,25 @@ export const RENEWED_KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7Tm1bkFJ5V2NxLCk
 ttGYjsgftPbfSjI7tSFfo/0/SOmhRANCAAQyluLXzNmAFRSvHN/2nrdXHFSau6gL
 vntMcqVmsZ0giUwnLSYwZtSt1lfDQj3Nz7BFB5QC4DNI7VkvXDMdAj3I
+-----END PRIVATE KEY-----
+`;
+
+export const SIGNED_CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBiTCCAS6gAwIBAgIBBzAKBggqhkjOPQQDAjAWMRQwEgYDVQQDDAtTaGlzaGkg
+dGVzdDAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowGDEWMBQGA1UE
+AwwNU2hpc2hpIHNpZ25lZDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABLAYgYvH
+wYI8c5k7LWtcTOGJKUh7OTCHNaaPWSYStUFx08O/6F3zsscS4n+WKN5GYrSGqS49
+6LyBwOcFPMaJzPijaTBnMBoGA1UdEQQTMBGHBH8AAAGCCWxvY2FsaG9zdDAJBgNV
+HRMEAjAAMB0GA1UdDgQWBBTOCqmlrrGPmXKRj3eDplij+e/1VTAfBgNVHSMEGDAW
+gBQoNscHIUuzsqOGJUTBynKyXd8SajAKBggqhkjOPQQDAgNJADBGAiEAo8LBcKnv
+kH+GoTJRQayGugMUmu6CgpCZ8zUSPxQKyMcCIQDo3SxlONynCq4+bNEyrLUbEbSq
+yhHYm0W/vMJeCX0mNQ==
+-----END CERTIFICATE-----
+`;
+
+export const SIGNED_KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg0hWNpRoi+TVg3Wxr
+7Kq09X0bDiIjr7kxu/b4jD5/c5ChRANCAASwGIGLx8GCPHOZOy1rXEzhiSlIezkw
+hzWmj1kmErVBcdPDv+hd87LHEuJ/lijeRmK0hqkuPei8gcDnBTzGicz4
 -----END PRIVATE KEY-----
 `;

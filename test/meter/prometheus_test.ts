@@ -53,6 +53,8 @@ function setUp(held: Map<string, number> = new Map(), maxEventTypes = 1000) {
     ledger,
     holdings: fixedHoldings(held),
     log,
+    group: "g",
+    id: "one",
     version: "1.2.3",
     runtime: "some 4.5",
     rssBytes: () => 123_456_789,
@@ -92,6 +94,7 @@ const NAMES: readonly [name: string, type: string, labels: string][] = [
   ["shishi_mirror_errors_total", "counter", ""],
   ["shishi_control_commands_total", "counter", "command,ok"],
   ["shishi_build_info", "gauge", "runtime,version"],
+  ["shishi_collector_info", "gauge", "group,id"],
   ["process_resident_memory_bytes", "gauge", ""],
   ["process_cpu_seconds_total", "counter", ""],
   ["process_start_time_seconds", "gauge", ""],
@@ -155,6 +158,7 @@ describe("a scrape", () => {
     assert.equal(value("shishi_control_commands_total", { command: "stop", ok: "true" }), 1);
     assert.equal(value("shishi_control_commands_total", { command: "stop", ok: "false" }), 1);
     assert.equal(value("shishi_build_info", { version: "1.2.3", runtime: "some 4.5" }), 1);
+    assert.equal(value("shishi_collector_info", { group: "g", id: "one" }), 1);
     assert.equal(value("process_resident_memory_bytes"), 123_456_789);
     assert.ok(value("process_cpu_seconds_total")! > 0);
     const startedMs = value("process_start_time_seconds")! * 1000;

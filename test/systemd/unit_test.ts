@@ -14,7 +14,7 @@ const print = (args: readonly string[], env: Record<string, string> = {}) =>
 /** What `systemd-analyze` says of a unit; its exit code must be 0. */
 function analyze(unit: string, ...args: string[]): string {
   const dir = tempDir("unit");
-  const path = join(dir, "shishi.service");
+  const path = join(dir, unit.includes("%i") ? "shishi@.service" : "shishi.service");
   // It wants to find the program, which lies in somebody's home here.
   writeFileSync(path, unit.replace(/^(ExecStart=)("[^"]*"|\S+)/m, "$1/bin/true"));
   const { status, stdout, stderr, error } = spawnSync("systemd-analyze", [...args, path], {
@@ -53,6 +53,34 @@ test("systemd finds nothing wrong with it, and its sandbox tight", async () => {
   assert.match(other!, /^User=shishi\nReadWritePaths="\/srv\/a b%%c"$/m);
   assert.match(other!, /^AmbientCapabilities=CAP_NET_BIND_SERVICE$/m);
   assert.match(other!, / "--group=a \\"b\\" \$\$c %%d" "--data-dir=\/srv\/a b%%c"$/m);
+});
+
+test("a template: instances share the port and a user, each with an id and a folder of its own", async () => {
+  const made = [
+    await print(["--template", "--listen=:443", "--share-port", "--id=edge 7"]),
+    await print(["--template", "--user=shishi", "--data-dir=/srv/a b%c", "--table=t"]),
+    await print(["--template"]),
+  ];
+  for (const { code, stdout, stderr } of made) {
+    assert.equal(code, 0, stderr);
+    assert.equal(analyze(stdout, "verify", "--man=no"), "");
+    assert.match(
+      stdout,
+      /^# systemctl daemon-reload && systemctl enable --now shishi@1 shishi@2$/m,
+    );
+    assert.match(stdout, /^DefaultInstance=1$/m);
+    assert.match(stdout, /^User=shishi$/m);
+  }
+  const [named, elsewhere, plain] = made.map(({ stdout }) => stdout);
+  assert.match(
+    named!,
+    / serve --listen=:443 --share-port "--id=edge 7-%i" --data-dir=\/var\/lib\/shishi\/%i$/m,
+  );
+  assert.match(named!, /^DynamicUser=yes\n/m);
+  assert.match(plain!, / serve --share-port --id=%H-%i --data-dir=\/var\/lib\/shishi\/%i$/m);
+  assert.match(plain!, /^StateDirectory=shishi\/%i$/m);
+  assert.match(elsewhere!, / --table=t --share-port --id=%H-%i "--data-dir=\/srv\/a b%%c\/%i"$/m);
+  assert.match(elsewhere!, /^ReadWritePaths="\/srv\/a b%%c"$/m);
 });
 
 test("it carries the settings given, whole paths, and time to stop", async () => {
