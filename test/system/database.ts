@@ -2,7 +2,7 @@
 import type { ClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 
-export const WAIT = { headers: { prefer: "wait=10" } };
+export const WAIT = { headers: { prefer: "wait=30" } };
 /** From the acknowledgement to the table, with the default settings. */
 export const SOON_MS = 2_000;
 

@@ -98,7 +98,7 @@ describe("two servers", () => {
     const before = await count(second);
     process.kill(first.pid, "SIGSTOP");
     try {
-      const headers = { prefer: "wait=10" };
+      const headers = { prefer: "wait=30" };
       const began = performance.now();
       assert.equal((await shishi.post({ eventType: "slow" }, { headers })).status, 200);
       const slowMs = performance.now() - began;
