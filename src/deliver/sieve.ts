@@ -10,7 +10,13 @@ import { join, lineOffsets } from "./rows.ts";
 import type { Post } from "../kernel/http.ts";
 import { isTableName } from "../kernel/names.ts";
 import { credentials, type Query } from "./query.ts";
-import { describeTable, EVENT_STRUCTURE, quoteName, READ_SETTINGS } from "./sql.ts";
+import {
+  describeTable,
+  EVENT_STRUCTURE,
+  insertableColumns,
+  quoteName,
+  READ_SETTINGS,
+} from "./sql.ts";
 import { exceptionOf, TRANSIENT_CODES } from "./verdict.ts";
 
 export function createSieve(
@@ -80,9 +86,7 @@ export function createSieve(
     }
     const found = await query.rows(describeTable(endpoint.database, request.table), signal);
     if (!found.ok || found.value.length === 0) return null;
-    const columns = found.value
-      .filter((row) => row["default_kind"] !== "MATERIALIZED" && row["default_kind"] !== "ALIAS")
-      .map((row) => ({ name: String(row["name"]), type: String(row["type"]) }));
+    const columns = insertableColumns(found.value);
     let number = "_row";
     while (columns.some((column) => column.name === number)) number += "_";
     const all = [{ name: number, type: "UInt32" }, ...columns];

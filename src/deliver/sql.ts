@@ -63,6 +63,21 @@ export function describeTable(database: string, table: string): string {
   } AND table = ${quoteString(table)}`;
 }
 
+/** A column as `describeTable` tells it. */
+interface Column {
+  readonly name: string;
+  readonly type: string;
+}
+
+/** Of what `describeTable` is answered, the columns that an INSERT may give. */
+export function insertableColumns(
+  rows: readonly Readonly<Record<string, unknown>>[],
+): readonly Column[] {
+  return rows
+    .filter((row) => row["default_kind"] !== "MATERIALIZED" && row["default_kind"] !== "ALIAS")
+    .map((row) => ({ name: String(row["name"]), type: String(row["type"]) }));
+}
+
 /** How rows are read. An INSERT and the sieve must agree on these, or the sieve would lie. */
 export const READ_SETTINGS: Readonly<Record<string, string>> = {
   // ISO 8601 with zone and fraction, and epoch numbers, wherever a column is a time.

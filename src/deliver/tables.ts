@@ -11,7 +11,7 @@ import { isTableName } from "../kernel/names.ts";
 import { failed } from "../kernel/result.ts";
 import { Underway, within } from "../kernel/time.ts";
 import { type Query, tooOld } from "./query.ts";
-import { createEventsTable, describeTable } from "./sql.ts";
+import { createEventsTable, describeTable, insertableColumns } from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
 export type Known = Columns | "missing" | "unknown";
@@ -154,9 +154,8 @@ export function createTables(tools: TableTools): Tables & {
 /** The columns that an INSERT may give; no rows at all: there is no such table for us. */
 export function columnsOf(rows: readonly Readonly<Record<string, unknown>>[]): Columns | "missing" {
   if (rows.length === 0) return "missing";
-  const columns = rows
-    .filter((row) => row["default_kind"] !== "MATERIALIZED" && row["default_kind"] !== "ALIAS")
-    .map((row) => [String(row["name"]), String(row["type"])] as const)
+  const columns = insertableColumns(rows)
+    .map(({ name, type }) => [name, type] as const)
     .sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0);
   return {
     names: new Set(columns.map(([name]) => name)),
