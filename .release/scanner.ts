@@ -29,7 +29,10 @@ export async function compileScanner(): Promise<string> {
     listFiles: () => [],
   });
   if (error !== null) throw new Error(`${stderr.toString()}${error.message}`);
-  return `/** The scanner, compiled from \`scanner/*.as\` by \`npm run scanner\`; base64. */
+  return `/**
+ * The scanner, compiled from \`scanner/*.as\` by \`npm run scanner\`; base64. It stands on its own because
+ * no line of it is written by hand.
+ */
 
 export const SCANNER_WASM =
   "${Buffer.from(wasm).toString("base64")}";

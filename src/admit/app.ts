@@ -1,5 +1,5 @@
 /**
- * The HTTP interface as one Hono app: which path does what, who may, and which tables may be written.
+ * The HTTP interface as one Hono app: which path does what, for whom, and which tables may be written.
  * No middleware stands before a write unless a setting asks for one: each costs every request.
  */
 
@@ -149,7 +149,7 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
       return keptOut(request, addressOf, true) ?? postEvents(request);
     }
     const path = pathOf(request);
-    // Who watches the collector comes by any name, and often.
+    // A probe comes by any name, and often.
     const refused = HEALTH.includes(path) ? null : keptOut(request, addressOf, isPosting(path));
     return refused ?? app.fetch(request);
   };

@@ -15,7 +15,7 @@ export type ReadBody =
    */
   | { readonly kind: "large" | "bomb" | "pieces" | "full" | "late" | "broken" | "corrupt" };
 
-/** Grants are asked for in steps of this, while nobody knows how long a body will be. */
+/** Grants are asked for in steps of this while the length of a body is not known. */
 const STEP_BYTES = 64 * 1024;
 /** What packed JSON usually unpacks to, at most. */
 const USUAL_RATIO = 16;

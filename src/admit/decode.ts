@@ -3,7 +3,7 @@
  * bytes tell what they are, not the Content-Type: one JSON object (also over several lines), a JSON
  * array of objects, or NDJSON with any line ends, blank lines, with or without a last line end, with
  * or without a byte order mark. A wrong line costs itself alone; a document that is not JSON costs
- * the request, since nobody can tell where its rows begin.
+ * the request, since there is no telling where its rows begin.
  */
 
 import { isUtf8 } from "node:buffer";
@@ -20,8 +20,8 @@ export type Kind =
   /** `columns` null: not known. */
   | { readonly table: string; readonly columns: Columns | null };
 
-/** Errors that are told to the client; further ones are only counted. */
-export const ERRORS_TOLD = 100;
+/** Errors in an answer; further ones are only counted. */
+export const MOST_ERRORS = 100;
 
 /** `index` counts the rows of the request from 0, blank lines left out. */
 export interface RowError {
@@ -300,9 +300,9 @@ export class Decoding {
     return excerpt(utf8.decode(beginning).trim());
   }
 
-  /** Nobody reads more errors: a flood of wrong rows, too short to be good, is counted only. */
+  /** The answer has its errors: a flood of wrong rows, too short to be good, is counted only. */
   #countOnly(at: number, end: number): boolean {
-    if (this.#errors.length < ERRORS_TOLD || end - at >= this.#reader.leastBytes) return false;
+    if (this.#errors.length < MOST_ERRORS || end - at >= this.#reader.leastBytes) return false;
     this.#rejected++;
     return true;
   }
@@ -320,7 +320,7 @@ export class Decoding {
   }
 
   #wrong(error: () => string): void {
-    if (this.#errors.length < ERRORS_TOLD) {
+    if (this.#errors.length < MOST_ERRORS) {
       this.#errors.push({ index: this.#rows + this.#rejected, error: error() });
     }
     this.#rejected++;

@@ -18,7 +18,7 @@ export class EventReader implements RowReader {
   readonly #scanner: Scanner;
   readonly #nowMs: number;
 
-  /** The scanner is told what rows there are. @param nowMs epoch milliseconds, for events without a time. */
+  /** The scanner reads events from now on. @param nowMs epoch milliseconds, for events without a time. */
   constructor(scanner: Scanner, nowMs: number) {
     this.#scanner = scanner;
     this.#nowMs = nowMs;
@@ -46,7 +46,7 @@ export class EventReader implements RowReader {
   }
 }
 
-// ── What each field of an event may be, told of one raw member at a time; and why not.
+// ── What each field of an event may be, one raw member at a time; and why not.
 
 export const FIELDS: readonly string[] = ["eventType", "userId", "timestamp", "id", "properties"];
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;

@@ -1,7 +1,7 @@
 /**
- * Who is let in before anything else is looked at: no page of another site, no client that asks too
- * often, none without a token where there are some; and what browsers are told of it, in a preflight and
- * in the headers of every answer. With no setting of these it costs a write a look at `Origin`.
+ * What is let in before anything else is looked at: no page of another site, no client that asks too
+ * often, none without a token where there are some; and what browsers learn of it, from a preflight and
+ * from the headers of every answer. With no setting of these it costs a write a look at `Origin`.
  */
 
 import type { MiddlewareHandler } from "hono";
@@ -13,7 +13,7 @@ import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
 
 export interface GateSettings {
-  /** None = everybody may. */
+  /** None = no token is asked for. */
   readonly authTokens: readonly string[];
   /** None = no CORS headers at all. `*` = every origin. */
   readonly corsOrigins: readonly string[];
@@ -29,11 +29,11 @@ export type AddressOf = (request: Request) => string;
 export interface Gate {
   /** The answer to a request without a token, or null. */
   readonly turnedAway: (request: Request) => Response | null;
-  /** The answer to a page of another site and to who asks too often, or null. @param posting as of `Origins`. */
+  /** The answer to a page of another site and to a client that asks too often, or null. @param posting as of `Origins`. */
   readonly keptOut: (request: Request, addressOf: AddressOf, posting: boolean) => Response | null;
   /** Answers what a browser asks before it posts for a page of another origin; null without CORS. */
   readonly preflight: MiddlewareHandler | null;
-  /** Puts the headers that tell browsers what they may do with the answer. */
+  /** Sets the headers that say what browsers may do with the answer. */
   readonly mark: (response: Response, request: Request) => void;
 }
 
@@ -87,12 +87,12 @@ export function isPosting(path: string): boolean {
 }
 
 // ── Bearer tokens. Only their hashes are kept, all of equal length, and every one is compared, so that
-// neither memory nor time tells a token.
+// neither memory nor time gives a token away.
 
 /** Which of the tokens an `Authorization` header carries, from 0; -1: none. */
 export type Authorize = (header: string | null) => number;
 
-/** @returns null when there are no tokens: everybody may. */
+/** @returns null when there are no tokens: none is asked for. */
 export function createAuth(tokens: readonly string[]): Authorize | null {
   if (tokens.length === 0) return null;
   const hashes = tokens.map(hash);
@@ -108,7 +108,7 @@ export function createAuth(tokens: readonly string[]): Authorize | null {
   };
 }
 
-/** Tells tokens apart without telling them. */
+/** Tells tokens apart without showing them. */
 function nameOf(token: string): string {
   return `token ${nodeCrypto().createHash("sha256").update(token).digest("hex")}`;
 }
@@ -133,7 +133,7 @@ export function clientOf(address: string): string {
 // ── Requests that a browser sends for a page of another site. Any page that is opened can post to a
 // collector on the same host or network without asking first (a beacon, a form, text/plain), and one
 // whose owner lets its name point to 127.0.0.1 even counts as the collector's own page (DNS rebinding).
-// Browsers cannot be made to hide who asks: a POST always carries `Origin`, and `Sec-Fetch-Site` comes
+// No page can make a browser hide where a request comes from: a POST always carries `Origin`, and `Sec-Fetch-Site` comes
 // with every request to https or to this host. Other clients send neither and are not held up.
 
 export interface OriginSettings {
@@ -187,7 +187,7 @@ function isLink(site: string, headers: Headers): boolean {
   return site === "none" || headers.get("sec-fetch-mode") === "navigate";
 }
 
-/** Addresses, and names that nobody can own (RFC 6761, 8375 and 9476), so that none lets them point here. */
+/** Addresses, and names that cannot be owned (RFC 6761, 8375 and 9476), so that none lets them point here. */
 function isOwnHost(host: string): boolean {
   const name = host.replace(/:\d*$/, "").replace(/^\[(.*)\]$/, "$1");
   return !name.includes(".") || nodeNet().isIP(name) !== 0 ||
@@ -208,7 +208,7 @@ function foreignHost(host: string): string {
     "set auth-tokens, or add its origin to cors-origins";
 }
 
-// ── What browsers are told.
+// ── What browsers learn.
 
 /** Browsers keep what a preflight said no longer than this. */
 const CORS_MAX_AGE_S = 7200;

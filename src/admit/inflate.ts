@@ -89,7 +89,7 @@ async function unpack(
       return await run(isZlib(bytes) ? "inflate" : "inflateRaw", bytes, limit);
     case "br": {
       const inflated = await run("brotliDecompress", bytes, limit);
-      return (tells ??= brotliTells()) || await isWholeBrotli(bytes) ? inflated : null;
+      return (noticing ??= brotliNotices()) || await isWholeBrotli(bytes) ? inflated : null;
     }
     case "zstd": {
       const frames = zstdFrames(bytes, MOST_FRAMES);
@@ -131,9 +131,9 @@ function isZlib(bytes: Uint8Array): boolean {
 }
 
 /** Whether this runtime's brotli notices that its input is cut short; found out once. */
-let tells: boolean | null = null;
+let noticing: boolean | null = null;
 
-function brotliTells(): boolean {
+function brotliNotices(): boolean {
   const zlib = nodeZlib();
   try {
     const whole = zlib.brotliCompressSync(new Uint8Array(64).map((_, i) => i * 37));

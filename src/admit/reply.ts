@@ -41,10 +41,10 @@ export interface Tally {
 export function taken(tally: Tally, ack: Ack, dead: number, applied: string): Response {
   const { accepted, rejected, errors } = tally;
   const init = ack === "clickhouse" ? STORED : ACCEPTED;
-  const told = errors.length === 0 ? "[]" : JSON.stringify(errors);
+  const list = errors.length === 0 ? "[]" : JSON.stringify(errors);
   const deadPart = dead > 0 ? `,"dead":${dead}` : "";
   return new Response(
-    `{"accepted":${accepted},"rejected":${rejected},"ack":"${ack}"${deadPart},"errors":${told}}\n`,
+    `{"accepted":${accepted},"rejected":${rejected},"ack":"${ack}"${deadPart},"errors":${list}}\n`,
     applied === "" ? init : { ...init, headers: withApplied(applied) },
   );
 }
@@ -97,8 +97,8 @@ export function unknownEncoding(header: string): Response {
 /**
  * The body could not be read. The rest of one that is too large is thrown away as it comes, and the
  * connection stays: most clients read no answer before they have sent everything, and one that is
- * closed in their face tells them of a broken pipe and not of this. It costs no memory, and no more
- * work than good bodies would. Where nobody knows whether the rest ever comes, the connection ends.
+ * closed in their face shows them a broken pipe and not this. It costs no memory, and no more work
+ * than good bodies would. Where the rest may never come, the connection ends.
  */
 export function unread(
   kind: Exclude<ReadBody["kind"], "read">,

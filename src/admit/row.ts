@@ -20,7 +20,7 @@ export class TableRowReader implements RowReader {
   /** For errors, made when there is one. */
   #has: string | null = null;
 
-  /** The scanner is told what rows there are. */
+  /** The scanner reads rows of these columns from now on. */
   constructor(scanner: Scanner, table: string, columns: Columns | null) {
     this.#scanner = scanner;
     this.#table = table;

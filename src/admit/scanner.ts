@@ -75,7 +75,7 @@ export class Scanner {
   #events = true;
   /** What lies in front of events without a time. */
   #nowMs = NaN;
-  /** Whose names are known; undefined: nobody's. */
+  /** The columns whose names the scanner has; undefined: none were ever asked for. */
   #columns: Columns | null | undefined = undefined;
   #keyBytes = 0;
   #source: Uint8Array = NOTHING;
@@ -312,7 +312,7 @@ type Instance = {
 /** Compiled when it is needed first. */
 let compiled: WebAssembly.Module | null = null;
 
-/** @param bytesOf the memory that is wanted, told of its layout. */
+/** @param bytesOf the memory that is wanted, by its layout. */
 function instantiate(bytesOf: (at: Instance["at"]) => number): Instance {
   compiled ??= new WebAssembly.Module(Buffer.from(SCANNER_WASM, "base64"));
   const { exports } = new WebAssembly.Instance(compiled, {

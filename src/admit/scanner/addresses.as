@@ -1,6 +1,6 @@
 /** What lies where in the scanner's memory: addresses, in bytes. No allocator and no static data. */
 
-/** What is told to JavaScript, u32 each: where the output ends, rows taken, runs of types, why it stopped. */
+/** What JavaScript reads, u32 each: where the output ends, rows taken, runs of types, why it stopped. */
 export const STATE: u32 = 64;
 /** What is put in front of a row: u32 length, then the bytes; in this order for a row with neither id nor
  * timestamp, with a timestamp, with an id, with both. */
@@ -29,7 +29,7 @@ export const INPUT: u32 = 155648;
 /** Of zeros behind the input; of anything behind the output. */
 export const GUARD: u32 = 16;
 
-/** Why the scanner stopped: it came to where it was told to, a row is to be looked at closer, or there is no room. */
+/** Why the scanner stopped: it came to where it was to stop, a row is to be looked at closer, or there is no room. */
 export const DONE: u32 = 0;
 export const CLOSER: u32 = 1;
 export const FULL: u32 = 2;

@@ -4,7 +4,7 @@
  * most of the work for a request of many rows is here: the same in JavaScript took 2.5 to 4 times as
  * long, and with it a request of 100 events half as long again.
  *
- * Nothing here finds a row wrong: what is not known to be right is left to who looks closer, on text.
+ * Nothing here finds a row wrong: what is not known to be right is left to the closer look, on text.
  */
 
 import { ID, seen, skipEvent, TIME, typeFrom, typeTo } from "./event_bytes";
