@@ -84,8 +84,13 @@ async function whoShares(
       timeoutMs: ASK_WITHIN_MS,
     });
     if (!answer.ok || answer.value.status !== 200) return [];
-    const status: Status = JSON.parse(new TextDecoder().decode(answer.value.body));
-    return status.group === group ? [status.id] : [];
+    try {
+      const status: Status = JSON.parse(new TextDecoder().decode(answer.value.body));
+      return status.group === group ? [status.id] : [];
+    } catch {
+      // No collector's answer.
+      return [];
+    }
   };
   const ids = new Set((await Promise.all(Array.from({ length: ASKED }, ask))).flat());
   return ids.has(id)

@@ -23,7 +23,7 @@ import { sleep, within } from "../kernel/time.ts";
 import { systemClock } from "./clock.ts";
 import { type Child, parent, spawnSelf } from "./peer.ts";
 import { type Listening, stopListening } from "./serve.ts";
-import { sharePort } from "./shared_port.ts";
+import { sharedPort } from "./shared_port.ts";
 
 /** Set for the new process alone. */
 export const FOLLOWS = "FOLLOWS_PID";
@@ -194,7 +194,7 @@ export async function goodMoment(deps: MomentDeps): Promise<string | null> {
 async function letIn(listening: Listening): Promise<string | null> {
   // A server from before a renewed certificate would get what is meant for the new process.
   await listening.alone();
-  return await sharePort(listening.port) === null
+  return await sharedPort(listening.port) === null
     ? "this system cannot share a port; restart it instead"
     : null;
 }
@@ -206,7 +206,7 @@ const IDLE_MS = 10_000;
 
 /** New connections are for the new one. Resolves when no other is left, or none that is used. */
 async function leave(listening: Listening, log: Log): Promise<void> {
-  const mine = await sharePort(listening.port);
+  const mine = await sharedPort(listening.port);
   if (!mine?.giveWay()) log.warn("new connections may be reset while this process ends");
   listening.lastAnswers(true);
   const fromMs = systemClock.monotonicMs();

@@ -337,6 +337,6 @@ function renewable(
 
 async function giveWay(port: number): Promise<boolean> {
   // Loaded late: a start has no use for it.
-  const { sharePort } = await import("./shared_port.ts");
-  return (await sharePort(port))?.giveWay() ?? false;
+  const { sharedPort } = await import("./shared_port.ts");
+  return (await sharedPort(port))?.giveWay() ?? false;
 }

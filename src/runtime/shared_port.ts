@@ -48,7 +48,7 @@ const LOOK_MS = 10;
  * Lets another socket listen on `port` beside the one of this process, as soon as that is the only one;
  * null where that cannot be had.
  */
-export async function sharePort(port: number): Promise<SharedPort | null> {
+export async function sharedPort(port: number): Promise<SharedPort | null> {
   const libc = await openLibc();
   const fd = libc === null ? null : await onlyListener(libc, port);
   if (libc === null || fd === null) return null;
