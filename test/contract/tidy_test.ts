@@ -43,12 +43,12 @@ function assertNone(broken: string[]): void {
  * What still breaks a rule, in numbers that may only go down; at 0 a rule holds.
  */
 const STILL = {
-  rooms: 18,
-  circles: 10,
-  twice: 20,
+  rooms: 16,
+  circles: 0,
+  twice: 8,
   suffixes: 2,
-  shallow: 22,
-  words: 95,
+  shallow: 10,
+  words: 60,
 };
 
 /** As `assertNone`, while the house is being rebuilt. */
@@ -277,7 +277,7 @@ test("the rule itself knows a shallow file", () => {
 /** Words that the field does not know; `CONTRIBUTING.md` has those that took their place. */
 const OLD_WORDS = new RegExp(
   "^(lanes?|keepers?|circles?|crews?|outposts?|letterbox|bury|buries|buried|burying|gather|" +
-    "desks?|mends?|mended|heed|heeds|heeded|predecessors?|doors?|told)$",
+    "desks?|mends?|mended|heed|heeds|heeded|predecessors?|doors?)$",
 );
 
 /** The old words among a text's identifiers; comments and strings are not looked at. */
