@@ -41,7 +41,7 @@ function pages(root: string): string[] {
   return ["CONTRIBUTING.md", ...docs.map((name) => `docs/${name}`)].sort();
 }
 
-/** What `shishi service print --config /etc/shishi/shishi.toml` prints where the README installs it. */
+/** What `shishi service print --config /etc/shishi/shishi.toml` prints where docs/operations.md installs it. */
 function unit(): string {
   return unitText({
     command: ["/usr/local/bin/shishi", "serve", "--config=/etc/shishi/shishi.toml"],

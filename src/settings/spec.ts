@@ -1,6 +1,6 @@
 /**
  * What a row of the settings table is, and what it is called in each place. A row is data: the parser,
- * `--help` and the README are all made from it, so that none of them can tell another story.
+ * `--help` and docs/settings.md are all made from it, so that none of them can tell another story.
  */
 
 /** The outcome of reading one value. */

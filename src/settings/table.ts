@@ -1,6 +1,6 @@
 /**
  * The settings of Shishi: declared here and nowhere else. Flag, environment variable, TOML key, `--help`
- * and the README's table all come from these rows, in this order.
+ * and the table of docs/settings.md all come from these rows, in this order.
  */
 
 import {

@@ -241,7 +241,7 @@ describe("authentication", () => {
     await nats.close();
   });
 
-  test("the rights that the README names are enough, for a collector and for who commands", async () => {
+  test("the rights that docs/nats.md names are enough, for a collector and for a client that commands", async () => {
     const nats = await startNats(`authorization { users: [
       { user: "u", password: "p", permissions: {
         subscribe: ["shishi.>", "$SRV.>"], publish: ["_INBOX.>", "shishi.event.>"] } },

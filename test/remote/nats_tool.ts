@@ -1,5 +1,5 @@
 /**
- * As much of the `nats` tool as the README's lines use: `req SUBJECT BODY --replies 0 --timeout 5s
+ * As much of the `nats` tool as the lines of docs/nats.md use: `req SUBJECT BODY --replies 0 --timeout 5s
  * -H NAME:VALUE`, to the server of `NATS_URL`. Prints the answers; ends after the second one.
  */
 import assert from "node:assert/strict";

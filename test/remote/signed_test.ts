@@ -26,7 +26,7 @@ import {
 
 const SECRET = "a secret of the fleet";
 const FOLDER = fileURLToPath(new URL("./", import.meta.url));
-/** The lines of the README. */
+/** The lines of docs/nats.md. */
 const LINES = readFileSync(join(FOLDER, "signed_command.sh"), "utf8");
 
 describe("signed commands", () => {
@@ -166,7 +166,7 @@ describe("signed commands", () => {
     await remote.close();
   });
 
-  test("the README's lines stop a collector, with openssl and any client", async () => {
+  test("the documented lines stop a collector, with openssl and any client", async () => {
     const { control, remote } = await start();
     const shell = sh(LINES);
     await eventually(() => assert.deepEqual(control.calls, ["stop nats"], shell.said()), {
@@ -178,7 +178,7 @@ describe("signed commands", () => {
     await remote.close();
   });
 
-  test("the README's lines with another secret are refused", async () => {
+  test("the documented lines with another secret are refused", async () => {
     const { control, remote } = await start();
     const shell = sh(LINES, "another secret");
     assert.equal(await shell.code, 0, shell.said());

@@ -1,4 +1,4 @@
-/** Commands that take some settings and flags of their own; help and README. */
+/** Commands that take some settings and flags of their own; help and docs. */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
@@ -101,7 +101,7 @@ describe("help", () => {
   });
 });
 
-describe("README table", () => {
+describe("the table of docs/settings.md", () => {
   const rows = settingsMarkdown().trimEnd().split("\n");
   test("has one row of five cells for each setting", () => {
     assert.equal(rows.length, TABLE.length + 2);

@@ -1,5 +1,5 @@
 /**
- * The Dockerfile, built and run as the README says: as nobody in particular, with a root that cannot be
+ * The Dockerfile, built and run as docs/operations.md says: as nobody in particular, with a root that cannot be
  * written and its data in a volume, ClickHouse and NATS on another host. Nothing is pulled.
  */
 

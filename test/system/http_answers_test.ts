@@ -1,5 +1,5 @@
 /**
- * What the README says of HTTP, over real sockets: each bad input gets its documented answer, the next
+ * What docs/http.md says, over real sockets: each bad input gets its documented answer, the next
  * good request is taken, and ClickHouse holds exactly what was accepted.
  */
 import assert from "node:assert/strict";
