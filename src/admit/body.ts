@@ -82,7 +82,7 @@ function readSent(
     const length = Number(header);
     if (length > maxBytes) return { kind: "large" };
     if (!grant.take(length)) return { kind: "full" };
-    return within(deadlines, request.arrayBuffer(), (buffer) =>
+    return inTime(deadlines, request.arrayBuffer(), (buffer) =>
       // Only a test or a broken server can come with more than was said.
       buffer.byteLength > maxBytes
         ? { kind: "large" }
@@ -98,7 +98,7 @@ async function readStream(
   grant: Grant,
   deadlines: Deadlines,
 ): Promise<ReadBody> {
-  const read = await within(deadlines, collect(reader, maxBytes, grant), (read) => read);
+  const read = await inTime(deadlines, collect(reader, maxBytes, grant), (read) => read);
   // Not awaited: a client that sends nothing more would hold this up.
   if (read.kind !== "read") reader.cancel().catch(() => {});
   return read;
@@ -130,7 +130,7 @@ async function collect(
 }
 
 /** What comes of `work`; `late` when it takes too long, `broken` when it fails. */
-function within<T>(
+function inTime<T>(
   deadlines: Deadlines,
   work: Promise<T>,
   done: (value: T) => ReadBody,

@@ -4,6 +4,8 @@
  * as the client wrote it (`JSON.parse` alone would round 18446744073709551615). Pure.
  */
 
+import { done, failed, type Result } from "../kernel/result.ts";
+
 /** What kind of row is read. One reader serves one request. */
 export interface RowReader {
   /** No good row is shorter. */
@@ -32,7 +34,7 @@ export interface Member {
  * of the first key that it is not content with: a row of a million keys is not read to its end.
  * @param text valid JSON, an object.
  */
-export function members(text: string, wrong: (key: string) => string | null): Member[] | string {
+export function members(text: string, wrong: (key: string) => string | null): Result<Member[]> {
   const found = new Map<string, Member>();
   let at = afterSpace(text, text.indexOf("{") + 1);
   for (let count = 0; at < text.length && text[at] !== "}"; count++) {
@@ -40,7 +42,7 @@ export function members(text: string, wrong: (key: string) => string | null): Me
     const rawKey = text.slice(at, keyEnd);
     const key: string = rawKey.includes("\\") ? JSON.parse(rawKey) : rawKey.slice(1, -1);
     const problem = wrong(key) ?? (count < MOST_KEYS ? null : `more than ${MOST_KEYS} keys`);
-    if (problem !== null) return problem;
+    if (problem !== null) return failed(problem);
     const from = afterSpace(text, afterSpace(text, keyEnd) + 1);
     const to = valueEnd(text, from);
     found.delete(key);
@@ -48,7 +50,7 @@ export function members(text: string, wrong: (key: string) => string | null): Me
     at = afterSpace(text, to);
     if (text[at] === ",") at = afterSpace(text, at + 1);
   }
-  return [...found.values()];
+  return done([...found.values()]);
 }
 
 /** The place after the string that begins with the quote at `at`. */

@@ -7,18 +7,20 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import type { Columns, TypeCounts } from "../contracts.ts";
+import type { Columns, Shape, TypeCounts } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { RowReader } from "./closer.ts";
 import { EventReader } from "./event.ts";
 import { TableRowReader } from "./row.ts";
 import { type Fault, Scanner } from "./scanner.ts";
 
-/** What the rows of a body are. */
-export type Kind =
-  | "event"
-  /** `columns` null: not known. */
-  | { readonly table: string; readonly columns: Columns | null };
+/** Where the rows of a body go. */
+export interface Target {
+  readonly table: string;
+  readonly shape: Shape;
+  /** `null`: not known. */
+  readonly columns: Columns | null;
+}
 
 /** Errors in an answer; further ones are only counted. */
 export const MOST_ERRORS = 100;
@@ -83,19 +85,19 @@ export class DecodeQueue {
   }
 
   /** @param nowMs epoch milliseconds, for rows without a time. */
-  decode(bytes: Uint8Array, kind: Kind, nowMs: number): Decoded | Promise<Decoded> {
+  decode(bytes: Uint8Array, target: Target, nowMs: number): Decoded | Promise<Decoded> {
     if (bytes.length > AT_ONCE_BYTES) {
-      const decoded = this.#last.then(() => this.#slices(bytes, kind, nowMs));
+      const decoded = this.#last.then(() => this.#slices(bytes, target, nowMs));
       this.#last = decoded.catch(() => {});
       return decoded;
     }
-    const decoding = new Decoding(bytes, kind, this.#atOnce ??= new Scanner(), nowMs);
+    const decoding = new Decoding(bytes, target, this.#atOnce ??= new Scanner(), nowMs);
     decoding.go(Infinity);
     return decoding.end();
   }
 
-  async #slices(bytes: Uint8Array, kind: Kind, nowMs: number): Promise<Decoded> {
-    const decoding = new Decoding(bytes, kind, this.#inSlices ??= new Scanner(), nowMs);
+  async #slices(bytes: Uint8Array, target: Target, nowMs: number): Promise<Decoded> {
+    const decoding = new Decoding(bytes, target, this.#inSlices ??= new Scanner(), nowMs);
     // Also before the first: to begin with a document of one piece may have taken long.
     do await this.#yield(); while (!decoding.go(SLICE_EFFORT));
     return kept(decoding.end());
@@ -133,14 +135,14 @@ export class Decoding {
   #at: number;
 
   /** @param nowMs epoch milliseconds, for rows without a time. */
-  constructor(bytes: Uint8Array, kind: Kind, scanner: Scanner, nowMs: number) {
+  constructor(bytes: Uint8Array, target: Target, scanner: Scanner, nowMs: number) {
     this.#bytes = bytes;
     this.#scanner = scanner;
     this.#utf8 = isUtf8(bytes);
     scanner.open(bytes);
-    this.#reader = kind === "event"
+    this.#reader = target.shape === "event"
       ? new EventReader(scanner, nowMs)
-      : new TableRowReader(scanner, kind.table, kind.columns);
+      : new TableRowReader(scanner, target.table, target.columns);
     this.#at = skipSpace(bytes, afterMark(bytes, 0), bytes.length);
     this.#form = this.#look(this.#at);
   }

@@ -6,6 +6,7 @@
  */
 
 import { LONGEST_TYPE_BYTES, OTHER_TYPE } from "../contracts.ts";
+import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
 import type { Scanner } from "./scanner.ts";
@@ -28,12 +29,12 @@ export class EventReader implements RowReader {
   closer(text: string): string | null {
     if (!text.startsWith("{")) return `expected a JSON object, got ${excerpt(text)}`;
     const found = members(text, unknownField);
-    if (typeof found === "string") return found;
+    if (!found.ok) return found.problem;
     const given = new Map<string, string>();
-    for (const member of found) {
-      const checked = checkMember(member);
-      if (checked.kind === "bad") return checked.error;
-      given.set(checked.field, checked.value);
+    for (const member of found.value) {
+      const checked = valueOf(member);
+      if (!checked.ok) return checked.problem;
+      given.set(member.key, checked.value);
     }
     const rawType = given.get("eventType");
     if (rawType === undefined) return "eventType: missing; expected a string";
@@ -51,52 +52,38 @@ export class EventReader implements RowReader {
 export const FIELDS: readonly string[] = ["eventType", "userId", "timestamp", "id", "properties"];
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
-export type EventField = "eventType" | "userId" | "timestamp" | "id" | "properties";
-
-/** `value`: JSON that the INSERT reads, `error`: a sentence for the client. */
-type Checked =
-  | { readonly kind: "good"; readonly field: EventField; readonly value: string }
-  | { readonly kind: "bad"; readonly error: string };
-
 /** What is wrong with a key, or null for a field's name. */
 function unknownField(key: string): string | null {
-  return FIELDS.includes(key) ? null : unknown(key);
+  return FIELDS.includes(key)
+    ? null
+    : `${excerpt(key)}: unknown key; an event has ${FIELDS.join(", ")}`;
 }
 
-function unknown(key: string): string {
-  return `${excerpt(key)}: unknown key; an event has ${FIELDS.join(", ")}`;
-}
-
-/** @param member of valid JSON. */
-function checkMember({ key, rawValue }: Member): Checked {
+/** The member's value as JSON that the INSERT reads. @param member of valid JSON, with a field's name. */
+function valueOf({ key, rawValue }: Member): Result<string> {
   switch (key) {
     case "eventType":
       if (!rawValue.startsWith('"')) return wrong(key, "a string", rawValue);
       if (rawValue === '""') return wrong(key, "a non-empty string", rawValue);
-      return { kind: "good", field: key, value: rawValue };
-    case "userId":
-      if (!rawValue.startsWith('"')) return wrong(key, "a string", rawValue);
-      return { kind: "good", field: key, value: rawValue };
+      return done(rawValue);
     case "properties":
-      if (!rawValue.startsWith("{")) return wrong(key, "an object", rawValue);
-      return { kind: "good", field: key, value: rawValue };
+      return rawValue.startsWith("{") ? done(rawValue) : wrong(key, "an object", rawValue);
     case "id": {
       const id: unknown = JSON.parse(rawValue);
       if (typeof id !== "string" || !UUID.test(id)) return wrong(key, "a UUID", rawValue);
-      return { kind: "good", field: key, value: `"${id}"` };
+      return done(`"${id}"`);
     }
     case "timestamp": {
       const value = timestampValue(rawValue);
-      if (value === null) return wrong(key, TIMESTAMP_WANTED, rawValue);
-      return { kind: "good", field: key, value };
+      return value === null ? wrong(key, TIMESTAMP_WANTED, rawValue) : done(value);
     }
-    default:
-      return { kind: "bad", error: unknown(key) };
+    default: // userId
+      return rawValue.startsWith('"') ? done(rawValue) : wrong(key, "a string", rawValue);
   }
 }
 
-function wrong(key: string, wanted: string, rawValue: string): Checked {
-  return { kind: "bad", error: `${key}: expected ${wanted}, got ${excerpt(rawValue)}` };
+function wrong(key: string, wanted: string, rawValue: string): Result<string> {
+  return failed(`${key}: expected ${wanted}, got ${excerpt(rawValue)}`);
 }
 
 /** Written without escapes, fraction and exponent, which ClickHouse does not read in a time. */

@@ -67,37 +67,37 @@ export async function inflate(
   limit: number,
 ): Promise<Inflated> {
   try {
-    const inflated = await unpack(bytes, encoding, limit);
-    if (inflated === null) return { kind: "corrupt" };
-    return inflated === "many" ? { kind: "pieces" } : { kind: "inflated", bytes: inflated };
+    return await unpack(bytes, encoding, limit);
   } catch (error) {
     const code = (error as { code?: unknown } | null)?.code;
     return { kind: code === "ERR_BUFFER_TOO_LARGE" ? "large" : "corrupt" };
   }
 }
 
-/** Null: corrupt; `"many"`: too many frames. Throws what the codec throws. */
-async function unpack(
-  bytes: Uint8Array,
-  encoding: Encoding,
-  limit: number,
-): Promise<Uint8Array | "many" | null> {
+/** Throws what the codec throws. */
+async function unpack(bytes: Uint8Array, encoding: Encoding, limit: number): Promise<Inflated> {
   switch (encoding) {
     case "gzip":
-      return await run("gunzip", bytes, limit);
+      return inflated(await run("gunzip", bytes, limit));
     case "deflate":
-      return await run(isZlib(bytes) ? "inflate" : "inflateRaw", bytes, limit);
+      return inflated(await run(isZlib(bytes) ? "inflate" : "inflateRaw", bytes, limit));
     case "br": {
-      const inflated = await run("brotliDecompress", bytes, limit);
-      return (noticing ??= brotliNotices()) || await isWholeBrotli(bytes) ? inflated : null;
+      const whole = await run("brotliDecompress", bytes, limit);
+      return (noticing ??= brotliNotices()) || await isWholeBrotli(bytes)
+        ? inflated(whole)
+        : { kind: "corrupt" };
     }
     case "zstd": {
       const frames = zstdFrames(bytes, MOST_FRAMES);
-      if (frames === null || frames === "many") return frames;
-      if (frames.length === 1) return await run("zstdDecompress", frames[0]!, limit);
-      return await inflateFrames(frames, limit);
+      if (frames === null) return { kind: "corrupt" };
+      if (frames === "many") return { kind: "pieces" };
+      return inflated(await inflateFrames(frames, limit));
     }
   }
+}
+
+function inflated(bytes: Uint8Array): Inflated {
+  return { kind: "inflated", bytes };
 }
 
 async function run(codec: Codec, bytes: Uint8Array, limit: number): Promise<Uint8Array> {
@@ -109,6 +109,7 @@ async function run(codec: Codec, bytes: Uint8Array, limit: number): Promise<Uint
 }
 
 async function inflateFrames(frames: readonly Uint8Array[], limit: number): Promise<Uint8Array> {
+  if (frames.length === 1) return await run("zstdDecompress", frames[0]!, limit);
   const parts: Uint8Array[] = [];
   let total = 0;
   for (const frame of frames) {

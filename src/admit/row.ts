@@ -31,12 +31,12 @@ export class TableRowReader implements RowReader {
   closer(text: string): string | null {
     if (!text.startsWith("{")) return `expected a JSON object, got ${excerpt(text)}`;
     const found = members(text, this.#stranger);
-    if (typeof found === "string") return found;
+    if (!found.ok) return found.problem;
     this.#scanner.text(
-      `{${found.map(({ rawKey, rawValue }) => `${rawKey}:${rawValue}`).join(",")}}`,
+      `{${found.value.map(({ rawKey, rawValue }) => `${rawKey}:${rawValue}`).join(",")}}`,
     );
     if (this.#columns === null) {
-      found.filter(isPlain).forEach(({ key }) => this.#scanner.learn(key));
+      found.value.filter(isPlain).forEach(({ key }) => this.#scanner.learn(key));
     }
     return null;
   }

@@ -6,7 +6,7 @@
 
 import type { Ack, Chunk, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
 import { Deadlines, Grant, type ReadBody, readBody } from "./body.ts";
-import type { Decoded, DecodeQueue, Kind } from "./decode.ts";
+import type { Decoded, DecodeQueue, Target as Rows } from "./decode.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { parseReplay } from "./replay.ts";
@@ -32,13 +32,12 @@ export interface WriterDeps {
 }
 
 /** Where the rows of one request go. */
-type Target = Pick<Chunk, "table" | "shape" | "fingerprint" | "replay">;
+type Target = Rows & Pick<Chunk, "replay">;
 
 /** One request on its way. */
 interface Writing {
   readonly request: Request;
   readonly target: Target;
-  readonly kind: Kind;
   readonly encoding: Encoding | null;
   readonly startedMs: number;
   readonly grant: Grant;
@@ -63,8 +62,8 @@ export class Writer {
   /** Analytics events. */
   events(request: Request, table: string): Response | Promise<Response> {
     const columns = this.#deps.tables.columns(table);
-    const fingerprint = typeof columns === "string" ? null : columns.fingerprint;
-    return this.#write(request, { table, shape: "event", fingerprint }, "event");
+    const known = typeof columns === "string" ? null : columns;
+    return this.#write(request, { table, shape: "event", columns: known });
   }
 
   /** Rows of any other table; `table` is a valid name. */
@@ -75,21 +74,19 @@ export class Writer {
     }
     if (columns === "missing") return reply.notFound(`there is no table ${table}`);
     const known = columns === "unknown" ? null : columns;
-    const target = { table, shape: "row", fingerprint: known?.fingerprint ?? null } as const;
-    return await this.#write(request, target, { table, columns: known });
+    return await this.#write(request, { table, shape: "row", columns: known });
   }
 
-  #write(request: Request, target: Target, kind: Kind): Response | Promise<Response> {
+  #write(request: Request, target: Target): Response | Promise<Response> {
     const header = request.headers.get("shishi-replay");
     return header === null
-      ? this.#writeRows(request, target, kind)
-      : this.#writeAgain(request, target, kind, header);
+      ? this.#writeRows(request, target)
+      : this.#writeAgain(request, target, header);
   }
 
   async #writeAgain(
     request: Request,
     target: Target,
-    kind: Kind,
     header: string,
   ): Promise<Response> {
     const replay = parseReplay(header);
@@ -101,15 +98,15 @@ export class Writer {
         `Shishi-Replay: rows of ${replay.table} do not belong into ${target.table}`,
       );
     }
-    const response = await this.#replay(request, { ...target, replay: replay.id }, kind);
+    const response = await this.#replay(request, { ...target, replay: replay.id });
     response.headers.set("shishi-replay", header);
     return response;
   }
 
   /** Taken before: the body is not looked at, for the rows are the same. */
-  async #replay(request: Request, target: Target, kind: Kind): Promise<Response> {
+  async #replay(request: Request, target: Target): Promise<Response> {
     const ticket = this.#deps.intake.replayed(target.table, target.replay!);
-    if (ticket === null) return await this.#writeRows(request, target, kind);
+    if (ticket === null) return await this.#writeRows(request, target);
     await request.body?.cancel().catch(() => {});
     const unkept = await ticket.kept;
     if (unkept !== null) return refused(unkept);
@@ -122,7 +119,7 @@ export class Writer {
    * No `await` on the way of a usual request: what it costs beyond reading and answering is mostly its
    * promises, and each `await` is one more (nine of them were a quarter of the whole).
    */
-  #writeRows(request: Request, target: Target, kind: Kind): Response | Promise<Response> {
+  #writeRows(request: Request, target: Target): Response | Promise<Response> {
     const { clock, intake, settings } = this.#deps;
     const startedMs = clock.monotonicMs();
     const header = request.headers.get("content-encoding");
@@ -134,7 +131,7 @@ export class Writer {
       if (foreseen !== null) return refused(foreseen);
     }
     const grant = new Grant(intake);
-    const writing: Writing = { request, target, kind, encoding, startedMs, grant };
+    const writing: Writing = { request, target, encoding, startedMs, grant };
     const body = readBody(request, encoding, settings.maxBodyBytes, grant, this.#deadlines);
     return body instanceof Promise
       ? body.then((read) => this.#decode(writing, read))
@@ -148,7 +145,7 @@ export class Writer {
       return reply.unread(body.kind, settings.maxBodyBytes, writing.encoding);
     }
     try {
-      const decoded = this.#queue.decode(body.bytes, writing.kind, clock.nowMs());
+      const decoded = this.#queue.decode(body.bytes, writing.target, clock.nowMs());
       if (!(decoded instanceof Promise)) return this.#take(writing, decoded);
       return decoded.then(
         (decoded) => this.#take(writing, decoded),
@@ -173,7 +170,9 @@ export class Writer {
       if (rows > 0) ledger.rejected(target.table, "strict", rows);
       return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "");
     }
-    const answer = intake.take({ ...target, rows, body, lent, types });
+    const { columns, ...given } = target;
+    const fingerprint = columns?.fingerprint ?? null;
+    const answer = intake.take({ ...given, fingerprint, rows, body, lent, types });
     if (answer.kind === "refused") return refused(answer);
     const { ticket } = answer;
     return ticket.kept === null

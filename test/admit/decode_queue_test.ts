@@ -6,7 +6,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { type Decoded, DecodeQueue, Decoding } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
-import { bytesOf, decodeEvents, errorsOf, linesOf, NOW_MS } from "./kit.ts";
+import { bytesOf, decodeEvents, errorsOf, EVENTS, linesOf, NOW_MS } from "./kit.ts";
 
 const UUID = "01890a5d-ac96-774b-bcce-b302099a8057";
 const GOOD = `{"id":"${UUID}","timestamp":5,"eventType":"a"}`;
@@ -15,7 +15,7 @@ const scanner = new Scanner();
 
 /** As much as possible in pieces: stops after every row. */
 function decodeByRow(bytes: Uint8Array): { decoded: Decoded; slices: number } {
-  const decoding = new Decoding(bytes, "event", scanner, NOW_MS);
+  const decoding = new Decoding(bytes, EVENTS, scanner, NOW_MS);
   let slices = 1;
   while (!decoding.go(1)) slices++;
   return { decoded: decoding.end(), slices };
@@ -80,12 +80,12 @@ for (const [name, text, rows] of FLOODS) {
     const queue: DecodeQueue = new DecodeQueue(() => {
       turns++;
       // A small body in the middle of a large one.
-      const small = queue.decode(bytesOf(GOOD), "event", NOW_MS);
+      const small = queue.decode(bytesOf(GOOD), EVENTS, NOW_MS);
       assert.ok(!(small instanceof Promise));
       assert.deepEqual(linesOf(small), [GOOD]);
       return Promise.resolve();
     });
-    const decoded = await queue.decode(bytesOf(text), "event", NOW_MS);
+    const decoded = await queue.decode(bytesOf(text), EVENTS, NOW_MS);
     assert.ok(decoded.kind === "rows" && decoded.rows === rows);
     assert.ok(turns >= 2, `${turns} turns`);
   });
@@ -98,8 +98,8 @@ test("large bodies are read one after the other, also when one fails", async () 
     ++turns === 2 ? Promise.reject(new Error("as a bug would")) : Promise.resolve()
   );
   const large = bytesOf(`${GOOD}\n`.repeat(50_000));
-  const first = queue.decode(large, "event", NOW_MS);
-  const second = queue.decode(large, "event", NOW_MS);
+  const first = queue.decode(large, EVENTS, NOW_MS);
+  const second = queue.decode(large, EVENTS, NOW_MS);
   await assert.rejects(async () => await first);
   const decoded = await second;
   assert.ok(decoded.kind === "rows" && decoded.rows === 50_000);
@@ -111,8 +111,8 @@ test("what came of a large body is its own, and hardly more memory than its leng
   const queue = new DecodeQueue();
   const large = (type: string) => bytesOf(`{"eventType":"${type}"}\n`.repeat(20_000));
   const [first, second] = await Promise.all([
-    queue.decode(large("first"), "event", NOW_MS),
-    queue.decode(large("other"), "event", NOW_MS),
+    queue.decode(large("first"), EVENTS, NOW_MS),
+    queue.decode(large("other"), EVENTS, NOW_MS),
   ]);
   assert.ok(first.kind === "rows" && second.kind === "rows");
   assert.deepEqual([first.lent, second.lent], [false, false]);
@@ -146,7 +146,7 @@ test("bodies of many windows: every row comes out, once and whole", async () => 
       const text = array
         ? `[${rows.map(({ line, separator }) => line + separator).join(",")}]`
         : rows.map(({ line, separator }) => line + separator).join("");
-      const decoded = await queue.decode(bytesOf(text), "event", NOW_MS);
+      const decoded = await queue.decode(bytesOf(text), EVENTS, NOW_MS);
       assert.ok(decoded.kind === "rows");
       assert.deepEqual(errorsOf(decoded), []);
       const alone = rows.flatMap(({ line }) => linesOf(decodeEvents(line)));

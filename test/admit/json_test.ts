@@ -5,6 +5,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { type Member, members } from "../../src/admit/closer.ts";
 import { type Fault, Scanner } from "../../src/admit/scanner.ts";
+import { failed } from "../../src/kernel/result.ts";
 import { bytesOf } from "./kit.ts";
 import { DEEPEST, passes as scannerPasses } from "./scanner_kit.ts";
 
@@ -29,8 +30,8 @@ function normalized(text: string): string {
 
 function allMembers(text: string): Member[] {
   const found = members(text, () => null);
-  if (typeof found === "string") throw new Error(found);
-  return found;
+  if (!found.ok) throw new Error(found.problem);
+  return found.value;
 }
 
 function isJson(text: string): boolean {
@@ -163,10 +164,10 @@ test("members stop at the first key that may not be there, and at ten thousand",
     seen.push(key);
     return key === "b" ? "no b" : null;
   };
-  assert.equal(members('{"a":1,"b":2,"c":3}', wrong), "no b");
+  assert.deepEqual(members('{"a":1,"b":2,"c":3}', wrong), failed("no b"));
   assert.deepEqual(seen, ["a", "b"]);
   const many = Object.fromEntries(Array.from({ length: 10_001 }, (_, n) => [`k${n}`, n]));
-  assert.equal(members(JSON.stringify(many), () => null), "more than 10000 keys");
+  assert.deepEqual(members(JSON.stringify(many), () => null), failed("more than 10000 keys"));
 });
 
 function byKey(a: readonly [string, unknown], b: readonly [string, unknown]): number {

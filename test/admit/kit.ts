@@ -17,7 +17,7 @@ import type {
   Ticket,
 } from "../../src/contracts.ts";
 import { type AdmitSettings, type App, createApp } from "../../src/admit/app.ts";
-import { type Decoded, Decoding, type Kind } from "../../src/admit/decode.ts";
+import { type Decoded, Decoding, type Target } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
@@ -34,21 +34,24 @@ export function bytesOf(input: string | Uint8Array): Uint8Array<ArrayBuffer> {
 /** One for all, as in the app. */
 const scanner = new Scanner();
 
-function decode(bytes: Uint8Array, kind: Kind): Decoded {
-  const decoding = new Decoding(bytes, kind, scanner, NOW_MS);
+/** Where events go. */
+export const EVENTS: Target = { table: "analytics_events", shape: "event", columns: null };
+
+function decode(bytes: Uint8Array, target: Target): Decoded {
+  const decoding = new Decoding(bytes, target, scanner, NOW_MS);
   decoding.go(Infinity);
   return decoding.end();
 }
 
 /** Decodes as one request of events would. */
 export function decodeEvents(input: string | Uint8Array): Decoded {
-  return decode(bytesOf(input), "event");
+  return decode(bytesOf(input), EVENTS);
 }
 
 /** Decodes as rows of a table with these columns; null: not known. */
 export function decodeRows(input: string | Uint8Array, columns: readonly string[] | null): Decoded {
   const known = columns && { names: new Set(columns), fingerprint: columns.join() };
-  return decode(bytesOf(input), { table: "flights", columns: known });
+  return decode(bytesOf(input), { table: "flights", shape: "row", columns: known });
 }
 
 /** The rows that were taken, one line each; throws when the request was refused as a whole. */
