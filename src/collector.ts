@@ -22,9 +22,10 @@ import type {
   Order,
   Queries,
 } from "./contracts.ts";
+import { LetterWriter } from "./dead/writer.ts";
 import type { Deliver, DeliverSettings } from "./deliver/deliver.ts";
 import { nodeUtil } from "./kernel/builtins.ts";
-import { sleep } from "./kernel/time.ts";
+import { sleep, within } from "./kernel/time.ts";
 import { Lifecycle, type Limits } from "./lifecycle.ts";
 import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
 import type { Mirror } from "./meter/mirror.ts";
@@ -42,6 +43,7 @@ import { type Listening, serve, stopListening } from "./runtime/serve.ts";
 import { isLoopback } from "./settings/checks.ts";
 import { writeAddress } from "./settings/kinds.ts";
 import type { Settings } from "./settings/settings.ts";
+import { copyToQuarantine, deadFolder } from "./spool/data_dir.ts";
 import { takeLock } from "./spool/lock.ts";
 import { type Disk, openDisk } from "./spool/open.ts";
 import { VERSION } from "./version.ts";
@@ -108,6 +110,7 @@ interface Rooms extends Base {
   /** The settings that are followed at this moment. */
   readonly current: { settings: Settings };
   readonly disk: Disk;
+  readonly letters: LetterWriter;
   readonly deliver: Deliver;
   readonly pump: Pump;
   readonly control: Lifecycle;
@@ -127,7 +130,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
   const base: Base = { clock, log, ledger };
   const current = { settings: options.settings };
   // Loaded while the disk syncs, which takes as long.
-  const [disk, { Pump }, { createDeliver }, admit] = await Promise.all([
+  const [{ disk, letters }, { Pump }, { createDeliver }, admit] = await Promise.all([
     openDataFolder(options, log, () => current.settings),
     import("./batch/pump.ts"),
     import("./deliver/deliver.ts"),
@@ -142,8 +145,8 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     sink: deliver.sink,
     spool: disk.spool,
     async bury(batch, dead, rows) {
-      const buried = await disk.letters.bury(batch, dead, rows);
-      return buried === "kept" ? null : buried.problem;
+      const written = await letters.write(batch, dead, rows);
+      return written.ok ? null : written.problem;
     },
   });
   const recovery = { under: true };
@@ -157,18 +160,18 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
   });
   const about = () => ({ ...current.settings, version: VERSION, runtime: runtimeName });
   const page = createPage({ ...base, holdings: pump, control, problems, about }, clock);
-  return { ...base, current, disk, deliver, pump, control, page, admit, recovery };
+  return { ...base, current, disk, letters, deliver, pump, control, page, admit, recovery };
 }
 
 async function openDataFolder(
   { settings: { dataDir }, files = nodeFiles, predecessor }: CollectorOptions,
   log: Log,
   settings: () => Settings,
-): Promise<Disk> {
+): Promise<Pick<Rooms, "disk" | "letters">> {
+  const place = { files, dataDir, log };
   const disk = await openDisk({
-    place: { files, dataDir, log },
+    place,
     clock: systemClock,
-    maxDeadBytes: () => settings().deadMaxBytes,
     ...(predecessor ? { predecessor: predecessor.gone } : {}),
     lock: (folder, options) => takeLock(folder, { ...options, flock: openFlock }),
     onLost() {
@@ -177,7 +180,16 @@ async function openDataFolder(
     },
   });
   if ("problem" in disk) throw new Error(disk.problem);
-  return disk;
+  const letters = new LetterWriter({
+    files,
+    folder: deadFolder(dataDir),
+    maxBytes: () => settings().deadMaxBytes,
+    quarantine: (name, bytes) => copyToQuarantine(place, name, bytes),
+    alone: disk.rest,
+    log,
+    clock: systemClock,
+  });
+  return { disk, letters };
 }
 
 function identityOf({ group, id }: Settings) {
@@ -225,6 +237,8 @@ function listen({ current, page, log }: Rooms, front: Front, followed: boolean):
 
 // ── What is answered over HTTP.
 
+/** Why neither a successor nor a replay may begin. */
+const SPOOL_IS_READ = "the spool of the one before is still being read";
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
 
@@ -265,12 +279,19 @@ class Front {
       })
     );
     this.#deadLetters = late(async () =>
-      (await import("./dead/dead_desk.ts")).createDeadDesk({
+      (await import("./dead/dead.ts")).createDeadLetters({
         files: nodeFiles,
-        dataDir,
+        folder: deadFolder(dataDir),
         clock,
         log,
-        write: (...rows) => this.#app.again(...rows),
+        writer: rooms.letters,
+        intake: pump,
+        tables: deliver.tables,
+        portion() {
+          const { maxBlockSize, maxBlockBytes } = current.settings;
+          return { rows: maxBlockSize, bytes: maxBlockBytes };
+        },
+        unready: () => rooms.recovery.under ? SPOOL_IS_READ : null,
       })
     );
     this.#app = this.#makeApp();
@@ -434,6 +455,9 @@ class Integrations {
 
 // ── The rooms at work.
 
+/** For dead letters that are being written at the end; a disk that hangs is not waited for. */
+const LAST_LETTERS_MS = 2_000;
+
 class Running implements Collector {
   readonly url: string;
   readonly control: Lifecycle;
@@ -496,7 +520,7 @@ class Running implements Collector {
   }
 
   unsettled(): string | null {
-    return this.#rooms.recovery.under ? "the spool of the one before is still being read" : null;
+    return this.#rooms.recovery.under ? SPOOL_IS_READ : null;
   }
 
   abandon(): LedgerTotals {
@@ -523,7 +547,7 @@ class Running implements Collector {
 
   /** In this order: rows first, then their counts, then those who still wait for an answer. */
   async #end(): Promise<LedgerTotals> {
-    const { page, deliver, disk, ledger } = this.#rooms;
+    const { clock, page, deliver, disk, letters, ledger } = this.#rooms;
     await this.control.drained;
     await this.#front.close();
     this.#stopProgress();
@@ -533,6 +557,7 @@ class Running implements Collector {
     this.control.ended();
     await this.#integrations.close();
     await deliver.close();
+    await within(clock, LAST_LETTERS_MS, letters.idle(), undefined);
     await disk.close();
     return ledger.totals();
   }

@@ -304,6 +304,31 @@ export interface DeadLetter {
   readonly index: number;
 }
 
+/** Which dead letters are meant; null: whatever it is. */
+export interface LetterFilter {
+  readonly table: string | null;
+  readonly ids: readonly string[] | null;
+  /** ClickHouse's exception code. */
+  readonly code: number | null;
+  /** Written before this, epoch milliseconds. */
+  readonly beforeMs: number | null;
+}
+
+/** The dead letters of one table, counted. */
+export interface DeadTable {
+  readonly table: string;
+  readonly letters: number;
+  /** Of its files. */
+  readonly bytes: number;
+  /** ISO 8601; null without letters. */
+  readonly oldest: string | null;
+  readonly newest: string | null;
+  /** The most frequent first. */
+  readonly codes: readonly { readonly code: number; readonly letters: number }[];
+  /** Lines that cannot be read. */
+  readonly damaged: number;
+}
+
 /** What a replay has done. */
 export interface Replaying {
   /** Rows that are in ClickHouse. */
@@ -316,23 +341,53 @@ export interface Replaying {
   readonly reasons: readonly { readonly reason: string; readonly letters: number }[];
   /** Why letters are left. */
   readonly problems: readonly string[];
+  /** When another replay is worth trying; null where it would not help. */
+  readonly retryAfterS: number | null;
 }
+
+/** What a purge has done. */
+export interface Purged {
+  readonly letters: number;
+  /** Lines that could not be read. */
+  readonly damaged: number;
+  /** Letters that were meant and stay: rows of an unfinished replay, which go on together. */
+  readonly bound: number;
+}
+
+/**
+ * Of a request about dead letters that means those in one folder only: several collectors may share a
+ * port. Its value is what `DeadLetters.folder` answers.
+ */
+export const FOLDER_HEADER = "Shishi-Folder";
 
 /** The dead letters of a running collector. Rejects with the disk's error. */
 export interface DeadLetters {
+  /** Equal for those who look at the same folder; null where there is none. Throws the disk's error. */
+  folder(): string | null;
   /** The newest first. @param table null: of all tables. `total`: how many there are. */
   newest(
     table: string | null,
     limit: number,
   ): Promise<{ readonly letters: readonly DeadLetter[]; readonly total: number }>;
+  /** One letter with its whole row; null where there is none of this id. */
+  letter(table: string | null, id: string): Promise<DeadLetter | null>;
+  /** As they lie on disk, one line each with its end, the newest first. */
+  lines(
+    wanted: Pick<LetterFilter, "table" | "code">,
+    limit: number,
+  ): AsyncIterableIterator<string>;
+  /** Every table that has letters, sorted. `asOf`: those written before it are counted, ISO 8601. */
+  tables(wanted: Omit<LetterFilter, "ids">): Promise<{
+    readonly asOf: string;
+    readonly tables: readonly DeadTable[];
+  }>;
+  /** Gives letters to the collector again, for a bounded time. Not done: others are worked on. */
+  replay(wanted: LetterFilter, signal: AbortSignal): Promise<Result<Replaying>>;
   /**
-   * Gives letters to the collector again, for a bounded time. `busy`: somebody else works on them.
-   * @param ids null: all of them.
+   * Deletes letters. Not done: others are worked on.
+   * @param damaged lines that cannot be read go too.
    */
-  replay(
-    wanted: { readonly table: string | null; readonly ids: readonly string[] | null },
-    signal: AbortSignal,
-  ): Promise<Replaying | { readonly busy: string }>;
+  purge(wanted: Omit<LetterFilter, "ids">, damaged: boolean): Promise<Result<Purged>>;
 }
 
 // ── The books: what has happened to rows so far, and what is held at this moment.
@@ -516,6 +571,8 @@ export interface Files {
   /** Names in a folder, sorted; folders end in `/`. */
   list(folder: string): Promise<readonly string[]>;
   read(path: string): Promise<Uint8Array>;
+  /** The bytes in [from, to), fewer where the file ends before. */
+  readPart(path: string, from: number, to: number): Promise<FilePart>;
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
   /** Makes creations, renames and removals in it survive a power cut. */
@@ -533,18 +590,12 @@ export interface OpenFile {
   close(): Promise<void>;
 }
 
-/** What reading a file that may be large asks for besides. */
-export interface FileParts {
-  /**
-   * The bytes in [from, to), fewer where the file ends before; how long the file is, and which one it
-   * is: another file of the same name has another `identity`.
-   */
-  readPart(path: string, from: number, to: number): Promise<FilePart>;
-}
-
+/** A part of a file. */
 export interface FilePart {
   readonly bytes: Uint8Array;
+  /** Of the whole file. */
   readonly size: number;
+  /** Another file of the same name has another one. */
   readonly identity: number;
 }
 

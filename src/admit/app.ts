@@ -14,7 +14,6 @@ import type {
   Log,
   Page,
   Queries,
-  Shape,
   Status,
   Tables,
 } from "../contracts.ts";
@@ -71,8 +70,6 @@ const CLOSED = {
 export interface App {
   /** Never rejects. */
   readonly fetch: (request: Request, addressOf: AddressOf) => Response | Promise<Response>;
-  /** Rows that the program itself gives again, in a request as of `POST /events…`: no token is asked for. */
-  readonly again: (request: Request, table: string, shape: Shape) => Promise<Response>;
   /** What is served, for those who describe it. */
   readonly routes: readonly { readonly method: string; readonly path: string }[];
 }
@@ -128,10 +125,16 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
   read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
   read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
   read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
+  read("/api/dead/tables", async (request) => (await (reads ??= loadReads())).deadTables(request));
+  read("/api/dead/letters", async (request) => (await (reads ??= loadReads())).deadLines(request));
   read("/openapi.json", async (request) => (await (reads ??= loadReads())).description(request));
   app.post(
     "/api/dead/replay",
     async (c) => shut(c.req.raw) ?? (await (reads ??= loadReads())).replay(c.req.raw),
+  );
+  app.delete(
+    "/api/dead",
+    async (c) => turnedAway(c.req.raw) ?? (await (reads ??= loadReads())).purge(c.req.raw),
   );
   app.get("/", (c) => deps.page.document(c.req.raw));
   read("/api/live", async (request) => {
@@ -164,13 +167,6 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
       } catch (error) {
         return finish.done(finish.failed(error, request), request);
       }
-    },
-    async again(request, table, shape) {
-      const closed = intake.closed();
-      if (closed !== null) return reply.closed(CLOSED[closed]);
-      return await (shape === "event"
-        ? writer.events(request, settings.table)
-        : postRows(request, table));
     },
     routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),
   };

@@ -57,6 +57,17 @@ export const count = (most: number): Kind<number> => ({
   },
 });
 
+/** ClickHouse's exception code. */
+export const code: Kind<number> = {
+  wanted: "a whole number from 0 to 1000000",
+  read: (text) => /^\d{1,7}$/.test(text) && Number(text) <= 1_000_000 ? Number(text) : undefined,
+};
+
+export const flag: Kind<boolean> = {
+  wanted: "true or false",
+  read: (text) => text === "true" ? true : text === "false" ? false : undefined,
+};
+
 /**
  * @param also what may be wrong with the values together; one that is wrong by itself is undefined.
  * @returns the values, or a sentence that names every problem.

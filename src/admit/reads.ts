@@ -4,9 +4,17 @@
  * the first of them.
  */
 
-import type { Clock, DeadLetters, Intake, Log, Queries } from "../contracts.ts";
+import {
+  type Clock,
+  type DeadLetters,
+  FOLDER_HEADER,
+  type Intake,
+  type Log,
+  type Queries,
+} from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, readBody } from "./body.ts";
+import { codeOf } from "../kernel/errors.ts";
 import { TABLE_NAME } from "../kernel/names.ts";
 import { excerpt } from "../kernel/text.ts";
 import { parseEncoding } from "./inflate.ts";
@@ -29,7 +37,10 @@ export interface Reads {
   metrics(request: Request): Promise<Response>;
   events(request: Request): Promise<Response>;
   dead(request: Request): Promise<Response>;
+  deadTables(request: Request): Promise<Response>;
+  deadLines(request: Request): Promise<Response>;
   replay(request: Request): Promise<Response>;
+  purge(request: Request): Promise<Response>;
   description(request: Request): Promise<Response>;
 }
 
@@ -37,12 +48,18 @@ export interface Reads {
 export const EVENTS = { usual: 100, most: 1000 };
 /** Dead letters in an answer, and named in a replay. */
 export const LETTERS = { usual: 50, most: 500 };
+/** Letters in an answer of lines. */
+const MOST_LINES = 1_000_000;
 /** Of a body that says what is to be replayed. */
 const MOST_REPLAY_BYTES = 64 * 1024;
 
 const PERIOD = { eventType: kinds.text, from: kinds.moment, to: kinds.moment };
 const EVENTS_ASKED = { ...PERIOD, id: kinds.uuid, limit: kinds.count(EVENTS.most) };
-const DEAD = { table: kinds.tableName, limit: kinds.count(LETTERS.most) };
+const ONE = { table: kinds.tableName, id: kinds.text };
+const DEAD = { ...ONE, limit: kinds.count(LETTERS.most) };
+const LINES = { table: kinds.tableName, code: kinds.code, limit: kinds.count(MOST_LINES) };
+const COUNTED = { table: kinds.tableName, code: kinds.code, before: kinds.moment };
+const PURGED = { ...COUNTED, all: kinds.flag, damaged: kinds.flag };
 
 export function createReads(deps: ReadsDeps): Reads {
   const { clock } = deps;
@@ -54,9 +71,23 @@ export function createReads(deps: ReadsDeps): Reads {
     if (body instanceof Response) return body;
     const wanted = readWanted(body);
     if (typeof wanted === "string") return reply.badRequest(wanted);
-    return await withLetters(async (letters) => {
+    return await withLetters(request, async (letters) => {
       const done = await letters.replay(wanted, request.signal);
-      return "busy" in done ? reply.conflict(done.busy) : reply.replayed(done);
+      return done.ok ? reply.replayed(done.value) : reply.conflict(done.problem);
+    });
+  }
+
+  async function purge(request: Request): Promise<Response> {
+    const asked = readParameters(request.url, PURGED, ({ table, all }) =>
+      // One that is wrong by itself is told already.
+      table === undefined || all === undefined || (table !== null) !== (all === true)
+        ? null
+        : `expected table or all=true, got ${table === null ? "neither" : "both"}`);
+    if (typeof asked === "string") return reply.badRequest(asked);
+    const { table, code, before: beforeMs, damaged } = asked;
+    return await withLetters(request, async (letters) => {
+      const purged = await letters.purge({ table, code, beforeMs }, damaged === true);
+      return purged.ok ? reply.value(purged.value) : reply.conflict(purged.problem);
     });
   }
 
@@ -75,13 +106,18 @@ export function createReads(deps: ReadsDeps): Reads {
     }
   }
 
-  async function withLetters(work: (letters: DeadLetters) => Promise<Response>): Promise<Response> {
+  async function withLetters(
+    request: Request,
+    work: (letters: DeadLetters) => Promise<Response>,
+  ): Promise<Response> {
     try {
-      return await work(await deps.deadLetters());
+      const letters = await deps.deadLetters();
+      const folder = request.headers.get(FOLDER_HEADER);
+      if (folder !== null && folder !== letters.folder()) return reply.misdirected();
+      return await work(letters);
     } catch (error) {
       deps.log.error("dead letters cannot be worked on", { error: String(error) });
-      const { code } = error as { code?: unknown };
-      return reply.closed(`the disk with the dead letters says ${code ?? "nothing"}`);
+      return reply.closed(`the disk with the dead letters says ${codeOf(error) || "nothing"}`);
     }
   }
 
@@ -108,11 +144,37 @@ export function createReads(deps: ReadsDeps): Reads {
     async dead(request) {
       const asked = readParameters(request.url, DEAD);
       if (typeof asked === "string") return reply.badRequest(asked);
-      return await withLetters(async (letters) =>
-        reply.value(await letters.newest(asked.table, asked.limit ?? LETTERS.usual))
+      const { table, id, limit } = asked;
+      return await withLetters(request, async (letters) => {
+        if (id === null) return reply.value(await letters.newest(table, limit ?? LETTERS.usual));
+        const letter = await letters.letter(table, id);
+        return reply.value({
+          letters: letter === null ? [] : [letter],
+          total: letter === null ? 0 : 1,
+        });
+      });
+    },
+    async deadTables(request) {
+      const asked = readParameters(request.url, COUNTED);
+      if (typeof asked === "string") return reply.badRequest(asked);
+      const { table, code, before: beforeMs } = asked;
+      return await withLetters(
+        request,
+        async (letters) => reply.value(await letters.tables({ table, code, beforeMs })),
       );
     },
+    async deadLines(request) {
+      const asked = readParameters(request.url, LINES);
+      if (typeof asked === "string") return reply.badRequest(asked);
+      return await withLetters(request, async (letters) => {
+        const lines = letters.lines(asked, asked.limit ?? LETTERS.usual);
+        // The disk's error at the first line is an answer, not a stream that breaks off.
+        const first = await lines.next();
+        return reply.lines(request.method === "HEAD" ? null : first, lines);
+      });
+    },
     replay,
+    purge,
     async description({ headers }) {
       const { text, tag } = await (description ??= describe(deps.version));
       return reply.document(text, tag, headers.get("if-none-match"));
@@ -139,12 +201,13 @@ export async function describe(version: string): Promise<Description> {
 
 type Wanted = Parameters<DeadLetters["replay"]>[0];
 
+const KEYS = ["table", "ids", "code", "before"];
 const WANTED = 'expected nothing, or an object such as {"table":"flights","ids":["…"]}';
 
 /** What a body asks to be replayed, or every problem with it. */
 function readWanted(bytes: Uint8Array): Wanted | string {
   const text = new TextDecoder().decode(bytes).trim();
-  if (text === "") return { table: null, ids: null };
+  if (text === "") return { table: null, ids: null, code: null, beforeMs: null };
   let given: unknown;
   try {
     given = JSON.parse(text);
@@ -154,9 +217,12 @@ function readWanted(bytes: Uint8Array): Wanted | string {
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     return `${WANTED}, got ${excerpt(text)}`;
   }
-  const { table = null, ids = null, ...rest } = given as Record<string, unknown>;
+  const { table = null, ids = null, code = null, before = null, ...rest } = given as Record<
+    string,
+    unknown
+  >;
   const problems = Object.keys(rest).slice(0, LETTERS.most)
-    .map((key) => `${excerpt(key)}: unknown key; there are table, ids`);
+    .map((key) => `${excerpt(key)}: unknown key; there are ${KEYS.join(", ")}`);
   if (table !== null && !(typeof table === "string" && TABLE_NAME.test(table))) {
     problems.push(`table: expected the name of a table, got ${excerpt(JSON.stringify(table))}`);
   }
@@ -165,7 +231,19 @@ function readWanted(bytes: Uint8Array): Wanted | string {
       `ids: expected 1 to ${LETTERS.most} ids of letters, got ${excerpt(JSON.stringify(ids))}`,
     );
   }
-  return problems.length > 0 ? problems.join("; ") : { table, ids } as Wanted;
+  const exact = code === null ? null : kinds.code.read(String(code));
+  if (exact === undefined) {
+    problems.push(`code: expected ${kinds.code.wanted}, got ${excerpt(JSON.stringify(code))}`);
+  }
+  const beforeMs = before === null ? null : kinds.moment.read(String(before));
+  if (beforeMs === undefined) {
+    problems.push(
+      `before: expected ${kinds.moment.wanted}, got ${excerpt(JSON.stringify(before))}`,
+    );
+  }
+  return problems.length > 0
+    ? problems.join("; ")
+    : { table, ids, code: exact, beforeMs } as Wanted;
 }
 
 function isIds(value: unknown): value is string[] {

@@ -29,6 +29,8 @@ const STORED: ResponseInit = { status: 200, headers: TAKEN_HEADERS };
 const CLOSED_RETRY_S = 5;
 /** Bodies under way are soon read. */
 const NO_ROOM_RETRY_S = 1;
+/** Characters of lines that are sent at once. */
+const LINES_LENGTH = 64 * 1024;
 
 /** What became of the rows of one request. */
 export interface Tally {
@@ -188,13 +190,48 @@ export function asked(answer: Asked): Response {
 }
 
 /** What a replay has done: 202 when there is more to do. */
-export function replayed(done: Replaying): Response {
-  return json(done.left > 0 ? 202 : 200, done);
+export function replayed({ retryAfterS, ...done }: Replaying): Response {
+  const headers: Record<string, string> = retryAfterS === null
+    ? {}
+    : { "retry-after": String(retryAfterS) };
+  return json(done.left > 0 ? 202 : 200, done, headers);
 }
 
-/** Somebody else is at it. */
+/** NDJSON, read as fast as it is taken. @param first of the lines; null: nobody reads them. */
+export function lines(
+  first: IteratorResult<string> | null,
+  lines: AsyncIterableIterator<string>,
+): Response {
+  const encoder = new TextEncoder();
+  let next: IteratorResult<string> | null = first;
+  const body = first === null ? null : new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      let piece = "";
+      for (; piece.length < LINES_LENGTH; next = null) {
+        next ??= await lines.next();
+        if (next.done) break;
+        piece += next.value;
+      }
+      if (piece !== "") controller.enqueue(encoder.encode(piece));
+      if (next?.done) controller.close();
+    },
+    async cancel() {
+      await lines.return?.();
+    },
+  });
+  return new Response(body, {
+    headers: { ...JSON_HEADERS, "content-type": "application/x-ndjson" },
+  });
+}
+
+/** Another request is at it. */
 export function conflict(error: string): Response {
   return json(409, { error });
+}
+
+/** Another collector is meant, perhaps one that shares this port. */
+export function misdirected(): Response {
+  return json(421, { error: "the dead letters of this collector lie in another folder" });
 }
 
 /** A document that stays what it is while the program runs. @param tag a quoted `ETag`. */

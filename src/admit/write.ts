@@ -4,12 +4,11 @@
  * reserved for the body is given back on every way out.
  */
 
-import type { Ack, Chunk, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
+import type { Ack, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
 import { Deadlines, Grant, type ReadBody, readBody } from "./body.ts";
-import type { Decoded, DecodeQueue, Target as Rows } from "./decode.ts";
+import type { Decoded, DecodeQueue, Target } from "./decode.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
-import { parseReplay } from "./replay.ts";
 import * as reply from "./reply.ts";
 
 export interface WriteSettings {
@@ -30,9 +29,6 @@ export interface WriterDeps {
   readonly clock: Clock;
   readonly settings: WriteSettings;
 }
-
-/** Where the rows of one request go. */
-type Target = Rows & Pick<Chunk, "replay">;
 
 /** One request on its way. */
 interface Writing {
@@ -77,49 +73,11 @@ export class Writer {
     return await this.#write(request, { table, shape: "row", columns: known });
   }
 
-  #write(request: Request, target: Target): Response | Promise<Response> {
-    const header = request.headers.get("shishi-replay");
-    return header === null
-      ? this.#writeRows(request, target)
-      : this.#writeAgain(request, target, header);
-  }
-
-  async #writeAgain(
-    request: Request,
-    target: Target,
-    header: string,
-  ): Promise<Response> {
-    const replay = parseReplay(header);
-    if (replay === null) {
-      return reply.badRequest("Shishi-Replay: expected TABLE/UUID (version 8)");
-    }
-    if (replay.table !== target.table) {
-      return reply.notFound(
-        `Shishi-Replay: rows of ${replay.table} do not belong into ${target.table}`,
-      );
-    }
-    const response = await this.#replay(request, { ...target, replay: replay.id });
-    response.headers.set("shishi-replay", header);
-    return response;
-  }
-
-  /** Taken before: the body is not looked at, for the rows are the same. */
-  async #replay(request: Request, target: Target): Promise<Response> {
-    const ticket = this.#deps.intake.replayed(target.table, target.replay!);
-    if (ticket === null) return await this.#writeRows(request, target);
-    await request.body?.cancel().catch(() => {});
-    const unkept = await ticket.kept;
-    if (unkept !== null) return refused(unkept);
-    const waitMs = this.#waitMs(parsePrefer(request.headers.get("prefer"))) ?? 0;
-    const tally = { accepted: 0, rejected: 0, errors: [] };
-    return await this.#settle(ticket, waitMs, tally, this.#deps.clock.monotonicMs(), "");
-  }
-
   /**
    * No `await` on the way of a usual request: what it costs beyond reading and answering is mostly its
    * promises, and each `await` is one more (nine of them were a quarter of the whole).
    */
-  #writeRows(request: Request, target: Target): Response | Promise<Response> {
+  #write(request: Request, target: Target): Response | Promise<Response> {
     const { clock, intake, settings } = this.#deps;
     const startedMs = clock.monotonicMs();
     const header = request.headers.get("content-encoding");
@@ -164,7 +122,7 @@ export class Writer {
     const { intake, ledger } = this.#deps;
     const { rows, rejected, errors, body, lent, types } = decoded;
     const prefer = parsePrefer(request.headers.get("prefer"));
-    const strict = prefer.strict || target.replay !== undefined || asksStrict(request.url);
+    const strict = prefer.strict || asksStrict(request.url);
     if (rows === 0 || (strict && rejected > 0)) {
       if (rejected > 0) ledger.rejected(target.table, "invalid", rejected);
       if (rows > 0) ledger.rejected(target.table, "strict", rows);

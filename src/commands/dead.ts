@@ -1,18 +1,26 @@
 /**
  * `shishi dead ls|show|replay|purge`: what ClickHouse refused for good, looked at, sent again or
- * deleted. Works on the data-dir, beside a running collector or without one; only `replay` needs one.
+ * deleted. The running collector does it; without one `ls` and `show` read the data folder, and `purge`
+ * takes its lock first.
  */
 
 import { readFileSync } from "node:fs";
-import { stat } from "node:fs/promises";
 import process from "node:process";
-import { codeOf } from "../kernel/errors.ts";
-import { deadFolder } from "../spool/data_dir.ts";
-import { createLetterbox } from "../dead/letterbox.ts";
-import { takeLock } from "../spool/lock.ts";
+import { styleText } from "node:util";
+import type { DeadTable, Purged, Replaying } from "../contracts.ts";
+import { asOf, identityOf } from "../dead/dead.ts";
+import { type Letter, readLetter, writeLetter } from "../dead/letter.ts";
+import { LetterStore } from "../dead/store.ts";
+import { codeOf, messageOf } from "../kernel/errors.ts";
+import { sleep } from "../kernel/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { nodeFiles } from "../runtime/files.ts";
+import { openFlock } from "../runtime/libc.ts";
+import { boolean, count, duration, matching, text, token } from "../settings/kinds.ts";
 import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
+import { section, setting } from "../settings/spec.ts";
+import { deadFolder } from "../spool/data_dir.ts";
+import { takeLock } from "../spool/lock.ts";
 import {
   type CliCommand,
   confirmOnTerminal,
@@ -20,29 +28,102 @@ import {
   settingsOrExitCode,
   urlHere,
 } from "./cli.ts";
-import { EVERY_FLAG, LS, PURGE, REPLAY, SHOW } from "./dead_flags.ts";
-import { listLetters, showLetters } from "./dead_list.ts";
-import { giveLetters } from "./dead_post.ts";
-import { purgeLetters } from "./dead_purge.ts";
-import { replayTables } from "./dead_report.ts";
-import { messageOf } from "../kernel/errors.ts";
+import { askCollector, type ClientOptions, type NotTold } from "./dead_client.ts";
 
-const HERE: readonly SettingName[] = ["data-dir"];
-const RUNNING: readonly SettingName[] = [
+const SETTINGS: readonly SettingName[] = [
   "data-dir",
   "listen",
   "auth-tokens",
   "tls-cert",
   "tls-key",
 ];
+const HOUR_MS = 3600 * 1000;
+const HEADING = "Flags";
+
+const json = setting({
+  name: "json",
+  kind: boolean,
+  default: "false",
+  meaning: "ls, show: one line of JSON a table or a letter",
+});
+const code = setting({
+  name: "code",
+  kind: count({ min: 0, max: 1_000_000 }),
+  default: null,
+  meaning: "show, replay, purge: only letters with this exception code of ClickHouse",
+});
+const WHERE = [
+  setting({
+    name: "url",
+    kind: matching("URL", "http(s)://host:port", /^https?:\/\/[^/?#\s@]+\/?$/),
+    default: null,
+    meaning: "the collector whose letters are meant; the one that listens here unless given",
+  }),
+  setting({
+    name: "token",
+    kind: token,
+    default: null,
+    meaning: "bearer token; the first of auth-tokens unless given",
+    secret: true,
+  }),
+  setting({
+    name: "ca-file",
+    kind: text("FILE", "the path of a PEM file"),
+    default: null,
+    meaning: "PEM certificates to trust besides the well-known ones; tls-cert unless given",
+  }),
+] as const;
+const LS = section(HEADING, [json, ...WHERE]);
+const SHOW = section(HEADING, [
+  json,
+  code,
+  setting({
+    name: "limit",
+    kind: count({ min: 1, max: 1_000_000 }),
+    default: "20",
+    meaning: "show: the newest so many, oldest of them first",
+  }),
+  ...WHERE,
+]);
+const REPLAY = section(HEADING, [
+  code,
+  setting({
+    name: "timeout",
+    kind: duration({ min: 1000, max: 24 * HOUR_MS }),
+    default: "2m",
+    meaning: "replay: how long to try while no row is stored",
+  }),
+  ...WHERE,
+]);
+const PURGE = section(HEADING, [
+  code,
+  setting({
+    name: "before",
+    kind: duration({ min: 0, max: 100 * 365 * 24 * HOUR_MS }),
+    default: null,
+    meaning: "purge: only letters older than this",
+  }),
+  setting({
+    name: "all",
+    kind: boolean,
+    default: "false",
+    meaning: "purge: the letters of all tables",
+  }),
+  setting({ name: "yes", kind: boolean, default: "false", meaning: "purge: do not ask" }),
+  ...WHERE,
+]);
+/** Of all four, each once. */
+const EVERY_FLAG = [...new Map([...LS, ...SHOW, ...REPLAY, ...PURGE].map((f) => [f.name, f]))
+  .values()];
 
 const USAGE = "shishi dead ls [TABLE] | show [TABLE] | replay [TABLE] | purge TABLE|--all";
 const ABOUT =
   "Rows that ClickHouse refuses for good are kept in DATA-DIR/dead/TABLE.ndjson, one a line, with " +
   "code, message, time, batch and the row's bytes.\n" +
-  "ls counts them, show prints them. replay gives them to a running collector, which delivers them " +
-  "like any row; a letter goes once its row is in ClickHouse, and replaying again, also after ^C or a " +
-  "crash, stores nothing twice on a table with a deduplication window. purge deletes letters.\n" +
+  "The running collector is asked: ls counts them, show prints them, purge deletes them. replay has it " +
+  "deliver them like any row; a letter goes once its row is in ClickHouse, and replaying again, also " +
+  "after ^C or a crash, stores nothing twice on a table with a deduplication window. Without a running " +
+  "collector ls, show and purge work on DATA-DIR.\n" +
   "Exit code 0 when done (replay: when every row is stored), 1 otherwise, 2 for unusable flags.";
 
 export const dead: CliCommand = {
@@ -52,7 +133,7 @@ export const dead: CliCommand = {
     usage: USAGE,
     about: ABOUT,
     words: ["ls", "show", "replay", "purge"],
-    only: RUNNING,
+    only: SETTINGS,
     extra: EVERY_FLAG,
   },
   async run(argv) {
@@ -72,141 +153,405 @@ export const dead: CliCommand = {
     try {
       return await command(rest);
     } catch (error) {
-      err(`dead letters: ${messageOf(error)}${whatToDo(error)}`);
+      // Most often it is the folder of a service's own user.
+      const denied = ["EACCES", "EPERM"].includes(codeOf(error));
+      err(
+        `dead letters: ${messageOf(error)}${
+          denied ? "; run this as the user of the collector" : ""
+        }`,
+      );
       return 1;
     }
   },
 };
 
-/** Most often it is the folder of a service's own user. */
-function whatToDo(error: unknown): string {
-  return ["EACCES", "EPERM"].includes(codeOf(error))
-    ? "; run this as the user of the collector"
-    : "";
-}
-
 const out = (line: string) => console.log(line);
 const err = (line: string) => console.error(`shishi: ${line}`);
-const terminal = () => process.stdout.isTTY === true;
 
-function letterboxOf({ dataDir }: Settings) {
-  return createLetterbox({ files: nodeFiles, dataDir, clock: systemClock });
+/** What a command line says, whichever of the four it is. */
+interface Given {
+  readonly settings: Settings;
+  /** null: every table. */
+  readonly table: string | null;
+  readonly client: ClientOptions;
+  /** It names a collector. */
+  readonly named: boolean;
 }
 
-/** Settings, flags and the table that is named, if any; or an exit code. */
-function read<const E extends readonly SettingSpec[]>(
-  argv: readonly string[],
-  only: readonly SettingName[],
-  extra: E,
-) {
-  const { operand, rest } = operandOf(argv, extra);
-  const loaded = settingsOrExitCode(rest, { command: "dead", only, extra });
+/** @returns the given, with its flags; or an exit code. */
+function read<const E extends readonly SettingSpec[]>(argv: readonly string[], specs: E) {
+  const { operand: table, rest } = operandOf(argv, specs);
+  const loaded = settingsOrExitCode(rest, { command: "dead", only: SETTINGS, extra: specs });
   if (typeof loaded === "number") return loaded;
-  return { settings: loaded.settings, extra: loaded.extra, table: operand };
-}
-
-async function ls(argv: readonly string[]): Promise<number> {
-  const given = read(argv, HERE, LS);
-  if (typeof given === "number") return given;
-  const io = { out, err, terminal: terminal() };
-  await listLetters(letterboxOf(given.settings), given.table, given.extra.json, io);
-  return 0;
-}
-
-async function show(argv: readonly string[]): Promise<number> {
-  const given = read(argv, HERE, SHOW);
-  if (typeof given === "number") return given;
-  const { settings, extra, table } = given;
-  const io = { out, err, terminal: terminal() };
-  await showLetters(letterboxOf(settings), { ...extra, table }, io);
-  return 0;
-}
-
-async function purge(argv: readonly string[]): Promise<number> {
-  const given = read(argv, HERE, PURGE);
-  if (typeof given === "number") return given;
-  const { settings, extra, table } = given;
-  if ((table !== null) === extra.all) {
-    const found = extra.all ? "both" : "neither";
-    err(`dead purge: expected the name of a table or --all, got ${found}`);
-    return 2;
-  }
-  return await alone(settings, async () => {
-    const letterbox = letterboxOf(settings);
-    const beforeMs = extra.before === null ? null : systemClock.nowMs() - extra.before;
-    const tables = table === null ? await letterbox.tables() : [table];
-    const confirm = extra.yes ? () => Promise.resolve(true) : confirmOnTerminal();
-    return await purgeLetters(
-      { tables, beforeMs, code: extra.code },
-      { letterbox, confirm, out, err },
-    );
-  });
-}
-
-async function replay(argv: readonly string[]): Promise<number> {
-  const given = read(argv, RUNNING, REPLAY);
-  if (typeof given === "number") return given;
-  const { settings, extra, table } = given;
+  const { settings, extra } = loaded;
+  const where = extra as unknown as {
+    readonly url: string | null;
+    readonly token: string | null;
+    readonly "ca-file": string | null;
+  };
   let certificates: readonly string[] = settings.tls === null ? [] : [settings.tls.cert];
-  if (extra["ca-file"] !== null) {
+  if (where["ca-file"] !== null) {
     try {
-      certificates = [readFileSync(extra["ca-file"], "utf8")];
+      certificates = [readFileSync(where["ca-file"], "utf8")];
     } catch (error) {
-      err(`--ca-file: expected a PEM file, got ${(error as Error).message}`);
+      err(`--ca-file: expected a PEM file, got ${messageOf(error)}`);
       return 2;
     }
   }
-  return await alone(settings, async () => {
-    const letterbox = letterboxOf(settings);
-    return await replayTables(table === null ? await letterbox.tables() : [table], {
-      files: nodeFiles,
-      dataDir: settings.dataDir,
-      letterbox,
-      code: extra.code,
-      give: (options) => (letters, id, again) =>
-        giveLetters(
-          {
-            ...options,
-            url: extra.url ?? urlHere(settings),
-            token: extra.token ?? settings.authTokens[0] ?? null,
-            certificates,
-            timeoutMs: extra.timeout,
-            clock: systemClock,
-          },
-          letters,
-          id,
-          again,
-        ),
-      clock: systemClock,
-      terminal: process.stderr.isTTY === true,
-      write: (text) => void process.stderr.write(text),
-      out,
-      err,
-    });
-  });
+  const named = where.url !== null;
+  const client = {
+    url: where.url ?? urlHere(settings),
+    token: where.token ?? settings.authTokens[0] ?? null,
+    certificates,
+    folder: named ? null : folderHere(settings),
+  };
+  return { given: { settings, table, client, named }, extra };
+}
+
+/** Which folder is meant, so that another collector at this address is not taken for its own. */
+function folderHere({ dataDir }: Settings): string | null {
+  try {
+    return identityOf(deadFolder(dataDir));
+  } catch {
+    // Whoever may not look at it may still ask the collector.
+    return null;
+  }
+}
+
+/** Where the letters are, and how many. */
+interface Found {
+  readonly tables: readonly DeadTable[];
+  readonly asOf: string;
+  /** Null: the collector has them. */
+  readonly store: LetterStore | null;
+  /** Why the folder is read. */
+  readonly problem: string;
+}
+
+interface Counted {
+  readonly code?: number | null;
+  readonly beforeMs?: number | null;
 }
 
 /**
- * One command at a time changes letters. The collector neither heeds this lock nor waits for it.
- * Without a folder of letters there is nothing to do; one that cannot be looked at may hold any number.
+ * Asks the collector, and where there is none looks into the folder.
+ * @param reading the letters are not changed: any reason not to be told is one to look there.
+ * @returns an exit code where there is nothing to work on.
  */
-async function alone({ dataDir }: Settings, work: () => Promise<number>): Promise<number> {
+async function find(
+  { settings: { dataDir }, table, client, named }: Given,
+  { code = null, beforeMs = null }: Counted,
+  reading: boolean,
+): Promise<Found | number> {
+  const told = await askCollector<Pick<Found, "tables" | "asOf">>(client, {
+    method: "GET",
+    path: "/api/dead/tables",
+    parameters: { table, code, before: beforeMs },
+  });
+  if (told.kind === "answer") return { ...told.value, store: null, problem: "" };
+  const alone = told.kind === "away" || told.kind === "elsewhere";
+  if (!alone && !(reading && client.folder !== null)) return fail(told, named);
   const folder = deadFolder(dataDir);
-  try {
-    await stat(folder);
-  } catch (error) {
-    if (codeOf(error) !== "ENOENT") throw error;
+  if (identityOf(folder) === null) {
+    if (named) return fail(told, named);
     err(`no dead letters in ${dataDir}`);
     return 0;
   }
-  const lock = await takeLock(folder, { clock: systemClock });
-  if ("problem" in lock) {
-    err(lock.problem.replace("by another collector", "by another shishi dead"));
+  if (named) err(`${told.problem}; this is ${dataDir}`);
+  const store = new LetterStore({ files: nodeFiles, folder, clock: systemClock });
+  const tables = await store.summaries({ table, code, beforeMs });
+  return {
+    tables,
+    asOf: asOf(tables, beforeMs ?? systemClock.nowMs()),
+    store,
+    problem: told.problem,
+  };
+}
+
+function fail({ kind, problem }: NotTold, named: boolean): number {
+  err(kind === "away" && !named ? `${problem}; --url names the collector` : problem);
+  return 1;
+}
+
+function sum(tables: readonly DeadTable[], of: "letters" | "damaged"): number {
+  return tables.reduce((total, table) => total + table[of], 0);
+}
+
+// ── ls
+
+/** Codes that `ls` names, the most frequent ones. */
+const TOP_CODES = 3;
+
+async function ls(argv: readonly string[]): Promise<number> {
+  const parsed = read(argv, LS);
+  if (typeof parsed === "number") return parsed;
+  const found = await find(parsed.given, {}, true);
+  if (typeof found === "number") return found;
+  const tables = found.tables.map((table) => ({
+    ...table,
+    codes: table.codes.slice(0, TOP_CODES),
+  }));
+  if (parsed.extra.json) {
+    for (const table of tables) out(JSON.stringify(table));
+    return 0;
+  }
+  if (tables.length === 0) err("no dead letters");
+  else for (const line of columnsOf(tables)) out(line);
+  for (const { table, damaged } of tables) {
+    if (damaged > 0) err(`${table}: ${damaged} lines cannot be read`);
+  }
+  return 0;
+}
+
+function columnsOf(tables: readonly DeadTable[]): string[] {
+  const rows = [
+    ["TABLE", "LETTERS", "BYTES", "OLDEST", "NEWEST", "CODES"],
+    ...tables.map(({ table, letters, bytes, oldest, newest, codes }) => [
+      table,
+      String(letters),
+      String(bytes),
+      oldest ?? "-",
+      newest ?? "-",
+      codes.map(({ code, letters }) => `${code}: ${letters}`).join(", "),
+    ]),
+  ];
+  const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
+  const isNumber = (at: number) => at === 1 || at === 2;
+  return rows.map((row) =>
+    row.map((cell, at) => isNumber(at) ? cell.padStart(widths[at]!) : cell.padEnd(widths[at]!))
+      .join("  ").trimEnd()
+  );
+}
+
+// ── show
+
+async function show(argv: readonly string[]): Promise<number> {
+  const parsed = read(argv, SHOW);
+  if (typeof parsed === "number") return parsed;
+  const { given, extra: { code, limit, json } } = parsed;
+  const found = await find(given, { code }, true);
+  if (typeof found === "number") return found;
+  const letters: Letter[] = [];
+  if (found.store === null) {
+    const told = await askCollector(given.client, {
+      method: "GET",
+      path: "/api/dead/letters",
+      parameters: { table: given.table, code, limit },
+      onLine(line) {
+        const letter = readLetter(line);
+        if (letter !== null) letters.push(letter);
+      },
+    });
+    if (told.kind !== "answer") return fail(told, given.named);
+  } else {
+    for await (const letter of found.store.newestFirst({ table: given.table, code })) {
+      if (letters.push(letter) >= limit) break;
+    }
+  }
+  for (const line of shown(letters.reverse(), json, process.stdout.isTTY === true)) out(line);
+  const [all, damaged] = [sum(found.tables, "letters"), sum(found.tables, "damaged")];
+  if (damaged > 0) err(`${damaged} lines cannot be read`);
+  if (all === 0) err("no dead letters");
+  else if (all > limit) err(`${limit} of ${all} letters; --limit ${all} shows all`);
+  return 0;
+}
+
+/** Lines that show letters. A row stands on a line of its own, byte for byte but on a terminal. */
+export function* shown(
+  letters: readonly Letter[],
+  json: boolean,
+  terminal: boolean,
+): Generator<string> {
+  for (const [at, letter] of letters.entries()) {
+    if (json) {
+      yield writeLetter(letter).trimEnd();
+      continue;
+    }
+    if (at > 0) yield "";
+    const { time, table, code, batch, index, error, row } = letter;
+    const head = `${time}  ${table}  code ${code}  batch ${batch} row ${index}`;
+    yield terminal ? styleText("bold", head) : head;
+    const line = error.replace(/\p{Cc}+/gu, " ");
+    yield terminal ? styleText("red", line) : line;
+    yield terminal ? visible(row) : row;
+  }
+}
+
+/** Bytes that a terminal obeys instead of showing; JSON reads the escape as the same character. */
+function visible(text: string): string {
+  return text.replace(
+    /\p{Cc}/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+// ── replay
+
+const REASONS = 10;
+const CLEAR = "\r\x1b[K";
+
+async function replay(argv: readonly string[]): Promise<number> {
+  const parsed = read(argv, REPLAY);
+  if (typeof parsed === "number") return parsed;
+  const { given, extra: { code, timeout } } = parsed;
+  const found = await find(given, { code }, false);
+  if (typeof found === "number") return found;
+  const total = sum(found.tables, "letters");
+  if (total === 0) {
+    out("no dead letters to replay");
+    return 0;
+  }
+  if (found.store !== null) {
+    err(`${found.problem}; a replay needs the running collector of ${given.settings.dataDir}`);
     return 1;
   }
+  // What is dead again meanwhile is left to the next replay.
+  const wanted = { table: given.table, code, before: found.asOf };
+  const replayed = await replayAll(given, wanted, total, timeout);
+  for (const problem of replayed.problems) err(problem);
+  for (const line of outcome(replayed)) out(line);
+  return replayed.dead + replayed.left === 0 ? 0 : 1;
+}
+
+type Replayed = Omit<Replaying, "retryAfterS">;
+
+/** Asks again and again, for a collector takes a bounded time for each answer. */
+async function replayAll(
+  { client }: Given,
+  wanted: unknown,
+  total: number,
+  timeoutMs: number,
+): Promise<Replayed> {
+  const reasons = new Map<string, number>();
+  const terminal = process.stderr.isTTY === true;
+  const all = { stored: 0, dead: 0, left: total };
+  let storedAtMs = systemClock.monotonicMs();
+  for (;;) {
+    const told = await askCollector<Replayed>(client, {
+      method: "POST",
+      path: "/api/dead/replay",
+      body: wanted,
+    });
+    let problems: readonly string[];
+    if (told.kind === "answer") {
+      const { stored, dead, left } = told.value;
+      problems = told.value.problems;
+      if (stored > 0) storedAtMs = systemClock.monotonicMs();
+      all.stored += stored;
+      all.dead += dead;
+      all.left = left;
+      for (const { reason, letters } of told.value.reasons) {
+        reasons.set(reason, (reasons.get(reason) ?? 0) + letters);
+      }
+    } else {
+      problems = [told.kind === "lost" ? `${told.problem}; replay again` : told.problem];
+    }
+    const waitMs = 1000 * (told.retryAfterS ?? 0);
+    const late = systemClock.monotonicMs() + waitMs >= storedAtMs + timeoutMs;
+    if (all.left === 0 || told.retryAfterS === null || late) {
+      if (terminal) process.stderr.write(CLEAR);
+      const told = [...reasons].map(([reason, letters]) => ({ reason, letters }));
+      return { ...all, reasons: told, problems };
+    }
+    const line = `${all.stored} of ${total} stored, ${all.dead} dead again` +
+      ` (waiting: ${problems.join("; ")})`;
+    process.stderr.write(terminal ? `${CLEAR}${line}` : `${line}\n`);
+    await sleep(systemClock, waitMs);
+  }
+}
+
+function outcome({ stored, dead, left, reasons }: Replayed): string[] {
+  const most = reasons.toSorted((a, b) => b.letters - a.letters);
+  const lines = [`${stored} stored`, `${dead} dead again`];
+  for (const { reason, letters } of most.slice(0, REASONS)) {
+    lines.push(`  ${letters} × ${reason.replace(/\p{Cc}+/gu, " ")}`);
+  }
+  if (most.length > REASONS) lines.push(`  and ${most.length - REASONS} more reasons`);
+  return [...lines, `${left} could not be sent`];
+}
+
+// ── purge
+
+async function purge(argv: readonly string[]): Promise<number> {
+  const parsed = read(argv, PURGE);
+  if (typeof parsed === "number") return parsed;
+  const { given, extra: { code, before, all, yes } } = parsed;
+  const { table } = given;
+  if ((table !== null) === all) {
+    err(`dead purge: expected the name of a table or --all, got ${all ? "both" : "neither"}`);
+    return 2;
+  }
+  const beforeMs = before === null ? null : systemClock.nowMs() - before;
+  const found = await find(given, { code, beforeMs }, false);
+  if (typeof found === "number") return found;
+  const letters = sum(found.tables, "letters");
+  // Lines that cannot be read have neither code nor time.
+  const everything = code === null && beforeMs === null;
+  const damaged = everything ? sum(found.tables, "damaged") : 0;
+  if (letters + damaged > 0) {
+    const what = `${letters} dead letters of ${table ?? "all tables"}${unreadable(damaged)}`;
+    const confirm = yes ? () => Promise.resolve(true) : confirmOnTerminal();
+    if (confirm === null) {
+      err(`${what} would be deleted; expected --yes, for nobody can be asked here`);
+      return 2;
+    }
+    if (!await confirm(`Delete ${what}? Their rows are nowhere else. [y/N] `)) {
+      out("nothing deleted");
+      return 1;
+    }
+  }
+  // What was written since was not asked about.
+  const wanted = { table, code, beforeMs: beforeMs ?? Date.parse(found.asOf) };
+  const purged = found.store === null
+    ? await purgeThere(given, wanted, everything)
+    : await purgeHere(given, found.store, wanted, everything);
+  if (purged === null) return 1;
+  out(`${purged.letters} letters${unreadable(purged.damaged)} deleted`);
+  if (purged.bound > 0) {
+    err(`${purged.bound} letters of an unfinished replay stay: finish it, or purge everything`);
+  }
+  return 0;
+}
+
+type Wanted = Parameters<LetterStore["purge"]>[0];
+
+async function purgeThere(
+  { client, named }: Given,
+  { table, code, beforeMs }: Wanted,
+  damaged: boolean,
+): Promise<Purged | null> {
+  const told = await askCollector<Purged>(client, {
+    method: "DELETE",
+    path: "/api/dead",
+    parameters: { table, all: table === null ? true : null, code, before: beforeMs, damaged },
+  });
+  if (told.kind === "answer") return told.value;
+  fail(told, named);
+  return null;
+}
+
+/** No collector may begin to write letters meanwhile. */
+async function purgeHere(
+  { settings: { dataDir } }: Given,
+  store: LetterStore,
+  wanted: Wanted,
+  damaged: boolean,
+): Promise<Purged | null> {
+  const lock = await takeLock(dataDir, { clock: systemClock, flock: openFlock });
+  if ("problem" in lock) {
+    err(lock.problem);
+    return null;
+  }
   try {
-    return await work();
+    for (const table of await store.tables()) {
+      if (wanted.table === null || table === wanted.table) await store.setAside(table);
+    }
+    return await store.purge(wanted, damaged);
   } finally {
     await lock.release();
   }
+}
+
+function unreadable(lines: number): string {
+  return lines > 0 ? ` and ${lines} lines that cannot be read` : "";
 }

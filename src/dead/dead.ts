@@ -1,28 +1,139 @@
-/** What the log says of rows that ClickHouse refuses for good. The letters themselves are whole. */
+/**
+ * The dead letters of a running collector, for whoever asks over HTTP. They are read without a lock; of
+ * replays and purges, which change files, one goes on at a time.
+ */
 
-import type { Batch, DeadRow, Log } from "../contracts.ts";
+import { statSync } from "node:fs";
+import type { DeadLetters, DeadTable, Log, Replaying } from "../contracts.ts";
+import { codeOf } from "../kernel/errors.ts";
+import { done, failed, type Result } from "../kernel/result.ts";
+import { InTurn } from "../kernel/time.ts";
+import { letterId, writeLetter } from "./letter.ts";
+import { type ReplayOptions, type ReplayRun, replayTable, Totals } from "./replay.ts";
+import { LetterStore, matches } from "./store.ts";
+import type { LetterWriter } from "./writer.ts";
 
-/** Letters of one batch that are told one by one. */
-const TOLD = 10;
-const SHOWN = 200;
-
-/** Tells of rows that are kept as dead letters, shortened. */
-export function warnOfDead(
-  log: Log,
-  batch: Pick<Batch, "id" | "table">,
-  dead: readonly DeadRow[],
-  rows: readonly string[],
-): void {
-  const { table, id } = batch;
-  for (const [at, { code, message }] of dead.slice(0, TOLD).entries()) {
-    const [error, row] = [message, rows[at] ?? ""].map(shortened);
-    log.warn("row refused by ClickHouse", { table, batch: id, code, error, row });
-  }
-  if (dead.length > TOLD) {
-    log.warn("more rows refused by ClickHouse", { table, batch: id, rows: dead.length - TOLD });
-  }
+export interface DeadLettersOptions extends Omit<ReplayOptions, "store"> {
+  readonly writer: Pick<LetterWriter, "between">;
+  /** Why no letter may be changed yet, or null. */
+  readonly unready: () => string | null;
+  readonly log: Log;
 }
 
-function shortened(text: string): string {
-  return text.length <= SHOWN ? text : `${text.slice(0, SHOWN).toWellFormed()}…`;
+/** One replay takes so long at most, and the answer that waits for it. */
+const WITHIN_MS = 25_000;
+const REASONS = 10;
+const STOPPING = "the collector is stopping";
+const BUSY = "a replay or a purge is under way; try again when it has ended";
+
+/** @returns with `close`: a replay under way goes no further than the rows that it has given. */
+export function createDeadLetters(
+  options: DeadLettersOptions,
+): DeadLetters & { close(): void } {
+  const { folder, clock, log, writer } = options;
+  const store = new LetterStore(options);
+  const reading = new InTurn();
+  let closed = false;
+  let changing = false;
+
+  async function alone<T>(work: () => Promise<T>): Promise<Result<T>> {
+    const problem = closed ? STOPPING : changing ? BUSY : options.unready();
+    if (problem !== null) return failed(problem);
+    changing = true;
+    try {
+      return done(await work());
+    } finally {
+      changing = false;
+    }
+  }
+
+  /** From here on the writer does not append to the letters that are there now. */
+  async function setAside(wanted: string | null): Promise<readonly string[]> {
+    const tables = (await store.tables()).filter((table) => wanted === null || table === wanted);
+    for (const table of tables) await writer.between(table, () => store.setAside(table));
+    return tables;
+  }
+
+  async function replay(
+    wanted: Parameters<DeadLetters["replay"]>[0],
+    signal: AbortSignal,
+  ): Promise<Replaying> {
+    const ids = wanted.ids === null ? null : new Set(wanted.ids);
+    const totals = new Totals();
+    const untilMs = clock.monotonicMs() + WITHIN_MS;
+    const run: ReplayRun = {
+      wanted: (letter) => (ids === null || ids.has(letterId(letter))) && matches(letter, wanted),
+      over: () =>
+        closed
+          ? STOPPING
+          : signal.aborted
+          ? "the answer is not waited for any more"
+          : clock.monotonicMs() >= untilMs
+          ? `it has taken ${WITHIN_MS / 1000} s`
+          : null,
+      untilMs,
+      signal,
+      totals,
+    };
+    for (const table of await setAside(wanted.table)) {
+      if (!await replayTable(table, { ...options, store }, run)) break;
+    }
+    const { stored, dead, left, retryAfterS } = totals;
+    log.info("dead letters replayed", { stored, dead, left });
+    const most = [...totals.reasons].sort(([, m], [, n]) => n - m).slice(0, REASONS);
+    const reasons = most.map(([reason, letters]) => ({ reason, letters }));
+    const problems = [...totals.problems].slice(0, REASONS);
+    return { stored, dead, left, reasons, problems, retryAfterS: left > 0 ? retryAfterS : null };
+  }
+
+  return {
+    folder: () => identityOf(folder),
+    // One at a time: what is read for an answer is held until it is given.
+    newest: (table, limit) => reading.run(() => store.newest(table, limit)),
+    letter: (table, id) => reading.run(() => store.letter(table, id)),
+    async *lines(wanted, limit) {
+      let left = limit;
+      for await (const letter of store.newestFirst(wanted)) {
+        yield writeLetter(letter);
+        if (--left <= 0) return;
+      }
+    },
+    tables: (wanted) =>
+      reading.run(async () => {
+        const tables = await store.summaries(wanted);
+        return { asOf: asOf(tables, wanted.beforeMs ?? clock.nowMs()), tables };
+      }),
+    replay: (wanted, signal) => alone(() => replay(wanted, signal)),
+    purge: (wanted, damaged) =>
+      alone(async () => {
+        await setAside(wanted.table);
+        const purged = await store.purge(wanted, damaged);
+        log.info("dead letters purged", { letters: purged.letters, damaged: purged.damaged });
+        return purged;
+      }),
+    close() {
+      closed = true;
+    },
+  };
+}
+
+/** Just after the newest letter that was counted, whatever the clock says: it may have been set back. */
+export function asOf(tables: readonly DeadTable[], otherwiseMs: number): string {
+  const newest = tables.map((table) => table.newest).filter((time) => time !== null).sort().at(-1);
+  const ms = newest === undefined ? otherwiseMs : Date.parse(newest) + 1;
+  return new Date(ms).toISOString();
+}
+
+/**
+ * Equal for those who look at the same folder, also from within a container; null where there is none.
+ * Throws the system's error.
+ */
+export function identityOf(folder: string): string | null {
+  try {
+    const { dev, ino } = statSync(folder);
+    return `${dev}:${ino}`;
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return null;
+    throw error;
+  }
 }

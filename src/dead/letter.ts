@@ -2,12 +2,12 @@
  * A dead letter: a row that ClickHouse refuses for good, with the reason. One line of JSON in
  * `dead/TABLE.ndjson`; the row stands in it as a string, so its bytes come out as they went in.
  *
- * Who a letter is, is its batch and its place there: the same letter written twice, because a crash
- * came between writing it and letting go of its batch, counts once.
+ * A letter is its batch and its place there: the same letter written twice, because a crash came
+ * between writing it and letting go of its batch, counts once.
  */
 
 import { nodeCrypto } from "../kernel/builtins.ts";
-import type { Shape } from "../contracts.ts";
+import type { DeadLetter, Shape } from "../contracts.ts";
 import { nameAmong, tableOfFolder } from "../kernel/names.ts";
 
 export interface Letter {
@@ -31,25 +31,49 @@ export function letterId({ batch, index }: Pick<Letter, "batch" | "index">): str
   return `${batch}.${index}`;
 }
 
-/** A file of this prefix stands in the folder while somebody appends letters. */
-export const BURYING = ".burying-";
+/** Characters of a row that are shown where a letter is one of many. */
+const SHOWN_LENGTH = 8 * 1024;
+
+/** As others see it. @param whole its row is not cut. */
+export function shownLetter(letter: Letter, whole = false): DeadLetter {
+  const { table, shape, batch, index, time, code, error, row } = letter;
+  return {
+    table,
+    id: letterId(letter),
+    time,
+    code,
+    message: error,
+    row: whole || row.length <= SHOWN_LENGTH
+      ? row
+      : `${row.slice(0, SHOWN_LENGTH).toWellFormed()}…`,
+    rowLength: row.length,
+    shape,
+    batch,
+    index,
+  };
+}
 
 const LETTERS_FILE = /^(.+?)(\.[0-9a-f-]{36})?\.ndjson$/;
 const ENDING = ".ndjson";
 
-/** The file that the collector appends to. @param names what lies there since it was made. */
+/** The file that the writer appends to. @param names what lies there since it was made. */
 export function freshName(table: string, names: readonly string[] = []): string {
   return nameAmong(names, table, ENDING);
 }
 
-/** Whether the collector may append to a file of letters. */
+/** Whether the writer may append to a file of letters. */
 export function isFresh(name: string): boolean {
   return LETTERS_FILE.exec(name)?.[2] === undefined;
 }
 
-/** A file out of the collector's reach, as `fresh` was. Names sort by age, for `id` is a UUIDv7. */
+/** A file that the writer is done with, as `fresh` was. Names sort by age, for `id` is a UUIDv7. */
 export function asideName(fresh: string, id: string): string {
   return fresh.replace(/\.ndjson$/, `.${id}${ENDING}`);
+}
+
+/** What a replay has done with the letters of a file is written beside it. */
+export function journalName(file: string): string {
+  return file.replace(/\.ndjson$/, ".replay");
 }
 
 /** The table whose letters a file holds; null for a file that holds none. */
@@ -63,7 +87,7 @@ export function writeLetter(letter: Letter): string {
   return JSON.stringify({ time, table, shape, batch, index, code, error, row }) + "\n";
 }
 
-/** Null for a line that is no letter: torn, or written by somebody else. */
+/** Null for a line that is no letter: torn, or written by another program. */
 export function readLetter(line: string): Letter | null {
   let value: Partial<Record<keyof Letter, unknown>> | null;
   try {

@@ -1,60 +1,98 @@
 /**
- * A replay: takes the letters of a table out of the collector's reach and gives them to a running
- * collector, a portion at a time. Which letters make a portion is written down before it is
- * sent, so that whoever goes on after a crash or ^C sends the very same rows under the very same id.
- * A letter leaves its file only when its row is in ClickHouse, or is a letter again in the fresh file.
+ * A replay: gives the letters of a table to the collector's intake again, a portion at a time. Which
+ * letters make a portion is written down before it is sent, so that the next replay after a crash sends
+ * the very same rows under the very same id, which the intake or ClickHouse recognises. A letter leaves
+ * its file only when its row is in ClickHouse, or is a letter again in the fresh file.
  */
 
 import { Buffer } from "node:buffer";
-import type { Files } from "../spool/files.ts";
-import type { Given } from "./give.ts";
-import { type Letter, LetterSet, replayId } from "./letter.ts";
-import type { Letterbox, LetterFile } from "./letterbox.ts";
-import { type Journal, openJournal, type Sent } from "./replayed.ts";
+import { join } from "node:path";
+import type { Chunk, Clock, Files, Intake, Refused, Tables } from "../contracts.ts";
+import { LONGEST_TYPE_BYTES, OTHER_TYPE } from "../contracts.ts";
+import { sleep } from "../kernel/time.ts";
+import { journalName, type Letter, LetterSet, replayId } from "./letter.ts";
+import type { JournalEntry, LetterFile, LetterStore, Sent } from "./store.ts";
 
-export interface ReplayIo {
+export interface ReplayOptions {
   readonly files: Files;
-  readonly dataDir: string;
-  readonly letterbox: Letterbox;
-  /** Whether a letter is meant; others stay as they are. */
-  readonly wanted: (letter: Letter) => boolean;
-  /** `again`: they may have been taken before, under the same id. */
-  readonly give: (letters: readonly Letter[], id: string, again: boolean) => Promise<Given>;
-  /** Told after every portion. */
-  readonly progress: (table: string) => void;
-  readonly err: (line: string) => void;
+  /** Of the letters. */
+  readonly folder: string;
+  readonly store: LetterStore;
+  readonly intake: Intake;
+  readonly tables: Tables;
+  readonly clock: Clock;
+  /** Rows and bytes that go together at most. */
+  readonly portion: () => { readonly rows: number; readonly bytes: number };
 }
 
-/** What became of the letters, all tables together. */
+/** One replay, all its tables together. */
+export interface ReplayRun {
+  /** Whether a letter is meant; others stay as they are. */
+  readonly wanted: (letter: Letter) => boolean;
+  /** Why no other portion is begun, or null. */
+  readonly over: () => string | null;
+  /** Until when a portion is waited for, monotonic. */
+  readonly untilMs: number;
+  /** Ends waits. */
+  readonly signal: AbortSignal;
+  readonly totals: Totals;
+}
+
+/** What became of the letters. */
 export class Totals {
   stored = 0;
-  /** Refused once more, by ClickHouse or before it: letters again, or still. */
+  /** Refused once more: letters again, or still. */
   dead = 0;
   /** Not sent, or sent and not known to be stored. */
-  unsent = 0;
-  /** Why rows were refused, as far as it was told, with how many. */
+  left = 0;
+  /** When another replay is worth trying. */
+  retryAfterS: number | null = null;
+  /** Why rows are dead, as far as that is known, with how many. */
   readonly reasons = new Map<string, number>();
+  /** Why letters are left. */
+  readonly problems = new Set<string>();
 
   because(reason: string): void {
     this.reasons.set(reason, (this.reasons.get(reason) ?? 0) + 1);
   }
 }
 
-/** Rows and bytes that go together at most. */
+/** What became of letters that were given to the intake together. */
+type Given =
+  /** Every row is in ClickHouse, but for `dead` of them, which are letters again. */
+  | { readonly kind: "settled"; readonly dead: number }
+  /** None was taken. `of`: whether other tables may do better. */
+  | Left & { readonly kind: "unsent"; readonly of: "table" | "collector" }
+  /** Taken perhaps; to be sent again under the same id. */
+  | Left & { readonly kind: "unknown" };
+
+interface Left {
+  readonly problem: string;
+  readonly retryAfterS: number | null;
+}
+
+/** A portion at most, whatever a batch may have. */
 export const PORTION_ROWS = 10_000;
 export const PORTION_BYTES = 4 * 1024 * 1024;
-/** As many rows of a refused request are named; with fewer named, all are. */
-const NAMED = 100;
+/** So long is waited for what ClickHouse says of a table. */
+const LOOK_UP_MS = 2_000;
+const MISFIT = "expected one JSON object on one line";
+const UNDERWAY = "the collector has the rows, ClickHouse has not taken them yet";
+const GO_ON = "the next replay goes on from here";
 
-/** @returns whether other tables may be tried. Rejects with the disk's error. */
-export async function replayTable(table: string, io: ReplayIo, totals: Totals): Promise<boolean> {
-  const names = await io.letterbox.take(table);
-  if ("problem" in names) {
-    io.err(names.problem);
-    return false;
+/**
+ * Replays the files of a table that the writer is done with.
+ * @returns whether other tables may be tried. Rejects with the disk's error.
+ */
+export async function replayTable(
+  table: string,
+  options: ReplayOptions,
+  run: ReplayRun,
+): Promise<boolean> {
+  const replay = new Replay(table, options, run);
+  for (const name of await options.store.aside(table)) {
+    await replay.workOff(await options.store.read(name));
   }
-  const replay = new Replay(table, io, totals);
-  for (const name of names) await replay.run(await io.letterbox.read(name));
   await replay.tellReasons();
   return replay.stopped !== "collector";
 }
@@ -68,27 +106,30 @@ class Replay {
   /** Ids of the portions that were settled with dead rows: the batches of their new letters. */
   readonly #diedAs = new Set<string>();
 
-  constructor(readonly table: string, readonly io: ReplayIo, readonly totals: Totals) {}
+  constructor(
+    readonly table: string,
+    readonly options: ReplayOptions,
+    readonly run: ReplayRun,
+  ) {}
 
-  /** Works off one file. */
-  async run(file: LetterFile): Promise<void> {
+  async workOff(file: LetterFile): Promise<void> {
     const { done, open } = file.replayed;
     const letters = new Map<string, Letter>();
     for (const { letter } of file.lines) {
       if (letter === null || done.has(letter) || !this.#seen.add(letter)) continue;
       letters.set(keyOf(letter.batch, letter.index), letter);
     }
-    const journal = await openJournal(this.io.files, this.io.dataDir, file.name);
+    const journal = await openJournal(this.options, file.name);
     let settled = true;
     try {
       for (const sent of open) {
         if (!await this.#again(sent, letters, done, journal)) settled = false;
       }
       const rest = [...letters.values()].filter((letter) =>
-        !done.has(letter) && !this.#staying.has(letter) &&
-        this.io.wanted(letter)
+        !done.has(letter) && !this.#staying.has(letter) && this.run.wanted(letter) &&
+        !this.#isMisfit(letter)
       );
-      for (const portion of portions(rest)) {
+      for (const portion of portions(rest, this.options.portion())) {
         if (!await this.#send(portion, done, journal)) settled = false;
       }
     } finally {
@@ -96,14 +137,15 @@ class Replay {
     }
     // An open portion needs its letters in this file, and the journal.
     if (!settled) return;
-    await this.io.letterbox.reduce(
+    await this.options.store.reduce(
       file,
       ({ letter }) =>
         letter === null || (!done.has(letter) && letters.has(keyOf(letter.batch, letter.index))),
+      "goes",
     );
   }
 
-  /** A portion of an earlier run whose fate is not known. @returns whether it is now. */
+  /** A portion of an earlier replay whose fate is not known. @returns whether it is now. */
   async #again(
     { id, places }: Sent,
     letters: ReadonlyMap<string, Letter>,
@@ -115,8 +157,8 @@ class Replay {
     if (portion.length === places.length && replayId(this.table, portion) === id) {
       return await this.#send(portion, done, journal, true);
     }
-    // Somebody has changed the file: these are other rows than those that were sent.
-    await journal.refused(id);
+    // The file was changed by hand: these are other rows than those that were sent.
+    await journal.write({ refused: id });
     return true;
   }
 
@@ -127,97 +169,165 @@ class Replay {
     journal: Journal,
     again = false,
   ): Promise<boolean> {
-    if (portion.length === 0) return true;
     if (this.stopped !== "no") {
       this.#leave(portion);
       return !again;
     }
     const id = replayId(this.table, portion);
-    if (!again) await journal.sent(id, portion);
-    const given = await this.io.give(portion, id, again);
-    if (given.kind === "settled") {
-      await journal.done(id);
-      for (const letter of portion) done.add(letter);
-      this.totals.stored += portion.length - given.dead;
-      this.totals.dead += given.dead;
-      if (given.dead > 0) this.#diedAs.add(id);
-      this.io.progress(this.table);
-      return true;
+    if (!again) {
+      const places = portion.map(({ batch, index }) => [batch, index] as const);
+      await journal.write({ sent: id, letters: places });
     }
-    if (given.kind === "refused" || given.kind === "large") {
-      await journal.refused(id);
-      let settled = true;
-      for (const part of this.#parts(portion, given)) {
-        if (!await this.#send(part, done, journal)) settled = false;
-      }
-      this.io.progress(this.table);
-      return settled;
+    const given = await this.#give(portion, id);
+    const { totals } = this.run;
+    if (given.kind === "settled") {
+      await journal.write({ done: id });
+      for (const letter of portion) done.add(letter);
+      totals.stored += portion.length - given.dead;
+      totals.dead += given.dead;
+      if (given.dead > 0) this.#diedAs.add(id);
+      return true;
     }
     this.#leave(portion);
     this.stopped = given.kind === "unsent" ? given.of : "collector";
     const known = given.kind === "unsent" && !again;
-    if (known) await journal.refused(id);
-    this.io.err(known ? given.problem : `${given.problem}; the next replay goes on from here`);
+    if (known) await journal.write({ refused: id });
+    totals.problems.add(known ? given.problem : `${given.problem}; ${GO_ON}`);
+    if (given.retryAfterS !== null) totals.retryAfterS = given.retryAfterS;
     return known;
   }
 
-  /** What to send instead of a portion that was not taken. */
-  #parts(
-    portion: readonly Letter[],
-    given: Extract<Given, { kind: "refused" | "large" }>,
-  ): readonly (readonly Letter[])[] {
-    const middle = portion.length >> 1;
-    const halves = [portion.slice(0, middle), portion.slice(middle)];
-    if (given.kind === "large") {
-      if (portion.length > 1) return halves;
-      this.io.err(given.problem);
-      this.#leave(portion);
-      return [];
-    }
-    if (given.errors.length >= NAMED && portion.length > NAMED) return halves;
-    const bad = new Map(given.errors.map(({ index, error }) => [index, error]));
-    const good: Letter[] = [];
-    for (const [at, letter] of portion.entries()) {
-      const error = bad.get(at);
-      if (error === undefined) {
-        good.push(letter);
-        continue;
+  async #give(portion: readonly Letter[], id: string): Promise<Given> {
+    const { intake, tables, clock } = this.options;
+    const { untilMs, over, signal } = this.run;
+    const chunk = chunkOf(portion, id);
+    for (;;) {
+      const problem = over();
+      if (problem !== null) return { kind: "unsent", of: "collector", problem, retryAfterS: 1 };
+      const columns = await tables.lookUp(this.table, LOOK_UP_MS);
+      if (columns === "missing" && intake.replayed(this.table, id) === null) {
+        const problem = `there is no table ${this.table}`;
+        return { kind: "unsent", of: "table", problem, retryAfterS: null };
       }
-      this.#staying.add(letter);
-      this.totals.dead++;
-      this.totals.because(`refused by the collector: ${error}`);
+      const fingerprint = typeof columns === "string" ? null : columns.fingerprint;
+      const taken = intake.take({ ...chunk, fingerprint });
+      const refused = taken.kind === "refused" ? taken : await taken.ticket.kept;
+      if (refused === null && taken.kind === "taken") {
+        const leftMs = Math.max(0, untilMs - clock.monotonicMs());
+        const settled = await unlessAborted(taken.ticket.settled(leftMs), signal);
+        if (settled !== null) return { kind: "settled", dead: settled.dead };
+        return { kind: "unknown", problem: UNDERWAY, retryAfterS: 1 };
+      }
+      const { why, reason, retryAfterS } = refused as Refused;
+      if (why === "closed" || clock.monotonicMs() + retryAfterS * 1000 >= untilMs) {
+        const problem = why === "closed" ? `the collector is ${reason}` : reason;
+        return { kind: "unsent", of: "collector", problem, retryAfterS };
+      }
+      await sleep(clock, retryAfterS * 1000, signal);
     }
-    if (good.length < portion.length) return [good];
-    this.io.err("the collector refused rows without saying which");
-    this.#leave(portion);
-    return [];
+  }
+
+  /** A row that a person has changed in the file may be none any more. */
+  #isMisfit(letter: Letter): boolean {
+    if (!/[\r\n]/.test(letter.row) && parsedRow(letter) !== null) return false;
+    this.#staying.add(letter);
+    this.run.totals.dead++;
+    this.run.totals.because(`refused by the collector: ${MISFIT}`);
+    return true;
   }
 
   #leave(portion: readonly Letter[]): void {
-    this.totals.unsent += portion.length;
+    this.run.totals.left += portion.length;
     for (const letter of portion) this.#staying.add(letter);
   }
 
-  /** Looks up why rows are dead again; without success where the collector's data-dir is another. */
+  /** Looks up why rows are dead again. */
   async tellReasons(): Promise<void> {
     if (this.#diedAs.size === 0) return;
-    await this.io.letterbox.visit(this.table, ({ batch, code, error }) => {
-      if (this.#diedAs.has(batch)) this.totals.because(`code ${code}: ${error}`);
+    await this.options.store.visit(this.table, ({ batch, code, error }) => {
+      if (this.#diedAs.has(batch)) this.run.totals.because(`code ${code}: ${error}`);
     });
   }
+}
+
+/** Null once `signal` is aborted: the answer is not waited for any more. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | null> {
+  const { promise, resolve } = Promise.withResolvers<null>();
+  const end = () => resolve(null);
+  if (signal.aborted) end();
+  signal.addEventListener("abort", end, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", end);
+  }
+}
+
+function chunkOf(letters: readonly Letter[], id: string): Chunk {
+  const { table, shape } = letters[0]!;
+  const types = new Map<string, number>();
+  for (const letter of shape === "event" ? letters : []) {
+    const type = parsedRow(letter)?.["eventType"];
+    const counted = typeof type === "string" && Buffer.byteLength(type) <= LONGEST_TYPE_BYTES
+      ? type
+      : OTHER_TYPE;
+    types.set(counted, (types.get(counted) ?? 0) + 1);
+  }
+  const body = Buffer.from(letters.map(({ row }) => `${row}\n`).join(""));
+  return { table, shape, rows: letters.length, body, types, fingerprint: null, replay: id };
+}
+
+function parsedRow({ row }: Letter): Readonly<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(row);
+    const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+    return isObject ? value as Record<string, unknown> : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Appends to the journal of a file; each answer means synced. Rejects with the system's error. */
+interface Journal {
+  /** `refused`: none of them was taken; they may go in other company next time. */
+  write(entry: JournalEntry): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openJournal(
+  { files, folder }: Pick<ReplayOptions, "files" | "folder">,
+  name: string,
+): Promise<Journal> {
+  const file = await files.append(join(folder, journalName(name)));
+  const encoder = new TextEncoder();
+  // A crash may have torn the last line; a line of its own keeps the next one whole.
+  let before = file.bytes > 0 ? "\n" : "";
+  await files.syncFolder(folder);
+  return {
+    async write(entry) {
+      await file.write(encoder.encode(`${before}${JSON.stringify(entry)}\n`));
+      await file.sync();
+      before = "";
+    },
+    close: () => file.close(),
+  };
 }
 
 function keyOf(batch: string, index: number): string {
   return `${batch} ${index}`;
 }
 
-/** Neighbours of one shape, within the bounds of one request. */
-function* portions(letters: readonly Letter[]): Generator<readonly Letter[]> {
+/** Neighbours of one shape, within the bounds. */
+function* portions(
+  letters: readonly Letter[],
+  most: { readonly rows: number; readonly bytes: number },
+): Generator<readonly Letter[]> {
   let portion: Letter[] = [];
   let bytes = 0;
   for (const letter of letters) {
     const rowBytes = Buffer.byteLength(letter.row) + 1;
-    const fits = portion.length < PORTION_ROWS && bytes + rowBytes <= PORTION_BYTES &&
+    const fits = portion.length < Math.min(most.rows, PORTION_ROWS) &&
+      bytes + rowBytes <= Math.min(most.bytes, PORTION_BYTES) &&
       portion[0]?.shape === letter.shape;
     if (portion.length > 0 && !fits) {
       yield portion;

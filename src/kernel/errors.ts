@@ -24,6 +24,12 @@ export function codeOf(error: unknown): string {
   return typeof code === "string" ? code : "";
 }
 
+/** A file or folder that is not there is no error where `nothing` stands for it; any other is thrown. */
+export function nothingThere<T>(error: unknown, nothing: T): T {
+  if (codeOf(error) === "ENOENT") return nothing;
+  throw error;
+}
+
 /** One line, the system's code first. */
 export function reasonOf(error: unknown): string {
   const text = messageOf(error);

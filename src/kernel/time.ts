@@ -82,6 +82,18 @@ export class Underway {
   }
 }
 
+/** Works that must not overlap: each begins when those before it have ended. */
+export class InTurn {
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @returns what the work returns. */
+  run<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#last.then(work);
+    this.#last = turn.catch(() => {});
+    return turn;
+  }
+}
+
 /** As `Promise.all`, but when it rejects nothing is going on any more: what was done can be undone. */
 export async function allEnded(works: readonly Promise<unknown>[]): Promise<void> {
   await Promise.allSettled(works);

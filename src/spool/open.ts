@@ -7,7 +7,6 @@ import type { Clock, Spool } from "../contracts.ts";
 import { gatherSpools, workerFolder } from "./orphans.ts";
 import type { DataDir } from "./data_dir.ts";
 import { openSpool } from "./data_dir.ts";
-import { createLetters, type Letters } from "../dead/letters.ts";
 import { type Lock, takeLock } from "./lock.ts";
 import {
   type Found,
@@ -17,7 +16,7 @@ import {
   type RecoveredSegment,
 } from "./recovery.ts";
 import { SegmentSpool } from "./spool.ts";
-import { sleep, Underway, within } from "../kernel/time.ts";
+import { sleep, within } from "../kernel/time.ts";
 
 /** For what is being written or removed at the end. */
 const END_MS = 2_000;
@@ -30,11 +29,9 @@ const LOOK_MS = 100;
 export interface DiskOptions {
   readonly place: DataDir;
   readonly clock: Clock;
-  /** Of dead letters, all tables together. */
-  readonly maxDeadBytes: () => number;
   /**
-   * Resolves when a collector has gone that has the folder. Until then free ones inside of it are used,
-   * and dead letters wait; then all of it is ours.
+   * Resolves when a collector has gone that has the folder. Until then a free one inside of it is used;
+   * then all of it is ours.
    */
   readonly predecessor?: Promise<void>;
   /** Somebody else has taken the folder: it must not be touched any more. */
@@ -45,7 +42,6 @@ export interface DiskOptions {
 
 export interface Disk {
   readonly spool: Spool;
-  readonly letters: Letters;
   /** The folder that new rows go to: the data folder, or one in it while another collector works there. */
   readonly dataDir: string;
   /** Resolves with the data folder when a predecessor has left it to this collector, else with null. */
@@ -82,12 +78,9 @@ export async function openDisk(options: DiskOptions): Promise<Disk | { readonly 
   }
   // Before the first new segment: what is written from now on is not recovered.
   const found = await listSegments(place);
-  const letters = lettersOf(options);
-  await letters.open();
   return diskOf(options, {
     place,
     found,
-    letters,
     rest: Promise.resolve(null),
     release: () => lock.release(),
   });
@@ -113,7 +106,6 @@ async function openBeside(
     return { problem: opened.problem };
   }
   const found = await listSegments(beside);
-  const letters = lettersOf(options);
   let all: Lock | null = null;
   const rest = predecessor.then(async () => {
     const lock = await take(place.dataDir, { clock, onLost });
@@ -126,7 +118,6 @@ async function openBeside(
     const { problem } = await openSpool(place);
     const unmoved = problem ?? await gatherAll(options, [folder]);
     if (unmoved !== null) log.error("the spool waits for the next start", { error: unmoved });
-    await letters.open();
     return place.dataDir;
   }).catch((error) => {
     log.error("the spool waits for the next start", { error: String(error) });
@@ -135,7 +126,6 @@ async function openBeside(
   return diskOf(options, {
     place: beside,
     found,
-    letters: { ...letters, bury: (...letter) => rest.then(() => letters.bury(...letter)) },
     rest,
     async release() {
       await own.release();
@@ -168,20 +158,12 @@ async function gatherAll(
   }
 }
 
-function lettersOf({ place, maxDeadBytes, clock }: DiskOptions): Letters {
-  const { files, dataDir, log } = place;
-  return createLetters({ files, dataDir, maxBytes: maxDeadBytes, log, clock });
-}
-
-function diskOf({ clock }: DiskOptions, { place, found, letters, rest, release }: {
+function diskOf({ clock }: DiskOptions, { place, found, rest, release }: {
   readonly place: DataDir;
   readonly found: Found;
-  readonly letters: Letters;
   readonly rest: Promise<string | null>;
   readonly release: () => Promise<void>;
 }): Disk {
-  const others = new Underway();
-
   /** In the folder that is ours at once, then in the whole of it. */
   async function* earlier(): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
     yield* recover(place, found);
@@ -194,11 +176,10 @@ function diskOf({ clock }: DiskOptions, { place, found, letters, rest, release }
   const spool = new SegmentSpool({ dir: place, clock, earlier });
   return {
     spool,
-    letters: { ...letters, bury: (...letter) => others.add(letters.bury(...letter)) },
     dataDir: place.dataDir,
     rest,
     async close() {
-      await within(clock, END_MS, Promise.all([others.idle(), spool.close()]), null);
+      await within(clock, END_MS, spool.close(), null);
       await release();
     },
   };

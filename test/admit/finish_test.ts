@@ -95,7 +95,7 @@ const NAMES = [
   "content-length",
   "content-type",
   "prefer",
-  "shishi-replay",
+  "shishi-folder",
   "x-request-id",
   "sec-fetch-site",
   "if-none-match",

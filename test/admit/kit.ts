@@ -19,6 +19,7 @@ import type {
 import { type AdmitSettings, type App, createApp } from "../../src/admit/app.ts";
 import { type Decoded, Decoding, type Target } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
+import { done } from "../../src/kernel/result.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 export const NOW_MS = Date.UTC(2024, 0, 1);
@@ -102,17 +103,30 @@ export class Script {
     events: (question) => this.#asked(question),
   };
   replaying: Awaited<ReturnType<DeadLetters["replay"]>> | null = null;
+  folder: string | null = "64769:12";
   readonly letters: DeadLetters = {
-    newest: (...question) => {
+    folder: () => this.folder,
+    newest: (...question) => this.#told(question, { letters: [], total: 0 }),
+    letter: (...question) => this.#told(question, null),
+    lines: (...question) => {
       this.questions.push(question);
-      return Promise.resolve({ letters: [], total: 0 });
+      return this.#lines();
     },
+    tables: (question) => this.#told(question, { asOf: new Date(0).toISOString(), tables: [] }),
     replay: (wanted) => {
-      this.questions.push(wanted);
       if (this.replaying === null) return Promise.reject(new Error("EIO: /a/path"));
-      return Promise.resolve(this.replaying);
+      return this.#told(wanted, this.replaying);
     },
+    purge: (...question) => this.#told(question, this.purging),
   };
+  purging: Awaited<ReturnType<DeadLetters["purge"]>> = done({ letters: 2, damaged: 1, bound: 0 });
+  #told<T>(question: unknown, answer: T): Promise<T> {
+    this.questions.push(question);
+    return Promise.resolve(answer);
+  }
+  async *#lines(): AsyncGenerator<string> {
+    yield* ["{}\n", "[]\n"];
+  }
   #asked(question: unknown): Promise<Asked> {
     this.questions.push(question);
     return Promise.resolve(this.asked);

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { done, failed } from "../../src/kernel/result.ts";
 import { answerOf, appOn, ask, NOW_MS, Script, UUID } from "./kit.ts";
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -14,7 +15,9 @@ function start() {
   const get = async (path: string) => await answerOf(await ask(app, path));
   const replay = async (body: string) =>
     await answerOf(await ask(app, "/api/dead/replay", { method: "POST", body }));
-  return { script, get, replay };
+  const purge = async (query: string) =>
+    await answerOf(await ask(app, `/api/dead${query}`, { method: "DELETE" }));
+  return { script, app, get, replay, purge };
 }
 
 const NOTHING = { eventType: null, id: null };
@@ -54,18 +57,60 @@ describe("what is asked for", () => {
   }
 
   test("dead letters", async () => {
-    const { script, get, replay } = start();
+    const { script, get, replay, purge } = start();
     await get("/api/dead");
     await get("/api/dead?table=flights&limit=5");
-    script.replaying = { stored: 0, dead: 0, left: 0, reasons: [], problems: [] };
+    script.replaying = done({
+      ...{ stored: 0, dead: 0, left: 0, reasons: [], problems: [] },
+      retryAfterS: null,
+    });
     await replay("");
     await replay(' {"table":"flights","ids":["a.1"]} ');
     assert.deepEqual(script.questions, [
       [null, 50],
       ["flights", 5],
-      { table: null, ids: null },
-      { table: "flights", ids: ["a.1"] },
+      { table: null, ids: null, code: null, beforeMs: null },
+      { table: "flights", ids: ["a.1"], code: null, beforeMs: null },
     ]);
+    script.questions.length = 0;
+    assert.deepEqual((await get("/api/dead?id=a.1")).body, { letters: [], total: 0 });
+    await get("/api/dead/tables");
+    await get("/api/dead/tables?table=flights&code=27&before=2024-01-01");
+    await replay('{"code":27,"before":"2024-01-01T00:00:00Z"}');
+    assert.deepEqual((await purge("?all=true")).body, { letters: 2, damaged: 1, bound: 0 });
+    await purge("?table=t&code=0&before=1&damaged=true");
+    const beforeMs = Date.UTC(2024, 0, 1);
+    assert.deepEqual(script.questions, [
+      [null, "a.1"],
+      { table: null, code: null, beforeMs: null },
+      { table: "flights", code: 27, beforeMs },
+      { table: null, ids: null, code: 27, beforeMs },
+      [{ table: null, code: null, beforeMs: null }, false],
+      [{ table: "t", code: 0, beforeMs: 1 }, true],
+    ]);
+  });
+
+  test("dead letters as lines", async () => {
+    const { script, app } = start();
+    const answer = await ask(app, "/api/dead/letters?table=t&limit=1000000");
+    assert.equal(answer.headers.get("content-type"), "application/x-ndjson");
+    assert.equal(await answer.text(), "{}\n[]\n");
+    assert.deepEqual(script.questions, [[{ table: "t", code: null, limit: 1_000_000 }, 1_000_000]]);
+    assert.equal(await (await ask(app, "/api/dead/letters", { method: "HEAD" })).text(), "");
+  });
+
+  test("dead letters of one folder only: those of another are not touched", async () => {
+    const { script, app } = start();
+    const asked = async (folder: string, path: string, method = "GET") =>
+      (await ask(app, path, { method, headers: { "Shishi-Folder": folder } })).status;
+    for (const path of ["/api/dead", "/api/dead/tables", "/api/dead/letters"]) {
+      assert.equal(await asked("64769:12", path), 200);
+      assert.equal(await asked("64769:13", path), 421);
+    }
+    script.questions.length = 0;
+    assert.equal(await asked("64769:13", "/api/dead?all=true", "DELETE"), 421);
+    assert.equal(await asked("64769:13", "/api/dead/replay", "POST"), 421);
+    assert.deepEqual(script.questions, []);
   });
 });
 
@@ -111,7 +156,11 @@ describe("what is wrong is named, with what was found and what was wanted", () =
     ["{", /^the body is not JSON; expected nothing, or an object/],
     [
       '{"table":5,"ids":[],"all":true}',
-      /^all: unknown key; there are table, ids; table: expected .*, got 5; ids: expected 1 to 500 ids of letters, got \[\]$/,
+      /^all: unknown key; there are table, ids, code, before; table: expected .*, got 5; ids: expected 1 to 500 ids of letters, got \[\]$/,
+    ],
+    [
+      '{"code":"many","before":"yesterday"}',
+      /^code: expected a whole number .*, got "many"; before: expected ISO 8601 .*, got "yesterday"$/,
     ],
     [`{"ids":[${"1,".repeat(600)}1]}`, /^ids: expected 1 to 500 ids of letters, got \[1,1,/],
   ];
@@ -125,6 +174,27 @@ describe("what is wrong is named, with what was found and what was wanted", () =
       assert.deepEqual(script.questions, []);
     });
   }
+});
+
+test("what is to be deleted has to be said", async () => {
+  const { script, purge } = start();
+  for (
+    const [query, error] of [
+      ["", "expected table or all=true, got neither"],
+      ["?all=false", "expected table or all=true, got neither"],
+      ["?table=t&all=true", "expected table or all=true, got both"],
+      [
+        "?table=a.b&damaged=yes",
+        "table: expected the name of a table, got a.b; " +
+        "damaged: expected true or false, got yes",
+      ],
+    ] as const
+  ) {
+    const answer = await purge(query);
+    assert.deepEqual([answer.status, answer.body], [400, { error }]);
+  }
+  script.purging = failed("a replay is under way");
+  assert.equal((await purge("?all=true")).status, 409);
 });
 
 test("an error of the disk is told without its path, and logged", async () => {

@@ -14,6 +14,7 @@ import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
+import { writerOf } from "../dead/kit.ts";
 import { ScriptedSink } from "../kit/scripted_sink.ts";
 import { GatedFiles } from "../model/gated_files.ts";
 
@@ -103,11 +104,11 @@ export async function pumpKit(
   const disk = await openDisk({
     place: { files: gate, dataDir: DATA, log },
     clock,
-    maxDeadBytes: () => 1e9,
     onLost() {},
     lock: () => Promise.resolve({ takenOver: false, release: () => Promise.resolve() }),
   });
   if ("problem" in disk) throw new Error(disk.problem);
+  const letters = writerOf({ dataDir: DATA, files: gate });
   const { maxRows = 1000, flushIntervalMs = 1000, concurrency = 4 } = options;
   const { backlog = 1e6, backlogBytes = 1e8, maxSpoolBytes = 1e9 } = options;
   const pump = new Pump({
@@ -123,7 +124,7 @@ export async function pumpKit(
     log,
     spool: disk.spool,
     bury: (batch, dead, rows) =>
-      disk.letters.bury(batch, dead, rows).then((b) => b === "kept" ? null : b.problem),
+      letters.write(batch, dead, rows).then((kept) => kept.ok ? null : kept.problem),
   });
   return { files, gate, clock, sink, ledger, log, disk, pump };
 }

@@ -7,9 +7,12 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { showLetters } from "../../src/commands/dead_list.ts";
-import { batch, boxOf, idsOf, lettersIn, lettersOf, namesIn } from "../batch/letters_kit.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { takeLock } from "../../src/spool/lock.ts";
+import { shown } from "../../src/commands/dead.ts";
+import { batch, idsOf, lettersOf, namesIn, writerOf } from "../dead/kit.ts";
 import { runShishi } from "../kit/shishi.ts";
+import { freePort } from "../kit/free_port.ts";
 import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { startFakeCollector } from "./fake_collector.ts";
@@ -31,14 +34,14 @@ const ROWS = [
 /** Four letters of `t`, codes 27 and 26 in turn, and one of `events`. */
 async function filled(): Promise<string> {
   const dataDir = folder();
-  const letters = lettersIn({ dataDir });
+  const letters = writerOf({ dataDir });
   const rows = ROWS.map((_, index) => ({
     index,
     code: index % 2 ? 26 : 27,
     message: `no ${index}\nx`,
   }));
-  await letters.bury(batch("b-1"), rows, ROWS);
-  await letters.bury(batch("b-2", "events", "event"), [{ index: 5, code: 117, message: "m" }], [
+  await letters.write(batch("b-1"), rows, ROWS);
+  await letters.write(batch("b-2", "events", "event"), [{ index: 5, code: 117, message: "m" }], [
     '{"eventType":"a"}',
   ]);
   return dataDir;
@@ -125,7 +128,7 @@ describe("show", () => {
     const dataDir = folder();
     const rows = Array.from({ length: 3_000 }, (_, n) => `{"n":${n},"s":"${"x".repeat(1_000)}"}`);
     const reasons = rows.map((_, index) => ({ index, code: 27, message: "m" }));
-    await lettersIn({ dataDir }).bury(batch("b"), reasons, rows);
+    await writerOf({ dataDir }).write(batch("b"), reasons, rows);
     const { code, stdout } = await dead(dataDir, "show", "--json", "--limit", "3000");
     assert.equal(code, 0);
     assert.deepEqual(stdout.trimEnd().split("\n").map((line) => JSON.parse(line).row), rows);
@@ -133,9 +136,7 @@ describe("show", () => {
 
   test("on a terminal nothing in a row can move the cursor", async () => {
     const dataDir = await filled();
-    const lines: string[] = [];
-    const io = { out: (line: string) => void lines.push(line), err: () => {}, terminal: true };
-    await showLetters(boxOf(dataDir), { table: "t", limit: 20, code: null, json: false }, io);
+    const lines = [...shown(await lettersOf(dataDir), false, true)];
     assert.ok(lines.some((line) => line.includes("\\u009b[2J")));
     // deno-lint-ignore no-control-regex
     const plain = lines.map((line) => line.replace(/\x1b\[\d*m/g, ""));
@@ -184,10 +185,14 @@ describe("purge", () => {
 
   test("leaves what an unfinished replay has sent, unless all goes", async () => {
     const dataDir = await filled();
-    const collector = await startFakeCollector();
+    const collector = await startFakeCollector({ dataDir });
     try {
-      collector.misbehave("cut after");
-      await dead(dataDir, "replay", "t", "--url", collector.url, "--timeout", "1s");
+      collector.takeOddly("slow");
+      const replayed = await collector.letters.replay(
+        { table: "t", ids: null, code: null, beforeMs: null },
+        new AbortController().signal,
+      );
+      assert.ok(replayed.ok && replayed.value.left === 4);
       const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27");
       assert.equal(some.stdout, "0 letters deleted\n");
       assert.match(some.stderr, /2 letters of an unfinished replay stay/);
@@ -204,7 +209,8 @@ describe("purge", () => {
 describe("replay", () => {
   test("says what became of the rows", async () => {
     const dataDir = await filled();
-    const collector = await startFakeCollector({ dataDir, dead: (row) => row.includes("184467") });
+    const collector = await startFakeCollector({ dataDir });
+    collector.clickhouse.dead = (row) => row.includes("184467");
     try {
       const { code, stdout, stderr } = await dead(dataDir, "replay", "t", "--url", collector.url);
       assert.equal(code, 1, stderr);
@@ -212,30 +218,100 @@ describe("replay", () => {
         stdout,
         "3 stored\n1 dead again\n  1 × code 26: still bad\n0 could not be sent\n",
       );
-      assert.deepEqual(collector.stored, ROWS.slice(0, 3));
+      assert.deepEqual(collector.clickhouse.stored, ROWS.slice(0, 3));
       assert.equal((await idsOf(dataDir, "events")).length, 1);
       const rest = await dead(dataDir, "replay", "events", "--url", collector.url);
       assert.deepEqual([rest.code, rest.stderr], [0, ""]);
+      collector.clickhouse.dead = () => false;
+      const code27 = await dead(dataDir, "replay", "--code", "27", "--url", collector.url);
+      assert.equal(code27.stdout, "no dead letters to replay\n");
+      const again = await dead(dataDir, "replay", "--code", "26", "--url", collector.url);
+      assert.match(again.stdout, /^1 stored\n/);
     } finally {
       await collector.close();
     }
   });
 
+  test("goes on while the collector says that it helps, and with what is new no more", async () => {
+    const dataDir = await filled();
+    const collector = await startFakeCollector({ dataDir });
+    collector.clickhouse.dead = (row) => row.includes('"eventType"');
+    try {
+      // The letter of `events` is dead again by the first try, and is not sent with the second.
+      collector.takeOddly("usual", "slow");
+      const { code, stdout, stderr } = await dead(dataDir, "replay", "--url", collector.url);
+      assert.equal(code, 1, stderr);
+      assert.equal(
+        stdout,
+        "4 stored\n1 dead again\n  1 × code 26: still bad\n0 could not be sent\n",
+      );
+      assert.match(stderr, /^0 of 5 stored, 1 dead again \(waiting: .*has not taken them yet/);
+      const replays = collector.asked.filter((asked) => asked === "POST /api/dead/replay");
+      assert.equal(replays.length, 2);
+    } finally {
+      await collector.close();
+    }
+  });
+
+  test("busy: it waits as it was asked; for longer than the timeout: everything stays", async () => {
+    const dataDir = await filled();
+    const collector = await startFakeCollector({ dataDir });
+    try {
+      const args = ["replay", "--url", collector.url, "--timeout", "1s"];
+      collector.misbehave({ status: 503, retryAfter: 30, error: "the collector is paused" });
+      const late = await dead(dataDir, ...args);
+      assert.deepEqual([late.code, late.stdout], [
+        1,
+        "0 stored\n0 dead again\n5 could not be sent\n",
+      ]);
+      assert.match(late.stderr, /answers 503: the collector is paused\n$/);
+      collector.misbehave({ status: 409, error: "a replay or a purge is under way" });
+      const other = await dead(dataDir, ...args);
+      assert.equal(other.code, 1);
+      assert.match(other.stderr, /409: a replay or a purge is under way/);
+      assert.equal(collector.chunks.length, 0);
+      collector.misbehave({ status: 429, retryAfter: 0 });
+      assert.equal((await dead(dataDir, ...args)).code, 0);
+    } finally {
+      await collector.close();
+    }
+  });
+
+  for (const odd of ["cut before", "cut after"] as const) {
+    test(`the answer is lost (${odd}): the next replay stores none twice`, async () => {
+      const dataDir = await filled();
+      const collector = await startFakeCollector({ dataDir });
+      try {
+        collector.misbehave(odd);
+        const lost = await dead(dataDir, "replay", "--url", collector.url);
+        assert.equal(lost.code, 1);
+        assert.match(lost.stdout, /^0 stored\n0 dead again\n5 could not be sent\n$/);
+        assert.match(lost.stderr, /; replay again\n$/);
+        assert.equal((await dead(dataDir, "replay", "--url", collector.url)).code, 0);
+        assert.deepEqual(collector.clickhouse.stored, ['{"eventType":"a"}', ...ROWS]);
+      } finally {
+        await collector.close();
+      }
+    });
+  }
+
   for (const signal of ["SIGKILL", "SIGINT"] as const) {
     test(`${signal} while the collector has the rows: the next one stores none twice`, async () => {
       const dataDir = await filled();
-      const collector = await startFakeCollector();
+      const collector = await startFakeCollector({ dataDir });
       try {
-        collector.misbehave("hold");
+        collector.takeOddly("hold");
         const child = startReplay(dataDir, collector.url);
-        await eventually(() => assert.equal(collector.stored.length, 1), { withinMs: 10_000 });
+        await eventually(() => assert.equal(collector.chunks.length, 1), { withinMs: 10_000 });
         process.kill(child.pid, signal);
         await child.exited;
         assert.equal((await idsOf(dataDir, "events")).length, 1);
-        const again = await dead(dataDir, "replay", "--url", collector.url);
-        assert.equal(again.code, 0, again.stderr);
-        assert.match(again.stdout, /^5 stored\n/);
-        assert.deepEqual(collector.stored, ['{"eventType":"a"}', ...ROWS]);
+        collector.release();
+        await eventually(async () => {
+          const again = await dead(dataDir, "replay", "--url", collector.url);
+          assert.equal(again.code, 0, again.stderr);
+        }, { withinMs: 10_000 });
+        assert.deepEqual(collector.clickhouse.stored, ['{"eventType":"a"}', ...ROWS]);
         assert.deepEqual(namesIn(dataDir), []);
       } finally {
         await collector.close();
@@ -245,22 +321,38 @@ describe("replay", () => {
 
   test("two at once: one works, the other says so", async () => {
     const dataDir = await filled();
-    const collector = await startFakeCollector();
+    const collector = await startFakeCollector({ dataDir });
     try {
-      collector.misbehave("hold");
+      collector.takeOddly("hold");
       const child = startReplay(dataDir, collector.url);
-      await eventually(() => assert.equal(collector.posts.length, 1), { withinMs: 10_000 });
-      const other = await dead(dataDir, "replay", "--url", collector.url);
-      assert.equal(other.code, 1);
-      assert.match(other.stderr, /in use by another shishi dead \(pid \d+\)/);
-      const readable = await dead(dataDir, "ls");
+      await eventually(() => assert.equal(collector.chunks.length, 1), { withinMs: 10_000 });
+      for (const verb of [["replay"], ["purge", "--all", "--yes"]]) {
+        const other = await dead(dataDir, ...verb, "--url", collector.url);
+        assert.equal(other.code, 1);
+        assert.match(other.stderr, /409: a replay or a purge is under way/);
+      }
+      const readable = await dead(dataDir, "ls", "--url", collector.url);
       assert.equal(readable.code, 0);
       collector.release();
       await child.exited;
-      assert.equal(collector.stored.length, 5);
+      assert.equal(collector.clickhouse.stored.length, 5);
     } finally {
       await collector.close();
     }
+  });
+
+  test("no collector: said, and everything stays", async () => {
+    const dataDir = await filled();
+    const url = `http://127.0.0.1:${await freePort()}`;
+    for (const args of [["--url", url], ["--listen", url.replace("http://", "")]]) {
+      const { code, stdout, stderr } = await dead(dataDir, "replay", ...args);
+      assert.deepEqual([code, stdout], [1, ""]);
+      assert.match(
+        stderr,
+        /nothing listens there; a replay needs the running collector of \S+\/data\n$/,
+      );
+    }
+    assert.equal((await idsOf(dataDir)).length + (await idsOf(dataDir, "events")).length, 5);
   });
 
   describe("with TLS and a token", () => {
@@ -278,9 +370,9 @@ describe("replay", () => {
 
     test("by flags, and by the settings of the collector", async () => {
       const tls = { key: readFileSync(key, "utf8"), cert: readFileSync(cert, "utf8") };
-      const collector = await startFakeCollector({ tls, token });
+      const dataDir = await filled();
+      const collector = await startFakeCollector({ dataDir, tls, token });
       try {
-        const dataDir = await filled();
         const tokenFile = join(dir, "token");
         writeFileSync(tokenFile, `${token}\n`);
         const strange = await dead(dataDir, "replay", "--url", collector.url);
@@ -305,7 +397,7 @@ describe("replay", () => {
           },
         });
         assert.equal(same.code, 0, same.stderr);
-        assert.equal(collector.stored.length, 5);
+        assert.equal(collector.clickhouse.stored.length, 5);
         const output = [strange, nobody, trusted, same].map((run) => run.stdout + run.stderr)
           .join();
         assert.ok(!output.includes(token));
@@ -313,6 +405,69 @@ describe("replay", () => {
         await collector.close();
       }
     });
+  });
+});
+
+describe("what the running collector says", () => {
+  test("ls, show and purge are the same as without one, and only its own folder is meant", async () => {
+    const dataDir = await filled();
+    const collector = await startFakeCollector({ dataDir });
+    const listen = ["--listen", collector.url.replace("http://", "")];
+    try {
+      for (
+        const args of [
+          ["ls"],
+          ["ls", "t", "--json"],
+          ["show"],
+          ["show", "--json", "--code", "27", "--limit", "1"],
+          ["show", "nowhere"],
+        ]
+      ) {
+        const asked = collector.asked.length;
+        const there = await dead(dataDir, ...args, ...listen);
+        assert.ok(collector.asked.length > asked, args.join(" "));
+        assert.deepEqual(there, await dead(dataDir, ...args), args.join(" "));
+      }
+      const whole = await dead(dataDir, "show", "t", "--json", "--url", collector.url);
+      assert.equal(whole.stdout, readFileSync(join(dataDir, "dead/t.ndjson"), "utf8"));
+
+      // Another folder's letters are not this collector's, whichever listens here.
+      const other = await filled();
+      writeFileSync(join(other, "dead/events.ndjson"), "");
+      const read = await dead(other, "ls", ...listen);
+      assert.deepEqual([read.code, read.stdout.includes("events")], [0, false]);
+      const replayed = await dead(other, "replay", ...listen);
+      assert.equal(replayed.code, 1);
+      assert.match(replayed.stderr, /lie in another folder; a replay needs the running collector/);
+      assert.equal(
+        (await dead(other, "purge", "t", "--yes", ...listen)).stdout,
+        "4 letters deleted\n",
+      );
+      assert.equal((await idsOf(dataDir)).length, 4);
+
+      const asks = await dead(dataDir, "purge", "t", ...listen);
+      assert.equal(asks.code, 2);
+      assert.match(asks.stderr, /4 dead letters of t would be deleted; expected --yes/);
+      const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27", ...listen);
+      assert.equal(some.stdout, "2 letters deleted\n");
+      writeFileSync(join(dataDir, "dead/events.ndjson"), "noise\n", { flag: "a" });
+      const all = await dead(dataDir, "purge", "--all", "--yes", ...listen);
+      assert.equal(all.stdout, "3 letters and 1 lines that cannot be read deleted\n");
+      assert.deepEqual(namesIn(dataDir), []);
+    } finally {
+      await collector.close();
+    }
+  });
+
+  test("a folder that a collector has, which does not listen here, is not purged", async () => {
+    const dataDir = await filled();
+    const lock = await takeLock(dataDir, { clock: systemClock });
+    assert.ok(!("problem" in lock));
+    const { code, stderr } = await dead(dataDir, "purge", "t", "--yes");
+    assert.equal(code, 1);
+    assert.match(stderr, /is in use by another collector/);
+    await lock.release();
+    assert.equal((await idsOf(dataDir)).length, 4);
   });
 });
 

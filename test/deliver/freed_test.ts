@@ -103,7 +103,6 @@ for (const compress of ["none", "gzip"] as const) {
     const disk = await openDisk({
       place: { files, dataDir, log: silent },
       clock: realClock,
-      maxDeadBytes: () => 1e9,
       onLost() {},
     });
     if ("problem" in disk) throw new Error(disk.problem);

@@ -4,7 +4,7 @@
  * faults it behaves as the real one does (`test/contract/files_test.ts`).
  */
 
-import type { Files, OpenFile } from "../../src/contracts.ts";
+import type { FilePart, Files, OpenFile } from "../../src/contracts.ts";
 import { type Chance, DiskFile, seeded } from "./faulty_bytes.ts";
 import { Disk, DiskFolder, systemError } from "./faulty_disk.ts";
 
@@ -22,6 +22,15 @@ export interface Fault {
   readonly times?: number;
   /** On `write`: how many bytes get there all the same; 0. */
   readonly written?: number;
+}
+
+const identities = new WeakMap<DiskFile, number>();
+let lastIdentity = 0;
+
+function identityOf(file: DiskFile): number {
+  const known = identities.get(file) ?? ++lastIdentity;
+  identities.set(file, known);
+  return known;
 }
 
 const CHANGES: readonly Operation[] = [
@@ -141,6 +150,16 @@ export class FaultyFiles implements Files {
       if (entry === null) throw systemError("ENOENT", "open", path);
       if (entry instanceof DiskFolder) throw systemError("EISDIR", "read", path);
       return entry.bytes.slice();
+    });
+  }
+
+  readPart(path: string, from: number, to: number): Promise<FilePart> {
+    return this.run("readPart", path, () => {
+      const entry = this.#disk.find(path);
+      if (entry === null) throw systemError("ENOENT", "open", path);
+      if (entry instanceof DiskFolder) throw systemError("EINVAL", "read", path);
+      const { bytes } = entry;
+      return { bytes: bytes.slice(from, to), size: bytes.length, identity: identityOf(entry) };
     });
   }
 

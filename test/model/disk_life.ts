@@ -9,6 +9,7 @@ import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import type { FaultyFiles } from "../kit/faulty_files.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
+import { writerOf } from "../dead/kit.ts";
 import type { Config } from "./disk_commands.ts";
 import { GatedFiles } from "./gated_files.ts";
 import { type Sent, type SimulatedClickHouse, SimulatedSink } from "./simulated_clickhouse.ts";
@@ -75,11 +76,11 @@ export class Life {
     const disk = await openDisk({
       place: { files: gate, dataDir: DATA, log },
       clock,
-      maxDeadBytes: () => 1e9,
       onLost: () => options.onProblem("the lock was lost"),
       lock: () => Promise.resolve({ takenOver: false, release: () => Promise.resolve() }),
     });
     if ("problem" in disk) throw new Error(disk.problem);
+    const letters = writerOf({ dataDir: DATA, files: gate, clock });
     const pump = new Pump({
       fill: config,
       budget: { maxRows: config.backlog, maxBytes: config.backlogBytes },
@@ -94,8 +95,8 @@ export class Life {
       spool: disk.spool,
       async bury(batch, dead, rows) {
         assert.equal(dead.length, rows.length);
-        const buried = await disk.letters.bury(batch, dead, rows);
-        return buried === "kept" ? null : buried.problem;
+        const kept = await letters.write(batch, dead, rows);
+        return kept.ok ? null : kept.problem;
       },
     });
     gate.shut = options.slowStart;

@@ -4,7 +4,7 @@
  * open and of what went wrong.
  */
 
-import type { Files, OpenFile } from "../../src/contracts.ts";
+import type { FilePart, Files, OpenFile } from "../../src/contracts.ts";
 import type { FaultyFiles, Operation } from "../kit/faulty_files.ts";
 
 export class GatedFiles implements Files {
@@ -68,6 +68,10 @@ export class GatedFiles implements Files {
 
   read(path: string): Promise<Uint8Array> {
     return this.pass("read", path, () => this.inner.read(path));
+  }
+
+  readPart(path: string, from: number, to: number): Promise<FilePart> {
+    return this.pass("readPart", path, () => this.inner.readPart(path, from, to));
   }
 
   rename(from: string, to: string): Promise<void> {

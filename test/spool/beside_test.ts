@@ -32,7 +32,6 @@ test("a folder that is free is used; what others leave is gathered when each of 
     const disk = await openDisk({
       place: { files: nodeFiles, dataDir, log },
       clock,
-      maxDeadBytes: () => 1,
       predecessor: new Promise<void>((resolve) => goes = resolve),
       onLost: () => assert.fail("nobody takes it"),
       lock,

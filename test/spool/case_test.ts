@@ -8,13 +8,14 @@ import { describe, test } from "node:test";
 import { gatherSpools, workerFolder } from "../../src/spool/orphans.ts";
 import { isTableName, nameAmong, tableOfFolder } from "../../src/kernel/names.ts";
 import { openSpool } from "../../src/spool/data_dir.ts";
+import { DONE } from "../../src/kernel/result.ts";
 import { isFresh, tableOfFile } from "../../src/dead/letter.ts";
 import { listSegments, recover } from "../../src/spool/recovery.ts";
 import type { Spool } from "../../src/contracts.ts";
 import { events, memoryLog } from "../kit/chunks.ts";
 import { Disk, DiskFolder } from "../kit/faulty_disk.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
-import { batch, boxOf, deadRows, lettersIn } from "../batch/letters_kit.ts";
+import { batch, deadRows, setAside, storeOf, writerOf } from "../dead/kit.ts";
 import { DATA, openBatch, spoolIn, spoolKit, submit } from "../batch/spool_kit.ts";
 
 const TABLES = ["Events", "events", "EVENTS", "eventS"];
@@ -110,37 +111,34 @@ describe("where the disk does not tell upper from lower case", () => {
 
   test("each table's letters are its own, whichever are taken away", async () => {
     const files = diskOf(true);
-    const letters = lettersIn({ dataDir: DATA, files });
-    const box = boxOf(DATA, files);
-    await letters.open();
+    const letters = writerOf({ dataDir: DATA, files });
+    const store = storeOf(DATA, files);
     let wrote = 0;
     const bury = async (table: string) => {
-      const kept = await letters.bury(batch(`b-${wrote++}`, table), deadRows(0), [table]);
-      assert.equal(kept, "kept");
+      const kept = await letters.write(batch(`b-${wrote++}`, table), deadRows(0), [table]);
+      assert.equal(kept, DONE);
     };
     const rowsOf = async (table: string) => {
       const rows: string[] = [];
-      await box.visit(table, (letter) => void rows.push(letter.row));
+      await store.visit(table, (letter) => void rows.push(letter.row));
       return rows;
     };
     for (const table of TABLES) await bury(table);
     for (const table of TABLES) await bury(table);
-    assert.deepEqual(await box.tables(), TABLES.toSorted());
+    assert.deepEqual(await store.tables(), TABLES.toSorted());
     for (const table of TABLES) assert.deepEqual(await rowsOf(table), [table, table]);
     assert.ok(files.paths().includes(`${DATA}/dead/Events.ndjson`));
 
-    const taken = await box.take("Events");
-    assert.ok(!("problem" in taken) && taken.length === 1);
+    const taken = (table: string) => setAside(DATA, { table, writer: letters, files });
+    assert.equal((await taken("Events")).length, 1);
     // The plain name is free: it may be anybody's next.
     await bury("events");
     await bury("Events");
     assert.deepEqual(await rowsOf("Events"), ["Events", "Events", "Events"]);
     assert.deepEqual(await rowsOf("events"), ["events", "events", "events"]);
     for (const table of TABLES) {
-      const names = await box.take(table);
-      assert.ok(!("problem" in names));
-      for (const name of names) {
-        const { lines } = await box.read(name);
+      for (const name of await taken(table)) {
+        const { lines } = await store.read(name);
         for (const { letter } of lines) assert.equal(letter?.table, table);
       }
     }
@@ -154,8 +152,8 @@ test("where the disk tells them apart, names are the tables'", async () => {
   await spool.close();
   assert.deepEqual(foldersIn(files).sort(), TABLES.toSorted());
   assert.deepEqual(await recovered(files), rows);
-  const letters = lettersIn({ dataDir: DATA, files });
-  for (const table of TABLES) await letters.bury(batch("b", table), deadRows(0), ["{}"]);
+  const letters = writerOf({ dataDir: DATA, files });
+  for (const table of TABLES) await letters.write(batch("b", table), deadRows(0), ["{}"]);
   assert.deepEqual(
     files.paths().filter((path) => path.includes("/dead/")),
     TABLES.toSorted().map((table) => `${DATA}/dead/${table}.ndjson`),

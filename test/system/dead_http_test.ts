@@ -6,11 +6,10 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { takeLock } from "../../src/spool/lock.ts";
 import type { DeadLetter } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Answer, runShishi, type Shishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { startIn } from "./database.ts";
 import { bad, createPlain, DEDUPLICATED, good, postLines } from "./rows.ts";
@@ -94,17 +93,11 @@ test("some, then all, then nothing is left; each row once", async () => {
   }
 });
 
-test("beside `shishi dead`: one at a time", async () => {
+test("beside `shishi dead`, which speaks to the same collector: one at a time", async () => {
   const shishi = await withLetters("beside", 2);
   try {
     await mend("beside");
     const dataDir = join(shishi.dir, "shishi-data");
-    const lock = await takeLock(join(dataDir, "dead"), { clock: systemClock });
-    assert.ok(!("problem" in lock));
-    const busy = await replay(shishi);
-    assert.equal(busy.status, 409, busy.text);
-    assert.ok(!busy.text.includes(shishi.dir), "no path of the host is told");
-    await lock.release();
     const [over, command] = await Promise.all([
       replay(shishi),
       runShishi(["dead", "replay", "--data-dir", dataDir, "--url", shishi.url]),
@@ -112,11 +105,71 @@ test("beside `shishi dead`: one at a time", async () => {
     assert.ok(over.status === 200 || command.code === 0, `${over.text} ${command.stderr}`);
     assert.equal((await replay(shishi)).status, 200);
     assert.equal(await stored("beside"), "2\t2");
-    const purged = await runShishi(["dead", "purge", "--all", "--yes", "--data-dir", dataDir]);
+    const purged = await runShishi(["dead", "purge", "--all", "--yes", "--url", shishi.url]);
     assert.equal(purged.code, 0, purged.stderr);
     assert.equal((await listed(shishi)).total, 0);
   } finally {
     await shishi.close();
+  }
+});
+
+test("a whole letter, all of them as lines, how many there are; then they are deleted", async () => {
+  const shishi = await withLetters("looked_at", 3);
+  try {
+    const { letters } = await listed(shishi);
+    const [one] = (await shishi.get(`/api/dead?id=${letters[1]!.id}`)).json.letters;
+    assert.deepEqual(one, letters[1]);
+    const lines = (await shishi.get("/api/dead/letters?table=t&limit=2")).text;
+    assert.deepEqual(lines.trimEnd().split("\n").map((line) => JSON.parse(line).row), [
+      bad(2),
+      bad(1),
+    ]);
+    const { tables, asOf } = (await shishi.get("/api/dead/tables")).json;
+    assert.deepEqual([tables[0].table, tables[0].letters, tables[0].codes], [
+      "t",
+      3,
+      [{ code: 27, letters: 3 }],
+    ]);
+    const purge = (query: string) => fetch(`${shishi.url}/api/dead?${query}`, { method: "DELETE" });
+    await postLines(shishi, "t", [bad(9)], WAIT);
+    const purged = await (await purge(`table=t&before=${asOf}`)).json();
+    assert.deepEqual(purged, { letters: 3, damaged: 0, bound: 0 });
+    assert.deepEqual((await listed(shishi)).letters.map(({ row }) => row), [bad(9)]);
+    assert.equal((await purge("table=t&before=tomorrow")).status, 400);
+  } finally {
+    await shishi.close();
+  }
+});
+
+test("kill -9 of the collector in the middle of a replay: each row is stored once", async () => {
+  const dir = tempDir("killed");
+  let shishi = await withLetters("killed", 5, "--data-dir", dir);
+  try {
+    await clickhouse.query("DROP TABLE killed.t SYNC");
+    let answered = false;
+    const asked = replay(shishi).catch(() => {}).finally(() => answered = true);
+    // Where the table is known to be missing by then, nothing is taken.
+    await eventually(async () => {
+      assert.ok(answered || (await shishi.status()).ledger.held === 5);
+    }, { withinMs: 20_000 });
+    await shishi.kill();
+    await asked;
+    await clickhouse.query(
+      `CREATE TABLE killed.t (n String, s String) ENGINE = MergeTree ORDER BY n ${DEDUPLICATED}`,
+    );
+    await shishi.close();
+    shishi = await startIn(clickhouse, "killed", "--tables=*", "--data-dir", dir);
+    await eventually(async () => {
+      const { status, json, text } = await replay(shishi);
+      assert.deepEqual([status, json.left], [200, 0], text);
+    }, { withinMs: 30_000 });
+    assert.equal((await listed(shishi)).total, 0);
+    await eventually(async () => assert.equal(await stored("killed"), "5\t5"), {
+      withinMs: 10_000,
+    });
+  } finally {
+    await shishi.close();
+    removeDir(dir);
   }
 });
 

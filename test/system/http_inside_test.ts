@@ -54,7 +54,7 @@ const request = fc.record({
     "Prefer",
     "Content-Encoding",
     "Authorization",
-    "Shishi-Replay",
+    "Shishi-Folder",
     "X-Request-Id",
     "Content-Type",
     "Expect",

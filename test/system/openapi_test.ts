@@ -8,6 +8,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import type { App } from "../../src/admit/app.ts";
+import { done, failed } from "../../src/kernel/result.ts";
 import { createLive } from "../../src/page/live.ts";
 import { appOn, Script } from "../admit/kit.ts";
 import { freePort } from "../kit/free_port.ts";
@@ -130,12 +131,12 @@ for (const one of operations) {
 
   test(`${method} ${path}: another method, and no token`, async () => {
     const other = await fetch(request(one, well.url), {
-      method: method === "get" ? "DELETE" : "GET",
+      method: method === "post" ? "GET" : "PUT",
     });
     assert.equal(other.status, 405);
     met.add(await assertDescribed(one, other));
     if (!isOpen(one)) {
-      assert.equal(await ask(one, alone, method === "get" ? {} : { body: "" }), 401);
+      assert.equal(await ask(one, alone, method === "post" ? { body: "" } : {}), 401);
     }
   });
 }
@@ -158,9 +159,11 @@ for (const one of operations.filter(isWrite)) {
   });
 }
 
-test("dead letters: listed, replayed, and what is wrong with a question about them", async () => {
+test("dead letters: listed, replayed, deleted, and what is wrong with a question about them", async () => {
   const list = operation("get", "/api/dead");
   const replay = operation("post", "/api/dead/replay");
+  const purge = operation("delete", "/api/dead");
+  const all = operations.filter(({ path }) => path.startsWith("/api/dead"));
   const { value } = list.described.responses[200].content["application/json"].examples.letters;
   const { rowLength: _, id: __, message: error, ...letter } = value.letters[0];
   mkdirSync(join(lettersDir, "dead"), { recursive: true });
@@ -173,7 +176,13 @@ test("dead letters: listed, replayed, and what is wrong with a question about th
   const { dead, problems } = await done.clone().json() as { dead: number; problems: string[] };
   assert.deepEqual([dead, problems], [1, []]);
   met.add(await assertDescribed(replay, done));
-  assert.equal(await ask(list, well, { query: "?limit=all" }), 400);
+  for (const one of all) {
+    const elsewhere = { headers: { "Shishi-Folder": "0:0" }, query: "?table=flights" };
+    assert.equal(await ask(one, well, elsewhere), 421);
+    if (one !== replay) assert.equal(await ask(one, well, { query: "?limit=all&code=all" }), 400);
+  }
+  assert.equal(await ask(purge, well, { query: "?table=flights&damaged=true" }), 200);
+  assert.deepEqual(await (await fetch(`${well.url}/api/dead`)).json(), { letters: [], total: 0 });
   assert.equal(await ask(replay, well, { body: '{"ids":5}' }), 400);
   assert.equal(await ask(replay, well, { body: new Uint8Array(70_000) }), 413);
   const headers = { "content-encoding": "lzma" };
@@ -234,14 +243,25 @@ test("what takes long to bring about, by an app whose rooms behind it are made u
   }
   const replay = operation("post", "/api/dead/replay");
   assert.equal(await askApp(replay, app, { body: "" }), 503);
-  script.replaying = { busy: "a purge is under way" };
+  script.replaying = script.purging = failed("a purge is under way");
+  const query = "?all=true";
   assert.equal(await askApp(replay, app, { body: "" }), 409);
-  script.replaying = { stored: 1, dead: 0, left: 1, reasons: [], problems: ["it took long"] };
+  assert.equal(await askApp(operation("delete", "/api/dead"), app, { query }), 409);
+  const left = { stored: 1, dead: 0, left: 1, reasons: [], problems: ["it took long"] };
+  script.replaying = done({ ...left, retryAfterS: 1 });
   assert.equal(await askApp(replay, app, { body: "" }), 202);
   const failing = appOn(
-    Object.assign(new Script(), { letters: { newest: () => Promise.reject(new Error("EIO")) } }),
+    Object.assign(new Script(), { letters: { folder: () => assert.fail("EIO") } }),
   );
-  assert.equal(await askApp(operation("get", "/api/dead"), failing), 503);
+  for (const one of operations.filter(({ path }) => path.startsWith("/api/dead"))) {
+    const headers = { "Shishi-Folder": "0:0" };
+    if (one !== replay) {
+      assert.equal(
+        await askApp(one, failing, { query: one.method === "delete" ? query : "", headers }),
+        503,
+      );
+    }
+  }
   const { open: live } = createLive({ source: new ScriptedSource(), mostViewers: 0 });
   const watched = appOn(Object.assign(new Script(), { page: { ...script.page, live } }));
   assert.equal(await askApp(operation("get", "/api/live"), watched), 503);

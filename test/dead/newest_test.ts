@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import fc from "fast-check";
 import { asideName, freshName, letterId } from "../../src/dead/letter.ts";
-import { createNewestLetters } from "../../src/dead/newest.ts";
-import { openJournal } from "../../src/dead/replayed.ts";
+import { openJournal } from "../../src/dead/replay.ts";
+import { DONE } from "../../src/kernel/result.ts";
 import { uuid7 } from "../../src/kernel/names.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
-import { batch, deadRows, lettersIn, lettersOf } from "./letters_kit.ts";
+import { batch, deadRows, lettersOf, storeOf, writerOf } from "./kit.ts";
 
 const folders: string[] = [];
 function folder(): string {
@@ -32,13 +32,13 @@ function watching(dataDir: string) {
     },
     read: (path) => assert.fail(`${path} is read whole`),
   };
-  const { newest } = createNewestLetters({ files, dataDir });
-  return { newest, bytes: () => bytes };
+  const store = storeOf(dataDir, files);
+  return { newest: store.newest.bind(store), store, bytes: () => bytes };
 }
 
 async function bury(dataDir: string, id: string, rows: readonly string[], table = "t") {
   const dead = deadRows(...rows.keys());
-  assert.equal(await lettersIn({ dataDir }).bury(batch(id, table), dead, rows), "kept");
+  assert.equal(await writerOf({ dataDir }).write(batch(id, table), dead, rows), DONE);
 }
 
 /** As a replay or a full file does. */
@@ -91,10 +91,13 @@ test("what a replay has stored is no letter any more", async () => {
   const dataDir = folder();
   await bury(dataDir, "a", ["1", "2", "3"]);
   const [first, , third] = await lettersOf(dataDir);
-  const journal = await openJournal(nodeFiles, dataDir, setAside(dataDir));
-  await journal.sent("one", [first!]);
-  await journal.done("one");
-  await journal.sent("two", [third!]);
+  const journal = await openJournal(
+    { files: nodeFiles, folder: join(dataDir, "dead") },
+    setAside(dataDir),
+  );
+  await journal.write({ sent: "one", letters: [[first!.batch, first!.index]] });
+  await journal.write({ done: "one" });
+  await journal.write({ sent: "two", letters: [[third!.batch, third!.index]] });
   await journal.close();
   const { letters, total } = await watching(dataDir).newest(null, 10);
   assert.deepEqual([letters.map(({ index }) => index), total], [[2, 1], 2]);

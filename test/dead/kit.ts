@@ -1,30 +1,59 @@
 /** What the tests of dead letters share: a folder, letters of made-up batches, a disk that can fail. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { DeadRow, Log, LogFields } from "../../src/contracts.ts";
-import type { Files, OpenFile } from "../../src/contracts.ts";
+import type { Clock, DeadRow, Files, Log, LogFields, OpenFile } from "../../src/contracts.ts";
 import type { Letter } from "../../src/dead/letter.ts";
-import { createLetterbox } from "../../src/dead/letterbox.ts";
-import { createLetters } from "../../src/dead/letters.ts";
+import { LetterStore } from "../../src/dead/store.ts";
+import { LetterWriter } from "../../src/dead/writer.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
+import { copyToQuarantine, deadFolder } from "../../src/spool/data_dir.ts";
 
 export interface Around {
   readonly dataDir: string;
   readonly files?: Files;
   readonly maxBytes?: number;
   readonly told?: { message: string; fields: LogFields }[];
+  readonly alone?: Promise<unknown>;
+  readonly clock?: Clock;
 }
 
-export function lettersIn({ dataDir, files = nodeFiles, maxBytes = 2 ** 30, told = [] }: Around) {
+export function writerOf(
+  {
+    dataDir,
+    files = nodeFiles,
+    maxBytes = 2 ** 30,
+    told = [],
+    alone = Promise.resolve(),
+    clock = systemClock,
+  }: Around,
+): LetterWriter {
   const tell = (message: string, fields: LogFields = {}) => void told.push({ message, fields });
   const log: Log = { debug: tell, info: tell, warn: tell, error: tell };
-  return createLetters({ files, dataDir, maxBytes: () => maxBytes, log, clock: systemClock });
+  return new LetterWriter({
+    files,
+    folder: deadFolder(dataDir),
+    maxBytes: () => maxBytes,
+    quarantine: (name, bytes) => copyToQuarantine({ files, dataDir, log }, name, bytes),
+    alone,
+    log,
+    clock,
+  });
 }
 
-export function boxOf(dataDir: string, files: Files = nodeFiles) {
-  return createLetterbox({ files, dataDir, clock: systemClock });
+export function storeOf(dataDir: string, files: Files = nodeFiles): LetterStore {
+  return new LetterStore({ files, folder: deadFolder(dataDir), clock: systemClock });
+}
+
+/** As a replay or a purge begins. @returns the names of the files that may be changed now. */
+export async function setAside(
+  dataDir: string,
+  { table = "t", writer = writerOf({ dataDir }), files = nodeFiles as Files } = {},
+): Promise<readonly string[]> {
+  const store = storeOf(dataDir, files);
+  await writer.between(table, () => store.setAside(table));
+  return await store.aside(table);
 }
 
 /** Ids of batches that differ; they need not be UUIDs here. */
@@ -40,13 +69,21 @@ export const deadRows = (...indexes: number[]): DeadRow[] =>
 /** Every letter of a table, once, as a reader sees it. */
 export async function lettersOf(dataDir: string, table = "t"): Promise<Letter[]> {
   const letters: Letter[] = [];
-  await boxOf(dataDir).visit(table, (letter) => void letters.push(letter));
+  await storeOf(dataDir).visit(table, (letter) => void letters.push(letter));
   return letters;
 }
 
 /** `BATCH INDEX` of every letter, sorted. */
 export async function idsOf(dataDir: string, table = "t"): Promise<string[]> {
   return (await lettersOf(dataDir, table)).map(({ batch, index }) => `${batch} ${index}`).sort();
+}
+
+/** Of all files in `dead/`. */
+export function bytesIn(dataDir: string): number {
+  return namesIn(dataDir).reduce(
+    (sum, name) => sum + statSync(join(dataDir, "dead", name)).size,
+    0,
+  );
 }
 
 /** Names in `dead/`. */
@@ -101,6 +138,10 @@ export function watched(before: (operation: string, path: string) => void | Prom
     async read(path) {
       await before("read", path);
       return await nodeFiles.read(path);
+    },
+    async readPart(path, from, to) {
+      await before("readPart", path);
+      return await nodeFiles.readPart(path, from, to);
     },
     async rename(from, to) {
       await before("rename", from);

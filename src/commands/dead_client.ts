@@ -1,0 +1,139 @@
+/**
+ * Asks a running collector about its dead letters.
+ *
+ * By `node:https` and not by `fetch`: it trusts a certificate that it is given, on every runtime, and
+ * never sends a request twice on its own.
+ */
+
+import { request as plain } from "node:http";
+import { request as secure } from "node:https";
+import { rootCertificates } from "node:tls";
+import { FOLDER_HEADER } from "../contracts.ts";
+
+export interface ClientOptions {
+  /** `http(s)://host:port`. */
+  readonly url: string;
+  /** Bearer token, or null. */
+  readonly token: string | null;
+  /** PEM certificates to trust besides the well-known ones. */
+  readonly certificates: readonly string[];
+  /** Of the folder that is meant; null: of whichever collector answers. */
+  readonly folder: string | null;
+}
+
+export interface Asked {
+  readonly method: "GET" | "POST" | "DELETE";
+  readonly path: string;
+  /** Null values are left out. */
+  readonly parameters?: Readonly<Record<string, string | number | boolean | null>>;
+  /** Sent as JSON. */
+  readonly body?: unknown;
+  /** Gets the lines of a good answer, one by one; else the answer is JSON. */
+  readonly onLine?: (line: string) => void;
+}
+
+export type Told<T> =
+  | { readonly kind: "answer"; readonly value: T; readonly retryAfterS: number | null }
+  | NotTold;
+
+/** `away`: nothing listens there. `elsewhere`: its letters lie in another folder. */
+export interface NotTold {
+  readonly kind: "away" | "elsewhere" | "refused" | "lost";
+  /** A sentence that begins with the URL. */
+  readonly problem: string;
+  readonly retryAfterS: number | null;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly retryAfter: string | undefined;
+  readonly text: string;
+}
+
+/** A replay takes up to 25 s, and its answer has to get here. */
+const QUIET_MS = 60_000;
+const MOST_LENGTH = 64 * 1024 * 1024;
+/** Collectors that share a port answer by turns: the one that is meant is soon met. */
+const MOST_TURNS = 50;
+
+/** Never rejects. */
+export async function askCollector<T>(options: ClientOptions, asked: Asked): Promise<Told<T>> {
+  for (let turn = 1;; turn++) {
+    const told = await askOnce<T>(options, asked);
+    if (told.kind !== "elsewhere" || turn === MOST_TURNS) return told;
+  }
+}
+
+async function askOnce<T>(options: ClientOptions, asked: Asked): Promise<Told<T>> {
+  const { url } = options;
+  const answer = await exchange(options, asked);
+  if (answer instanceof Error) {
+    const { code, message } = answer as Error & { code?: string };
+    return REFUSED.includes(code ?? "")
+      ? { kind: "away", problem: `${url}: nothing listens there`, retryAfterS: null }
+      : { kind: "lost", problem: `${url}: ${message || code}`, retryAfterS: null };
+  }
+  const { status, retryAfter, text } = answer;
+  const seconds = Number(retryAfter);
+  const retryAfterS = retryAfter === undefined || !Number.isFinite(seconds) ? null : seconds;
+  const value = parsed(text);
+  if ((status === 200 || status === 202) && (value !== null || asked.onLine !== undefined)) {
+    return { kind: "answer", value: value as T, retryAfterS };
+  }
+  const { error } = (value ?? {}) as { error?: unknown };
+  const words = typeof error === "string" ? `${status}: ${error}` : String(status);
+  const kind = status === 421 ? "elsewhere" : "refused";
+  return { kind, problem: `${url} answers ${words}`, retryAfterS };
+}
+
+const REFUSED = ["ECONNREFUSED", "ConnectionRefused"];
+
+function exchange(options: ClientOptions, asked: Asked): Promise<Answer | Error> {
+  const { url, token, certificates, folder } = options;
+  const target = new URL(asked.path, url);
+  for (const [name, value] of Object.entries(asked.parameters ?? {})) {
+    if (value !== null) target.searchParams.set(name, String(value));
+  }
+  const body = asked.body === undefined ? "" : JSON.stringify(asked.body);
+  const headers: Record<string, string> = {
+    ...(asked.method === "POST"
+      ? { "Content-Type": "application/json", "Content-Length": String(new Blob([body]).size) }
+      : {}),
+    ...(token === null ? {} : { Authorization: `Bearer ${token}` }),
+    ...(folder === null ? {} : { [FOLDER_HEADER]: folder }),
+  };
+  return new Promise((resolve) => {
+    const settings = { method: asked.method, headers, agent: false as const, timeout: QUIET_MS };
+    const request = target.protocol === "https:"
+      ? secure(target, { ...settings, ca: [...certificates, ...rootCertificates] })
+      : plain(target, settings);
+    request.on("timeout", () => request.destroy(new Error("no answer in time")));
+    request.on("error", resolve);
+    request.on("response", (response) => {
+      const status = response.statusCode ?? 0;
+      const each = status === 200 ? asked.onLine : undefined;
+      let text = "";
+      response.setEncoding("utf8").on("data", (piece: string) => {
+        if (text.length < MOST_LENGTH) text += piece;
+        if (each === undefined) return;
+        const lines = text.split("\n");
+        text = lines.pop()!;
+        lines.forEach(each);
+      });
+      response.on("error", resolve);
+      response.on("aborted", () => resolve(new Error("the answer was cut off")));
+      response.on("end", () => {
+        resolve({ status, retryAfter: response.headers["retry-after"], text });
+      });
+    });
+    request.end(body);
+  });
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
