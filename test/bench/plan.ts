@@ -101,13 +101,13 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
   }
 
   if (parts.includes("share-port")) {
-    const load = { body: bodyFile(dir, SHARED), seconds };
+    const load = { body: bodyFile(dir, SHARED), seconds, warmupSeconds };
     for (let round = 1; round <= options.rounds; round++) {
       for (const ack of acks.filter((ack) => quick ? ack === usual(acks) : ack !== "clickhouse")) {
         for (const collectors of [1, 2]) {
           jobs.push({
             label: `share-port ${collectors} ack=${ack}, round ${round} of ${options.rounds}`,
-            seconds: seconds + AROUND_S,
+            seconds: warmupSeconds + seconds + 2 * AROUND_S,
             run: async (stage) => {
               const sink = await sinks("swallow");
               const sample = await measureShared(sink, { ack, collectors }, load, stage);
