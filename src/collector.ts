@@ -485,7 +485,7 @@ class Running implements Collector {
     const address = writeAddress({ hostname, port: listening.port });
     this.url = `${tls === null ? "http" : "https"}://${address}`;
     if (sharePort) {
-      // Clients come again on another connection, which may be one of the others'.
+      // Clients come again on another connection, which another collector may get.
       this.control.watch((asked) => asked === "stop" && listening.lastAnswers(true));
     }
   }
@@ -545,7 +545,7 @@ class Running implements Collector {
     await this.#integrations.adopt();
   }
 
-  /** In this order: rows first, then their counts, then those who still wait for an answer. */
+  /** In this order: rows first, then their counts, then the answers that are still waited for. */
   async #end(): Promise<LedgerTotals> {
     const { clock, page, deliver, disk, letters, ledger } = this.#rooms;
     await this.control.drained;

@@ -129,7 +129,7 @@ export class Lifecycle implements Control {
     return this.#stopped.promise;
   }
 
-  /** Everything has ended but the answers to those who wait for the stop. */
+  /** Everything has ended but the answers to commands that wait for the stop. */
   ended(): void {
     this.#step("stopped");
     this.#cancelPing();

@@ -14,7 +14,7 @@ import type { Notices } from "../systemd/notify.ts";
 import type { Settings } from "../settings/settings.ts";
 import { type CliCommand, outside, settingsOrExitCode } from "./cli.ts";
 import { messageOf } from "../kernel/errors.ts";
-import type { Reloader, Running } from "./reloader.ts";
+import type { InForce, Reloader } from "../settings/reload.ts";
 
 const ABOUT =
   "Takes JSON events over HTTP, gathers them into batches and writes these to ClickHouse, until it " +
@@ -86,7 +86,7 @@ async function start(settings: Settings, log: Log): Promise<Collector> {
 /** What goes on beside a running collector: reloads, and notices to a service manager, if there is one. */
 async function attend(
   argv: readonly string[],
-  first: Running,
+  first: InForce,
   collector: Collector,
   log: SwitchLog,
 ): Promise<{ readonly reloader: Reloader; readonly notices: Notices | null }> {
@@ -95,12 +95,9 @@ async function attend(
     ? await inform(collector, () => settings, log)
     : null;
   // After the first answer: nothing of it is needed for that.
-  const [{ createReloader }, { reloadSettings }] = await Promise.all([
-    import("./reloader.ts"),
-    import("../settings/reload.ts"),
-  ]);
+  const { Reloader, reloadSettings } = await import("../settings/reload.ts");
   let { logLevel, logFormat } = settings;
-  const reloader = createReloader({
+  const reloader = new Reloader({
     first,
     read: (running) => reloadSettings(outside(argv), running),
     readFile: (path) => readFile(path, "utf8"),
@@ -108,7 +105,7 @@ async function attend(
       await collector.adopt(next);
       settings = next;
     },
-    relog(settings) {
+    onLogged(settings) {
       if (settings.logLevel === logLevel && settings.logFormat === logFormat) return;
       ({ logLevel, logFormat } = settings);
       log.use(createLog(logLevel, logFormat));
@@ -116,9 +113,9 @@ async function attend(
     stopping: () => ["draining", "stopped"].includes(collector.control.status().state),
     clock: systemClock,
     log,
-    tell(what) {
-      if (what === "ready") return notices?.reloaded();
-      // Who asks again gets an answer again: what is wrong still is not folded into what was told before.
+    onReload(what) {
+      if (what === "ended") return notices?.reloaded();
+      // What is wrong still gets a line again, and is not folded into what was logged before.
       log.flush();
       notices?.reloading();
     },

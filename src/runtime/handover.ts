@@ -40,7 +40,7 @@ export interface Followed {
   unsettled(): string | null;
 }
 
-export interface Running {
+export interface HandoverOptions {
   readonly collector: Followed;
   readonly dataDir: string;
   /** Other collectors may listen on the same port. */
@@ -67,14 +67,14 @@ interface Told {
  * Resolves when the collector has begun to stop, or when it goes on after all. Never rejects.
  * @returns why it cannot be asked for again, a sentence, or null.
  */
-export async function handOver(running: Running): Promise<string | null> {
-  const { collector, log } = running;
+export async function handOver(options: HandoverOptions): Promise<string | null> {
+  const { collector, log } = options;
   const { control, listening } = collector;
   const refuse = (why: string): null => {
     log.error(`not followed by a new process: ${why}`);
     return null;
   };
-  const unfit = running.sharePort ? SHARED : await goodMoment({
+  const unfit = options.sharePort ? SHARED : await goodMoment({
     unsettled: () => collector.unsettled(),
     stopping: () => ["draining", "stopped"].includes(control.status().state),
     clock: systemClock,
@@ -82,7 +82,7 @@ export async function handOver(running: Running): Promise<string | null> {
   }) ?? await letIn(listening);
   if (unfit !== null) return refuse(unfit);
 
-  const next = startNext(running);
+  const next = startNext(options);
   log.info("starting a new process to follow this one", { pid: next.child.pid });
   const stopped = Promise.withResolvers<"stopped">();
   // What stops or pauses the collector is meant for both processes, whichever it reaches.
@@ -110,7 +110,7 @@ export async function handOver(running: Running): Promise<string | null> {
     next.child.kill();
     return refuse(`${outcome}; mend what its own lines tell, then send SIGUSR2 again`);
   }
-  running.onReplaced(next.child.pid);
+  options.onReplaced(next.child.pid);
   await stopListening(listening);
   next.letGo();
   forget();
@@ -130,7 +130,7 @@ interface Next {
   letGo(): void;
 }
 
-function startNext({ argv, collector, dataDir }: Running): Next {
+function startNext({ argv, collector, dataDir }: HandoverOptions): Next {
   const listens = Promise.withResolvers<"listens">();
   const over = Promise.withResolvers<void>();
   const env: NodeJS.ProcessEnv = { ...process.env, [FOLLOWS]: String(process.pid) };

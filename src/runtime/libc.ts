@@ -36,7 +36,7 @@ export interface Libc {
     valueBytes: number,
   ): number;
   clock_gettime(clock: number, seconds: Uint8Array): number;
-  /** Where `bytes` lie in memory, for as long as somebody holds them. */
+  /** Where `bytes` lie in memory, for as long as they are referred to. */
   address(bytes: Uint8Array): bigint;
 }
 

@@ -31,7 +31,7 @@ export interface ServeOptions {
   readonly port: number;
   /** Another process of this program listens there and goes away soon. */
   readonly reusePort?: boolean;
-  /** Others listen there as well, and stay: the system shares out the connections. */
+  /** Other collectors listen there as well, and stay: the system shares out the connections. */
   readonly shared?: boolean;
   readonly tls?: Tls;
   /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
@@ -60,7 +60,7 @@ export interface Listening extends Server {
    * `alone`, before it has ended.
    */
   renew(tls: Tls): Promise<void>;
-  /** Resolves when nobody of this process is left on the port from before a `renew`. */
+  /** Resolves when no server of this process is left on the port from before a `renew`. */
   alone(): Promise<void>;
 }
 
@@ -243,7 +243,7 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
     },
     kill: () => {
       // A server that is stopping knows no other end, and to abort it all the same ends the process
-      // with an error that nobody can catch.
+      // with an error that cannot be caught.
       if (stopping) return Promise.resolve();
       abort.abort();
       return server.finished;
@@ -305,7 +305,7 @@ function renewable(
     retiring = mine;
   }
 
-  /** With three on one port nobody would know which is the newer one. */
+  /** With three on one port it could not be said which is the newer one. */
   async function alone(): Promise<void> {
     if (retiring === null) return;
     await sleep(systemClock, retiring.sinceMs + RETIRE_LEAST_MS - systemClock.monotonicMs());

@@ -3,7 +3,7 @@
  * or of this one (a renewed certificate). Linux lets several sockets listen on one address when each
  * allows it (`SO_REUSEPORT`), and shares the connections out among them; but a listener that closes
  * resets those that it has not accepted yet. So it is first made to get no more of them: a filter on the
- * sockets of that address names who gets a connection (`SO_ATTACH_REUSEPORT_CBPF`, see socket(7)).
+ * sockets of that address names the one that gets a connection (`SO_ATTACH_REUSEPORT_CBPF`, see socket(7)).
  *
  * Sockets are numbered in the order in which they joined, from 0, and when one goes the last takes its
  * number. So where one older socket is there and one newer joins, number 1 is the newer one until the older

@@ -5,7 +5,7 @@
  * the queue cannot take is dropped and counted.
  *
  * A pipe or a terminal is opened a second time, for that one can refuse to wait (`O_NONBLOCK`) without
- * whoever shares stderr with us noticing. A socket (journald's) has no second opening: there the system
+ * a change for other processes that share stderr. A socket (journald's) has no second opening: there the system
  * may make us wait, for a reader that is part of it.
  */
 
@@ -53,7 +53,7 @@ export function createLineWriter(tools: LineWriterTools): LineWriter {
         taken = tools.write(first);
       } catch (error) {
         if ((error as { code?: unknown }).code === "EAGAIN") break;
-        // Closed, or broken: nobody will ever read these.
+        // Closed, or broken: these will never be read.
         dropped += queue.length;
         queue.length = queuedBytes = 0;
         break;

@@ -1,11 +1,19 @@
 /**
- * Settings read again while the program runs, and what has changed in them. Flags and environment are
- * those of the process; the TOML file and the files of secrets and certificates may be others by now.
- * What only a restart can take keeps the value that runs, and is told; nothing else than that and the
- * new value is possible. Where anything is wrong nothing changes.
+ * Settings read again while the program runs. Flags and environment are those of the process; the TOML file
+ * and the files of secrets and certificates may be others by now. What only a restart can take keeps the
+ * value that runs, and is told; nothing else than that and the new value is possible. Where anything is
+ * wrong nothing changes.
+ *
+ * `reloadSettings` finds what has changed. `Reloader` decides when: at SIGHUP everything is read again; once
+ * a minute the certificate is looked at by itself, since a renewal sends no signal. Each problem has a line;
+ * one line says what changed, one each what waits for a restart; no secret is in any of them.
  */
 
-import { nodeUtil } from "../kernel/builtins.ts";
+import type { Clock, Log } from "../contracts.ts";
+import { nodeCrypto, nodeUtil } from "../kernel/builtins.ts";
+import { messageOf } from "../kernel/errors.ts";
+import { repeat } from "../kernel/time.ts";
+import { tlsProblem } from "./checks.ts";
 import {
   type LoadOptions,
   loadSettings,
@@ -105,4 +113,138 @@ function shown(name: SettingName, { values, shown }: Snapshot): string {
   const value: unknown = values[name];
   const labels = [value].flat().map((part) => (part as { label?: string } | null)?.label);
   return typeof labels[0] === "string" ? labels.join(",") : shown.get(name) ?? "";
+}
+
+// ── When they are read again.
+
+/** What is run with. */
+export interface InForce {
+  readonly settings: Settings;
+  readonly snapshot: Snapshot;
+}
+
+export interface ReloaderOptions {
+  readonly first: InForce;
+  readonly read: (running: Snapshot) => Reloaded;
+  readonly readFile: (path: string) => Promise<string>;
+  /** Rejects with a reason where the settings cannot be taken; then nothing has changed. */
+  readonly adopt: (settings: Settings) => Promise<void>;
+  /** After everything about a reload is logged: the log itself may be another from here on. */
+  readonly onLogged?: (settings: Settings) => void;
+  /** A reload begins; the process is ready again. */
+  readonly onReload?: (what: "begins" | "ended") => void;
+  readonly stopping: () => boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const LOOK_MS = 60_000;
+
+/** One reload at a time; one that is asked for meanwhile follows, since files may have changed after they were read. */
+export class Reloader {
+  readonly #options: ReloaderOptions;
+  readonly #endLooks: () => void;
+  #inForce: InForce;
+  #busy: Promise<void> = Promise.resolve();
+  #asked: Promise<void> | null = null;
+  /** The last pair that could not be taken: it is logged once. */
+  #refused = "";
+
+  constructor(options: ReloaderOptions) {
+    this.#options = options;
+    this.#inForce = options.first;
+    this.#endLooks = repeat(options.clock, LOOK_MS, () => this.between(() => this.#look()));
+  }
+
+  /** Resolves when a reload that began after the call has ended. Never rejects. */
+  reload(): Promise<void> {
+    return this.#asked ??= this.between(() => this.#reload());
+  }
+
+  /** Other work that no reload may fall into: those under way end first, those asked for come after. */
+  between(work: () => Promise<void>): Promise<void> {
+    return this.#busy = this.#busy.then(work).catch((error) => {
+      this.#options.log.error("reload: not taken; nothing has changed", {
+        problem: messageOf(error),
+      });
+    });
+  }
+
+  /** Ends the looks at the certificate. */
+  close(): void {
+    this.#endLooks();
+  }
+
+  async #reload(): Promise<void> {
+    const { stopping, onReload, log } = this.#options;
+    this.#asked = null;
+    if (stopping()) return log.info("reload: the collector is stopping; nothing is read");
+    onReload?.("begins");
+    try {
+      await this.#readAgain();
+    } finally {
+      onReload?.("ended");
+    }
+  }
+
+  async #readAgain(): Promise<void> {
+    const { read, adopt, onLogged, log } = this.#options;
+    const found = read(this.#inForce.snapshot);
+    const problems = found.ok ? [tlsProblem(found.wanted)] : found.problems;
+    for (const problem of problems) {
+      if (problem !== null) {
+        log.error("reload: unusable settings; nothing has changed", { problem });
+      }
+    }
+    if (!found.ok || problems[0] !== null) return;
+    const { taken, kept, warnings, files, settings } = found;
+    if (taken.length > 0) {
+      await adopt(settings);
+      for (const warning of warnings) log.warn(warning);
+    }
+    this.#inForce = found;
+    for (const { name, from, to } of kept) {
+      log.warn(`reload: ${name} is taken at the next start only`, { running: from, wanted: to });
+    }
+    if (taken.length > 0) log.info("reloaded", { changed: taken.map(describe).join(", ") });
+    else if (kept.length > 0) log.info("reload: nothing else has changed");
+    else if (files > 0) log.info("reload: nothing has changed");
+    else log.info("reload: no settings come from a file; there is nothing to read again");
+    onLogged?.(settings);
+  }
+
+  async #look(): Promise<void> {
+    const { settings, snapshot } = this.#inForce;
+    const { stopping, readFile, adopt, log } = this.#options;
+    const { tls } = settings;
+    if (tls === null || stopping()) return;
+    let cert: string;
+    let key: string;
+    try {
+      [cert, key] = await Promise.all([readFile(tls.certFile), readFile(tls.keyFile)]);
+    } catch (error) {
+      return this.#refuse(messageOf(error), messageOf(error));
+    }
+    if (cert === tls.cert && key === tls.key) {
+      this.#refused = "";
+      return;
+    }
+    const next = { ...settings, tls: { ...tls, cert, key } };
+    const problem = tlsProblem(next);
+    if (problem !== null) return this.#refuse(problem, cert + key);
+    await adopt(next);
+    const texts = new Map([...snapshot.texts, ["tls-cert", cert], ["tls-key", key]]);
+    this.#inForce = { settings: next, snapshot: { ...snapshot, texts } };
+    this.#refused = "";
+    const { validTo } = new (nodeCrypto().X509Certificate)(cert);
+    log.info("the renewed certificate is served", { file: tls.certFile, valid_to: validTo });
+  }
+
+  #refuse(problem: string, what: string): void {
+    if (what === this.#refused) return;
+    this.#refused = what;
+    this.#options.log.warn("the certificate on disk is unusable; the old one is served", {
+      problem,
+    });
+  }
 }

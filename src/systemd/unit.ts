@@ -24,7 +24,7 @@ export interface UnitOptions {
   readonly shutdownTimeoutMs: number;
   /** It listens on a port below 1024. */
   readonly privilegedPort: boolean;
-  /** Lines for who installs it. */
+  /** Comments at its top: how it is installed. */
   readonly remarks: readonly string[];
 }
 
@@ -104,7 +104,7 @@ export function unitText(options: UnitOptions): string {
     ...SANDBOX,
     ...privilegedPort
       ? ["CapabilityBoundingSet=CAP_NET_BIND_SERVICE", "AmbientCapabilities=CAP_NET_BIND_SERVICE"]
-      // In a namespace of users of its own nobody may bind a port below 1024.
+      // In a namespace of users of its own no user may bind a port below 1024.
       : ["PrivateUsers=yes", "CapabilityBoundingSet=", "AmbientCapabilities="],
     "",
     "[Install]",

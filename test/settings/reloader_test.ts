@@ -1,9 +1,8 @@
 /** Reloads in order, and certificates that are renewed on disk without anybody telling. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createReloader, type ReloaderDeps } from "../../src/commands/reloader.ts";
 import type { Log } from "../../src/contracts.ts";
-import { reloadSettings } from "../../src/settings/reload.ts";
+import { Reloader, type ReloaderOptions, reloadSettings } from "../../src/settings/reload.ts";
 import { loadSettings, type Settings } from "../../src/settings/settings.ts";
 import {
   CERTIFICATE,
@@ -16,7 +15,7 @@ import { ManualClock } from "../kit/manual_clock.ts";
 const MINUTE_MS = 60_000;
 const TLS = 'tls-cert = "cert"\ntls-key = "key"\n';
 
-function kit(toml: string, more: Partial<ReloaderDeps> = {}) {
+function kit(toml: string, more: Partial<ReloaderOptions> = {}) {
   const files: Record<string, string> = {
     "s.toml": toml,
     cert: CERTIFICATE,
@@ -36,7 +35,7 @@ function kit(toml: string, more: Partial<ReloaderDeps> = {}) {
     lines.push([level, message, ...Object.values(fields)].join(" | "));
   };
   const adopted: Settings[] = [];
-  const reloader = createReloader({
+  const reloader = new Reloader({
     first,
     read: (running) => reloadSettings(options, running),
     readFile: (path) => Promise.resolve().then(() => readFile(path)),
@@ -96,7 +95,7 @@ test("one at a time, and what is asked for meanwhile is one more reading", async
   let reads = 0;
   const { files, reloader } = kit("", {
     adopt: () => new Promise((resolve) => gates.push(resolve)),
-    tell: (what) => void (reads += what === "reloading" ? 1 : 0),
+    onReload: (what) => void (reads += what === "begins" ? 1 : 0),
   });
   files["s.toml"] = 'flush-interval = "2s"';
   const one = reloader.reload();
@@ -115,7 +114,7 @@ test("one at a time, and what is asked for meanwhile is one more reading", async
 
 test("other work begins when the reload under way has ended, and the next one waits for it", async () => {
   const told: string[] = [];
-  const { reloader } = kit("", { tell: (what) => told.push(what) });
+  const { reloader } = kit("", { onReload: (what) => told.push(what) });
   let done = () => {};
   const first = reloader.reload();
   while (told.length === 0) await Promise.resolve();
@@ -126,20 +125,20 @@ test("other work begins when the reload under way has ended, and the next one wa
   const next = reloader.reload();
   await first;
   await new Promise((resolve) => setTimeout(resolve));
-  assert.deepEqual(told, ["reloading", "ready", "work"]);
+  assert.deepEqual(told, ["begins", "ended", "work"]);
   told.push("done");
   done();
   await Promise.all([working, next]);
-  assert.deepEqual(told.slice(3), ["done", "reloading", "ready"]);
+  assert.deepEqual(told.slice(3), ["done", "begins", "ended"]);
 });
 
 test("who started the process is told in order, also when nothing could be taken", async () => {
   const told: string[] = [];
-  const { files, reloader } = kit("", { tell: (what) => told.push(what) });
+  const { files, reloader } = kit("", { onReload: (what) => told.push(what) });
   await reloader.reload();
   files["s.toml"] = "bogus = 1";
   await reloader.reload();
-  assert.deepEqual(told, ["reloading", "ready", "reloading", "ready"]);
+  assert.deepEqual(told, ["begins", "ended", "begins", "ended"]);
 });
 
 test("without any file, and while it stops, a reload is harmless and says so", async () => {
