@@ -82,7 +82,10 @@ export class Scanner {
   /** What of the source is in the window: [from, to). */
   #from = 0;
   #to = 0;
-  #normalized: Uint8Array = NOTHING;
+  /** What was normalized last: [from, to) of a scanner's memory. */
+  #textIn: Uint8Array = NOTHING;
+  #textFrom = 0;
+  #textTo = 0;
 
   constructor() {
     const bytes = (at: Instance["at"]) => at.INPUT + WINDOW_BYTES + 2 * at.GUARD + OUTPUT_BYTES;
@@ -170,14 +173,13 @@ export class Scanner {
   normalize(from: number, to: number): Fault | null {
     if (to - from > WINDOW_BYTES) return this.#normalizeLong(this.#source.subarray(from, to));
     if (from < this.#from || to > this.#to) this.#load(from);
-    const at = this.#at.INPUT - this.#from + from;
-    this.#normalized = this.#memory.subarray(at, at + to - from);
-    return this.#faultOf(this.#calls.normalize(at, at + to - from));
+    const base = this.#at.INPUT - this.#from;
+    return this.#normalizeIn(this.#memory, this.#calls, base + from, base + to);
   }
 
   /** The text that `normalize` was about last. */
   get normalized(): string {
-    return utf8.decode(this.#normalized);
+    return utf8.decode(this.#textIn.subarray(this.#textFrom, this.#textTo));
   }
 
   /** Takes a whole row that was put together elsewhere, without its line end. */
@@ -199,7 +201,7 @@ export class Scanner {
   /** All rows since `open`. */
   finish(): Gathered {
     this.#countRuns();
-    this.#source = this.#normalized = NOTHING;
+    this.#source = this.#textIn = NOTHING;
     const types = this.#types.size > 0 ? this.#types : NO_TYPES;
     const body = this.#memory.subarray(this.#output, this.#state[OUT]);
     if (this.#spill.bytes === 0) return { body, lent: true, types };
@@ -210,14 +212,17 @@ export class Scanner {
   /** In a memory of its own, as large as it needs to be, and gone with the text. */
   #normalizeLong(text: Uint8Array): Fault | null {
     const { calls, at, memory } = instantiate(({ INPUT, GUARD }) => INPUT + text.length + GUARD);
-    const long = this.#normalized = memory.subarray(at.INPUT, at.INPUT + text.length);
-    long.set(text);
-    return this.#faultOf(calls.normalize(at.INPUT, at.INPUT + text.length));
+    memory.set(text, at.INPUT);
+    return this.#normalizeIn(memory, calls, at.INPUT, at.INPUT + text.length);
   }
 
-  #faultOf(said: number): Fault | null {
-    if (said === this.#at.VALID) return null;
-    return said === this.#at.DEEP ? "deep" : "invalid";
+  #normalizeIn(memory: Uint8Array, { normalize }: Calls, from: number, to: number): Fault | null {
+    this.#textIn = memory;
+    this.#textFrom = from;
+    this.#textTo = to;
+    const found = normalize(from, to);
+    if (found === this.#at.VALID) return null;
+    return found === this.#at.DEEP ? "deep" : "invalid";
   }
 
   /** As `lines`, or as `elements` of an array. */
