@@ -279,7 +279,7 @@ class Front {
       })
     );
     this.#deadLetters = late(async () =>
-      (await import("./dead/dead.ts")).createDeadLetters({
+      (await import("./dead/dead_letters.ts")).createDeadLetters({
         files: nodeFiles,
         folder: deadFolder(dataDir),
         clock,

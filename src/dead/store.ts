@@ -6,6 +6,7 @@
  */
 
 import { Buffer } from "node:buffer";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers";
 import type {
@@ -403,6 +404,26 @@ function meantOf({ lines, replayed: { done, open } }: LetterFile, wanted: Wanted
 export function matches({ time, code }: Letter, { beforeMs, code: wanted }: Wanted): boolean {
   return (wanted === null || code === wanted) &&
     (beforeMs === null || !(Date.parse(time) >= beforeMs));
+}
+
+/** Just after the newest letter that was counted, whatever the clock says: it may have been set back. */
+export function asOf(tables: readonly DeadTable[], otherwiseMs: number): string {
+  const newest = tables.map((table) => table.newest).filter((time) => time !== null).sort().at(-1);
+  const ms = newest === undefined ? otherwiseMs : Date.parse(newest) + 1;
+  return new Date(ms).toISOString();
+}
+
+/**
+ * Equal for those who look at the same folder, also from within a container; null where there is none.
+ * Throws the system's error.
+ */
+export function identityOf(folder: string): string | null {
+  try {
+    const { dev, ino } = statSync(folder);
+    return `${dev}:${ino}`;
+  } catch (error) {
+    return nothingThere(error, null);
+  }
 }
 
 /**

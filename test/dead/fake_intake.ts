@@ -4,7 +4,7 @@
  */
 
 import type { Chunk, Files, Intake, Refused, Tables, Ticket } from "../../src/contracts.ts";
-import { createDeadLetters } from "../../src/dead/dead.ts";
+import { createDeadLetters } from "../../src/dead/dead_letters.ts";
 import type { LetterWriter } from "../../src/dead/writer.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";

@@ -3,14 +3,12 @@
  * replays and purges, which change files, one goes on at a time.
  */
 
-import { statSync } from "node:fs";
-import type { DeadLetters, DeadTable, Log, Replaying } from "../contracts.ts";
-import { codeOf } from "../kernel/errors.ts";
+import type { DeadLetters, Log, Replaying } from "../contracts.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import { InTurn } from "../kernel/time.ts";
 import { letterId, writeLetter } from "./letter.ts";
 import { type ReplayOptions, type ReplayRun, replayTable, Totals } from "./replay.ts";
-import { LetterStore, matches } from "./store.ts";
+import { asOf, identityOf, LetterStore, matches } from "./store.ts";
 import type { LetterWriter } from "./writer.ts";
 
 export interface DeadLettersOptions extends Omit<ReplayOptions, "store"> {
@@ -115,25 +113,4 @@ export function createDeadLetters(
       closed = true;
     },
   };
-}
-
-/** Just after the newest letter that was counted, whatever the clock says: it may have been set back. */
-export function asOf(tables: readonly DeadTable[], otherwiseMs: number): string {
-  const newest = tables.map((table) => table.newest).filter((time) => time !== null).sort().at(-1);
-  const ms = newest === undefined ? otherwiseMs : Date.parse(newest) + 1;
-  return new Date(ms).toISOString();
-}
-
-/**
- * Equal for those who look at the same folder, also from within a container; null where there is none.
- * Throws the system's error.
- */
-export function identityOf(folder: string): string | null {
-  try {
-    const { dev, ino } = statSync(folder);
-    return `${dev}:${ino}`;
-  } catch (error) {
-    if (codeOf(error) === "ENOENT") return null;
-    throw error;
-  }
 }
