@@ -49,6 +49,18 @@ describe("two servers", () => {
       ...(rowsPerSecond === undefined ? {} : { rowsPerSecond }),
     });
 
+  /** 20,000 events, and more until it is enough. */
+  async function sendUntil(enough: () => boolean): Promise<Books> {
+    const all = [await send(20_000, 4_000)];
+    while (!enough()) all.push(await send(1_000, 4_000));
+    return {
+      acknowledged: new Set(all.flatMap(({ acknowledged }) => [...acknowledged])),
+      refused: new Set(all.flatMap(({ refused }) => [...refused])),
+      unanswered: new Set(all.flatMap(({ unanswered }) => [...unanswered])),
+      statuses: new Map(all.flatMap(({ statuses }) => [...statuses])),
+    };
+  }
+
   /** Every event is there, none twice on the same server; how many are on both. */
   async function assertAllThere(books: Books): Promise<number> {
     const [one, other] = await Promise.all([storedIds(first), storedIds(second)]);
@@ -60,8 +72,9 @@ describe("two servers", () => {
 
   test("the first is killed under load: rows flow to the second, and back when it returns", async () => {
     const watching = watch(shishi);
+    let enough = false;
     try {
-      const loading = send(20_000, 4_000);
+      const loading = sendUntil(() => enough);
       await eventually(async () => assert.ok(await count(first) > 1_000), { withinMs: 10_000 });
       await first.kill();
       const killed = performance.now();
@@ -76,6 +89,7 @@ describe("two servers", () => {
       const [before, returned] = [await count(first), performance.now()];
       await eventually(async () => assert.ok(await count(first) > before), { withinMs: 10_000 });
       const backMs = performance.now() - returned;
+      enough = true;
       const books = await loading;
       await eventually(() => assertDelivered(shishi), { withinMs: RECOVERS_WITHIN_MS });
       const onBoth = await assertAllThere(books);
@@ -89,6 +103,7 @@ describe("two servers", () => {
         statuses: JSON.stringify([...books.statuses]),
       });
     } finally {
+      enough = true;
       await watching.end().catch(() => {});
       if (first.pid === 0) await first.start();
     }
