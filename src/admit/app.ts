@@ -139,7 +139,7 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
   app.get("/", (c) => deps.page.document(c.req.raw));
   read("/api/live", async (request) => {
     const live = await deps.page.live();
-    // Nobody would ever read what follows.
+    // What follows would never be read.
     if (request.method === "HEAD") await live.body?.cancel();
     return live;
   });

@@ -4,6 +4,7 @@
  */
 
 import { TABLE_NAME } from "../kernel/names.ts";
+import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { UUID } from "./event.ts";
 import { inRange, isoMs, plainMs, TIMESTAMP_WANTED } from "./timestamp.ts";
@@ -70,13 +71,13 @@ export const flag: Kind<boolean> = {
 
 /**
  * @param also what may be wrong with the values together; one that is wrong by itself is undefined.
- * @returns the values, or a sentence that names every problem.
+ * @returns the values; the problem is a sentence that names every one.
  */
 export function readParameters<K extends Kinds>(
   url: string,
   kinds: K,
   also: (values: Partial<Values<K>>) => string | null = () => null,
-): Values<K> | string {
+): Result<Values<K>> {
   const query = url.indexOf("?");
   const given = new URLSearchParams(query < 0 ? "" : url.slice(query + 1));
   const values: Record<string, unknown> = {};
@@ -102,7 +103,7 @@ export function readParameters<K extends Kinds>(
   }
   const together = also(values as Partial<Values<K>>);
   if (together !== null) problems.push(together);
-  return problems.length > 0 ? problems.join("; ") : values as Values<K>;
+  return problems.length > 0 ? failed(problems.join("; ")) : done(values as Values<K>);
 }
 
 const MOST_PROBLEMS = 20;

@@ -16,6 +16,7 @@ import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, readBody } from "./body.ts";
 import { codeOf } from "../kernel/errors.ts";
 import { TABLE_NAME } from "../kernel/names.ts";
+import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { parseEncoding } from "./inflate.ts";
 import * as kinds from "./parameters.ts";
@@ -70,10 +71,10 @@ export function createReads(deps: ReadsDeps): Reads {
     const body = await bodyOf(request);
     if (body instanceof Response) return body;
     const wanted = readWanted(body);
-    if (typeof wanted === "string") return reply.badRequest(wanted);
+    if (!wanted.ok) return reply.badRequest(wanted.problem);
     return await withLetters(request, async (letters) => {
-      const done = await letters.replay(wanted, request.signal);
-      return done.ok ? reply.replayed(done.value) : reply.conflict(done.problem);
+      const replayed = await letters.replay(wanted.value, request.signal);
+      return replayed.ok ? reply.replayed(replayed.value) : reply.conflict(replayed.problem);
     });
   }
 
@@ -83,8 +84,8 @@ export function createReads(deps: ReadsDeps): Reads {
       table === undefined || all === undefined || (table !== null) !== (all === true)
         ? null
         : `expected table or all=true, got ${table === null ? "neither" : "both"}`);
-    if (typeof asked === "string") return reply.badRequest(asked);
-    const { table, code, before: beforeMs, damaged } = asked;
+    if (!asked.ok) return reply.badRequest(asked.problem);
+    const { table, code, before: beforeMs, damaged } = asked.value;
     return await withLetters(request, async (letters) => {
       const purged = await letters.purge({ table, code, beforeMs }, damaged === true);
       return purged.ok ? reply.value(purged.value) : reply.conflict(purged.problem);
@@ -125,26 +126,26 @@ export function createReads(deps: ReadsDeps): Reads {
     async metrics(request) {
       const nowMs = clock.nowMs();
       const asked = readParameters(request.url, PERIOD, (values) => periodFault(values, nowMs));
-      if (typeof asked === "string") return reply.badRequest(asked);
-      const { eventType } = asked;
-      const question = { eventType, id: null, ...periodOf(asked, nowMs) };
+      if (!asked.ok) return reply.badRequest(asked.problem);
+      const { eventType } = asked.value;
+      const question = { eventType, id: null, ...periodOf(asked.value, nowMs) };
       return reply.asked(await (await deps.queries()).metrics(question, request.signal));
     },
     async events(request) {
       const nowMs = clock.nowMs();
       const asked = readParameters(request.url, EVENTS_ASKED, (v) => periodFault(v, nowMs));
-      if (typeof asked === "string") return reply.badRequest(asked);
-      const { eventType, id, from, to, limit } = asked;
+      if (!asked.ok) return reply.badRequest(asked.problem);
+      const { eventType, id, from, to, limit } = asked.value;
       // One event is one event, whenever it was.
       const ever = id !== null && from === null && to === null;
-      const period = ever ? { fromMs: null, toMs: null } : periodOf(asked, nowMs);
+      const period = ever ? { fromMs: null, toMs: null } : periodOf(asked.value, nowMs);
       const question = { eventType, id, ...period, limit: limit ?? EVENTS.usual };
       return reply.asked(await (await deps.queries()).events(question, request.signal));
     },
     async dead(request) {
       const asked = readParameters(request.url, DEAD);
-      if (typeof asked === "string") return reply.badRequest(asked);
-      const { table, id, limit } = asked;
+      if (!asked.ok) return reply.badRequest(asked.problem);
+      const { table, id, limit } = asked.value;
       return await withLetters(request, async (letters) => {
         if (id === null) return reply.value(await letters.newest(table, limit ?? LETTERS.usual));
         const letter = await letters.letter(table, id);
@@ -156,8 +157,8 @@ export function createReads(deps: ReadsDeps): Reads {
     },
     async deadTables(request) {
       const asked = readParameters(request.url, COUNTED);
-      if (typeof asked === "string") return reply.badRequest(asked);
-      const { table, code, before: beforeMs } = asked;
+      if (!asked.ok) return reply.badRequest(asked.problem);
+      const { table, code, before: beforeMs } = asked.value;
       return await withLetters(
         request,
         async (letters) => reply.value(await letters.tables({ table, code, beforeMs })),
@@ -165,9 +166,9 @@ export function createReads(deps: ReadsDeps): Reads {
     },
     async deadLines(request) {
       const asked = readParameters(request.url, LINES);
-      if (typeof asked === "string") return reply.badRequest(asked);
+      if (!asked.ok) return reply.badRequest(asked.problem);
       return await withLetters(request, async (letters) => {
-        const lines = letters.lines(asked, asked.limit ?? LETTERS.usual);
+        const lines = letters.lines(asked.value, asked.value.limit ?? LETTERS.usual);
         // The disk's error at the first line is an answer, not a stream that breaks off.
         const first = await lines.next();
         return reply.lines(request.method === "HEAD" ? null : first, lines);
@@ -205,17 +206,17 @@ const KEYS = ["table", "ids", "code", "before"];
 const WANTED = 'expected nothing, or an object such as {"table":"flights","ids":["…"]}';
 
 /** What a body asks to be replayed, or every problem with it. */
-function readWanted(bytes: Uint8Array): Wanted | string {
+function readWanted(bytes: Uint8Array): Result<Wanted> {
   const text = new TextDecoder().decode(bytes).trim();
-  if (text === "") return { table: null, ids: null, code: null, beforeMs: null };
+  if (text === "") return done({ table: null, ids: null, code: null, beforeMs: null });
   let given: unknown;
   try {
     given = JSON.parse(text);
   } catch {
-    return `the body is not JSON; ${WANTED}`;
+    return failed(`the body is not JSON; ${WANTED}`);
   }
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
-    return `${WANTED}, got ${excerpt(text)}`;
+    return failed(`${WANTED}, got ${excerpt(text)}`);
   }
   const { table = null, ids = null, code = null, before = null, ...rest } = given as Record<
     string,
@@ -242,8 +243,8 @@ function readWanted(bytes: Uint8Array): Wanted | string {
     );
   }
   return problems.length > 0
-    ? problems.join("; ")
-    : { table, ids, code: exact, beforeMs } as Wanted;
+    ? failed(problems.join("; "))
+    : done({ table, ids, code: exact, beforeMs } as Wanted);
 }
 
 function isIds(value: unknown): value is string[] {

@@ -197,7 +197,7 @@ export function replayed({ retryAfterS, ...done }: Replaying): Response {
   return json(done.left > 0 ? 202 : 200, done, headers);
 }
 
-/** NDJSON, read as fast as it is taken. @param first of the lines; null: nobody reads them. */
+/** NDJSON, read as fast as it is taken. @param first of the lines; null: none are read. */
 export function lines(
   first: IteratorResult<string> | null,
   lines: AsyncIterableIterator<string>,

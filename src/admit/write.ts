@@ -1,7 +1,12 @@
 /**
- * One write request, from its headers to its acknowledgement. Promises: nothing is taken in part;
- * rows count only when they were really decided (a 429 or 503 leaves no trace in the books); what was
- * reserved for the body is given back on every way out.
+ * One write, from its headers to its acknowledgement; the file of this room to read first.
+ * `app.ts` has let the request in and found its table. Here it goes down the page: `#write` looks at the
+ * headers and has the body read (`body.ts`) and unpacked (`inflate.ts`); `#decode` has good rows made of
+ * it (`decode.ts`); `#take` gives them to the intake as one chunk; `#taken` answers (`reply.ts`) when
+ * they are as safe as was asked for.
+ *
+ * Promises: nothing is taken in part; rows count only when they were really decided (a 429 or 503 leaves
+ * no trace in the books); what was reserved for the body is given back on every way out.
  */
 
 import type { Ack, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
