@@ -9,8 +9,7 @@
 
 import process from "node:process";
 import type { App, Kept } from "./admit/app.ts";
-import type { Pump } from "./batch/pump.ts";
-import type { PumpOptions } from "./batch/pump_deps.ts";
+import type { Pump, PumpOptions } from "./batch/pump.ts";
 import { startProgress } from "./batch/progress.ts";
 import type {
   Clock,
@@ -144,10 +143,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     ...base,
     sink: deliver.sink,
     spool: disk.spool,
-    async bury(batch, dead, rows) {
-      const written = await letters.write(batch, dead, rows);
-      return written.ok ? null : written.problem;
-    },
+    deadLetters: letters,
   });
   const recovery = { under: true };
   const control = new Lifecycle({

@@ -10,6 +10,7 @@ import type { Failed, Result } from "./kernel/result.ts";
 import type { Clock } from "./kernel/time.ts";
 
 export type { Clock };
+export { LONGEST_TYPE_BYTES, OTHER_TYPE } from "./kernel/ndjson.ts";
 
 // ── Rows on their way. A request's good rows travel as one `Chunk`; chunks gather in a `Batch`;
 // both hold the rows as the INSERT sends them, so that a row is written once and only pointed at
@@ -17,10 +18,6 @@ export type { Clock };
 
 /** `event`: the five documented fields, mapped by the INSERT. `row`: keys are the table's columns. */
 export type Shape = "event" | "row";
-
-/** Event types longer than this (UTF-8) are stored as they are, but counted as `OTHER_TYPE`. */
-export const LONGEST_TYPE_BYTES = 256;
-export const OTHER_TYPE = "other";
 
 /** Row counts by event type; empty for tables of shape `row`. */
 export type TypeCounts = ReadonlyMap<string, number>;

@@ -1,109 +1,211 @@
 /**
- * The one loop: takes chunks, sends batches, tells what became of them. Every decision is made in
- * `Schedule`, `Lane` and `Budget`; here are only the effects, in the order that keeps the books
- * balanced: a row is held before it is acknowledged and let go only when its fate is known.
+ * The one loop: takes chunks, sends batches, tells what became of them. Which batch goes and when is
+ * decided in `schedule.ts` and `queue.ts`, what there is room for in `memory.ts`; here are the effects,
+ * in the order that keeps the books balanced: a row is held before it is acknowledged and let go only
+ * when its fate is known. The pump asks memory and gets a promise back; what follows from the answer
+ * for the queues happens here and nowhere else.
  *
- * Its time is the wall clock's at the start and goes on as the monotonic clock does: somebody who
- * sets the clock must neither hold up a batch nor hurry a retry.
+ * Its time is the wall clock's at the start and goes on as the monotonic clock does: a clock that is set
+ * must neither hold up a batch nor hurry a retry.
  */
 
-import type { Chunk, Delivery, Holdings, Intake, Refused, Taken, Ticket } from "../contracts.ts";
-import { Alarm } from "./alarm.ts";
-import { Budget } from "./budget.ts";
-import { type Fate, HeldBatch } from "./held.ts";
-import { Emptiness } from "./emptiness.ts";
-import { Keeper } from "./keeper.ts";
-import type { Lane } from "./lane.ts";
-import { deadOf } from "./lines.ts";
-import { backlogOf, oldestTakenMs, rowsByTable, type Troubles, troublesOf } from "./holdings.ts";
-import { keeperLimits, type PumpDeps, type PumpOptions, scheduleLimits } from "./pump_deps.ts";
-import { Replays } from "./replays.ts";
-import type { Backlog } from "./progress.ts";
-import { report } from "./report.ts";
-import { type Dispatch, Schedule } from "./schedule.ts";
-import { allSettled, RequestTicket } from "./ticket.ts";
-import { DONE } from "../kernel/result.ts";
+import type {
+  Ack,
+  Chunk,
+  Clock,
+  DeadLetterWriter,
+  Delivery,
+  Holdings,
+  Intake,
+  Ledger,
+  Log,
+  Refused,
+  Sink,
+  Spool,
+  Taken,
+  Ticket,
+} from "../contracts.ts";
+import { messageOf } from "../kernel/errors.ts";
 import { uuid7 } from "../kernel/names.ts";
+import { DONE, type Result } from "../kernel/result.ts";
+import { within } from "../kernel/time.ts";
+import { type Fate, HeldBatch, type Reservation } from "./batch.ts";
+import { deadOf } from "./lines.ts";
+import { Memory, type MemoryLimits } from "./memory.ts";
+import type { Backlog } from "./progress.ts";
+import type { FillLimits, TableQueue } from "./queue.ts";
+import { type Dispatch, Schedule } from "./schedule.ts";
+import { allSettled, Replays, RequestTicket } from "./ticket.ts";
+
+export interface PumpOptions {
+  readonly fill: FillLimits;
+  /** Held at most. */
+  readonly budget: Pick<MemoryLimits, "maxRows" | "maxBytes">;
+  /** INSERTs in flight, all tables together. */
+  readonly concurrency: number;
+  /** What a taken chunk has reached once its ticket's `kept` says so; `disk` needs a spool. */
+  readonly reached: Exclude<Ack, "clickhouse">;
+  /** On disk at most; Infinity without a spool. */
+  readonly maxSpoolBytes: number;
+}
+
+export interface PumpDeps {
+  readonly sink: Sink;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Null where there is no disk to use. */
+  readonly spool: Spool | null;
+  /** For rows that ClickHouse refuses for good. Until it has them their batch waits. */
+  readonly deadLetters: DeadLetterWriter;
+}
+
+/** What keeps rows from flowing, for people; null or empty = nothing. */
+export interface Troubles {
+  readonly server: string | null;
+  readonly disk: string | null;
+  readonly tables: ReadonlyMap<string, string>;
+}
+
+/** A client that comes back later than this may find the trouble long over. */
+const LONGEST_RETRY_S = 30;
+const RETRY_CLOSED_S = 5;
 
 export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
-  readonly #budget: Budget;
-  readonly #keeper: Keeper;
+  readonly #memory: Memory;
   readonly #replays: Replays;
+  readonly #alarm: Alarm;
   readonly #abort = new AbortController();
   /** By how much the wall clock was ahead of the monotonic one at the start. */
   readonly #wallAheadMs: number;
+  #reached: PumpOptions["reached"];
   #closed: "stopping" | "paused" | null = null;
-  readonly #alarm: Alarm;
-  readonly #emptiness: Emptiness;
   /** Nothing is sent any more: what is held now is given up. */
   #ended = false;
+  /** Wait until nothing is held. */
+  #drains: (() => void)[] = [];
+  /** What tickets say of a round of the disk, by what memory says of it. */
+  readonly #kept = new WeakMap<Promise<Result>, Promise<Refused | null>>();
 
   constructor(options: PumpOptions, readonly deps: PumpDeps) {
-    this.#wallAheadMs = deps.clock.nowMs() - deps.clock.monotonicMs();
-    this.#budget = new Budget(options.budget);
-    this.#emptiness = new Emptiness(deps.clock, () => this.#budget.rows === 0);
+    const { clock } = deps;
+    this.#wallAheadMs = clock.nowMs() - clock.monotonicMs();
+    this.#reached = options.reached;
+    this.#memory = new Memory(memoryLimits(options), deps);
     this.#schedule = new Schedule({
-      ...scheduleLimits(options),
-      random: () => deps.clock.random(),
-      mintId: () => uuid7(deps.clock.nowMs()),
+      ...options.fill,
+      concurrency: options.concurrency,
+      random: () => clock.random(),
+      mintId: () => uuid7(clock.nowMs()),
     });
-    this.#replays = new Replays(options.reached, deps.clock);
-    this.#alarm = new Alarm(deps.clock, () => this.#turn());
-    this.#keeper = new Keeper({
-      schedule: this.#schedule,
-      budget: this.#budget,
-      ledger: deps.ledger,
-      log: deps.log,
-      spool: deps.spool,
-      limits: keeperLimits(options),
-      onChange: (lane, ready) => this.#changed(lane, ready),
-      refuse: (reason) => this.#full(reason),
-    });
+    this.#replays = new Replays(clock);
+    this.#alarm = new Alarm(clock, () => this.#turn());
   }
+
+  // ------------------------------------------------------------ rows come
 
   closed(): "stopping" | "paused" | null {
     return this.#closed;
   }
 
   refusal(bytes: number): Refused | null {
-    const reason = this.#budget.foreseen(bytes);
+    const reason = this.#memory.foreseen(bytes);
     return reason === null ? null : this.#full(reason);
   }
 
   reserve(bytes: number): boolean {
-    return this.#budget.reserve(bytes);
+    return this.#memory.reserveBody(bytes);
   }
 
   release(bytes: number): void {
-    this.#budget.release(bytes);
+    this.#memory.releaseBody(bytes);
   }
 
   replayed(table: string, id: string): Ticket | null {
-    return this.#replays.find(this.#schedule.lane(table), id);
+    return this.#replays.find(this.#schedule.queue(table), id, this.#reached);
   }
 
   take(chunk: Chunk): Taken {
     if (this.#closed !== null) {
-      return { kind: "refused", why: "closed", reason: this.#closed, retryAfterS: 5 };
+      const reason = this.#closed;
+      return { kind: "refused", why: "closed", reason, retryAfterS: RETRY_CLOSED_S };
     }
     const known = chunk.replay === undefined ? null : this.replayed(chunk.table, chunk.replay);
     if (known !== null) return { kind: "taken", ticket: known };
     const nowMs = this.#nowMs();
-    const refusal = this.#budget.refusal(chunk.rows, chunk.body.length) ??
-      this.#keeper.refusal(chunk.body.length, nowMs);
+    const refusal = this.#memory.refusal(chunk.rows, chunk.body.length, nowMs);
     if (refusal !== null) return this.#full(refusal);
-    const lane = this.#schedule.lane(chunk.table);
-    this.#budget.hold(chunk.rows, chunk.body.length);
-    const places = chunk.replay === undefined
-      ? lane.place(chunk, nowMs)
-      : lane.placeAlone(chunk, chunk.replay, nowMs);
-    const kept = this.#keeper.keep(lane, chunk, places);
+    this.#memory.hold(chunk);
+    const queue = this.#schedule.queue(chunk.table);
+    const before = queue.open;
+    const reservations = chunk.replay === undefined
+      ? queue.reserve(chunk, nowMs)
+      : queue.reserveAlone(chunk, chunk.replay, nowMs);
+    const kept = this.#keep(queue, reservations);
     // A batch that was closed to make room for these rows need not wait until the disk has them.
-    if (lane.justClosed) this.#changed(lane, true);
-    if (chunk.replay !== undefined) this.#replays.taken(places[0]!.batch, kept);
-    const ticket = new RequestTicket(this.#replays.reached, kept, places, this.deps.clock);
+    const closed = before !== null && queue.open !== before;
+    if (kept === null) {
+      this.#relieve();
+      this.#changed(queue, closed || reservations.some(({ batch }) => batch.sealed));
+    } else if (closed) this.#changed(queue, true);
+    if (chunk.replay !== undefined) this.#replays.taken(reservations[0]!.batch, kept);
+    const ticket = new RequestTicket(this.#reached, kept, reservations, this.deps.clock);
     return { kind: "taken", ticket };
+  }
+
+  /** @returns null when the rows are in their batches, else `Ticket.kept`. */
+  #keep(
+    queue: TableQueue,
+    reservations: readonly Reservation[],
+  ): Promise<Refused | null> | null {
+    if (reservations.length === 1) return this.#keepOne(queue, reservations[0]!);
+    const kept = reservations.map((reservation) => this.#keepOne(queue, reservation));
+    if (kept.every((each) => each === null)) return null;
+    // A chunk that was cut waits for all of its rounds; should the disk take one and not the next, it is
+    // refused although the first part stays: the disk has that for good.
+    return Promise.all(kept).then((told) => told.find((refused) => refused !== null) ?? null);
+  }
+
+  #keepOne(queue: TableQueue, reservation: Reservation): Promise<Refused | null> | null {
+    const { batch } = reservation;
+    const committed = this.#memory.keep(reservation);
+    if (committed === null) return null;
+    let kept = this.#kept.get(committed);
+    if (kept === undefined) {
+      kept = committed.then((result) => this.#onCommitted(queue, batch, result));
+      this.#kept.set(committed, kept);
+    }
+    return kept;
+  }
+
+  /** The disk has answered a round of a batch. */
+  #onCommitted(queue: TableQueue, batch: HeldBatch, result: Result): Refused | null {
+    if (!result.ok) {
+      // What follows begins a batch of its own.
+      if (queue.open === batch) queue.close();
+      if (batch.sealed && batch.rows === 0) this.#discard(queue, batch);
+      // The disk has lost what was there before.
+      else if (batch.sealed && batch.where === "memory") void this.#spillEach([batch]);
+    }
+    this.#relieve();
+    this.#changed(queue, batch.sealed || !result.ok);
+    return result.ok ? null : this.#full(`disk: ${result.problem}`);
+  }
+
+  /** A batch that no rows are in. Its end may have been told while the disk was still at it. */
+  #discard(queue: TableQueue, batch: HeldBatch): void {
+    queue.forget(batch);
+    batch.drop();
+    if (!batch.settled) batch.settle([]);
+  }
+
+  #full(reason: string): Refused {
+    // A client that comes back sooner than the next probe would only be refused again.
+    const waitMs = this.#schedule.wakeAtMs() - this.#nowMs();
+    const waitS = Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1;
+    const retryAfterS = Math.min(LONGEST_RETRY_S, Math.max(1, waitS));
+    return { kind: "refused", why: "full", reason, retryAfterS };
   }
 
   /** Holds what earlier processes left on disk. Resolves when all is held, or nothing is any more. */
@@ -111,50 +213,54 @@ export class Pump implements Intake, Holdings {
     for await (const found of this.deps.spool?.recover() ?? []) {
       // It stays there.
       if (this.#ended) return;
+      const queue = this.#schedule.queue(found.table);
+      // The same rows came again meanwhile.
+      if (this.#replays.held(queue, found.id) !== null) continue;
       const batch = HeldBatch.recovered(found);
-      this.#budget.hold(batch.rows, 0);
-      this.deps.ledger.recovered(batch.table, batch.rows);
-      this.#schedule.lane(batch.table).putBack(batch);
+      this.#memory.recovered(batch);
+      queue.insert(batch);
       this.#turn();
     }
   }
 
-  #full(reason: string): Refused {
-    // A client that comes back sooner than the next probe would only be refused again.
-    const waitMs = this.#schedule.wakeAtMs() - this.#nowMs();
-    const waitS = Number.isFinite(waitMs) ? Math.ceil(waitMs / 1000) : 1;
-    return { kind: "refused", why: "full", reason, retryAfterS: Math.min(30, Math.max(1, waitS)) };
-  }
+  // ------------------------------------------------------------ what is held
 
   rows(): number {
-    return this.#budget.rows - this.#keeper.placedRows;
+    return this.#memory.rows();
   }
 
   memoryBytes(): number {
-    return this.#budget.bytes + this.#keeper.sendingBytes;
+    return this.#memory.bytes();
   }
 
   spoolBytes(): number {
-    return this.deps.spool?.bytes() ?? 0;
+    return this.#memory.spoolBytes();
   }
 
   oldestMs(): number {
-    return Math.max(0, this.#nowMs() - oldestTakenMs(this.#schedule, this.#nowMs()));
+    const nowMs = this.#nowMs();
+    return Math.max(0, nowMs - this.#schedule.oldestTakenMs(nowMs));
   }
 
   byTable(): ReadonlyMap<string, number> {
-    return rowsByTable(this.#schedule);
+    return this.#schedule.rowsByTable();
   }
 
   /** What could leave and has not yet. */
   backlog(): Backlog {
-    return backlogOf(this.#schedule, this.#nowMs());
+    return this.#schedule.backlog(this.#nowMs());
   }
 
   /** What keeps rows from flowing, for people: of the server, of the disk, and by table. */
   troubles(): Troubles {
-    return troublesOf(this.#schedule, this.#keeper.trouble());
+    return {
+      server: this.#schedule.trouble,
+      disk: this.#memory.trouble(),
+      tables: this.#schedule.tableTroubles(),
+    };
   }
+
+  // ------------------------------------------------------------ what is asked of it
 
   pause(): void {
     this.#closed ??= "paused";
@@ -174,10 +280,10 @@ export class Pump implements Intake, Holdings {
 
   /** From the next decision on. @param elsewhere the servers are others: what failed is forgotten. */
   adopt(options: PumpOptions, elsewhere: boolean): void {
-    this.#schedule.adopt(scheduleLimits(options), elsewhere);
-    this.#budget.limits = options.budget;
-    this.#replays.reached = options.reached;
-    this.#keeper.adopt(keeperLimits(options));
+    this.#schedule.adopt({ ...options.fill, concurrency: options.concurrency }, elsewhere);
+    this.#reached = options.reached;
+    if (this.#memory.adopt(memoryLimits(options))) void this.spill();
+    this.#relieve();
     this.#turn();
   }
 
@@ -187,10 +293,36 @@ export class Pump implements Intake, Holdings {
     this.#turn();
   }
 
-  /** Finds out whether a disk that was in trouble still is. */
+  /**
+   * Finds out whether a disk that was in trouble still is. Where it has lost files, what is in memory of
+   * their rows is written again: it must not be taken for safe. What is not is lost, and counted.
+   */
   async probeDisk(): Promise<void> {
-    await this.#keeper.probe();
+    const vanished = new Map((await this.#memory.probe()).map(({ id, file }) => [id, file]));
+    if (vanished.size === 0) return;
+    this.#schedule.closeAll();
+    const again: HeldBatch[] = [];
+    for (const batch of [...this.#schedule.held()]) {
+      const file = vanished.get(batch.id);
+      if (file === undefined || batch.settled) continue;
+      const fate = this.#memory.vanished(batch);
+      if (fate === "again") again.push(batch);
+      else if (fate === "lost") this.#lose(batch, file);
+    }
+    this.#turn();
+    await this.#spillEach(again);
   }
+
+  #lose(batch: HeldBatch, file: string): void {
+    const { table, id, rows } = batch;
+    const fields = { table, batch: id, rows, file };
+    this.deps.log.error("rows are lost: somebody has removed their file", fields);
+    this.deps.ledger.lost(batch);
+    this.#schedule.queue(table).forget(batch);
+    this.#release(batch, null);
+  }
+
+  // ------------------------------------------------------------ the end
 
   /** Refuses new rows from now on; what is held is sent at once, without waiting out a backoff. */
   close(): void {
@@ -201,13 +333,19 @@ export class Pump implements Intake, Holdings {
   }
 
   /** Resolves when nothing is held, or at `waitMs`. True when nothing is held. */
-  drained(waitMs: number): Promise<boolean> {
-    return this.#emptiness.within(waitMs);
+  async drained(waitMs: number): Promise<boolean> {
+    if (!this.#memory.empty) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#drains.push(resolve);
+      await within(this.deps.clock, waitMs, promise, null);
+    }
+    return this.#memory.empty;
   }
 
-  /** Writes what is in memory only to the spool, as far as the disk takes it. */
-  spill(): Promise<void> {
-    return this.#keeper.spillAll();
+  /** Writes what is in memory only to the disk, as far as that takes it. */
+  async spill(): Promise<void> {
+    await this.probeDisk();
+    await this.#spillEach(this.#memory.memoryOnly());
   }
 
   /**
@@ -222,24 +360,24 @@ export class Pump implements Intake, Holdings {
       if (batch.settled) continue;
       if (!batch.onDisk && batch.rows > 0) {
         this.deps.ledger.lost(batch);
-        this.#schedule.lane(batch.table).forget(batch);
+        this.#schedule.queue(batch.table).forget(batch);
         this.#release(batch, null);
       } else batch.settle(null);
     }
     this.#abort.abort();
   }
 
+  // ------------------------------------------------------------ the loop
+
   #nowMs(): number {
     return Math.floor(this.#wallAheadMs + this.deps.clock.monotonicMs());
   }
 
-  #changed(lane: Lane, ready: boolean): void {
-    if (ready || lane.justClosed) {
-      lane.justClosed = false;
-      this.#turn();
-    }
-    this.#alarm.setFor(this.#schedule.openWakeAtMs(lane), this.#nowMs());
-    this.#emptiness.tell();
+  /** Rows came to a table, or went unfilled. @param ready a batch may be sent that could not be before. */
+  #changed(queue: TableQueue, ready: boolean): void {
+    if (ready) this.#turn();
+    this.#alarm.setFor(this.#schedule.openWakeAtMs(queue), this.#nowMs());
+    this.#tellDrained();
   }
 
   #turn(): void {
@@ -252,52 +390,137 @@ export class Pump implements Intake, Holdings {
   }
 
   async #send(dispatch: Dispatch): Promise<void> {
-    const { batch } = dispatch;
+    const { batch, queue } = dispatch;
     let delivery = await this.#attempt(batch);
-    const dead = deadOf(batch, delivery.kind === "settled" ? delivery.dead : []);
-    if (!this.#ended && dead.letters.length > 0) {
-      // Kept before the batch is let go.
-      const problem = await this.deps.bury(batch, dead.letters, dead.rows);
-      batch.unburied = problem === null ? null : dead.letters;
-      if (problem !== null) delivery = { kind: "table", code: 0, message: problem };
-    }
     if (this.#ended) return;
-    const inTrouble = () => (this.#schedule.trouble ?? dispatch.lane.trouble) !== null;
-    const before = inTrouble();
     if (delivery.kind === "settled") {
-      this.deps.ledger.settled(batch, dead.rows.length, dead.types);
-      this.#replays.settled(batch, dead.rows.length);
-      this.#release(batch, dead.letters);
+      const dead = deadOf(batch, delivery.dead);
+      // Dead rows are kept before their batch is let go.
+      batch.answered(dead.letters);
+      const { letters, rows } = dead;
+      const written = letters.length === 0
+        ? DONE
+        : await this.deps.deadLetters.write(batch, letters, rows);
+      if (this.#ended) return;
+      if (!written.ok) delivery = { kind: "table", code: 0, message: written.problem };
+      else {
+        this.deps.ledger.settled(batch, dead.rows.length, dead.types);
+        this.#replays.settled(batch, dead.rows.length);
+        this.#release(batch, dead.letters);
+      }
     }
-    this.#schedule.told(dispatch, delivery, this.#nowMs());
-    if (!batch.settled) this.#keeper.putAway(batch);
-    const failures = Math.max(dispatch.lane.circle.failures, this.#schedule.server.failures);
-    report(this.deps.log, dispatch, delivery, failures, before && !inTrouble());
+    const before = this.#inTrouble(queue);
+    this.#schedule.onDelivery(dispatch, delivery, this.#nowMs());
+    if (!batch.settled) {
+      this.#memory.putAway(batch);
+      this.#relieve();
+    }
+    this.#report(dispatch, delivery, before && !this.#inTrouble(queue));
     this.#turn();
   }
 
   /** A batch whose rows are on disk only is read for the attempt. */
   async #attempt(batch: HeldBatch): Promise<Delivery> {
-    const back = batch.inMemory ? DONE : await this.#keeper.bringBack(batch);
+    const back = batch.inMemory ? DONE : await this.#memory.fetch(batch);
     if (!back.ok) return { kind: "table", code: 0, message: back.problem };
     if (this.#ended) return { kind: "transient", code: 0, message: "given up by us" };
-    if (batch.unburied !== null) return { kind: "settled", dead: batch.unburied, inserts: 0 };
+    if (batch.dead !== null) return { kind: "settled", dead: batch.dead, inserts: 0 };
     try {
-      batch.readers++;
-      const delivery = await this.deps.sink.deliver(batch, this.#abort.signal);
-      if (delivery.kind === "settled") batch.readers--;
-      return delivery;
+      batch.lend();
+      return await this.deps.sink.deliver(batch, this.#abort.signal);
     } catch (error) {
       // A sink never throws; if it does all the same, the batch is not lost to the bug.
-      const message = error instanceof Error ? error.message : String(error);
+      const message = messageOf(error);
       this.deps.log.error("sink failed", { table: batch.table, batch: batch.id, error: message });
       return { kind: "transient", code: 0, message: `internal error: ${message}` };
     }
   }
 
   #release(batch: HeldBatch, fate: Fate): void {
-    this.#keeper.letGo(batch);
+    this.#memory.letGo(batch);
     batch.settle(fate);
-    this.#emptiness.tell();
+    this.#tellDrained();
+  }
+
+  #tellDrained(): void {
+    if (this.#drains.length === 0 || !this.#memory.empty) return;
+    for (const drained of this.#drains.splice(0)) drained();
+  }
+
+  // ------------------------------------------------------------ memory is full
+
+  /** Batches leave memory while there is too much in it, those that must be written one at a time. */
+  #relieve(): void {
+    const written = this.#memory.relieve(this.#schedule.trouble !== null);
+    if (written !== null) return void this.#afterSpill(written);
+    if (!this.#memory.squeezed) return;
+    const { queue, openBytes } = this.#schedule.largestOpen();
+    const batch = queue?.open ?? null;
+    if (queue === null || batch === null || !this.#memory.eases(openBytes)) return;
+    queue.close();
+    if (!batch.sealed) return;
+    this.#relieve();
+    this.#turn();
+  }
+
+  async #afterSpill(written: Promise<boolean>): Promise<void> {
+    if (await written) this.#relieve();
+    this.#turn();
+  }
+
+  async #spillEach(batches: readonly HeldBatch[]): Promise<void> {
+    for (const batch of batches) await this.#afterSpill(this.#memory.spill(batch));
+    await this.#memory.spilled();
+  }
+
+  // ------------------------------------------------------------ what the log says
+
+  #inTrouble(queue: TableQueue): boolean {
+    return (this.#schedule.trouble ?? queue.trouble) !== null;
+  }
+
+  /** @param recovered a trouble has ended with this delivery. */
+  #report({ batch, queue }: Dispatch, delivery: Delivery, recovered: boolean): void {
+    const { log } = this.deps;
+    const fields = { table: batch.table, batch: batch.id, rows: batch.rows };
+    if (delivery.kind === "settled") {
+      log.debug("batch stored", { ...fields, dead: delivery.dead.length });
+      if (recovered) log.info("delivery goes on", fields);
+      return;
+    }
+    const { code, message: error } = delivery;
+    const attempt = Math.max(queue.retry.failures, this.#schedule.server.failures);
+    const what = delivery.kind === "table"
+      ? "table in trouble; its batches wait"
+      : "insert failed; will retry";
+    log.warn(what, { ...fields, code, error, attempt });
+  }
+}
+
+function memoryLimits({ budget, reached, maxSpoolBytes }: PumpOptions): MemoryLimits {
+  return { ...budget, diskFirst: reached === "disk", maxSpoolBytes };
+}
+
+/** One timer that only ever moves to an earlier time: the next moment at which there is work. */
+class Alarm {
+  #atMs = Infinity;
+  #cancel: () => void = () => {};
+
+  constructor(readonly clock: Clock, readonly ring: () => void) {}
+
+  /** Rings at `atMs` at the latest; Infinity asks for nothing. Both on the same clock. */
+  setFor(atMs: number, nowMs: number): void {
+    if (atMs >= this.#atMs) return;
+    this.#cancel();
+    this.#atMs = atMs;
+    this.#cancel = this.clock.after(Math.max(1, atMs - nowMs), () => {
+      this.#atMs = Infinity;
+      this.ring();
+    });
+  }
+
+  cancel(): void {
+    this.#cancel();
+    this.#atMs = Infinity;
   }
 }

@@ -1,10 +1,10 @@
 /**
  * Which batch goes out next. Pure: time and chance come in, decisions go out; the pump acts.
  *
- * Two circles of trouble. *Server*: no answer, or none from ClickHouse itself. Then one probe goes
- * out, for all tables together, each time another table's. *Lane*: ClickHouse answered, but will not
- * take this table's rows. Then one probe for that table; the others flow. A batch that fails in its
- * lane also waits on its own, so that fresh rows pass it by.
+ * Two retry states. *The server's*: no answer, or none from ClickHouse itself. Then one probe goes
+ * out, for all tables together, each time another table's. *A table's*: ClickHouse answered, but will
+ * not take this table's rows. Then one probe for that table; the others flow. A batch that fails
+ * because of its table also waits on its own, so that fresh rows pass it by.
  *
  * Silence can also be one table's fault, or one batch's: an INSERT that always runs into the timeout,
  * rows that a proxy will not let through. When others were answered between two silences of the same
@@ -12,10 +12,10 @@
  */
 
 import type { Delivery } from "../contracts.ts";
-import { type BackoffLimits, backoffMs } from "../kernel/backoff.ts";
-import { Circle } from "./circle.ts";
-import type { HeldBatch } from "./held.ts";
-import { type FillLimits, Lane } from "./lane.ts";
+import type { HeldBatch } from "./batch.ts";
+import type { Backlog } from "./progress.ts";
+import { type FillLimits, TableQueue } from "./queue.ts";
+import { HURRY, RETRY, RetryState } from "./retry.ts";
 
 export interface ScheduleLimits extends FillLimits {
   /** INSERTs in flight, all tables together. */
@@ -29,64 +29,64 @@ export interface ScheduleOptions extends ScheduleLimits {
 
 /** One batch on its way. */
 export interface Dispatch {
-  readonly lane: Lane;
+  readonly queue: TableQueue;
   readonly batch: HeldBatch;
-  /** Failures that were counted when it left, of the server and of the lane. */
+  /** Failures that were counted when it left, of the server and of the table. */
   readonly serverSeen: number;
-  readonly laneSeen: number;
+  readonly tableSeen: number;
 }
 
-export const RETRY: BackoffLimits = { leastMs: 250, mostMs: 30_000 };
-/** While stopping there is little time: a probe goes out at least every half second. */
-export const HURRY: BackoffLimits = { leastMs: 100, mostMs: 500 };
-/** Empty lanes are remembered up to this many tables in all. */
+/** Empty queues are remembered up to this many tables in all. */
 const MAX_REMEMBERED = 256;
 
 export class Schedule {
-  readonly lanes = new Map<string, Lane>();
   /** Attempts that no server answered. */
-  readonly server = new Circle();
-  /** Why, for people; null while the server answers. */
-  trouble: string | null = null;
-  /** Somebody was answered since the last silence. */
+  readonly server = new RetryState();
+  readonly #queues = new Map<string, TableQueue>();
+  #trouble: string | null = null;
+  /** There was an answer since the last silence. */
   #answeredSince = false;
   #inFlight = 0;
   #hurry = false;
+  #options: ScheduleOptions;
 
-  constructor(public options: ScheduleOptions) {}
+  constructor(options: ScheduleOptions) {
+    this.#options = options;
+  }
 
   /** From the next decision on. @param forgetful as if nothing had been tried yet. */
   adopt(limits: ScheduleLimits, forgetful: boolean): void {
-    this.options = { ...this.options, ...limits };
-    for (const lane of this.lanes.values()) {
-      lane.close();
-      lane.limits = this.options;
-      if (forgetful) lane.forgetTrouble();
+    this.#options = { ...this.#options, ...limits };
+    for (const queue of this.#queues.values()) {
+      queue.adopt(this.#options);
+      if (forgetful) queue.forgetTrouble();
     }
     if (!forgetful) return;
-    this.trouble = null;
+    this.#trouble = null;
     this.server.forget();
   }
 
-  lane(table: string): Lane {
-    const known = this.lanes.get(table);
+  queue(table: string): TableQueue {
+    const known = this.#queues.get(table);
     if (known !== undefined) return known;
-    if (this.lanes.size >= MAX_REMEMBERED) this.#forgetEmpty();
-    const lane = new Lane(table, this.options, this.options.mintId);
-    this.lanes.set(table, lane);
-    return lane;
+    if (this.#queues.size >= MAX_REMEMBERED) this.#forgetEmpty();
+    const queue = new TableQueue(table, this.#options, this.#options.mintId);
+    this.#queues.set(table, queue);
+    return queue;
   }
+
+  // ------------------------------------------------------------ what goes, and when
 
   /** The next batch to send, or null when nothing may go now. */
   next(nowMs: number): Dispatch | null {
     if (this.#inFlight >= this.#room() || this.server.retryAtMs() > nowMs) return null;
-    for (const lane of this.lanes.values()) {
-      if (lane.inFlight.size >= this.#laneRoom(lane)) continue;
-      const batch = lane.next(nowMs);
+    for (const queue of this.#queues.values()) {
+      if (queue.inFlight >= this.#roomOf(queue)) continue;
+      const batch = queue.next(nowMs);
       if (batch === null) continue;
-      this.#toTheBack(lane);
+      this.#toTheBack(queue);
       this.#inFlight++;
-      return { lane, batch, serverSeen: this.server.counted, laneSeen: lane.circle.counted };
+      return { queue, batch, serverSeen: this.server.counted, tableSeen: queue.retry.counted };
     }
     return null;
   }
@@ -95,101 +95,160 @@ export class Schedule {
   wakeAtMs(): number {
     if (this.#inFlight >= this.#room()) return Infinity;
     let earliestMs = Infinity;
-    for (const lane of this.lanes.values()) {
-      if (lane.inFlight.size < this.#laneRoom(lane)) {
-        earliestMs = Math.min(earliestMs, lane.readyAtMs());
+    for (const queue of this.#queues.values()) {
+      if (queue.inFlight < this.#roomOf(queue)) {
+        earliestMs = Math.min(earliestMs, queue.readyAtMs());
       }
     }
     return Math.max(earliestMs, this.server.retryAtMs());
   }
 
-  /** When this lane's open batch may be sent; Infinity = not before something else happens. */
-  openWakeAtMs(lane: Lane): number {
-    const full = this.#inFlight >= this.#room() || lane.inFlight.size >= this.#laneRoom(lane);
-    if (full) return Infinity;
-    return Math.max(lane.dueAtMs(), lane.circle.retryAtMs(), this.server.retryAtMs());
+  /** When this table's open batch may be sent; Infinity = not before something else happens. */
+  openWakeAtMs(queue: TableQueue): number {
+    if (this.#inFlight >= this.#room() || queue.inFlight >= this.#roomOf(queue)) return Infinity;
+    return Math.max(queue.dueAtMs(), queue.retry.retryAtMs(), this.server.retryAtMs());
   }
 
   /** What came of a dispatch. A batch that is not settled is back in its queue afterwards. */
-  told(dispatch: Dispatch, delivery: Delivery, nowMs: number): void {
-    const { lane, batch } = dispatch;
-    const { random } = this.options;
-    const limits = this.#hurry ? HURRY : RETRY;
+  onDelivery(dispatch: Dispatch, delivery: Delivery, nowMs: number): void {
+    const { queue, batch } = dispatch;
     this.#inFlight--;
     if (delivery.kind === "settled") {
-      lane.settled(batch);
+      queue.left(batch);
       this.#answered();
       return;
     }
-    lane.putBack(batch);
+    queue.putBack(batch);
     const askedMs = (delivery.kind === "transient" && delivery.retryAfterMs) || 0;
-    const retryAfterMs = this.#hurry ? 0 : askedMs;
+    const failure = {
+      nowMs,
+      retryAfterMs: this.#hurry ? 0 : askedMs,
+      limits: this.#hurry ? HURRY : RETRY,
+      random: this.#options.random,
+    };
     if (delivery.kind === "transient" && delivery.code === 0) {
-      const known = lane.unanswered || batch.unanswered;
+      const known = queue.unanswered || batch.retry.unanswered;
       const itsOwnFault = known && this.#answeredSince && askedMs === 0;
-      lane.unanswered = true;
-      batch.unanswered = true;
+      queue.silent(batch);
       this.#answeredSince = false;
       if (!itsOwnFault) {
-        this.trouble = delivery.message;
-        this.server.failed(dispatch.serverSeen, nowMs, retryAfterMs, limits, random);
+        this.#trouble = delivery.message;
+        this.server.failed(dispatch.serverSeen, failure);
         return;
       }
     } else this.#answered();
-    lane.circle.failed(dispatch.laneSeen, nowMs, retryAfterMs, limits, random);
-    batch.failures++;
-    batch.retryAtMs = nowMs + backoffMs(batch.failures, random(), limits);
-    if (delivery.kind !== "table") return;
-    lane.trouble = delivery.message;
-    batch.refused = true;
+    const trouble = delivery.kind === "table" ? delivery.message : null;
+    queue.failed(batch, dispatch.tableSeen, trouble, failure);
   }
 
   /** Stopping: nothing waits out a backoff, and a new one is short. */
   hurry(): void {
     this.#hurry = true;
     this.server.hurry();
-    for (const lane of this.lanes.values()) {
-      lane.circle.hurry();
-      for (const batch of lane.waiting) batch.retryAtMs = 0;
-    }
+    for (const queue of this.#queues.values()) queue.hurry();
   }
 
   /** Closes every open batch. */
   closeAll(): void {
-    for (const lane of this.lanes.values()) lane.close();
-  }
-
-  *held(): Iterable<HeldBatch> {
-    for (const lane of this.lanes.values()) yield* lane.held();
+    for (const queue of this.#queues.values()) queue.close();
   }
 
   #room(): number {
-    return this.server.failures > 0 ? 1 : this.options.concurrency;
+    return this.server.failures > 0 ? 1 : this.#options.concurrency;
   }
 
   /** A table in trouble probes with one; none may take the last place while there are others. */
-  #laneRoom(lane: Lane): number {
-    if (lane.circle.failures > 0 || lane.unanswered) return 1;
-    const { concurrency } = this.options;
-    return this.lanes.size > 1 ? Math.max(1, concurrency - 1) : concurrency;
+  #roomOf(queue: TableQueue): number {
+    if (queue.retry.failures > 0 || queue.unanswered) return 1;
+    const { concurrency } = this.#options;
+    return this.#queues.size > 1 ? Math.max(1, concurrency - 1) : concurrency;
   }
 
   /** Round robin: the map's order is the order of turns. */
-  #toTheBack(lane: Lane): void {
-    if (this.lanes.size === 1) return;
-    this.lanes.delete(lane.table);
-    this.lanes.set(lane.table, lane);
+  #toTheBack(queue: TableQueue): void {
+    if (this.#queues.size === 1) return;
+    this.#queues.delete(queue.table);
+    this.#queues.set(queue.table, queue);
   }
 
   #answered(): void {
     this.server.succeeded();
-    this.trouble = null;
+    this.#trouble = null;
     this.#answeredSince = true;
   }
 
   #forgetEmpty(): void {
-    for (const lane of this.lanes.values()) {
-      if (lane.empty) this.lanes.delete(lane.table);
+    for (const queue of this.#queues.values()) {
+      if (queue.empty) this.#queues.delete(queue.table);
     }
+  }
+
+  // ------------------------------------------------------------ what is held
+
+  /** Tables that are remembered; those that hold nothing are forgotten in time. */
+  get tables(): number {
+    return this.#queues.size;
+  }
+
+  *held(): Iterable<HeldBatch> {
+    for (const queue of this.#queues.values()) yield* queue.held();
+  }
+
+  /** The queue whose open batch has the most bytes, and the bytes of all open batches. */
+  largestOpen(): { readonly queue: TableQueue | null; readonly openBytes: number } {
+    let largest: TableQueue | null = null;
+    let openBytes = 0;
+    for (const queue of this.#queues.values()) {
+      const bytes = queue.open?.bytes ?? 0;
+      openBytes += bytes;
+      if (bytes > (largest?.open?.bytes ?? 0)) largest = queue;
+    }
+    return { queue: largest, openBytes };
+  }
+
+  /** When the oldest held row was taken, epoch milliseconds; `otherwiseMs` while there is none. */
+  oldestTakenMs(otherwiseMs: number): number {
+    let oldestMs = otherwiseMs;
+    for (const batch of this.held()) {
+      if (batch.rows > 0) oldestMs = Math.min(oldestMs, batch.oldestMs);
+    }
+    return oldestMs;
+  }
+
+  /** Rows that could leave: those of tables in trouble wait for something else. */
+  backlog(nowMs: number): Backlog {
+    let rows = 0;
+    let oldestMs = nowMs;
+    for (const queue of this.#queues.values()) {
+      if (queue.trouble !== null) continue;
+      for (const batch of queue.held()) {
+        if (batch.rows === 0) continue;
+        rows += batch.rows;
+        oldestMs = Math.min(oldestMs, batch.oldestMs);
+      }
+    }
+    return { rows, oldestMs: nowMs - oldestMs };
+  }
+
+  rowsByTable(): ReadonlyMap<string, number> {
+    const rows = new Map<string, number>();
+    for (const batch of this.held()) {
+      rows.set(batch.table, (rows.get(batch.table) ?? 0) + batch.rows);
+    }
+    return rows;
+  }
+
+  /** Why no server answers, for people; null while one does. */
+  get trouble(): string | null {
+    return this.#trouble;
+  }
+
+  /** What is wrong with tables, for people. */
+  tableTroubles(): ReadonlyMap<string, string> {
+    const tables = new Map<string, string>();
+    for (const { table, trouble } of this.#queues.values()) {
+      if (trouble !== null) tables.set(table, trouble);
+    }
+    return tables;
   }
 }

@@ -13,7 +13,7 @@ import type { Files } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
 import { type DataDir, spoolFolder } from "./data_dir.ts";
-import { count, eventTypeOf } from "../batch/lines.ts";
+import { count, eventTypeOf } from "../kernel/ndjson.ts";
 import { copyToQuarantine, moveToQuarantine } from "./data_dir.ts";
 import {
   mintedMs,

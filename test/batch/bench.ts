@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import type { Chunk, DeadRow, Taken, Ticket } from "../../src/contracts.ts";
-import { Pump } from "../../src/batch/pump.ts";
-import type { PumpOptions } from "../../src/batch/pump_deps.ts";
+import { Pump, type PumpOptions } from "../../src/batch/pump.ts";
+import { DONE } from "../../src/kernel/result.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { type LogLine, memoryLog } from "../kit/chunks.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
@@ -58,9 +58,11 @@ export function bench(o: BenchOptions = {}): Bench {
     ledger,
     clock,
     log,
-    bury: (batch, dead, rows) => {
-      buried.push({ table: batch.table, dead, rows });
-      return Promise.resolve(null);
+    deadLetters: {
+      write: (batch, dead, rows) => {
+        buried.push({ table: batch.table, dead, rows });
+        return Promise.resolve(DONE);
+      },
     },
     spool: null,
   });

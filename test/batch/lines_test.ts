@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { cut, eventTypeOf, offsetAfter, rowsAt, rowsWithin } from "../../src/batch/lines.ts";
+import { cut } from "../../src/batch/lines.ts";
+import { eventTypeOf, offsetAfter, rowsAt, rowsWithin } from "../../src/kernel/ndjson.ts";
 import { chunkOf } from "../kit/chunks.ts";
 
 const TYPES = ["click", "view", "größe", "\u{1f38d} bamboo", "__proto__", "line\nbreak", ""];

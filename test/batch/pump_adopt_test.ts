@@ -1,7 +1,7 @@
 /** A pump that is given other limits while it holds rows. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { PumpOptions } from "../../src/batch/pump_deps.ts";
+import type { PumpOptions } from "../../src/batch/pump.ts";
 import { events } from "../kit/chunks.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { stored, tableTrouble, unanswered } from "../kit/scripted_sink.ts";

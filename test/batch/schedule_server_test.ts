@@ -9,15 +9,15 @@ describe("while the server is down", () => {
     for (const table of ["a", "b", "c"]) fill(schedule, table, 5);
     let nowMs = 100;
     for (const dispatch of takeAll(schedule, nowMs)) {
-      schedule.told(dispatch, unanswered(), nowMs + 5);
+      schedule.onDelivery(dispatch, unanswered(), nowMs + 5);
     }
     const probed: string[] = [];
     for (let i = 0; i < 6; i++) {
       const { atMs, dispatch } = firstAt(schedule, nowMs + 5);
       assert.equal(schedule.next(atMs + 100_000), null, "a second one beside the probe");
-      probed.push(dispatch.lane.table);
+      probed.push(dispatch.queue.table);
       nowMs = atMs;
-      schedule.told(dispatch, unanswered(), nowMs + 5);
+      schedule.onDelivery(dispatch, unanswered(), nowMs + 5);
     }
     assert.deepEqual([...probed.slice(0, 3)].sort(), ["a", "b", "c"]);
     assert.deepEqual(probed.slice(3), probed.slice(0, 3));
@@ -29,7 +29,7 @@ describe("while the server is down", () => {
     const waits: number[] = [];
     let { atMs, dispatch } = firstAt(schedule, 10);
     for (let i = 0; i < 40; i++) {
-      schedule.told(dispatch, unanswered(), atMs);
+      schedule.onDelivery(dispatch, unanswered(), atMs);
       const failedAtMs = atMs;
       ({ atMs, dispatch } = firstAt(schedule, atMs));
       waits.push(atMs - failedAtMs);
@@ -48,11 +48,11 @@ describe("while the server is down", () => {
       for (const table of ["a", "b", "c", "d"]) fill(schedule, table, 1);
       const taken = takeAll(schedule, 100);
       assert.equal(taken.length, 4);
-      taken.forEach((dispatch, i) => schedule.told(dispatch, unanswered(), times[i]!));
+      taken.forEach((dispatch, i) => schedule.onDelivery(dispatch, unanswered(), times[i]!));
       const lastMs = times.at(-1)!;
       const { atMs, dispatch } = firstAt(schedule, lastMs);
       assert.ok(atMs <= Math.max(lastMs, times[0]! + 500), `the first probe goes out at ${atMs}`);
-      schedule.told(dispatch, unanswered(), atMs);
+      schedule.onDelivery(dispatch, unanswered(), atMs);
       assert.equal(firstAt(schedule, atMs).atMs - atMs, 1000, "the second wait");
     });
   }
@@ -60,7 +60,7 @@ describe("while the server is down", () => {
   test("four attempts of one table that fail together do not lengthen that table's next backoff", () => {
     const schedule = scheduleOf();
     fill(schedule, "a", 4);
-    for (const dispatch of takeAll(schedule, 100)) schedule.told(dispatch, busy(), 100);
+    for (const dispatch of takeAll(schedule, 100)) schedule.onDelivery(dispatch, busy(), 100);
     assert.equal(firstAt(schedule, 100).atMs, 600);
   });
 
@@ -69,10 +69,10 @@ describe("while the server is down", () => {
     fill(schedule, "a", 2);
     let { atMs, dispatch } = firstAt(schedule, 10);
     for (let i = 0; i < 20; i++) {
-      schedule.told(dispatch, unanswered(), atMs);
+      schedule.onDelivery(dispatch, unanswered(), atMs);
       ({ atMs, dispatch } = firstAt(schedule, atMs));
     }
-    schedule.told(dispatch, busy(), atMs);
+    schedule.onDelivery(dispatch, busy(), atMs);
     assert.equal(firstAt(schedule, atMs).atMs - atMs, 500, "the first backoff of the table itself");
   });
 
@@ -80,10 +80,12 @@ describe("while the server is down", () => {
     for (const answer of [stored, tableTrouble, busy()]) {
       const schedule = scheduleOf();
       for (const table of ["a", "b", "c", "d", "e"]) fill(schedule, table, 2);
-      for (const dispatch of takeAll(schedule, 100)) schedule.told(dispatch, unanswered(), 105);
+      for (const dispatch of takeAll(schedule, 100)) {
+        schedule.onDelivery(dispatch, unanswered(), 105);
+      }
       assert.notEqual(schedule.trouble, null);
       const { atMs, dispatch } = firstAt(schedule, 105);
-      schedule.told(dispatch, answer, atMs);
+      schedule.onDelivery(dispatch, answer, atMs);
       assert.equal(schedule.trouble, null);
       assert.equal(takeAll(schedule, atMs).length, 4);
     }
@@ -95,9 +97,9 @@ describe("while the server is down", () => {
     fill(schedule, "b", 1);
     const [first, second] = takeAll(schedule, 0);
     fill(schedule, "c", 1);
-    schedule.told(first!, unanswered(), 10);
+    schedule.onDelivery(first!, unanswered(), 10);
     assert.equal(schedule.next(11), null);
-    schedule.told(second!, stored, 12);
+    schedule.onDelivery(second!, stored, 12);
     assert.notEqual(schedule.next(12), null);
   });
 
@@ -107,9 +109,9 @@ describe("while the server is down", () => {
     fill(schedule, "b", 1);
     fill(schedule, "c", 1);
     const [first, second, third] = takeAll(schedule, 0);
-    schedule.told(first!, unanswered(), 10);
-    schedule.told(second!, stored, 11);
-    schedule.told(third!, unanswered(), 12);
+    schedule.onDelivery(first!, unanswered(), 10);
+    schedule.onDelivery(second!, stored, 11);
+    schedule.onDelivery(third!, unanswered(), 12);
     assert.notEqual(schedule.trouble, null);
     assert.equal(firstAt(schedule, 12).atMs, 512);
   });
@@ -117,7 +119,7 @@ describe("while the server is down", () => {
   test("a table that came meanwhile is not sent beside the probe", () => {
     const schedule = scheduleOf();
     fill(schedule, "a", 4);
-    for (const dispatch of takeAll(schedule, 100)) schedule.told(dispatch, unanswered(), 105);
+    for (const dispatch of takeAll(schedule, 100)) schedule.onDelivery(dispatch, unanswered(), 105);
     firstAt(schedule, 105);
     fill(schedule, "new", 1, 700);
     assert.equal(schedule.next(800), null);
@@ -130,8 +132,8 @@ describe("Retry-After", () => {
     fill(schedule, "a", 1);
     fill(schedule, "b", 1);
     const [first, second] = takeAll(schedule, 0);
-    schedule.told(first!, unanswered(7000), 10);
-    schedule.told(second!, unanswered(), 11);
+    schedule.onDelivery(first!, unanswered(7000), 10);
+    schedule.onDelivery(second!, unanswered(), 11);
     assert.equal(firstAt(schedule, 11).atMs, 7010);
   });
 
@@ -140,8 +142,8 @@ describe("Retry-After", () => {
     fill(schedule, "a", 1);
     fill(schedule, "b", 1);
     const [first, second] = takeAll(schedule, 0);
-    schedule.told(first!, unanswered(), 10);
-    schedule.told(second!, unanswered(9000), 11);
+    schedule.onDelivery(first!, unanswered(), 10);
+    schedule.onDelivery(second!, unanswered(9000), 11);
     assert.equal(firstAt(schedule, 11).atMs, 9011);
   });
 
@@ -149,8 +151,8 @@ describe("Retry-After", () => {
     const schedule = scheduleOf();
     fill(schedule, "a", 5);
     const [first, second] = takeAll(schedule, 0);
-    schedule.told(first!, unanswered(9000), 10);
-    schedule.told(second!, stored, 11);
+    schedule.onDelivery(first!, unanswered(9000), 10);
+    schedule.onDelivery(second!, stored, 11);
     assert.equal(firstAt(schedule, 11).atMs, 9010);
   });
 
@@ -160,12 +162,12 @@ describe("Retry-After", () => {
     fill(schedule, "b", 2);
     const [a1, b1, a2] = takeAll(schedule, 0);
     assert.deepEqual(tables([a1!, b1!, a2!]), ["a", "b", "a"]);
-    schedule.told(a1!, busy(252, 9000), 10);
-    schedule.told(a2!, busy(252), 11);
-    schedule.told(b1!, stored, 12);
+    schedule.onDelivery(a1!, busy(252, 9000), 10);
+    schedule.onDelivery(a2!, busy(252), 11);
+    schedule.onDelivery(b1!, stored, 12);
     for (let d = schedule.next(13); d !== null; d = schedule.next(13)) {
-      assert.equal(d.lane.table, "b");
-      schedule.told(d, stored, 13);
+      assert.equal(d.queue.table, "b");
+      schedule.onDelivery(d, stored, 13);
     }
     assert.equal(firstAt(schedule, 13).atMs, 9010);
   });
@@ -173,7 +175,7 @@ describe("Retry-After", () => {
   test("shorter than the backoff does not shorten it", () => {
     const schedule = scheduleOf();
     fill(schedule, "a", 1);
-    schedule.told(schedule.next(0)!, unanswered(1), 0);
+    schedule.onDelivery(schedule.next(0)!, unanswered(1), 0);
     assert.equal(firstAt(schedule, 0).atMs, 500);
   });
 });

@@ -14,7 +14,7 @@ describe("a table in trouble", () => {
       let bad = 0;
       for (let nowMs = 0; nowMs < 20_000; nowMs += 50) {
         const taken = takeAll(schedule, nowMs);
-        const here = taken.filter((d) => d.lane.table === "bad").length;
+        const here = taken.filter((d) => d.queue.table === "bad").length;
         bad += here;
         if (nowMs > 0) most = Math.max(most, here);
         good += taken.length - here;
@@ -23,7 +23,9 @@ describe("a table in trouble", () => {
           true,
           `${nowMs}: ${good}`,
         );
-        for (const d of taken) schedule.told(d, d.lane.table === "bad" ? answer : stored, nowMs);
+        for (const d of taken) {
+          schedule.onDelivery(d, d.queue.table === "bad" ? answer : stored, nowMs);
+        }
       }
       assert.equal(good, 500);
       assert.equal(most, 1);
@@ -34,17 +36,20 @@ describe("a table in trouble", () => {
   test("says what is wrong until no batch of it is refused any more", () => {
     const schedule = scheduleOf();
     fill(schedule, "a", 1);
-    schedule.told(schedule.next(0)!, tableTrouble, 0);
-    assert.equal(schedule.lane("a").trouble, tableTrouble.kind === "table" && tableTrouble.message);
+    schedule.onDelivery(schedule.next(0)!, tableTrouble, 0);
+    assert.equal(
+      schedule.queue("a").trouble,
+      tableTrouble.kind === "table" && tableTrouble.message,
+    );
     fill(schedule, "a", 1, 1);
     const fresh = firstAt(schedule, 500).dispatch;
     if (fresh.batch.oldestMs === 1) {
-      schedule.told(fresh, stored, 500);
-      assert.notEqual(schedule.lane("a").trouble, null, "one batch is still refused");
+      schedule.onDelivery(fresh, stored, 500);
+      assert.notEqual(schedule.queue("a").trouble, null, "one batch is still refused");
     }
-    for (let nowMs = 600; schedule.lane("a").trouble !== null; nowMs += 100) {
+    for (let nowMs = 600; schedule.queue("a").trouble !== null; nowMs += 100) {
       assert.ok(nowMs < 60_000);
-      for (const d of takeAll(schedule, nowMs)) schedule.told(d, stored, nowMs);
+      for (const d of takeAll(schedule, nowMs)) schedule.onDelivery(d, stored, nowMs);
     }
     assert.equal([...schedule.held()].length, 0);
   });
@@ -54,7 +59,7 @@ describe("a table in trouble", () => {
     fill(schedule, "a", 1);
     const first = schedule.next(0)!;
     const old = first.batch;
-    schedule.told(first, tableTrouble, 0);
+    schedule.onDelivery(first, tableTrouble, 0);
     let probes = 0;
     let freshSent = 0;
     for (let nowMs = 10; nowMs < 120_000; nowMs += 10) {
@@ -62,7 +67,7 @@ describe("a table in trouble", () => {
       for (const d of takeAll(schedule, nowMs)) {
         if (d.batch === old) probes++;
         else freshSent++;
-        schedule.told(d, d.batch === old ? tableTrouble : stored, nowMs);
+        schedule.onDelivery(d, d.batch === old ? tableTrouble : stored, nowMs);
       }
     }
     assert.ok(freshSent >= 118, `${freshSent} of 119 fresh batches`);
@@ -78,7 +83,7 @@ describe("a table in trouble", () => {
       if (nowMs % 500 === 0) fill(schedule, "a", 1, nowMs);
       for (const d of takeAll(schedule, nowMs)) {
         if (d.batch === poison) attempts++;
-        schedule.told(d, d.batch === poison ? busy(241) : stored, nowMs);
+        schedule.onDelivery(d, d.batch === poison ? busy(241) : stored, nowMs);
       }
     }
     assert.ok(attempts <= 15, `${attempts} attempts in 120 s`);
@@ -95,9 +100,9 @@ describe("one table's silence is not another table's trouble", () => {
     for (let nowMs = 0; nowMs < 120_000; nowMs += 10) {
       if (nowMs % 100 === 0) fill(schedule, "good", 1, nowMs);
       for (const d of takeAll(schedule, nowMs)) {
-        if (d.lane.table === "good") good++;
+        if (d.queue.table === "good") good++;
         else attempts++;
-        schedule.told(d, d.lane.table === "good" ? stored : unanswered(), nowMs);
+        schedule.onDelivery(d, d.queue.table === "good" ? stored : unanswered(), nowMs);
       }
       if (nowMs >= 60_000) {
         const late = [...schedule.held()].filter((b) =>
@@ -121,7 +126,7 @@ describe("one table's silence is not another table's trouble", () => {
       for (const d of takeAll(schedule, nowMs)) {
         if (d.batch === poison) attempts++;
         else sent++;
-        schedule.told(d, d.batch === poison ? unanswered() : stored, nowMs);
+        schedule.onDelivery(d, d.batch === poison ? unanswered() : stored, nowMs);
       }
     }
     assert.ok(sent >= 1190, `${sent} sent`);
@@ -136,16 +141,16 @@ describe("one table's silence is not another table's trouble", () => {
     for (let round = 0; round < 60; round++) {
       const { atMs, dispatch } = firstAt(schedule, nowMs);
       nowMs = atMs;
-      schedule.told(dispatch, unanswered(), nowMs);
+      schedule.onDelivery(dispatch, unanswered(), nowMs);
     }
     const { atMs, dispatch } = firstAt(schedule, nowMs);
-    schedule.told(dispatch, stored, atMs);
+    schedule.onDelivery(dispatch, stored, atMs);
     let attempts = 0;
     for (nowMs = atMs; nowMs < atMs + 60_000; nowMs += 10) {
       const taken = takeAll(schedule, nowMs);
       attempts += taken.length;
       if (nowMs > atMs) assert.ok(taken.length <= 1, `${taken.length} at once`);
-      for (const d of taken) schedule.told(d, unanswered(), nowMs);
+      for (const d of taken) schedule.onDelivery(d, unanswered(), nowMs);
     }
     assert.ok(attempts <= 15, `${attempts} attempts in 60 s`);
   });

@@ -11,7 +11,7 @@ describe("turns", () => {
     const order: number[] = [];
     for (let d = schedule.next(50); d !== null; d = schedule.next(50)) {
       order.push(d.batch.oldestMs);
-      schedule.told(d, stored, 50);
+      schedule.onDelivery(d, stored, 50);
     }
     assert.deepEqual(order, [0, 5, 1, 4, 2, 3]);
   });
@@ -23,8 +23,8 @@ describe("turns", () => {
     const sent = new Map<string, number>();
     for (let i = 0; i < 250; i++) {
       for (const d of takeAll(schedule, 5000)) {
-        sent.set(d.lane.table, (sent.get(d.lane.table) ?? 0) + 1);
-        schedule.told(d, stored, 5000);
+        sent.set(d.queue.table, (sent.get(d.queue.table) ?? 0) + 1);
+        schedule.onDelivery(d, stored, 5000);
       }
     }
     assert.equal(sent.size, 50);
@@ -41,8 +41,8 @@ describe("turns", () => {
     const schedule = scheduleOf();
     fill(schedule, "quiet", 1);
     fill(schedule, "slow", 10);
-    const quiet = takeAll(schedule, 0).find((d) => d.lane.table === "quiet")!;
-    schedule.told(quiet, stored, 1);
+    const quiet = takeAll(schedule, 0).find((d) => d.queue.table === "quiet")!;
+    schedule.onDelivery(quiet, stored, 1);
     assert.deepEqual(tables(takeAll(schedule, 1)), []);
     fill(schedule, "quiet", 1, 2);
     assert.deepEqual(tables(takeAll(schedule, 2)), ["quiet"]);
@@ -54,7 +54,7 @@ describe("turns", () => {
       for (const table of ["a", "b", "c"]) fill(schedule, table, 10);
       const taken = takeAll(schedule, 100);
       assert.equal(taken.length, concurrency);
-      schedule.told(taken[0]!, stored, 101);
+      schedule.onDelivery(taken[0]!, stored, 101);
       assert.equal(takeAll(schedule, 101).length, 1);
     }
   });
@@ -70,9 +70,9 @@ describe("turns", () => {
     const schedule = scheduleOf();
     for (let i = 0; i < 5000; i++) {
       fill(schedule, `t${i}`, 1, i);
-      schedule.told(schedule.next(i)!, stored, i);
+      schedule.onDelivery(schedule.next(i)!, stored, i);
     }
-    assert.ok(schedule.lanes.size < 1000, `${schedule.lanes.size} lanes are remembered`);
+    assert.ok(schedule.tables < 1000, `${schedule.tables} lanes are remembered`);
   });
 });
 
@@ -86,13 +86,13 @@ describe("hurry", () => {
       "c",
       unanswered(60_000),
     ]]);
-    for (const d of takeAll(schedule, 0)) schedule.told(d, answers.get(d.lane.table)!, 1);
+    for (const d of takeAll(schedule, 0)) schedule.onDelivery(d, answers.get(d.queue.table)!, 1);
     schedule.hurry();
     const sent = new Set<string>();
     for (let nowMs = 2; nowMs < 3000; nowMs++) {
       for (const d of takeAll(schedule, nowMs)) {
-        sent.add(d.lane.table);
-        schedule.told(d, answers.get(d.lane.table)!, nowMs);
+        sent.add(d.queue.table);
+        schedule.onDelivery(d, answers.get(d.queue.table)!, nowMs);
       }
     }
     assert.deepEqual([...sent].sort(), ["a", "b", "c"]);
@@ -105,7 +105,7 @@ describe("hurry", () => {
     for (let i = 0; i < 6; i++) {
       const { atMs, dispatch } = firstAt(schedule, nowMs);
       nowMs = atMs;
-      schedule.told(dispatch, tableTrouble, nowMs);
+      schedule.onDelivery(dispatch, tableTrouble, nowMs);
     }
     assert.equal(schedule.next(nowMs + 1000), null);
     schedule.hurry();
@@ -115,12 +115,12 @@ describe("hurry", () => {
   test("does not spin: attempts that fail at once are still a tenth of a second apart", () => {
     const schedule = scheduleOf({ random: () => 0 });
     fill(schedule, "a", 4);
-    for (const d of takeAll(schedule, 0)) schedule.told(d, unanswered(), 0);
+    for (const d of takeAll(schedule, 0)) schedule.onDelivery(d, unanswered(), 0);
     schedule.hurry();
     let attempts = 0;
     for (let nowMs = 0; nowMs < 10_000; nowMs++) {
       for (let d = schedule.next(nowMs); d !== null; d = schedule.next(nowMs)) {
-        schedule.told(d, unanswered(), nowMs);
+        schedule.onDelivery(d, unanswered(), nowMs);
         assert.ok(++attempts < 200, "attempts without end");
       }
     }
@@ -139,7 +139,7 @@ test("asked when it said, the schedule always has something to send", () => {
     if (under.length > 0 && dice() < 0.5) {
       const answers = [stored, stored, busy(), tableTrouble, unanswered()];
       const [d] = under.splice(Math.floor(dice() * under.length), 1);
-      schedule.told(d!, answers[Math.floor(dice() * answers.length)]!, nowMs);
+      schedule.onDelivery(d!, answers[Math.floor(dice() * answers.length)]!, nowMs);
     }
     under.push(...takeAll(schedule, nowMs));
     const wakeMs = schedule.wakeAtMs();

@@ -1,7 +1,7 @@
 /** A schedule whose times are exact, and ways to fill and empty it. */
 
 import { type Dispatch, Schedule, type ScheduleOptions } from "../../src/batch/schedule.ts";
-import { events, fill as fillLane } from "../kit/chunks.ts";
+import { events, fill as fillQueue } from "../kit/chunks.ts";
 
 const ALMOST_1 = 1 - 2 ** -53;
 
@@ -23,7 +23,7 @@ export function scheduleOf(options: Partial<ScheduleOptions> = {}): Schedule {
 /** `batches` sealed batches of a table, a millisecond apart. */
 export function fill(schedule: Schedule, table: string, batches: number, fromMs = 0): void {
   for (let i = 0; i < batches; i++) {
-    fillLane(schedule.lane(table), events(1, { table }), fromMs + i);
+    fillQueue(schedule.queue(table), events(1, { table }), fromMs + i);
   }
 }
 
@@ -43,4 +43,4 @@ export function firstAt(schedule: Schedule, fromMs: number): { atMs: number; dis
   throw new Error("nothing ever goes");
 }
 
-export const tables = (dispatches: Dispatch[]) => dispatches.map((d) => d.lane.table);
+export const tables = (dispatches: Dispatch[]) => dispatches.map((d) => d.queue.table);

@@ -2,10 +2,9 @@
 
 import { type Disk, openDisk } from "../../src/spool/open.ts";
 import type { Files } from "../../src/contracts.ts";
-import { bytesOf, HeldBatch } from "../../src/batch/held.ts";
+import { HeldBatch } from "../../src/batch/batch.ts";
 import { type DataDir, openSpool } from "../../src/spool/data_dir.ts";
-import { Pump } from "../../src/batch/pump.ts";
-import type { PumpOptions } from "../../src/batch/pump_deps.ts";
+import { Pump, type PumpOptions } from "../../src/batch/pump.ts";
 import { readSegment } from "../../src/spool/segment.ts";
 import { SegmentSpool } from "../../src/spool/spool.ts";
 import { uuid7 } from "../../src/kernel/names.ts";
@@ -52,10 +51,10 @@ export function spoolIn(dir: DataDir): Spool {
 
 /** Appends a chunk to a batch and to the disk. @returns why the disk did not take it, or null. */
 export async function submit(spool: Spool, batch: HeldBatch, chunk: Chunk): Promise<string | null> {
-  const place = batch.place(chunk, 0);
-  const result = await spool.append(batch, bytesOf(place), chunk.rows);
-  if (result.ok) batch.append(place);
-  else batch.forgo(place);
+  const reservation = batch.reserve(chunk, 0);
+  const result = await spool.append(batch, reservation.body, chunk.rows);
+  if (result.ok) batch.commit(reservation);
+  else batch.release(reservation);
   return result.ok ? null : result.problem;
 }
 
@@ -123,8 +122,7 @@ export async function pumpKit(
     clock,
     log,
     spool: disk.spool,
-    bury: (batch, dead, rows) =>
-      letters.write(batch, dead, rows).then((kept) => kept.ok ? null : kept.problem),
+    deadLetters: letters,
   });
   return { files, gate, clock, sink, ledger, log, disk, pump };
 }

@@ -12,6 +12,7 @@ import { openDisk } from "../../src/spool/open.ts";
 import { Pump } from "../../src/batch/pump.ts";
 import type { Clock, Sink } from "../../src/contracts.ts";
 import { createDeliver } from "../../src/deliver/deliver.ts";
+import { DONE } from "../../src/kernel/result.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { createFetch } from "../../src/runtime/fetch.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
@@ -119,7 +120,9 @@ for (const compress of ["none", "gzip"] as const) {
       clock: hasty,
       log: silent,
       spool: disk.spool,
-      bury: (_batch, _dead, rows) => Promise.resolve((buried.push(...rows), null)),
+      deadLetters: {
+        write: (_batch, _dead, rows) => Promise.resolve((buried.push(...rows), DONE)),
+      },
     });
 
     const salt = Array.from({ length: ROW_BYTES }, () => Math.floor(chance() * 36).toString(36));

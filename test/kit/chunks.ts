@@ -1,7 +1,7 @@
 /** Chunks and a silent log for tests of the batch room. */
 
-import type { Place } from "../../src/batch/held.ts";
-import type { Lane } from "../../src/batch/lane.ts";
+import type { Reservation } from "../../src/batch/batch.ts";
+import type { TableQueue } from "../../src/batch/queue.ts";
 import type { Chunk, Log, LogFields, Shape } from "../../src/contracts.ts";
 
 export interface ChunkOptions {
@@ -63,9 +63,9 @@ export function memoryLog(): Log & { readonly lines: LogLine[] } {
   return { lines, debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
 }
 
-/** Places a chunk and fills its places at once, as `ack=memory` does. */
-export function fill(lane: Lane, chunk: Chunk, nowMs: number): Place[] {
-  const places = lane.place(chunk, nowMs);
-  for (const place of places) place.batch.append(place);
-  return places;
+/** Reserves room for a chunk and fills it at once, as `ack=memory` does. */
+export function fill(queue: TableQueue, chunk: Chunk, nowMs: number): Reservation[] {
+  const reservations = queue.reserve(chunk, nowMs);
+  for (const reservation of reservations) reservation.batch.commit(reservation);
+  return reservations;
 }

@@ -1,8 +1,8 @@
 /** One process of the model, from opening the disk to its end, and what lies on a disk. */
 
-import assert from "node:assert/strict";
 import { type Disk, openDisk } from "../../src/spool/open.ts";
 import { readLetter } from "../../src/dead/letter.ts";
+import type { LetterWriter } from "../../src/dead/writer.ts";
 import { Pump } from "../../src/batch/pump.ts";
 import { readSegment } from "../../src/spool/segment.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
@@ -31,6 +31,7 @@ export interface LifeOptions {
 interface Parts {
   readonly gate: GatedFiles;
   readonly disk: Disk;
+  readonly letters: LetterWriter;
   readonly pump: Pump;
   readonly clock: ManualClock;
   readonly sink: SimulatedSink;
@@ -93,14 +94,10 @@ export class Life {
       clock,
       log,
       spool: disk.spool,
-      async bury(batch, dead, rows) {
-        assert.equal(dead.length, rows.length);
-        const kept = await letters.write(batch, dead, rows);
-        return kept.ok ? null : kept.problem;
-      },
+      deadLetters: letters,
     });
     gate.shut = options.slowStart;
-    return new Life(options, { gate, disk, pump, clock, sink, ledger, log }, found);
+    return new Life(options, { gate, disk, letters, pump, clock, sink, ledger, log }, found);
   }
 }
 

@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import type { Refused } from "../../src/contracts.ts";
 import { RequestTicket } from "../../src/batch/ticket.ts";
+import { within } from "../../src/kernel/time.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { busy, tableTrouble, unanswered } from "../kit/scripted_sink.ts";
@@ -163,7 +164,7 @@ export class Run {
       return;
     }
     this.life.offered += chunk.rows;
-    request.cut = (taken.ticket as RequestTicket).places.length > 1;
+    request.cut = (taken.ticket as RequestTicket).spans.length > 1;
     const answered = (unkept: Refused | null) => {
       request.state = unkept === null ? "kept" : "refused";
       if (unkept === null && waitMs !== null) followTicket(this, taken.ticket, request, waitMs);
@@ -253,7 +254,7 @@ export class Run {
   /** Gives up what is held; then the next process begins on the same disk. */
   async #end(landed: number, spilled = false): Promise<void> {
     const { life } = this;
-    const { pump, gate, disk, clock } = life.parts;
+    const { pump, gate, disk, letters, clock } = life.parts;
     if (life.crashed) return;
     const hasRecovered = life.recovered;
     this.#land(landed);
@@ -261,7 +262,8 @@ export class Run {
     life.abandoned = true;
     await settle();
     let closed = false;
-    void disk.close().then(() => closed = true);
+    void within(clock, 2_000, letters.idle(), undefined)
+      .then(() => disk.close()).then(() => closed = true);
     await settle();
     if (closed) assert.deepEqual(gate.changes, [], "closed before the disk was done");
     gate.open();

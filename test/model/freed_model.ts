@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { PumpOptions } from "../../src/batch/pump_deps.ts";
+import type { PumpOptions } from "../../src/batch/pump.ts";
 import type { Batch } from "../../src/contracts.ts";
 import { balance } from "../../src/meter/ledger.ts";
 import { chunkOf } from "../kit/chunks.ts";

@@ -5,8 +5,8 @@
 
 import assert from "node:assert/strict";
 import type { Delivery } from "../../src/contracts.ts";
-import { Pump } from "../../src/batch/pump.ts";
-import type { PumpOptions } from "../../src/batch/pump_deps.ts";
+import { Pump, type PumpOptions } from "../../src/batch/pump.ts";
+import { DONE } from "../../src/kernel/result.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { chunkOf, memoryLog } from "../kit/chunks.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
@@ -84,10 +84,12 @@ export class Run {
       ledger: this.ledger,
       clock: this.clock,
       log: memoryLog(),
-      bury: (_batch, dead, rows) => {
-        assert.equal(dead.length, rows.length);
-        this.buried.push(...rows);
-        return Promise.resolve(null);
+      deadLetters: {
+        write: (_batch, dead, rows) => {
+          assert.equal(dead.length, rows.length);
+          this.buried.push(...rows);
+          return Promise.resolve(DONE);
+        },
       },
       spool: null,
     });

@@ -336,7 +336,7 @@ describe("bytes and files", () => {
     const chunk = chunkOf([{ eventType: "a" }, { eventType: "b" }]);
     for (let releases = 0; releases < 8; releases++) {
       const batch = openBatch(chunk);
-      batch.append(batch.place(chunk, 0));
+      batch.commit(batch.reserve(chunk, 0));
       batch.close();
       gate.shut = true;
       const written = spool.write(batch);

@@ -9,7 +9,7 @@ const SMALL_BYTES = 64 * 1024;
 const FIRST_SLAB_BYTES = 4 * 1024;
 const SLAB_BYTES = 256 * 1024;
 
-export class Pieces {
+export class Slabs {
   /** Where what was added last lies: in this array, */
   piece: Uint8Array = new Uint8Array(0);
   /** from here on. */

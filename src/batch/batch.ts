@@ -1,0 +1,391 @@
+/**
+ * A batch from its first row to its fate, and the steps that it may take. Rows are first given room in
+ * it, then are in it (at once, or when the disk has them); it is sealed when it takes no further rows
+ * and all are in it, and settled when every row's fate is known. The same object throughout, so that a
+ * request can hold on to the rows it brought without the batch knowing every request.
+ */
+
+import type { BatchHead, Chunk, DeadRow, GrowingBatch, RecoveredBatch } from "../contracts.ts";
+import type { Batch, Shape, TypeCounts } from "../contracts.ts";
+import { count } from "../kernel/ndjson.ts";
+import { BatchRetry } from "./retry.ts";
+import { Slabs } from "./slabs.ts";
+
+/** How far a batch has got. */
+export type State =
+  /** Takes rows. */
+  | "open"
+  /** Takes no further rows; those that it has room for are still on their way to the disk. */
+  | "closed"
+  /** Sealed: it never changes again. Stands in its table's queue. */
+  | "waiting"
+  /** An attempt to deliver it is under way. */
+  | "sending"
+  /** Delivered; its dead rows are being written as dead letters. */
+  | "dead-lettering"
+  /** Delivered, but its dead rows are no dead letters yet. Stands in its table's queue for that alone. */
+  | "delivered"
+  /** Every row's fate is known and told; or it is given up, and what the disk has is for the next start. */
+  | "settled";
+
+/** Where a batch's rows are. */
+export type Where =
+  | "memory"
+  /** In memory; they are being written to the disk whole, and not sent meanwhile. */
+  | "spilling"
+  /** In memory and on disk. */
+  | "both"
+  | "disk"
+  /** Nowhere any more: they have left. */
+  | "gone";
+
+/** Every step that is legal; all others are bugs, and throw. */
+export const STEPS: Readonly<Record<State, ReadonlySet<State>>> = {
+  // Each state may be the last one: at the end what is held is given up.
+  open: new Set(["closed", "settled"]),
+  closed: new Set(["waiting", "settled"]),
+  waiting: new Set(["sending", "settled"]),
+  sending: new Set(["waiting", "dead-lettering", "settled"]),
+  "dead-lettering": new Set(["delivered", "settled"]),
+  delivered: new Set(["dead-lettering", "settled"]),
+  settled: new Set(),
+};
+
+/** And every way that rows may go. */
+export const MOVES: Readonly<Record<Where, ReadonlySet<Where>>> = {
+  memory: new Set(["both", "spilling", "gone"]),
+  // Back to where they were when the disk does not take them.
+  spilling: new Set(["both", "memory", "gone"]),
+  // To memory alone when the disk has lost what it had.
+  both: new Set(["disk", "spilling", "memory", "gone"]),
+  // Read for an attempt, they are in both places.
+  disk: new Set(["both", "gone"]),
+  gone: new Set(),
+};
+
+/** `null`: given up; its rows are lost, or on disk for the next start. */
+export type Fate = readonly DeadRow[] | null;
+
+/** Rows `from` (included) to `to` (excluded) of a batch. */
+export interface Span {
+  readonly batch: HeldBatch;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Room in a batch for rows that came with one request; a span once they are in it. */
+export class Reservation implements Span {
+  #from = 0;
+
+  /** @param piece the batch's own memory, where the chunk's bytes lie from `at` on. */
+  constructor(
+    readonly batch: HeldBatch,
+    readonly chunk: Chunk,
+    readonly piece: Uint8Array,
+    readonly at: number,
+  ) {}
+
+  get from(): number {
+    return this.#from;
+  }
+
+  get to(): number {
+    return this.#from + this.chunk.rows;
+  }
+
+  /** The rows, in memory that stays as it is. */
+  get body(): Uint8Array {
+    return this.piece.subarray(this.at, this.at + this.chunk.body.length);
+  }
+
+  /** They are in the batch, behind so many others. */
+  filled(from: number): void {
+    this.#from = from;
+  }
+}
+
+export class HeldBatch implements Batch, GrowingBatch {
+  readonly table: string;
+  readonly shape: Shape;
+  readonly fingerprint: string | null;
+  readonly retry = new BatchRetry();
+  #state: State = "open";
+  #where: Where = "memory";
+  /** The disk has all rows that are in it, also while it is being written whole. */
+  #safe = false;
+  #rows = 0;
+  #bytes = 0;
+  #reservedRows = 0;
+  #reservedBytes = 0;
+  #newestMs: number;
+  readonly #types = new Map<string, number>();
+  /** Null once it is sealed. */
+  #slabs: Slabs | null = new Slabs();
+  #body: Uint8Array[] = [];
+  /** What of the body's memory is nobody else's. */
+  #own: readonly ArrayBuffer[] = [];
+  /** Attempts that may still have the body before them: under way, or failed. */
+  #readers = 0;
+  #dead: readonly DeadRow[] | null = null;
+  #fate: Fate | undefined;
+  #waiters: ((fate: Fate) => void)[] = [];
+
+  /**
+   * @param id UUID: the `insert_deduplication_token`.
+   * @param oldestMs when its first row was taken, epoch milliseconds.
+   */
+  constructor(
+    readonly id: string,
+    head: Pick<BatchHead, "table" | "shape" | "fingerprint">,
+    readonly oldestMs: number,
+  ) {
+    this.table = head.table;
+    this.shape = head.shape;
+    this.fingerprint = head.fingerprint;
+    this.#newestMs = oldestMs;
+  }
+
+  /** A sealed batch whose rows are on disk only. */
+  static recovered(found: RecoveredBatch): HeldBatch {
+    const batch = new HeldBatch(found.id, found, found.oldestMs);
+    batch.#rows = found.rows;
+    batch.#bytes = found.bytes;
+    for (const [type, rows] of found.types) batch.#types.set(type, rows);
+    batch.close();
+    batch.synced();
+    batch.leaveMemory();
+    return batch;
+  }
+
+  // ------------------------------------------------------------ what it is
+
+  get state(): State {
+    return this.#state;
+  }
+
+  get where(): Where {
+    return this.#where;
+  }
+
+  /** Of the rows that are in it. */
+  get rows(): number {
+    return this.#rows;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Rows that are in it or have room in it. */
+  get takenRows(): number {
+    return this.#rows + this.#reservedRows;
+  }
+
+  get takenBytes(): number {
+    return this.#bytes + this.#reservedBytes;
+  }
+
+  get types(): TypeCounts {
+    return this.#types;
+  }
+
+  /** When the last row was taken. */
+  get newestMs(): number {
+    return this.#newestMs;
+  }
+
+  /** Once it is sealed; empty while the rows are not in memory. */
+  get body(): readonly Uint8Array[] {
+    return this.#body;
+  }
+
+  /** It never changes again. */
+  get sealed(): boolean {
+    return this.#slabs === null;
+  }
+
+  get settled(): boolean {
+    return this.#state === "settled";
+  }
+
+  /** It stands in the queue and an attempt may begin, as far as the batch itself is concerned. */
+  get ready(): boolean {
+    return (this.#state === "waiting" || this.#state === "delivered") && this.#where !== "spilling";
+  }
+
+  get inMemory(): boolean {
+    return this.#where !== "disk" && this.#where !== "gone";
+  }
+
+  /** All of its rows are on disk. */
+  get onDisk(): boolean {
+    return this.#safe;
+  }
+
+  /** Delivered, and to become dead letters; null before. */
+  get dead(): readonly DeadRow[] | null {
+    return this.#dead;
+  }
+
+  // ------------------------------------------------------------ it is filled
+
+  /** Copies a chunk's bytes; the caller has seen to it that they fit. */
+  reserve(chunk: Chunk, nowMs: number): Reservation {
+    if (this.#state !== "open" || this.#slabs === null) {
+      throw new Error(`batch ${this.id} is ${this.#state}: it takes no further rows`);
+    }
+    this.#reservedRows += chunk.rows;
+    this.#reservedBytes += chunk.body.length;
+    this.#newestMs = nowMs;
+    this.#slabs.add(chunk.body, chunk.lent === true);
+    return new Reservation(this, chunk, this.#slabs.piece, this.#slabs.at);
+  }
+
+  /** The rows are in it; in the order of the reservations. */
+  commit(reservation: Reservation): void {
+    if (this.sealed) throw new Error(`batch ${this.id} is sealed: no rows are missing`);
+    const { chunk } = reservation;
+    reservation.filled(this.#rows);
+    this.#rows += chunk.rows;
+    this.#bytes += chunk.body.length;
+    for (const [type, rows] of chunk.types) count(this.#types, type, rows);
+    this.release(reservation);
+  }
+
+  /** Gives room back unfilled, and with it all that comes after it. */
+  release({ chunk }: Reservation): void {
+    this.#reservedRows -= chunk.rows;
+    this.#reservedBytes -= chunk.body.length;
+    this.#seal();
+  }
+
+  /** Takes no further rows. What is given up already stays as it is. */
+  close(): void {
+    if (this.settled) return;
+    this.#step("closed");
+    this.#seal();
+  }
+
+  #seal(): void {
+    if (this.#state === "open" || this.#reservedRows > 0 || this.#slabs === null) return;
+    // One that no rows are in has nothing to wait for.
+    if (this.#state === "closed" && this.#rows > 0) this.#step("waiting");
+    this.#body = this.#slabs.finish(this.#bytes);
+    this.#own = this.#slabs.own;
+    this.#slabs = null;
+  }
+
+  // ------------------------------------------------------------ it is sent
+
+  /** An attempt begins: to deliver it, or only to write its dead letters. */
+  begin(): void {
+    this.#step(this.#state === "delivered" ? "dead-lettering" : "sending");
+  }
+
+  /** The body is read from now on by others: until `answered`, or for good. */
+  lend(): void {
+    this.#readers++;
+  }
+
+  /** Every row's fate is known, and the body given back. @param dead ascending by `index`. */
+  answered(dead: readonly DeadRow[]): void {
+    if (this.#state === "dead-lettering") return;
+    this.#readers--;
+    if (dead.length === 0) return;
+    this.#step("dead-lettering");
+    this.#dead = dead;
+  }
+
+  /** The attempt has failed: it stands in the queue again. */
+  putBack(): void {
+    this.#step(this.#state === "dead-lettering" ? "delivered" : "waiting");
+  }
+
+  /** Tells everyone who waits, once. Dead rows ascend by `index`. */
+  settle(fate: Fate): void {
+    this.#step("settled");
+    this.#fate = fate;
+    for (const waiter of this.#waiters.splice(0)) waiter(fate);
+  }
+
+  /** Calls `waiter` when the fate is known, at once if it is. */
+  whenSettled(waiter: (fate: Fate) => void): void {
+    if (this.#fate !== undefined) waiter(this.#fate);
+    else this.#waiters.push(waiter);
+  }
+
+  // ------------------------------------------------------------ its rows move
+
+  /** The disk has all rows that are in it, and those that are now. */
+  synced(): void {
+    if (this.#where !== "both") this.#move("both");
+    this.#safe = true;
+  }
+
+  /** It is being written whole. */
+  spill(): void {
+    this.#move("spilling");
+  }
+
+  /** The write is over. @param ok false: the rows are where they were before. */
+  spilled(ok: boolean): void {
+    this.#safe ||= ok;
+    this.#move(this.#safe ? "both" : "memory");
+  }
+
+  /** The disk has lost what it had. */
+  vanish(): void {
+    this.#move("memory");
+    this.#safe = false;
+  }
+
+  /** Its rows stay on disk only. */
+  leaveMemory(): void {
+    this.#move("disk");
+    this.#free();
+  }
+
+  /** @param body read from disk, and nobody else's. */
+  returnToMemory(body: Uint8Array[]): void {
+    this.#move("both");
+    this.#body = body;
+    this.#readers = 0;
+    this.#own = [...new Set(body.map(({ buffer }) => buffer as ArrayBuffer))];
+  }
+
+  /** Its rows have left, or are lost. */
+  drop(): void {
+    // Whoever writes it still reads it.
+    if (this.#where === "spilling") this.#readers++;
+    this.#move("gone");
+    this.#free();
+  }
+
+  /**
+   * Memory is freed at once: a runtime that has to find out by itself lets its heap double before it
+   * looks, and what is freed soon is still in the cache for the rows that come next.
+   */
+  #free(): void {
+    if (this.#readers === 0) {
+      for (const buffer of this.#own) buffer.transfer(0);
+    }
+    this.#own = [];
+    this.#body = [];
+  }
+
+  // ------------------------------------------------------------ steps
+
+  #step(to: State): void {
+    if (!STEPS[this.#state].has(to)) this.#illegal(this.#state, to);
+    this.#state = to;
+  }
+
+  #move(to: Where): void {
+    if (!MOVES[this.#where].has(to)) this.#illegal(this.#where, to);
+    this.#where = to;
+  }
+
+  #illegal(from: string, to: string): never {
+    throw new Error(`batch ${this.id}: from ${from} to ${to} is no legal step`);
+  }
+}

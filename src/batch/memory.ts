@@ -1,0 +1,408 @@
+/**
+ * Where held rows are: in memory, on disk, or both; and how many there may be. Full means no, at once:
+ * nothing accepted is ever dropped to make room, so the limits are asked before anything is taken.
+ *
+ * Rows that come are in their batch at once, or when the spool has made them safe; until then they
+ * count for nothing but the budget. Sealed batches leave memory when it gets full, the oldest first, and
+ * come back to be sent. What is decided here is about room; what follows for the queues is the pump's.
+ */
+
+import type { Chunk, Ledger, Spool, Vanished } from "../contracts.ts";
+import { DONE, failed, type Result } from "../kernel/result.ts";
+import type { HeldBatch, Reservation } from "./batch.ts";
+
+export interface MemoryLimits {
+  /** Held at most, in memory and on disk. */
+  readonly maxRows: number;
+  /** In memory at most. */
+  readonly maxBytes: number;
+  /** Rows are on disk before they count as taken. */
+  readonly diskFirst: boolean;
+  /** On disk at most; Infinity without a spool. */
+  readonly maxSpoolBytes: number;
+}
+
+export interface MemoryDeps {
+  readonly ledger: Ledger;
+  /** Null where there is no disk to use. */
+  readonly spool: Spool | null;
+}
+
+/** While the disk refuses, one write in this time finds out whether it still does. */
+const DISK_PROBE_MS = 500;
+/**
+ * What waits to be sent may be this part of the memory budget: little, for a runtime lets its heap grow
+ * to about twice what is in use. What is being filled or sent is not counted there, or a collector whose
+ * ClickHouse keeps up would write large batches to the disk for nothing.
+ */
+const WAITING = 1 / 8;
+/** All together may be this part of it before less may wait. */
+const ALL = 1 / 2;
+/** Beyond this part the largest open batch is closed early. */
+const SQUEEZE = 0.75;
+
+/** Reservations of one batch that the disk answers together. */
+interface Round {
+  readonly reservations: Reservation[];
+  readonly synced: Promise<Result>;
+  readonly committed: Promise<Result>;
+}
+
+export class Memory {
+  #limits: MemoryLimits;
+  #rows = 0;
+  #bytes = 0;
+  /** Of bodies that are being read, in a budget of their own, or slow uploads would be a way around. */
+  #readingBytes = 0;
+  /** Room for rows that the disk does not have yet: in the budget, not in the books. */
+  #reservedRows = 0;
+  #reservedBytes = 0;
+  /** Batches with rows in memory, in the order in which they came there. */
+  readonly #resident = new Set<HeldBatch>();
+  /**
+   * Batches that came from disk to be sent. Beyond the budget, or fresh rows would be refused while a
+   * backlog drains; there are no more of them than INSERTs in flight.
+   */
+  readonly #fetched = new Set<HeldBatch>();
+  #fetchedBytes = 0;
+  /** The last round of each batch, until it is answered. */
+  readonly #rounds = new Map<HeldBatch, Round>();
+  /** Resolves when the batch is written that is being spilled; null while there is none. */
+  #spilling: Promise<unknown> | null = null;
+  #diskProbedMs = -Infinity;
+  /** Of the rows for which the spool had no room last. */
+  #tooMuchBytes = 0;
+  readonly #ledger: Ledger;
+  readonly #spool: Spool | null;
+
+  constructor(limits: MemoryLimits, { ledger, spool }: MemoryDeps) {
+    this.#limits = limits;
+    this.#ledger = ledger;
+    this.#spool = spool;
+  }
+
+  /** From the next row on. @returns whether rows that are in memory only now belong on disk. */
+  adopt(limits: MemoryLimits): boolean {
+    const toDisk = limits.diskFirst && !this.#limits.diskFirst;
+    this.#limits = limits;
+    return toDisk;
+  }
+
+  // ------------------------------------------------------------ what is held
+
+  /** Held rows; not those that are still on their way to the disk. */
+  rows(): number {
+    return this.#rows - this.#reservedRows;
+  }
+
+  bytes(): number {
+    return this.#bytes + this.#fetchedBytes;
+  }
+
+  spoolBytes(): number {
+    return this.#spool?.bytes() ?? 0;
+  }
+
+  /** Nothing is held, nor on its way. */
+  get empty(): boolean {
+    return this.#rows === 0;
+  }
+
+  /** What keeps the disk from taking rows, for people; null while it does. */
+  trouble(): string | null {
+    const trouble = this.#spool?.trouble() ?? null;
+    if (this.#spool === null || trouble !== null) return trouble;
+    // As long as what was refused would be refused again, and not for its size alone.
+    const wanted = this.#usedSpoolBytes + this.#tooMuchBytes;
+    if (this.#usedSpoolBytes > 0 && wanted > this.#limits.maxSpoolBytes) return this.#spoolIsFull();
+    this.#tooMuchBytes = 0;
+    return null;
+  }
+
+  // ------------------------------------------------------------ is there room
+
+  /** Why there is no room for these rows, or null when there is. */
+  refusal(rows: number, bytes: number, nowMs: number): string | null {
+    return this.#budgetRefusal(rows, bytes) ?? this.#diskRefusal(bytes, nowMs);
+  }
+
+  /**
+   * Why the rows of a body of so many bytes will find no room, as far as that can be told before it is
+   * read; null where it may. A body that is larger than everything may be mostly blanks.
+   */
+  foreseen(bytes: number): string | null {
+    return bytes > this.#limits.maxBytes ? null : this.#budgetRefusal(1, bytes);
+  }
+
+  #budgetRefusal(rows: number, bytes: number): string | null {
+    const { maxRows, maxBytes } = this.#limits;
+    if (rows > maxRows) return `${rows} rows in one request, but backlog is ${maxRows}`;
+    if (bytes > maxBytes) return `${bytes} bytes in one request, but backlog-bytes is ${maxBytes}`;
+    if (this.#rows + rows > maxRows) {
+      return `backlog is full: ${this.#rows} of ${maxRows} rows held`;
+    }
+    if (this.#bytes + bytes > maxBytes) {
+      return `backlog is full: ${this.#bytes} of ${maxBytes} bytes (backlog-bytes) held in memory`;
+    }
+    return null;
+  }
+
+  #diskRefusal(bytes: number, nowMs: number): string | null {
+    if (this.#spool === null || !this.#limits.diskFirst) return null;
+    const { maxSpoolBytes } = this.#limits;
+    // Never to be taken, so no trouble of the disk.
+    if (bytes > maxSpoolBytes) {
+      return `${bytes} bytes in one request, but spool-max-bytes is ${maxSpoolBytes}`;
+    }
+    if (this.#usedSpoolBytes + bytes > maxSpoolBytes) {
+      this.#tooMuchBytes = bytes;
+      return this.#spoolIsFull();
+    }
+    const trouble = this.#spool.trouble();
+    if (trouble === null) return null;
+    if (nowMs - this.#diskProbedMs < DISK_PROBE_MS) return `disk: ${trouble}`;
+    this.#diskProbedMs = nowMs;
+    return null;
+  }
+
+  get #usedSpoolBytes(): number {
+    return this.spoolBytes() + this.#reservedBytes;
+  }
+
+  #spoolIsFull(): string {
+    const { maxSpoolBytes } = this.#limits;
+    return `spool is full: ${this.#usedSpoolBytes} of ${maxSpoolBytes} bytes (spool-max-bytes)`;
+  }
+
+  /** Room for a body that is being read. One always gets through, or a large one never could. */
+  reserveBody(bytes: number): boolean {
+    if (this.#readingBytes > 0 && this.#readingBytes + bytes > this.#limits.maxBytes) return false;
+    this.#readingBytes += bytes;
+    return true;
+  }
+
+  releaseBody(bytes: number): void {
+    this.#readingBytes -= bytes;
+  }
+
+  // ------------------------------------------------------------ rows come
+
+  /** There is room for these rows, and they take it. */
+  hold({ rows, body }: Chunk): void {
+    this.#rows += rows;
+    this.#bytes += body.length;
+  }
+
+  /** A batch that an earlier process left on disk. */
+  recovered(batch: HeldBatch): void {
+    this.#rows += batch.rows;
+    this.#ledger.recovered(batch.table, batch.rows);
+  }
+
+  /**
+   * Fills the room that a batch has for rows which are held already.
+   * @returns null when they are in it, else whether the disk took them, after they are in the batch, or
+   * their room is given back; one promise for all that the disk answers together.
+   */
+  keep(reservation: Reservation): Promise<Result> | null {
+    if (this.#spool !== null && this.#limits.diskFirst) {
+      return this.#keepOnDisk(this.#spool, reservation);
+    }
+    this.#commit(reservation);
+    return null;
+  }
+
+  #keepOnDisk(spool: Spool, reservation: Reservation): Promise<Result> {
+    const { batch, chunk } = reservation;
+    this.#reservedRows += chunk.rows;
+    this.#reservedBytes += chunk.body.length;
+    const synced = spool.append(batch, reservation.body, chunk.rows);
+    let round = this.#rounds.get(batch);
+    if (round?.synced !== synced) {
+      const reservations: Reservation[] = [];
+      const committed = synced.then((result) => {
+        if (this.#rounds.get(batch)?.synced === synced) this.#rounds.delete(batch);
+        return this.#onSynced(batch, reservations, result);
+      });
+      round = { reservations, synced, committed };
+      this.#rounds.set(batch, round);
+    }
+    round.reservations.push(reservation);
+    return round.committed;
+  }
+
+  #onSynced(batch: HeldBatch, reservations: readonly Reservation[], result: Result): Result {
+    if (result.ok) batch.synced();
+    for (const reservation of reservations) {
+      const { rows, body } = reservation.chunk;
+      this.#reservedRows -= rows;
+      this.#reservedBytes -= body.length;
+      if (result.ok) this.#commit(reservation);
+      else {
+        batch.release(reservation);
+        this.#free(rows, body.length);
+      }
+    }
+    return result;
+  }
+
+  #commit(reservation: Reservation): void {
+    this.#ledger.accepted(reservation.chunk);
+    reservation.batch.commit(reservation);
+    this.#resident.add(reservation.batch);
+  }
+
+  #free(rows: number, bytes: number): void {
+    this.#rows -= rows;
+    this.#bytes -= bytes;
+  }
+
+  // ------------------------------------------------------------ batches leave memory
+
+  /**
+   * Takes waiting batches out of memory, oldest first, while there is too much in it.
+   * @param outage no server answers: what is filled will wait as well, and counts.
+   * @returns null, or a write that had to be begun before more can leave: whether it went well.
+   */
+  relieve(outage: boolean): Promise<boolean> | null {
+    const spool = this.#spool;
+    if (spool === null || this.#spilling !== null || !this.#isTooMuch(this.#bytes, outage)) {
+      return null;
+    }
+    const waiting: HeldBatch[] = [];
+    let waitingBytes = 0;
+    for (const batch of this.#resident) {
+      if (!batch.ready) continue;
+      waiting.push(batch);
+      waitingBytes += batch.bytes;
+    }
+    for (const batch of waiting) {
+      if (!this.#isTooMuch(waitingBytes, outage)) return null;
+      if (!batch.onDisk && !this.#diskHasRoom(spool, batch.bytes)) continue;
+      const written = this.#write(spool, batch);
+      if (written !== null) return written;
+      batch.leaveMemory();
+      this.#resident.delete(batch);
+      this.#free(0, batch.bytes);
+      waitingBytes -= batch.bytes;
+    }
+    return null;
+  }
+
+  #isTooMuch(waitingBytes: number, outage: boolean): boolean {
+    const { maxBytes } = this.#limits;
+    return waitingBytes > maxBytes * WAITING || this.#bytes > maxBytes * (outage ? WAITING : ALL);
+  }
+
+  #diskHasRoom(spool: Spool, bytes: number): boolean {
+    return spool.trouble() === null && spool.bytes() + bytes <= this.#limits.maxSpoolBytes;
+  }
+
+  /**
+   * What is not sealed cannot leave memory, and while nothing can be sent nothing seals it: there is so
+   * much that the largest open batch should be closed for that, if it eases anything.
+   */
+  get squeezed(): boolean {
+    return this.#spool !== null && this.#spilling === null &&
+      this.#bytes > this.#limits.maxBytes * SQUEEZE;
+  }
+
+  /** Otherwise it is what is being sent that fills memory, and many small batches would not help. */
+  eases(openBytes: number): boolean {
+    return openBytes >= this.#limits.maxBytes * (1 - SQUEEZE);
+  }
+
+  /** Batches that the disk has nothing of. */
+  memoryOnly(): HeldBatch[] {
+    return [...this.#resident].filter(({ where }) => where === "memory");
+  }
+
+  /**
+   * Writes a batch to the disk that is in memory only, after the one that is being written: the disk is
+   * slower than memory fills. Else nothing happens.
+   * @returns whether it was written.
+   */
+  async spill(batch: HeldBatch): Promise<boolean> {
+    while (this.#spilling !== null) await this.#spilling;
+    const idle = !batch.sealed || batch.settled || batch.where !== "memory";
+    if (this.#spool === null || idle) return false;
+    return await (this.#write(this.#spool, batch) ?? true);
+  }
+
+  /** While it is written it is not sent. @returns null: the disk has it already. */
+  #write(spool: Spool, batch: HeldBatch): Promise<boolean> | null {
+    const written = spool.write(batch);
+    if (written === null) {
+      batch.synced();
+      return null;
+    }
+    batch.spill();
+    const over = written.then(({ ok }) => {
+      this.#spilling = null;
+      // Its rows may have left meanwhile.
+      if (batch.where === "spilling") batch.spilled(ok);
+      return ok;
+    });
+    this.#spilling = over;
+    return over;
+  }
+
+  /** Resolves when nothing is being spilled. */
+  async spilled(): Promise<void> {
+    while (this.#spilling !== null) await this.#spilling;
+  }
+
+  // ------------------------------------------------------------ and come back
+
+  /** Reads a batch's rows into memory again, to be sent. */
+  async fetch(batch: HeldBatch): Promise<Result> {
+    const read = await this.#spool?.read(batch) ?? failed("there is no disk");
+    if (!read.ok) return read;
+    // Given up meanwhile: it stays on disk.
+    if (batch.settled) return failed("given up");
+    batch.returnToMemory(read.value);
+    this.#fetched.add(batch);
+    this.#fetchedBytes += batch.bytes;
+    return DONE;
+  }
+
+  /** The attempt is over and its rows have not left: those that came from the disk go again. */
+  putAway(batch: HeldBatch): void {
+    if (this.#returned(batch)) batch.leaveMemory();
+  }
+
+  #returned(batch: HeldBatch): boolean {
+    if (!this.#fetched.delete(batch)) return false;
+    this.#fetchedBytes -= batch.bytes;
+    return true;
+  }
+
+  /** Its rows have left, or are lost. */
+  letGo(batch: HeldBatch): void {
+    const outside = this.#returned(batch) || !batch.inMemory;
+    this.#free(batch.rows, outside ? 0 : batch.bytes);
+    const { where } = batch;
+    this.#resident.delete(batch);
+    batch.drop();
+    if (where !== "memory") this.#spool?.remove(batch.id);
+  }
+
+  // ------------------------------------------------------------ the disk loses something
+
+  /** What has vanished from the disk, if a look finds the disk well. */
+  async probe(): Promise<readonly Vanished[]> {
+    return await this.#spool?.probe() ?? [];
+  }
+
+  /**
+   * The disk has lost a batch. @returns `again`: memory has its rows, they are to be written again.
+   * `lost`: they were nowhere else. `later`: they are being sent, and not lost before that fails.
+   */
+  vanished(batch: HeldBatch): "again" | "lost" | "later" {
+    if (this.#resident.has(batch)) {
+      if (batch.where === "both") batch.vanish();
+      return "again";
+    }
+    return batch.state === "sending" || batch.state === "dead-lettering" ? "later" : "lost";
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * One table's queue: at most one open batch and the sealed ones before it. Pure: time comes in.
+ *
+ * A batch is closed when it is full; age and idleness make it *due*, and a due batch is closed when
+ * it is its turn to be sent. So while ClickHouse is slow or away batches grow to full size instead of
+ * piling up as many small ones, which it would answer with "too many parts".
+ */
+
+import type { Chunk } from "../contracts.ts";
+import { rowsWithin } from "../kernel/ndjson.ts";
+import { HeldBatch, type Reservation } from "./batch.ts";
+import { cut } from "./lines.ts";
+import { type Failure, RetryState } from "./retry.ts";
+
+export interface FillLimits {
+  readonly maxRows: number;
+  readonly maxBytes: number;
+  readonly flushIntervalMs: number;
+  /** Due as soon as nothing has come for this long; null = never. */
+  readonly idleIntervalMs: number | null;
+}
+
+export class TableQueue {
+  /** Attempts that failed because of this table. */
+  readonly retry = new RetryState();
+  #open: HeldBatch | null = null;
+  /** Closed, waiting to be sent, oldest first. */
+  readonly #waiting: HeldBatch[] = [];
+  readonly #inFlight = new Set<HeldBatch>();
+  #unanswered = false;
+  #trouble: string | null = null;
+  /** Oldest and newest take turns, so that fresh rows do not wait behind a backlog. */
+  #newestNext = false;
+  #limits: FillLimits;
+
+  constructor(readonly table: string, limits: FillLimits, readonly mintId: () => string) {
+    this.#limits = limits;
+  }
+
+  // ------------------------------------------------------------ what is in it
+
+  get open(): HeldBatch | null {
+    return this.#open;
+  }
+
+  get waiting(): readonly HeldBatch[] {
+    return this.#waiting;
+  }
+
+  /** Attempts under way. */
+  get inFlight(): number {
+    return this.#inFlight.size;
+  }
+
+  get empty(): boolean {
+    return this.#open === null && this.#waiting.length === 0 && this.#inFlight.size === 0;
+  }
+
+  /** Everything that is held here, in no particular order. */
+  *held(): Iterable<HeldBatch> {
+    yield* this.#inFlight;
+    yield* this.#waiting;
+    if (this.#open !== null) yield this.#open;
+  }
+
+  // ------------------------------------------------------------ rows come
+
+  /** From the next row on. */
+  adopt(limits: FillLimits): void {
+    this.close();
+    this.#limits = limits;
+  }
+
+  /**
+   * Finds room for a chunk's rows, closing what becomes full on the way and what it may not share a
+   * batch with. A chunk is cut, at a row's edge, only where it is larger than a batch: else the disk
+   * could take one part of a request and refuse the other. A row larger than `maxBytes` gets a batch of
+   * its own.
+   */
+  reserve(chunk: Chunk, nowMs: number): Reservation[] {
+    const reservations: Reservation[] = [];
+    const { maxRows, maxBytes } = this.#limits;
+    let rest: Chunk | null = chunk.rows > 0 ? chunk : null;
+    if (this.#open?.fingerprint !== chunk.fingerprint || this.#open.shape !== chunk.shape) {
+      this.close();
+    }
+    while (rest !== null) {
+      const batch: HeldBatch = this.#open ??= new HeldBatch(this.mintId(), chunk, nowMs);
+      const rows = this.#fitting(rest, batch);
+      const whole = rest.rows <= maxRows && rest.body.length <= maxBytes;
+      if (rows === 0 || whole && rows < rest.rows) {
+        this.close();
+        continue;
+      }
+      // The counts of a tail are nobody else's.
+      const types = rest === chunk ? undefined : rest.types as Map<string, number>;
+      const [head, tail]: [Chunk, Chunk | null] = rows === rest.rows
+        ? [rest, null]
+        : cut(rest, rows, types);
+      reservations.push(batch.reserve(head, nowMs));
+      if (batch.takenRows >= maxRows || batch.takenBytes >= maxBytes) this.close();
+      rest = tail;
+    }
+    return reservations;
+  }
+
+  /** Room in a batch of its own, with an id that was decided elsewhere. */
+  reserveAlone(chunk: Chunk, id: string, nowMs: number): Reservation[] {
+    this.close();
+    this.#open = new HeldBatch(id, chunk, nowMs);
+    const reservation = this.#open.reserve(chunk, nowMs);
+    this.close();
+    return [reservation];
+  }
+
+  /** How many of the chunk's rows the open batch can take; at least 1 when it is empty. */
+  #fitting(chunk: Chunk, batch: HeldBatch): number {
+    const roomBytes = this.#limits.maxBytes - batch.takenBytes;
+    const rows = Math.min(chunk.rows, this.#limits.maxRows - batch.takenRows);
+    if (chunk.body.length <= roomBytes) return rows;
+    return Math.max(rowsWithin(chunk.body, roomBytes, rows), batch.takenRows === 0 ? 1 : 0);
+  }
+
+  /** Closes the open batch, if there is one, and puts it last in the queue. */
+  close(): void {
+    if (this.#open === null) return;
+    this.#open.close();
+    this.#waiting.push(this.#open);
+    this.#open = null;
+  }
+
+  // ------------------------------------------------------------ batches go
+
+  /** When the open batch is due, epoch milliseconds; Infinity without one. */
+  dueAtMs(): number {
+    if (this.#open === null) return Infinity;
+    const { flushIntervalMs, idleIntervalMs } = this.#limits;
+    const idleAtMs = idleIntervalMs === null ? Infinity : this.#open.newestMs + idleIntervalMs;
+    return Math.min(this.#open.oldestMs + flushIntervalMs, idleAtMs);
+  }
+
+  /** When something of this table may be sent, were there room; Infinity for nothing. */
+  readyAtMs(): number {
+    let earliestMs = this.dueAtMs();
+    for (const batch of this.#waiting) {
+      if (!batch.ready) continue;
+      earliestMs = Math.min(earliestMs, batch.retry.atMs);
+      // Most have not failed themselves; there may be a hundred thousand.
+      if (earliestMs <= 0) break;
+    }
+    return Math.max(earliestMs, this.retry.retryAtMs());
+  }
+
+  /**
+   * Takes out the batch to send next, or null; its attempt begins. A due open batch is closed when it is
+   * that batch, not for another one's sake: a queue must get shorter by each that leaves.
+   */
+  next(nowMs: number): HeldBatch | null {
+    if (this.readyAtMs() > nowMs) return null;
+    const allowed = (batch: HeldBatch) => batch.ready && batch.retry.atMs <= nowMs;
+    const newest = this.#newestNext || !this.#waiting.some(allowed);
+    if (newest && this.dueAtMs() <= nowMs) this.close();
+    const at = newest ? this.#waiting.findLastIndex(allowed) : this.#waiting.findIndex(allowed);
+    // The batch that was due waits for the disk.
+    if (at < 0) return null;
+    this.#newestNext = !this.#newestNext;
+    const batch = this.#waiting.splice(at, 1)[0]!;
+    batch.begin();
+    this.#inFlight.add(batch);
+    return batch;
+  }
+
+  /** An attempt has failed: the batch waits again. */
+  putBack(batch: HeldBatch): void {
+    this.#inFlight.delete(batch);
+    batch.putBack();
+    this.insert(batch);
+  }
+
+  /** Where its age belongs; one that was recovered from disk. */
+  insert(batch: HeldBatch): void {
+    // By halving: a hundred thousand of them may be recovered.
+    let at = 0;
+    for (let end = this.#waiting.length; at < end;) {
+      const middle = (at + end) >> 1;
+      if (this.#waiting[middle]!.oldestMs <= batch.oldestMs) at = middle + 1;
+      else end = middle;
+    }
+    this.#waiting.splice(at, 0, batch);
+  }
+
+  /** A batch's rows have left. */
+  left(batch: HeldBatch): void {
+    this.#inFlight.delete(batch);
+    this.retry.succeeded();
+    this.#unanswered = false;
+    this.#easeTrouble();
+  }
+
+  /** Takes a batch out, wherever it is. */
+  forget(batch: HeldBatch): void {
+    if (this.#open === batch) this.#open = null;
+    this.#inFlight.delete(batch);
+    const at = this.#waiting.indexOf(batch);
+    if (at >= 0) this.#waiting.splice(at, 1);
+    this.#easeTrouble();
+  }
+
+  // ------------------------------------------------------------ trouble
+
+  /** An attempt got no answer, and none was settled since. */
+  get unanswered(): boolean {
+    return this.#unanswered;
+  }
+
+  /** What is wrong with the table, for people; null once no batch of it is refused. */
+  get trouble(): string | null {
+    return this.#trouble;
+  }
+
+  /** An attempt got no answer. */
+  silent(batch: HeldBatch): void {
+    this.#unanswered = true;
+    batch.retry.silent();
+  }
+
+  /**
+   * An attempt failed because of this table, or of the batch.
+   * @param seen `retry.counted` at its start. @param trouble the table does not take it, and why.
+   */
+  failed(batch: HeldBatch, seen: number, trouble: string | null, failure: Failure): void {
+    this.retry.failed(seen, failure);
+    batch.retry.failed(trouble !== null, failure);
+    if (trouble !== null) this.#trouble = trouble;
+  }
+
+  /** As if nothing had been tried yet. */
+  forgetTrouble(): void {
+    this.retry.forget();
+    this.#unanswered = false;
+    this.#trouble = null;
+    for (const batch of this.held()) batch.retry.forget();
+  }
+
+  hurry(): void {
+    this.retry.hurry();
+    for (const batch of this.#waiting) batch.retry.hurry();
+  }
+
+  #easeTrouble(): void {
+    if (this.#trouble === null) return;
+    const refused = ({ retry }: HeldBatch) => retry.refused;
+    if (![...this.#inFlight].some(refused) && !this.#waiting.some(refused)) this.#trouble = null;
+  }
+}
