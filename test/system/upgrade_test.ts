@@ -6,11 +6,13 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { compare, load, storedIds } from "../kit/load.ts";
 import { oneClickHouse } from "../kit/one_clickhouse.ts";
-import { openRaw } from "../kit/raw_http.ts";
+import { openRaw, rawRequest } from "../kit/raw_http.ts";
 import { startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { startReceiver } from "../systemd/receiver.ts";
+import { bad, createPlain, DEDUPLICATED, good } from "./rows.ts";
 import {
+  ask,
   closeAll,
   count,
   ended,
@@ -137,6 +139,53 @@ test("an old one that is killed leaves its rows to the new one", async () => {
       assert.deepEqual([recovering, ledger.recovered, ledger.held], [false, 1, 2]);
     });
   } finally {
+    await closeAll(shishi);
+  }
+});
+
+test("dead letters of both lie in one place: those of the new one wait for the old one", async () => {
+  await clickhouse.query("CREATE DATABASE upgrade_letters");
+  await createPlain(clickhouse, "upgrade_letters.plain", DEDUPLICATED);
+  const shishi = await startShishi({
+    args: ["--clickhouse-url", `${clickhouse.url}/upgrade_letters`, "--tables=plain"],
+  });
+  // A connection that stays open holds up the handing over.
+  const idle = await openRaw(shishi.url);
+  const write = async (from: number) => {
+    const rows = [good(from), bad(from + 1)].map((row) => JSON.parse(row));
+    assert.equal((await ask(shishi, "POST", "/events/plain", rows)).status, 202);
+  };
+  const books = (stored: number, dead: number, held: number) =>
+    soon(async () => {
+      const { ledger } = await statusOf(shishi);
+      assert.deepEqual([ledger.stored, ledger.dead, ledger.held], [stored, dead, held]);
+    });
+  const stored = () => clickhouse.query("SELECT count(), uniqExact(n) FROM upgrade_letters.plain");
+  try {
+    await write(0);
+    await books(1, 1, 0);
+    idle.send(rawRequest("GET", "/healthz"));
+    await idle.answer();
+    shishi.signal("SIGUSR2");
+    await soon(async () => {
+      assert.equal(count(shishi, /^listening/), 2, shishi.stderr());
+      // For a moment they share.
+      for (let n = 0; n < 6; n++) assert.equal((await statusOf(shishi)).ledger.received, 0);
+    });
+    await write(2);
+    // What is left of its batch is the letter.
+    await soon(async () => assert.equal((await stored()).trim(), "2\t2"));
+    await books(0, 0, 2);
+    const busy = await ask(shishi, "POST", "/api/dead/replay");
+    assert.equal(busy.status, 409, busy.text);
+    assert.equal((await ask(shishi, "GET", "/api/dead")).json.total, 1);
+    await idle.close();
+    await ended(shishi, 1);
+    await books(1, 1, 0);
+    assert.equal((await ask(shishi, "GET", "/api/dead")).json.total, 2);
+    assert.equal((await stored()).trim(), "2\t2");
+  } finally {
+    await idle.close();
     await closeAll(shishi);
   }
 });
