@@ -83,7 +83,7 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
   const front = new Front(rooms);
   let listening: Listening;
   try {
-    listening = listen(rooms, front, predecessor !== null);
+    listening = startListening(rooms, front, predecessor !== null);
   } catch (error) {
     await rooms.page.close();
     rooms.control.ended();
@@ -218,7 +218,7 @@ function pumpOptions(settings: Settings): PumpOptions {
   };
 }
 
-function listen({ current, page, log }: Rooms, front: Front, followed: boolean): Listening {
+function startListening({ current, page, log }: Rooms, front: Front, followed: boolean): Listening {
   const { listen, tls, sharePort } = current.settings;
   const listening = serve({
     ...listen,
