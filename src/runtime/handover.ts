@@ -25,8 +25,8 @@ import { type Child, parent, spawnSelf } from "./peer.ts";
 import { type Listening, stopListening } from "./serve.ts";
 import { sharedPort } from "./shared_port.ts";
 
-/** Set for the new process alone. */
-export const FOLLOWS = "FOLLOWS_PID";
+/** Set for the new process alone; `commands/serve.ts` looks for it. */
+const FOLLOWS = "FOLLOWS_PID";
 const START_WITHIN_MS = 30_000;
 const ASK_WITHIN_MS = 5_000;
 
