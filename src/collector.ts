@@ -235,6 +235,8 @@ function startListening({ current, page, log }: Rooms, front: Front, followed: b
 
 /** Why neither a successor nor a replay may begin. */
 const SPOOL_IS_READ = "the spool of the one before is still being read";
+/** For what is written of dead letters at the end; a disk that hangs is not waited for. */
+const LAST_LETTERS_MS = 2_000;
 /** A client may take this long to send its body. */
 const BODY_TIMEOUT_MS = 30_000;
 
@@ -247,7 +249,7 @@ class Front {
   readonly #kept: Kept;
   readonly #metrics: Late<Prometheus>;
   readonly #queries: Late<Queries & Closing>;
-  readonly #deadLetters: Late<DeadLetters & Closing>;
+  readonly #deadLetters: Late<DeadLetters & { close(): Promise<void> }>;
   #app: App;
 
   constructor(rooms: Rooms) {
@@ -305,7 +307,8 @@ class Front {
   /** Ends what is under way of questions and replays. */
   async close(): Promise<void> {
     (await this.#queries.made())?.close();
-    (await this.#deadLetters.made())?.close();
+    const closing = (await this.#deadLetters.made())?.close() ?? Promise.resolve();
+    await within(this.#rooms.clock, LAST_LETTERS_MS, closing, undefined);
   }
 
   #makeApp(): App {
@@ -450,9 +453,6 @@ class Integrations {
 }
 
 // ── The rooms at work.
-
-/** For dead letters that are being written at the end; a disk that hangs is not waited for. */
-const LAST_LETTERS_MS = 2_000;
 
 class Running implements Collector {
   readonly url: string;

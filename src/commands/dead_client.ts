@@ -5,6 +5,7 @@
  * never sends a request twice on its own.
  */
 
+import { Buffer } from "node:buffer";
 import { request as plain } from "node:http";
 import { request as secure } from "node:https";
 import { rootCertificates } from "node:tls";
@@ -97,7 +98,7 @@ function exchange(options: ClientOptions, asked: Asked): Promise<Answer | Error>
   const body = asked.body === undefined ? "" : JSON.stringify(asked.body);
   const headers: Record<string, string> = {
     ...(asked.method === "POST"
-      ? { "Content-Type": "application/json", "Content-Length": String(new Blob([body]).size) }
+      ? { "Content-Type": "application/json", "Content-Length": String(Buffer.byteLength(body)) }
       : {}),
     ...(token === null ? {} : { Authorization: `Bearer ${token}` }),
     ...(folder === null ? {} : { [FOLDER_HEADER]: folder }),

@@ -1,11 +1,11 @@
 /**
- * The dead letters of a running collector, for whoever asks over HTTP. They are read without a lock; of
- * replays and purges, which change files, one goes on at a time.
+ * The dead letters of a running collector, as HTTP asks for them. Reading needs no lock; of replays and
+ * purges, which change files, one goes on at a time.
  */
 
 import type { DeadLetters, Log, Replaying } from "../contracts.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
-import { InTurn } from "../kernel/time.ts";
+import { InTurn, Underway } from "../kernel/time.ts";
 import { letterId, writeLetter } from "./letter.ts";
 import { type ReplayOptions, type ReplayRun, replayTable, Totals } from "./replay.ts";
 import { asOf, identityOf, LetterStore, matches } from "./store.ts";
@@ -24,13 +24,14 @@ const REASONS = 10;
 const STOPPING = "the collector is stopping";
 const BUSY = "a replay or a purge is under way; try again when it has ended";
 
-/** @returns with `close`: a replay under way goes no further than the rows that it has given. */
+/** @returns with `close`: a replay under way ends with the rows that it has given; then it resolves. */
 export function createDeadLetters(
   options: DeadLettersOptions,
-): DeadLetters & { close(): void } {
+): DeadLetters & { close(): Promise<void> } {
   const { folder, clock, log, writer } = options;
   const store = new LetterStore(options);
   const reading = new InTurn();
+  const changes = new Underway();
   let closed = false;
   let changing = false;
 
@@ -39,7 +40,7 @@ export function createDeadLetters(
     if (problem !== null) return failed(problem);
     changing = true;
     try {
-      return done(await work());
+      return done(await changes.add(work()));
     } finally {
       changing = false;
     }
@@ -109,8 +110,9 @@ export function createDeadLetters(
         log.info("dead letters purged", { letters: purged.letters, damaged: purged.damaged });
         return purged;
       }),
-    close() {
+    async close() {
       closed = true;
+      await changes.idle();
     },
   };
 }

@@ -1,8 +1,8 @@
 /**
  * Dead letters on disk, read and reduced: `TABLE.ndjson`, which the writer appends to; `TABLE.ID.ndjson`,
  * which it is done with; and beside a file the journal of its replays, `….replay`. Reading disturbs
- * nobody and needs no lock. Files are replaced by a rename, so a crash leaves the old one or the new one;
- * only files that the writer is done with may be. Methods reject with the system's error.
+ * nothing and needs no lock. Files are replaced by a rename, so a crash leaves the old one or the new
+ * one; only files that the writer is done with may be. Methods reject with the system's error.
  */
 
 import { Buffer } from "node:buffer";

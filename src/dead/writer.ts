@@ -5,7 +5,8 @@
  * until a replay or a purge has made room.
  *
  * Only this file of a table is written to, and only here. A replay or a purge, which changes files, has
- * it renamed to `TABLE.ID.ndjson` first, between two writes (`between`): from then on nobody appends to it.
+ * it renamed to `TABLE.ID.ndjson` first, between two writes (`between`): from then on nothing is
+ * appended to it.
  */
 
 import { basename, dirname, join } from "node:path";
