@@ -164,24 +164,25 @@ async function openDataFolder(
   log: Log,
   settings: () => Settings,
 ): Promise<Pick<Rooms, "disk" | "letters">> {
-  const place = { files, dataDir, log };
-  const disk = await openDisk({
-    place,
+  const dir = { files, dataDir, log };
+  const opened = await openDisk({
+    dir,
     clock: systemClock,
-    ...(predecessor ? { predecessor: predecessor.gone } : {}),
+    ...(predecessor ? { vacated: predecessor.gone } : {}),
     lock: (folder, options) => takeLock(folder, { ...options, flock: openFlock }),
     onLost() {
       log.error("another collector has taken the data folder; ending", { folder: dataDir });
       process.exit(1);
     },
   });
-  if ("problem" in disk) throw new Error(disk.problem);
+  if (!opened.ok) throw new Error(opened.problem);
+  const disk = opened.value;
   const letters = new LetterWriter({
     files,
     folder: deadFolder(dataDir),
     maxBytes: () => settings().deadMaxBytes,
-    quarantine: (name, bytes) => copyToQuarantine(place, name, bytes),
-    alone: disk.rest,
+    quarantine: (name, bytes) => copyToQuarantine(dir, name, bytes),
+    alone: disk.whole,
     log,
     clock: systemClock,
   });

@@ -1,7 +1,7 @@
 /**
  * Where things lie in the data folder, and of which version they are.
  *
- * `lock` · `version` · `spool/TABLE/SEGMENT` · `quarantine/` · `dead/`. The version is written before the
+ * `lock` · `version` · `spool/TABLE/SEGMENT` · `quarantine/` · `dead/` · `worker-N/`. The version is written before the
  * spool is begun, so rows never lie there without it. A spool of another version is set aside whole,
  * untouched, and a fresh one begun: rows that cannot be read for certain must not be guessed at.
  *
@@ -12,7 +12,8 @@
 import { dirname, join } from "node:path";
 import type { Log } from "../contracts.ts";
 import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
-import { nameAmong } from "../kernel/names.ts";
+import { nameAmong, tableOfFolder } from "../kernel/names.ts";
+import { DONE, failed, type Result } from "../kernel/result.ts";
 import type { Files } from "../contracts.ts";
 
 /** A data folder and the means to work in it. */
@@ -41,33 +42,33 @@ export async function makeTableFolder({ files, dataDir }: DataDir, table: string
 
 /**
  * Makes the folders, judges the version. To be called before anything is listed or written, and again
- * when the folder was gone. Never rejects; `problem` is a sentence, null when the spool can be used.
+ * when the folder was gone. Never rejects.
  */
-export async function openSpool(place: DataDir): Promise<{ readonly problem: string | null }> {
-  const { files, dataDir } = place;
+export async function openSpool(dir: DataDir): Promise<Result> {
+  const { files, dataDir } = dir;
   try {
     await files.makeFolder(dataDir);
-    await settleVersion(place);
+    await settleVersion(dir);
     for (const folder of [spoolFolder, quarantineFolder, deadFolder]) {
       await files.makeFolder(folder(dataDir));
     }
     await files.syncFolder(dataDir);
     // The folder above may be closed to us; then it was there before us, and it is not ours to sync.
     await files.syncFolder(dirname(dataDir)).catch(() => {});
-    return { problem: null };
+    return DONE;
   } catch (error) {
-    return { problem: `cannot use the data folder ${dataDir}: ${reasonOf(error)}` };
+    return failed(`cannot use the data folder ${dataDir}: ${reasonOf(error)}`);
   }
 }
 
-async function settleVersion(place: DataDir): Promise<void> {
-  const { files, dataDir, log } = place;
+async function settleVersion(dir: DataDir): Promise<void> {
+  const { files, dataDir, log } = dir;
   const path = join(dataDir, "version");
   const found = await readText(files, path);
   if (found === VERSION_TEXT) return;
   if (found !== null && isDamaged(found)) {
     log.warn("the spool's version file is damaged; it is written anew", { file: path });
-  } else if (found !== null) await setAside(place, found);
+  } else if (found !== null) await setAside(dir, found);
   const fresh = await files.append(`${path}.new`);
   try {
     await fresh.truncate(0);
@@ -175,23 +176,120 @@ const PROBE_BYTES = 64 * 1024;
  * Finds out whether a disk that refused rows takes them again, without risking any.
  * @returns null, or why it does not. Never rejects.
  */
-export async function probeDisk(place: DataDir): Promise<string | null> {
-  const path = join(place.dataDir, "probe");
+export async function probeDisk(dir: DataDir): Promise<string | null> {
+  const path = join(dir.dataDir, "probe");
   try {
     // The folder may have been removed under us, its version with it.
-    const { problem } = await openSpool(place);
-    if (problem !== null) return problem;
-    const file = await place.files.append(path);
+    const opened = await openSpool(dir);
+    if (!opened.ok) return opened.problem;
+    const file = await dir.files.append(path);
     try {
       await file.truncate(0);
       await file.write(new Uint8Array(PROBE_BYTES));
       await file.sync();
     } finally {
       await file.close();
-      await place.files.remove(path);
+      await dir.files.remove(path);
     }
     return null;
   } catch (error) {
     return reasonWithoutPath(error);
+  }
+}
+
+// ------------------------------------------------------------ orphaned spools
+
+/**
+ * Inside of the data folder, the data folder number `number`, from 1, of a collector that works beside
+ * the one that has it; version 0.1 had one for each worker.
+ */
+export const folderBeside = (dataDir: string, number: number): string =>
+  join(dataDir, `worker-${number}`);
+
+/** The number of a folder of that name; 0 for another folder. */
+export const numberBeside = (name: string): number =>
+  Number(/^worker-([1-9]\d{0,5})\/?$/.exec(name)?.[1] ?? 0);
+
+/** Keeps others out of a folder while it is emptied. */
+export type Hold = (
+  dataDir: string,
+) => Promise<{ release(): Promise<void> } | { readonly problem: string }>;
+
+/**
+ * Moves orphaned spools to the data folder: those of folders beside that no process works in any more. A
+ * segment is moved by a rename, so a crash leaves it in one of the two places, and both are looked at
+ * again at the next start. What the disk refuses to move stays where it is; the log says so, and it costs
+ * no start. To be called by the process that holds the data folder, before a spool is listed.
+ * @param except folders that are in use.
+ */
+export async function takeOrphans(
+  dir: DataDir,
+  hold: Hold,
+  except: readonly string[] = [],
+): Promise<Result> {
+  const { dataDir } = dir;
+  try {
+    for (const name of await listOf(dir, dataDir)) {
+      const number = name.endsWith("/") ? numberBeside(name) : 0;
+      const from = folderBeside(dataDir, number);
+      if (number === 0 || except.includes(from)) continue;
+      if ((await listOf(dir, spoolFolder(from))).length === 0) continue;
+      const held = await hold(from);
+      if ("problem" in held) return failed(held.problem);
+      await moveSpool(dir, from).catch((error) =>
+        dir.log.error("an orphaned spool cannot be moved; its rows wait there", {
+          from,
+          to: dataDir,
+          error: reasonOf(error),
+        })
+      );
+      await held.release();
+    }
+    return DONE;
+  } catch (error) {
+    return failed(`cannot use the data folder ${dataDir}: ${String(error)}`);
+  }
+}
+
+async function moveSpool(dir: DataDir, from: string): Promise<void> {
+  const { files, log, dataDir: to } = dir;
+  // A spool of another version is set aside where it is.
+  for (const dataDir of [from, to]) {
+    const opened = await openSpool({ ...dir, dataDir });
+    if (!opened.ok) throw new Error(opened.problem);
+  }
+  let moved = 0;
+  for (const entry of await listOf(dir, spoolFolder(from))) {
+    const named = entry.replace(/\/$/, "");
+    const table = tableOfFolder(named);
+    if (!entry.endsWith("/") || table === null) continue;
+    const source = join(spoolFolder(from), named);
+    const names = (await listOf(dir, source)).filter((name) => !name.endsWith("/"));
+    if (names.length === 0) continue;
+    const target = await makeTableFolder({ ...dir, dataDir: to }, table);
+    const there = new Set(await files.list(target));
+    for (const name of names) {
+      // The same name is the same batch, and one of the two is a copy: neither is to be lost.
+      if (there.has(name)) {
+        log.warn("a spool file stays: there is another one by its name", {
+          file: join(source, name),
+          other: join(target, name),
+        });
+        continue;
+      }
+      await files.rename(join(source, name), join(target, name));
+      moved++;
+    }
+    for (const folder of [target, source]) await files.syncFolder(folder);
+  }
+  if (moved > 0) log.info("orphaned spool taken over", { from, to, moved });
+}
+
+async function listOf({ files }: DataDir, folder: string): Promise<readonly string[]> {
+  try {
+    return await files.list(folder);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return [];
+    throw error;
   }
 }

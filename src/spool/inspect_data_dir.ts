@@ -11,7 +11,7 @@ import type { Ack } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { holderOf } from "./lock.ts";
-import { workerOf } from "./orphans.ts";
+import { numberBeside } from "./data_dir.ts";
 
 /** What a collector would do there. */
 export interface Wanted {
@@ -150,7 +150,9 @@ async function roomIn(
 
 /** What spools, orphaned ones too, and dead letters have already; about, where there are very many files. */
 export async function bytesBelow(dataDir: string): Promise<number> {
-  const orphaned = (await readdir(dataDir).catch(() => [])).filter((name) => workerOf(name) > 0);
+  const orphaned = (await readdir(dataDir).catch(() => [])).filter((name) =>
+    numberBeside(name) > 0
+  );
   let bytes = 0;
   for (const name of ["spool", "dead", ...orphaned.map((folder) => join(folder, "spool"))]) {
     const paths = await readdir(join(dataDir, name), { recursive: true }).catch(() => []);

@@ -1,12 +1,13 @@
 /**
- * The data folder, opened: locked against a second collector, its version judged, what an earlier
- * process left listed. What is made here is all that the collector knows of the disk.
+ * The data folder, opened: locked against a second collector, its version judged, orphaned spools taken
+ * over, what an earlier process left listed. What is made here is all that the collector knows of the
+ * spool's disk.
  */
 
 import type { Clock, Spool } from "../contracts.ts";
-import { gatherSpools, workerFolder } from "./orphans.ts";
-import type { DataDir } from "./data_dir.ts";
-import { openSpool } from "./data_dir.ts";
+import { done, failed, type Result } from "../kernel/result.ts";
+import { sleep, within } from "../kernel/time.ts";
+import { type DataDir, folderBeside, openSpool, takeOrphans } from "./data_dir.ts";
 import { type Lock, takeLock } from "./lock.ts";
 import {
   type Found,
@@ -16,7 +17,6 @@ import {
   type RecoveredSegment,
 } from "./recovery.ts";
 import { SegmentSpool } from "./spool.ts";
-import { sleep, within } from "../kernel/time.ts";
 
 /** For what is being written or removed at the end. */
 const END_MS = 2_000;
@@ -25,16 +25,17 @@ const MOST_FOLDERS = 128;
 /** A collector that was killed may be seen to end some time after its folder is let go. */
 const LET_GO_MS = 10_000;
 const LOOK_MS = 100;
+const WAITS = "the spool waits for the next start";
 
 export interface DiskOptions {
-  readonly place: DataDir;
+  readonly dir: DataDir;
   readonly clock: Clock;
   /**
-   * Resolves when a collector has gone that has the folder. Until then a free one inside of it is used;
-   * then all of it is ours.
+   * Resolves when another collector has gone that has the folder. Until then a free one inside of it is
+   * used; then all of it is ours.
    */
-  readonly predecessor?: Promise<void>;
-  /** Somebody else has taken the folder: it must not be touched any more. */
+  readonly vacated?: Promise<void>;
+  /** Another process has taken the folder: it must not be touched any more. */
   readonly onLost: () => void;
   /** Files that are not the system's bring a lock of their own. */
   readonly lock?: typeof takeLock;
@@ -44,8 +45,8 @@ export interface Disk {
   readonly spool: Spool;
   /** The folder that new rows go to: the data folder, or one in it while another collector works there. */
   readonly dataDir: string;
-  /** Resolves with the data folder when a predecessor has left it to this collector, else with null. */
-  readonly rest: Promise<string | null>;
+  /** Resolves when no other collector works in the data folder any more; false: it cannot be used. */
+  readonly whole: Promise<boolean>;
   /**
    * Lets another collector have the folder, when what is under way there has ended; a disk that hangs
    * is not waited for long. To be called after the pump has ended.
@@ -53,133 +54,127 @@ export interface Disk {
   close(): Promise<void>;
 }
 
-/** @returns the disk, or a sentence that says why it cannot be used. */
-export async function openDisk(options: DiskOptions): Promise<Disk | { readonly problem: string }> {
-  const { place } = options;
+export async function openDisk(options: DiskOptions): Promise<Result<Disk>> {
+  const { dir: { files, dataDir }, vacated } = options;
   try {
-    await place.files.makeFolder(place.dataDir);
+    await files.makeFolder(dataDir);
+    return await (vacated === undefined ? openWhole(options) : openBeside(options, vacated));
   } catch (error) {
-    return { problem: `cannot use the data folder ${place.dataDir}: ${String(error)}` };
+    return failed(`cannot use the data folder ${dataDir}: ${String(error)}`);
   }
-  if (options.predecessor !== undefined) return await openBeside(options, options.predecessor);
-  const { clock, onLost, lock: take = takeLock } = options;
-  const lock = await take(place.dataDir, { clock, onLost });
-  if ("problem" in lock) return lock;
-  const opened = await openSpool(place);
-  if (opened.problem !== null) {
+}
+
+async function openWhole(options: DiskOptions): Promise<Result<Disk>> {
+  const { dir, clock, onLost, lock: take = takeLock } = options;
+  const lock = await take(dir.dataDir, { clock, onLost });
+  if ("problem" in lock) return failed(lock.problem);
+  const opened = await openSpool(dir);
+  const taken = opened.ok ? await takeOrphans(dir, (folder) => take(folder, { clock })) : opened;
+  if (!taken.ok) {
     await lock.release();
-    return { problem: opened.problem };
-  }
-  const problem = await gatherSpools(place, (folder) => take(folder, { clock }))
-    .catch((error) => `cannot use the data folder ${place.dataDir}: ${String(error)}`);
-  if (problem !== null) {
-    await lock.release();
-    return { problem };
+    return taken;
   }
   // Before the first new segment: what is written from now on is not recovered.
-  const found = await listSegments(place);
-  return diskOf(options, {
-    place,
-    found,
-    rest: Promise.resolve(null),
-    release: () => lock.release(),
-  });
+  const found = await listSegments(dir);
+  return done(
+    diskOf(dir, clock, Promise.resolve(true), () => recover(dir, found), () => lock.release()),
+  );
 }
 
 /**
  * Beside a collector that still works in the folder: in `worker-N`, the first that is free. Whatever
  * becomes of either, the next start finds it there.
  */
-async function openBeside(
-  options: DiskOptions,
-  predecessor: Promise<void>,
-): Promise<Disk | { readonly problem: string }> {
-  const { place, clock, onLost, lock: take = takeLock } = options;
-  const { log } = place;
+async function openBeside(options: DiskOptions, vacated: Promise<void>): Promise<Result<Disk>> {
+  const { dir, clock } = options;
   const free = await firstFree(options);
-  if ("problem" in free) return free;
-  const { folder, lock: own } = free;
-  const beside = { ...place, dataDir: folder };
+  if (!free.ok) return free;
+  const { folder, lock } = free.value;
+  const beside = { ...dir, dataDir: folder };
   const opened = await openSpool(beside);
-  if (opened.problem !== null) {
-    await own.release();
-    return { problem: opened.problem };
+  if (!opened.ok) {
+    await lock.release();
+    return opened;
   }
   const found = await listSegments(beside);
   let all: Lock | null = null;
-  const rest = predecessor.then(async () => {
-    const lock = await take(place.dataDir, { clock, onLost });
-    if ("problem" in lock) {
-      log.error(lock.problem);
-      onLost();
-      return null;
-    }
-    all = lock;
-    const { problem } = await openSpool(place);
-    const unmoved = problem ?? await gatherAll(options, [folder]);
-    if (unmoved !== null) log.error("the spool waits for the next start", { error: unmoved });
-    return place.dataDir;
+  const whole = vacated.then(async () => {
+    all = await takeAll(options, folder);
+    return all !== null;
   }).catch((error) => {
-    log.error("the spool waits for the next start", { error: String(error) });
-    return null;
+    dir.log.error(WAITS, { error: String(error) });
+    return false;
   });
-  return diskOf(options, {
-    place: beside,
-    found,
-    rest,
-    async release() {
-      await own.release();
-      await all?.release();
-    },
-  });
+  return done(diskOf(beside, clock, whole, () => bothOf(beside, found, dir, whole), async () => {
+    await lock.release();
+    await all?.release();
+  }));
 }
 
 async function firstFree(
-  { place, clock, onLost, lock: take = takeLock }: DiskOptions,
-): Promise<{ readonly folder: string; readonly lock: Lock } | { readonly problem: string }> {
+  { dir, clock, onLost, lock: take = takeLock }: DiskOptions,
+): Promise<Result<{ readonly folder: string; readonly lock: Lock }>> {
   for (let number = 1;; number++) {
-    const folder = workerFolder(place.dataDir, number);
+    const folder = folderBeside(dir.dataDir, number);
     const lock = await take(folder, { clock, onLost });
-    if (!("problem" in lock)) return { folder, lock };
-    if (number >= MOST_FOLDERS) return lock;
+    if (!("problem" in lock)) return done({ folder, lock });
+    if (number >= MOST_FOLDERS) return failed(lock.problem);
   }
 }
 
-/** Into the folder itself, as soon as nobody but `ours` has one. @returns why not, or null. */
-async function gatherAll(
-  { place, clock, lock: take = takeLock }: DiskOptions,
-  ours: readonly string[],
-): Promise<string | null> {
+/** The data folder, with what lies in folders that others leave. @param ours the folder beside. */
+async function takeAll(options: DiskOptions, ours: string): Promise<Lock | null> {
+  const { dir, clock, onLost, lock: take = takeLock } = options;
+  const lock = await take(dir.dataDir, { clock, onLost });
+  if ("problem" in lock) {
+    dir.log.error(lock.problem);
+    onLost();
+    return null;
+  }
+  const opened = await openSpool(dir);
+  const taken = opened.ok ? await takeOrphansInTime(options, ours) : opened;
+  if (!taken.ok) dir.log.error(WAITS, { error: taken.problem });
+  return lock;
+}
+
+/** As soon as no process but this one has a folder beside. */
+async function takeOrphansInTime(
+  { dir, clock, lock: take = takeLock }: DiskOptions,
+  ours: string,
+): Promise<Result> {
   const untilMs = clock.monotonicMs() + LET_GO_MS;
   for (;;) {
-    const problem = await gatherSpools(place, (folder) => take(folder, { clock }), ours);
-    if (problem === null || clock.monotonicMs() >= untilMs) return problem;
+    const taken = await takeOrphans(dir, (folder) => take(folder, { clock }), [ours]);
+    if (taken.ok || clock.monotonicMs() >= untilMs) return taken;
     await sleep(clock, LOOK_MS);
   }
 }
 
-function diskOf({ clock }: DiskOptions, { place, found, rest, release }: {
-  readonly place: DataDir;
-  readonly found: Found;
-  readonly rest: Promise<string | null>;
-  readonly release: () => Promise<void>;
-}): Disk {
-  /** In the folder that is ours at once, then in the whole of it. */
-  async function* earlier(): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
-    yield* recover(place, found);
-    const dataDir = await rest;
-    if (dataDir === null) return;
-    const all = { ...place, dataDir };
-    yield* recover(all, await listSegments(all));
-  }
+/** What lies in the folder beside, and then in the data folder when that is ours. */
+async function* bothOf(
+  beside: DataDir,
+  found: Found,
+  dir: DataDir,
+  whole: Promise<boolean>,
+): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
+  yield* recover(beside, found);
+  if (await whole) yield* recover(dir, await listSegments(dir));
+}
 
-  const spool = new SegmentSpool({ dir: place, clock, earlier });
+function diskOf(
+  dir: DataDir,
+  clock: Clock,
+  whole: Promise<boolean>,
+  earlier: () => AsyncIterable<RecoveredSegment | Quarantined>,
+  release: () => Promise<void>,
+): Disk {
+  const spool = new SegmentSpool({ dir, clock, earlier });
   return {
     spool,
-    dataDir: place.dataDir,
-    rest,
+    dataDir: dir.dataDir,
+    whole,
     async close() {
-      await within(clock, END_MS, spool.close(), null);
+      await within(clock, END_MS, spool.close(), undefined);
       await release();
     },
   };

@@ -12,9 +12,8 @@ import { setImmediate } from "node:timers/promises";
 import type { Files } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
-import { type DataDir, spoolFolder } from "./data_dir.ts";
 import { count, eventTypeOf } from "../kernel/ndjson.ts";
-import { copyToQuarantine, moveToQuarantine } from "./data_dir.ts";
+import { copyToQuarantine, type DataDir, moveToQuarantine, spoolFolder } from "./data_dir.ts";
 import {
   mintedMs,
   parseSegmentName,
@@ -125,39 +124,39 @@ export async function listSegments({ files, dataDir, log }: DataDir): Promise<Fo
  * the way first. A file with damaged parts yields twice.
  */
 export async function* recover(
-  place: DataDir,
+  dir: DataDir,
   found?: Found,
 ): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
-  const { segments, foreign } = found ?? await listSegments(place);
-  for (const file of foreign) yield await moveWhole(place, file, file.reason);
+  const { segments, foreign } = found ?? await listSegments(dir);
+  for (const file of foreign) yield await moveWhole(dir, file, file.reason);
   for (const file of segments) {
     let bytes: Uint8Array;
     try {
-      bytes = await place.files.read(file.path);
+      bytes = await dir.files.read(file.path);
     } catch (error) {
       const code = codeOf(error);
       if (NOT_ITS_FAULT.includes(code)) {
-        place.log.error("spool file cannot be read at the moment; it waits for the next start", {
+        dir.log.error("spool file cannot be read at the moment; it waits for the next start", {
           file: file.path,
           error: reasonOf(error),
         });
       } else if (code !== "ENOENT") {
-        yield await moveWhole(place, file, `cannot be read: ${reasonOf(error)}`);
+        yield await moveWhole(dir, file, `cannot be read: ${reasonOf(error)}`);
       }
       continue;
     }
     if (bytes.length === 0) {
-      await removeEmpty(place, file);
+      await removeEmpty(dir, file);
       continue;
     }
     const content = readSegment(bytes);
     if (content.rows === 0) {
-      yield await moveWhole(place, file, "no group of rows agrees with its checksum", bytes);
+      yield await moveWhole(dir, file, "no group of rows agrees with its checksum", bytes);
       continue;
     }
     let keep = false;
     if (content.bad.length > 0) {
-      const damaged = await copyBad(place, file, bytes, content);
+      const damaged = await copyBad(dir, file, bytes, content);
       keep = damaged.to.length < content.bad.length;
       yield damaged;
     }
@@ -200,7 +199,7 @@ async function removeEmpty({ files, log }: DataDir, { table, path }: FoundFile):
 }
 
 async function moveWhole(
-  place: DataDir,
+  dir: DataDir,
   { table, name, path }: FoundFile,
   reason: string,
   content: Uint8Array = new Uint8Array(0),
@@ -210,10 +209,10 @@ async function moveWhole(
   const fields = { table, file: path, reason, rows, bytes: content.length };
   const to: string[] = [];
   try {
-    to.push(await moveToQuarantine(place, path, table === null ? name : `${table}.${name}`));
-    place.log.warn("spool file moved to quarantine", { ...fields, quarantine: to[0] });
+    to.push(await moveToQuarantine(dir, path, table === null ? name : `${table}.${name}`));
+    dir.log.warn("spool file moved to quarantine", { ...fields, quarantine: to[0] });
   } catch (error) {
-    place.log.error("spool file cannot be moved to quarantine; it stays where it is", {
+    dir.log.error("spool file cannot be moved to quarantine; it stays where it is", {
       ...fields,
       error: reasonOf(error),
     });
@@ -222,7 +221,7 @@ async function moveWhole(
 }
 
 async function copyBad(
-  place: DataDir,
+  dir: DataDir,
   { table, name, path }: FoundFile,
   bytes: Uint8Array,
   { bad, rows: recovered }: SegmentContent,
@@ -236,7 +235,7 @@ async function copyBad(
     size += range.end - range.start;
     try {
       const part = bytes.subarray(range.start, range.end);
-      to.push(await copyToQuarantine(place, `${table}.${name}.${range.start}`, part));
+      to.push(await copyToQuarantine(dir, `${table}.${name}.${range.start}`, part));
     } catch (error) {
       failed ??= error;
     }
@@ -244,13 +243,13 @@ async function copyBad(
   const reason = "does not agree with its checksum";
   const fields = { table, file: path, rows, bytes: size, rows_recovered: recovered };
   if (failed === null) {
-    place.log.warn("part of a spool file is damaged; copied to quarantine, the rest is recovered", {
+    dir.log.warn("part of a spool file is damaged; copied to quarantine, the rest is recovered", {
       ...fields,
       quarantine: to[0],
       parts: to.length,
     });
   } else {
-    place.log.error("part of a spool file is damaged and cannot be copied to quarantine; kept", {
+    dir.log.error("part of a spool file is damaged and cannot be copied to quarantine; kept", {
       ...fields,
       error: reasonOf(failed),
     });

@@ -100,13 +100,14 @@ export async function pumpKit(
   const sink = new ScriptedSink();
   const ledger = createLedger();
   const log = memoryLog();
-  const disk = await openDisk({
-    place: { files: gate, dataDir: DATA, log },
+  const opened = await openDisk({
+    dir: { files: gate, dataDir: DATA, log },
     clock,
     onLost() {},
-    lock: () => Promise.resolve({ takenOver: false, release: () => Promise.resolve() }),
+    lock: () => Promise.resolve({ release: () => Promise.resolve() }),
   });
-  if ("problem" in disk) throw new Error(disk.problem);
+  if (!opened.ok) throw new Error(opened.problem);
+  const disk = opened.value;
   const letters = writerOf({ dataDir: DATA, files: gate });
   const { maxRows = 1000, flushIntervalMs = 1000, concurrency = 4 } = options;
   const { backlog = 1e6, backlogBytes = 1e8, maxSpoolBytes = 1e9 } = options;

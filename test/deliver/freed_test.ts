@@ -101,12 +101,13 @@ for (const compress of ["none", "gzip"] as const) {
       ...nodeFiles,
       read: (path: string) => (read++, nodeFiles.read(path)),
     };
-    const disk = await openDisk({
-      place: { files, dataDir, log: silent },
+    const opened = await openDisk({
+      dir: { files, dataDir, log: silent },
       clock: realClock,
       onLost() {},
     });
-    if ("problem" in disk) throw new Error(disk.problem);
+    if (!opened.ok) throw new Error(opened.problem);
+    const disk = opened.value;
     const pump = new Pump({
       fill: { maxRows: 1e6, maxBytes: BATCH_BYTES, flushIntervalMs: 100, idleIntervalMs: null },
       // None may wait in memory: those that are not sent at once are written, and read again.

@@ -74,13 +74,14 @@ export class Life {
     const found = inSpool(files);
     const ledger = createLedger();
     const log = memoryLog();
-    const disk = await openDisk({
-      place: { files: gate, dataDir: DATA, log },
+    const opened = await openDisk({
+      dir: { files: gate, dataDir: DATA, log },
       clock,
       onLost: () => options.onProblem("the lock was lost"),
-      lock: () => Promise.resolve({ takenOver: false, release: () => Promise.resolve() }),
+      lock: () => Promise.resolve({ release: () => Promise.resolve() }),
     });
-    if ("problem" in disk) throw new Error(disk.problem);
+    if (!opened.ok) throw new Error(opened.problem);
+    const disk = opened.value;
     const letters = writerOf({ dataDir: DATA, files: gate, clock });
     const pump = new Pump({
       fill: config,

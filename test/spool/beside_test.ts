@@ -9,7 +9,7 @@ import { systemClock as clock } from "../../src/runtime/clock.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 
-test("a folder that is free is used; what others leave is gathered when each of them has let go", async () => {
+test("a folder that is free is used; what others leave is taken over when each of them has let go", async () => {
   const dataDir = tempDir("beside");
   const nobody = () => {};
   const log = { debug: nobody, info: nobody, warn: nobody, error: nobody };
@@ -29,25 +29,26 @@ test("a folder that is free is used; what others leave is gathered when each of 
   }) as typeof takeLock;
   let goes = () => {};
   try {
-    const disk = await openDisk({
-      place: { files: nodeFiles, dataDir, log },
+    const opened = await openDisk({
+      dir: { files: nodeFiles, dataDir, log },
       clock,
-      predecessor: new Promise<void>((resolve) => goes = resolve),
+      vacated: new Promise<void>((resolve) => goes = resolve),
       onLost: () => assert.fail("nobody takes it"),
       lock,
     });
-    assert.ok("rest" in disk);
+    assert.ok(opened.ok);
+    const disk = opened.value;
     assert.equal(disk.dataDir, join(dataDir, "worker-3"));
-    let rest: string | null | undefined;
-    void disk.rest.then((folder) => rest = folder);
+    let whole: boolean | undefined;
+    void disk.whole.then((is) => whole = is);
     // Its process has ended; others that keep rows in folders there have not.
     others.delete(dataDir);
     const again = new Promise<void>((resolve) => tellRefused = resolve);
     goes();
-    await Promise.race([again, disk.rest]);
-    assert.equal(rest, undefined);
+    await Promise.race([again, disk.whole]);
+    assert.equal(whole, undefined);
     others.clear();
-    assert.equal(await disk.rest, dataDir);
+    assert.equal(await disk.whole, true);
     assert.ok(existsSync(join(dataDir, left)));
     await disk.close();
   } finally {

@@ -5,9 +5,8 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { gatherSpools, workerFolder } from "../../src/spool/orphans.ts";
 import { isTableName, nameAmong, tableOfFolder } from "../../src/kernel/names.ts";
-import { openSpool } from "../../src/spool/data_dir.ts";
+import { folderBeside, openSpool, takeOrphans } from "../../src/spool/data_dir.ts";
 import { DONE } from "../../src/kernel/result.ts";
 import { isFresh, tableOfFile } from "../../src/dead/letter.ts";
 import { listSegments, recover } from "../../src/spool/recovery.ts";
@@ -93,7 +92,7 @@ describe("where the disk does not tell upper from lower case", () => {
     const log = memoryLog();
     const rows = new Map<string, string>();
     for (const [number, tables] of [["Events", "events"], ["events", "Events"]].entries()) {
-      const place = { files, dataDir: workerFolder(DATA, number + 1), log };
+      const place = { files, dataDir: folderBeside(DATA, number + 1), log };
       await openSpool(place);
       const spool = spoolIn(place);
       for (const [table, text] of await fill(spool, tables)) {
@@ -102,7 +101,7 @@ describe("where the disk does not tell upper from lower case", () => {
       await spool.close();
     }
     const hold = () => Promise.resolve({ release: () => Promise.resolve() });
-    assert.equal(await gatherSpools({ files, dataDir: DATA, log }, hold), null);
+    assert.equal((await takeOrphans({ files, dataDir: DATA, log }, hold)).ok, true);
     const found = await recovered(files);
     for (const table of ["Events", "events"]) {
       assert.deepEqual(found.get(table)?.split("\n").sort(), rows.get(table)?.split("\n").sort());

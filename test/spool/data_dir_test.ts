@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { codeOf, reasonOf, reasonWithoutPath } from "../../src/kernel/errors.ts";
 import { isTableName } from "../../src/kernel/names.ts";
+import { DONE } from "../../src/kernel/result.ts";
 import { openSpool, VERSION_TEXT } from "../../src/spool/data_dir.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { DATA, placeOf, recoverAll, spooled } from "./recovery_kit.ts";
@@ -21,7 +22,7 @@ describe("opening a data folder", () => {
   test("makes what is missing, safe against a power cut", async () => {
     for (let seed = 0; seed < 20; seed++) {
       const files = new FaultyFiles(seed);
-      assert.deepEqual(await openSpool(placeOf(files)), { problem: null });
+      assert.deepEqual(await openSpool(placeOf(files)), DONE);
       const after = files.crash("power");
       assert.deepEqual(await after.list(DATA), ["dead/", "quarantine/", "spool/", "version"]);
       assert.equal(versionOf(after), VERSION_TEXT);
@@ -34,7 +35,7 @@ describe("opening a data folder", () => {
     await openSpool(placeOf(files));
     files.deleteTree(DATA);
     const place = placeOf(files);
-    assert.deepEqual(await openSpool(place), { problem: null });
+    assert.deepEqual(await openSpool(place), DONE);
     assert.deepEqual(await files.list(DATA), ["dead/", "quarantine/", "spool/", "version"]);
     assert.deepEqual(place.log.lines, []);
   });
@@ -49,8 +50,11 @@ describe("opening a data folder", () => {
     test(`a folder that cannot be made: ${code} is told`, async () => {
       const files = new FaultyFiles();
       files.fail({ on: "makeFolder", code });
-      const { problem } = await openSpool(placeOf(files));
-      assert.match(problem!, new RegExp(`^cannot use the data folder ${DATA}: ${code}: `));
+      const opened = await openSpool(placeOf(files));
+      assert.match(
+        opened.ok ? "" : opened.problem,
+        new RegExp(`^cannot use the data folder ${DATA}: ${code}: `),
+      );
     });
   }
 
@@ -65,7 +69,7 @@ describe("opening a data folder", () => {
         await files.crashed;
         const after = files.crash("power");
         const place = placeOf(after);
-        assert.deepEqual(await openSpool(place), { problem: null });
+        assert.deepEqual(await openSpool(place), DONE);
         assert.equal(versionOf(after), VERSION_TEXT);
         assert.ok(place.log.lines.every(({ level }) => level !== "error"));
       }

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, test } from "node:test";
-import { gatherSpools, type Hold } from "../../src/spool/orphans.ts";
+import { DONE, failed, type Result } from "../../src/kernel/result.ts";
+import { type Hold, takeOrphans } from "../../src/spool/data_dir.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 
@@ -14,14 +15,14 @@ interface Kit {
   readonly dataDir: string;
   readonly held: string[];
   readonly logged: string[];
-  gather(hold?: Hold): Promise<string | null>;
+  take(hold?: Hold): Promise<Result>;
   /** Every file of a spool, with what is in it. */
   spools(): Record<string, string>;
 }
 
 /** @param files by path below the data folder. */
 function kit(files: Record<string, string>): Kit {
-  const dataDir = tempDir("gather");
+  const dataDir = tempDir("orphans");
   folders.push(dataDir);
   for (const [path, text] of Object.entries(files)) {
     mkdirSync(dirname(join(dataDir, path)), { recursive: true });
@@ -40,7 +41,7 @@ function kit(files: Record<string, string>): Kit {
     dataDir,
     held,
     logged,
-    gather: (hold = holding) => gatherSpools({ files: nodeFiles, dataDir, log }, hold),
+    take: (hold = holding) => takeOrphans({ files: nodeFiles, dataDir, log }, hold),
     spools() {
       const paths = readdirSync(dataDir, { recursive: true, withFileTypes: true })
         .filter((entry) => entry.isFile())
@@ -56,7 +57,7 @@ function kit(files: Record<string, string>): Kit {
 const VERSION = "shishi spool 1\n";
 
 test("the spools of all folders are taken", async () => {
-  const { gather, spools, held } = kit({
+  const { take, spools, held } = kit({
     "version": VERSION,
     "spool/clicks/a": "A",
     "worker-1/version": VERSION,
@@ -65,7 +66,7 @@ test("the spools of all folders are taken", async () => {
     "worker-12/spool/views/c": "C",
     "worker-x/spool/views/d": "D",
   });
-  assert.equal(await gather(), null);
+  assert.deepEqual(await take(), DONE);
   assert.deepEqual(spools(), {
     "spool/clicks/a": "A",
     "spool/clicks/b": "B",
@@ -76,40 +77,40 @@ test("the spools of all folders are taken", async () => {
 });
 
 test("nothing changes where there is nothing to move", async () => {
-  const { gather, dataDir } = kit({ "version": VERSION });
-  assert.equal(await gather(), null);
+  const { take, dataDir } = kit({ "version": VERSION });
+  assert.deepEqual(await take(), DONE);
   assert.deepEqual(readdirSync(dataDir), ["version"]);
 });
 
 test("a spool of another version stays as it is", async () => {
-  const { gather, spools, dataDir } = kit({
+  const { take, spools, dataDir } = kit({
     "version": VERSION,
     "worker-2/version": "shishi spool 7\n",
     "worker-2/spool/clicks/b": "B",
   });
-  assert.equal(await gather(), null);
+  assert.deepEqual(await take(), DONE);
   assert.deepEqual(spools(), {});
   assert.equal(readFileSync(join(dataDir, "worker-2/spool.7.kept/clicks/b"), "utf8"), "B");
 });
 
 test("a segment whose name is taken is not written over", async () => {
-  const { gather, spools } = kit({
+  const { take, spools } = kit({
     "version": VERSION,
     "spool/clicks/a": "mine",
     "worker-1/version": VERSION,
     "worker-1/spool/clicks/a": "theirs",
   });
-  assert.equal(await gather(), null);
+  assert.deepEqual(await take(), DONE);
   assert.deepEqual(spools(), { "spool/clicks/a": "mine", "worker-1/spool/clicks/a": "theirs" });
 });
 
-test("a folder where somebody still works is a reason not to start", async () => {
-  const { gather, spools } = kit({
+test("a folder where a process still works is a reason not to start", async () => {
+  const { take, spools } = kit({
     "version": VERSION,
     "worker-2/version": VERSION,
     "worker-2/spool/clicks/b": "B",
   });
-  const problem = await gather(() => Promise.resolve({ problem: "in use by pid 7" }));
-  assert.equal(problem, "in use by pid 7");
+  const taken = await take(() => Promise.resolve({ problem: "in use by pid 7" }));
+  assert.deepEqual(taken, failed("in use by pid 7"));
   assert.deepEqual(spools(), { "worker-2/spool/clicks/b": "B" });
 });
