@@ -10,7 +10,8 @@
  * container, on another host) while it touches the file. One taker at a time, the one that has made
  * `lock.next`, judges the lock that is there and renames its own over it.
  *
- * An owner looks at the file each second: one that was deleted, perhaps with the folder, is put back;
+ * The file is held open for reading alone: a disk on which a file is open for writing cannot be made
+ * read-only. An owner looks at it each second: one that was deleted, perhaps with the folder, is put back;
  * one that is another's means that this process must leave the folder alone.
  */
 
@@ -65,7 +66,7 @@ export const BEAT_MS = 1000;
 /** How long a lock is watched whose owner cannot be looked at. */
 export const WATCH_MS = 5000;
 const MOST_TRIES = 50;
-const { O_RDWR, O_CREAT } = constants;
+const { O_RDONLY, O_CREAT } = constants;
 
 /** Makes the folder where needed. Never rejects. */
 export async function takeLock(dataDir: string, options: LockOptions): Promise<Lock | Unlocked> {
@@ -103,7 +104,7 @@ type Taken = FileHandle | { readonly owner: Owner | null } | "again" | "unable";
 
 async function takeByKernel(taker: Taker, flock: Flock): Promise<Taken> {
   const { path, me } = taker;
-  const file = await open(path, O_RDWR | O_CREAT, 0o600);
+  const file = await open(path, O_RDONLY | O_CREAT, 0o600);
   let taken: Taken = "again";
   try {
     if (!flock(file.fd)) return taken = await locks(path, flock) ? await read(file) : "unable";
@@ -119,7 +120,7 @@ async function takeByKernel(taker: Taker, flock: Flock): Promise<Taken> {
       return taken;
     }
     // A full disk keeps no collector from starting.
-    await write(file, taker).catch(() => {});
+    await write(path, taker).catch(() => {});
     return taken = file;
   } finally {
     if (taken !== file) await file.close();
@@ -129,9 +130,9 @@ async function takeByKernel(taker: Taker, flock: Flock): Promise<Taken> {
 /** Whether `flock` works in that folder at all: with a file that no other process knows. */
 async function locks(path: string, flock: Flock): Promise<boolean> {
   const name = `${path}.${crypto.randomUUID()}`;
-  const file = await open(name, "wx", 0o600);
-  await unlink(name);
+  const file = await open(name, O_RDONLY | O_CREAT, 0o600);
   try {
+    await unlink(name);
     return flock(file.fd);
   } finally {
     await file.close();
@@ -141,14 +142,13 @@ async function locks(path: string, flock: Flock): Promise<boolean> {
 async function takeByName(taker: Taker): Promise<Taken> {
   const { path } = taker;
   const next = `${path}.next`;
-  const file = await open(next, "wx+", 0o600).catch(unless("EEXIST"));
+  const file = await create(next, taker);
   if (file === null) {
     if (await isLeft(next, taker)) await unlink(next).catch(unless("ENOENT"));
     return "again";
   }
   let taken: Taken = "again";
   try {
-    await write(file, taker);
     const living = await look(path, async (there) => {
       const found = await read(there);
       return await seemsAlive(found, there, taker) ? found : null;
@@ -212,7 +212,7 @@ function hold(first: FileHandle, taker: Taker, onLost: () => void): Lock {
       const nowS = clock.nowMs() / 1000;
       return await file.utimes(nowS, nowS);
     }
-    const again = await open(path, "wx+", 0o600).catch(unless("EEXIST"));
+    const again = await create(path, taker);
     if (again === null || flock !== null && !flock(again.fd)) {
       ended = true;
       onLost();
@@ -220,7 +220,6 @@ function hold(first: FileHandle, taker: Taker, onLost: () => void): Lock {
     }
     await file.close();
     file = again;
-    await write(file, taker);
   }
 
   return {
@@ -246,12 +245,31 @@ async function read(file: FileHandle): Promise<Found> {
   return { owner: parseOwner(new TextDecoder().decode(bytes.subarray(0, bytesRead))) };
 }
 
-async function write(file: FileHandle, { me, clock, flock }: Taker): Promise<void> {
+/** A new file, open for reading; null when there is one. */
+async function create(path: string, taker: Taker): Promise<FileHandle | null> {
+  const file = await open(path, "wx", 0o600).catch(unless("EEXIST"));
+  if (file === null) return null;
+  await file.close();
+  try {
+    await write(path, taker);
+    return await open(path);
+  } catch (error) {
+    await unlink(path).catch(() => {});
+    throw error;
+  }
+}
+
+async function write(path: string, { me, clock, flock }: Taker): Promise<void> {
   const since = new Date(clock.nowMs()).toISOString();
   // Version 0.1 respects no lock without a nonce.
   const text = { ...me, since, flock: flock !== null, nonce: crypto.randomUUID() };
-  await file.truncate(0);
-  await file.write(JSON.stringify(text) + "\n", 0);
+  const file = await open(path, "r+");
+  try {
+    await file.truncate(0);
+    await file.write(JSON.stringify(text) + "\n", 0);
+  } finally {
+    await file.close();
+  }
 }
 
 /** Whether the open file is the one of that name. Rejects with the disk's error. */
