@@ -5,6 +5,7 @@ import type { Chunk, Ticket } from "../../src/contracts.ts";
 import { balance } from "../../src/meter/ledger.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { deadOn, inSpool } from "./disk_life.ts";
+import { checkSteps } from "./steps.ts";
 import type { Run } from "./disk_model.ts";
 import type { Request, Row } from "./disk_rows.ts";
 
@@ -46,6 +47,7 @@ export function followTicket(run: Run, ticket: Ticket, request: Request, waitMs:
 /** What must be true after every step. */
 export function checkStep(run: Run): void {
   const { life, config } = run;
+  checkSteps();
   life.parts.sink.checkRead();
   if (run.problem !== null) throw run.problem;
   const { pump, ledger, sink, gate } = life.parts;

@@ -10,6 +10,7 @@ import { settle } from "../kit/manual_clock.ts";
 import * as sink from "../kit/scripted_sink.ts";
 import { DATA, type PumpKit, pumpKit } from "../batch/spool_kit.ts";
 import { deadOn } from "./disk_life.ts";
+import { checkSteps } from "./steps.ts";
 
 type Answer = "stored" | "dead" | "silent" | "busy" | "table" | "crash";
 
@@ -217,6 +218,7 @@ export class Run {
   }
 
   #check(): void {
+    checkSteps();
     if (this.problem !== null) throw this.problem;
     for (const [{ text, batch }, handed] of this.#read) {
       assert.ok(sink.textOf(handed) === text, `${batch.id} changed while it may still be read`);

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { balance } from "../../src/meter/ledger.ts";
 import type { Attempt } from "../kit/scripted_sink.ts";
 import type { Row, Run } from "./pump_model.ts";
+import { checkSteps } from "./steps.ts";
 
 /** What must be true of every attempt at the moment it goes out. */
 export function checkAttempt(run: Run, { batch, text, startedMs }: Attempt): void {
@@ -61,6 +62,7 @@ export function checkAttempt(run: Run, { batch, text, startedMs }: Attempt): voi
 
 /** What must be true after every step. */
 export function checkStep(run: Run): void {
+  checkSteps();
   if (run.problem !== null) throw run.problem;
   const { pump, ledger, config, most } = run;
   const held = run.heldRows;
