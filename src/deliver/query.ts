@@ -8,7 +8,7 @@ import { createClient } from "@clickhouse/client-web";
 import type { Answered, Ask, Clock, Endpoint } from "../contracts.ts";
 import type { Exchanged, Post } from "../kernel/http.ts";
 import { done, failed } from "../kernel/result.ts";
-import { exceptionOf, messageOf, verdictOf } from "./verdict.ts";
+import { exceptionOf, isClickHouse, messageOf, NO_CLICKHOUSE, verdictOf } from "./verdict.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -132,6 +132,8 @@ function responseOf(answered: Exchanged, nowMs: number): Response {
     const verdict = verdictOf(answered, nowMs);
     throw new Refused(0, "message" in verdict ? verdict.message : "");
   }
+  // An empty one would say that there is no such table.
+  if (!isClickHouse(answer)) throw new Refused(0, NO_CLICKHOUSE);
   // As ClickHouse says it where its own bound is lower.
   if (answer.cut) throw new Refused(396, "the answer is too long");
   const headers = new Headers(answer.headers);

@@ -17,7 +17,7 @@ import {
   quoteName,
   READ_SETTINGS,
 } from "./sql.ts";
-import { exceptionOf, TRANSIENT_CODES } from "./verdict.ts";
+import { exceptionOf, isClickHouse, TRANSIENT_CODES } from "./verdict.ts";
 
 export function createSieve(
   tools: {
@@ -73,7 +73,7 @@ export function createSieve(
       if (!TRANSIENT_CODES.has(exception.code)) cannot.add(request.table);
       return null;
     }
-    if (answer.status !== 200 || answer.cut) return null;
+    if (answer.status !== 200 || answer.cut || !isClickHouse(answer)) return null;
     return numbersOf(answer.body, request.rows);
   };
 

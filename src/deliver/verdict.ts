@@ -66,7 +66,7 @@ export function exceptionOf(answer: Answer): Exception | null {
 function withoutCode(answer: Answer, nowMs: number): Verdict {
   const { status } = answer;
   const body = new TextDecoder().decode(answer.body).trim();
-  if (status === 200 && body === "") return { kind: "stored" };
+  if (status === 200 && body === "" && isClickHouse(answer)) return { kind: "stored" };
   // A proxy refuses the size of the request; smaller requests pass.
   if (status === 413) {
     return { kind: "split", code: 0, message: "HTTP 413: the INSERT is too large for a proxy" };
@@ -80,6 +80,27 @@ function withoutCode(answer: Answer, nowMs: number): Verdict {
   };
 }
 
+/** Headers of ClickHouse's own that its answers carry; 18.16 sends the first of them alone. */
+const OWN_HEADERS = [
+  "x-clickhouse-server-display-name",
+  "x-clickhouse-summary",
+  "x-clickhouse-query-id",
+  "x-clickhouse-format",
+  "x-clickhouse-timezone",
+];
+
+/**
+ * Whether a ClickHouse gave this answer. A 200 of a balancer, a maintenance page or another program on a
+ * wrong port is no word about rows.
+ */
+export function isClickHouse(answer: Answer): boolean {
+  return OWN_HEADERS.some((name) => answer.headers[name] !== undefined);
+}
+
+/** What is said of a 200 that no ClickHouse gave. */
+export const NO_CLICKHOUSE =
+  "HTTP 200 from what is no ClickHouse: it sends none of ClickHouse's headers";
+
 function describe(status: number, location: string | undefined, body: string): string {
   if (status >= 300 && status < 400) {
     return `HTTP ${status}: redirected to ${
@@ -88,6 +109,7 @@ function describe(status: number, location: string | undefined, body: string): s
   }
   const excerpt = body.replace(/\s+/g, " ").slice(0, 120);
   const seen = excerpt === "" ? "" : `: ${excerpt}`;
+  if (status === 200 && seen === "") return NO_CLICKHOUSE;
   if (status === 200) return `HTTP 200 with a body that is not ClickHouse's${seen}`;
   return `HTTP ${status} without a ClickHouse exception code${seen}`;
 }

@@ -199,6 +199,7 @@ describe("failover", () => {
     ["redirects", { kind: "answer", status: 302, headers: { Location: "http://example.com/" } }],
     ["is a proxy without a server", { kind: "answer", status: 502, body: "<html>" }],
     ["is something else", { kind: "answer", status: 200, body: "<html>It works</html>" }],
+    ["answers 200 and is no ClickHouse", { kind: "answer", status: 200 }],
   ];
   for (const [name, misbehaviour] of failures) {
     test(`over HTTP: the first ${name}, the second stores`, async () => {

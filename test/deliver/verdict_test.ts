@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import type { Verdict } from "../../src/contracts.ts";
 import type { Answer, Exchanged } from "../../src/kernel/http.ts";
 import { done, failed } from "../../src/kernel/result.ts";
-import { verdictOf } from "../../src/deliver/verdict.ts";
+import { NO_CLICKHOUSE, verdictOf } from "../../src/deliver/verdict.ts";
 
 const NOW_MS = Date.parse("2026-01-01T00:00:00Z");
 
@@ -25,6 +25,8 @@ function modern(status: number, code: number, text: string, tail = ""): Answer {
     },
   );
 }
+/** Of an answer of ClickHouse itself. */
+const OWN = { "x-clickhouse-summary": "{}", "x-clickhouse-query-id": "q" };
 const PARSING = "\n: While executing ParallelParsingBlockInputFormat.";
 /** 18.16: text only. */
 function old(status: number, code: number, text: string): Answer {
@@ -52,8 +54,14 @@ const unknown = (code: number, setting: string): Expected => ({
 const K = "(while reading the value of key a)";
 // deno-fmt-ignore: a table is read line by line.
 const cases: [string, Answer | Exchanged, Expected][] = [
-  ["stored", answer(200, ""), { kind: "stored" }],
-  ["stored, header 0", answer(200, "", { "x-clickhouse-exception-code": "0" }), { kind: "stored" }],
+  ["stored", answer(200, "", OWN), { kind: "stored" }],
+  ["stored, 18.16", answer(200, "", { "x-clickhouse-server-display-name": "vm" }), { kind: "stored" }],
+  ["stored, header 0", answer(200, "", { ...OWN, "x-clickhouse-exception-code": "0" }), { kind: "stored" }],
+  // what is no ClickHouse
+  ["an empty 200", answer(200, ""), { kind: "transient", code: 0, message: NO_CLICKHOUSE }],
+  ["an empty 200 of a balancer", answer(200, "", { server: "nginx", "content-length": "0" }), { kind: "transient", code: 0, message: NO_CLICKHOUSE }],
+  ["a 200 that gives back what it was sent", answer(200, "", { "x-clickhouse-user": "default" }), { kind: "transient", code: 0, message: NO_CLICKHOUSE }],
+  ["an empty 204", answer(204, "", OWN), transient(0)],
   // rows, 26.7
   ["26.7 input", modern(400, 27, `Cannot parse input: expected '"' before: 'bad","b":"x"}': ${K}: (at row 2)`, PARSING), row(27, 2)],
   ["26.7 unknown field", modern(400, 117, "Unknown field found while parsing JSONEachRow format: zz: (at row 1)", PARSING), row(117, 1)],

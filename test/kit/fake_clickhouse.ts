@@ -114,7 +114,10 @@ export async function startFakeClickHouse(): Promise<FakeClickHouse> {
       if (odd === undefined || odd.stored) {
         const answer = run(query, url.searchParams, body, lines, into?.[2]);
         if (odd === undefined) {
-          response.writeHead(200, { "Content-Type": "text/plain" }).end(answer);
+          response.writeHead(200, {
+            "Content-Type": "text/plain",
+            "X-ClickHouse-Server-Display-Name": "fake",
+          }).end(answer);
           return;
         }
       }

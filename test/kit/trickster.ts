@@ -68,7 +68,9 @@ export async function startTrickster(
     };
     const answer = (status: string, code = 0, told = "") => {
       const text = code === 0 ? "" : `Code: ${code}. DB::Exception: ${told} (version 26.7.2.1)\n`;
-      const header = code === 0 ? "" : `X-ClickHouse-Exception-Code: ${code}\r\n`;
+      const header = code === 0
+        ? "X-ClickHouse-Server-Display-Name: trickster\r\n"
+        : `X-ClickHouse-Exception-Code: ${code}\r\n`;
       const lines = `Content-Length: ${text.length}\r\nConnection: close\r\n${header}`;
       socket.write(`HTTP/1.1 ${status}\r\n${lines}\r\n${text}`);
     };

@@ -13,6 +13,9 @@ export interface Front {
   close(): Promise<void>;
 }
 
+/** What shows that a ClickHouse answers. */
+const OWN = { "x-clickhouse-server-display-name": "front" };
+
 export async function startFront(target: string, answering: Answering): Promise<Front> {
   const server = createServer(async (request, response) => {
     const body = await whole(request);
@@ -20,7 +23,7 @@ export async function startFront(target: string, answering: Answering): Promise<
     const told = answering(searchParams.get("query") ?? new TextDecoder().decode(body));
     if (told !== null) {
       const code = told.code === undefined ? {} : { "x-clickhouse-exception-code": `${told.code}` };
-      response.writeHead(told.status ?? 200, code).end(told.body);
+      response.writeHead(told.status ?? 200, { ...OWN, ...code }).end(told.body);
       return;
     }
     const { method = "GET" } = request;
