@@ -38,7 +38,7 @@ import { nodeFiles } from "./runtime/files.ts";
 import type { Followed, Predecessor } from "./runtime/handover.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { openFlock } from "./runtime/libc.ts";
-import { type Listening, serve, stopListening } from "./runtime/serve.ts";
+import { type Listening, serve, stopListening } from "./runtime/server.ts";
 import { isLoopback } from "./settings/checks.ts";
 import { writeAddress } from "./settings/kinds.ts";
 import type { Settings } from "./settings/settings.ts";

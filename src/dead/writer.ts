@@ -96,7 +96,7 @@ export class LetterWriter implements DeadLetterWriter {
   /** Does something with the file of a table while no letter is written; it may be gone afterwards. */
   between<T>(table: string, work: () => Promise<T>): Promise<T> {
     return this.#turns.run(async () => {
-      if (!this.#paths.delete(table)) await this.#mendLeft(table);
+      if (!this.#paths.delete(table)) await this.#repairLeft(table);
       return await work();
     });
   }
@@ -162,29 +162,29 @@ export class LetterWriter implements DeadLetterWriter {
     if (file.bytes >= ASIDE_BYTES) await this.#setAside(table, path);
   }
 
-  /** The file of a table, made where it is missing and mended where it is torn. */
+  /** The file of a table, made where it is missing and repaired where it is torn. */
   async #prepare(table: string): Promise<string> {
     const { files, folder } = this.#options;
     await (await files.append(join(folder, freshName(table)))).close();
     // On a disk that is blind to case the plain name may be another table's.
     const path = join(folder, freshName(table, await files.list(folder)));
-    await this.#mend(table, path);
+    await this.#repair(table, path);
     this.#paths.set(table, path);
     return path;
   }
 
   /** What an earlier process left, before its file is read: nothing is appended to it any more. */
-  async #mendLeft(table: string): Promise<void> {
+  async #repairLeft(table: string): Promise<void> {
     const { files, folder } = this.#options;
     const names = await files.list(folder).catch((error) => nothingThere(error, []));
     for (const name of names) {
       if (!isFresh(name) || tableOfFile(name) !== table) continue;
-      await this.#mend(table, join(folder, name), "a whole letter stays");
+      await this.#repair(table, join(folder, name), "a whole letter stays");
     }
   }
 
   /** What a crash left of a letter goes to quarantine; its batch is still there and writes it again. */
-  async #mend(table: string, path: string, tail?: "a whole letter stays"): Promise<void> {
+  async #repair(table: string, path: string, tail?: "a whole letter stays"): Promise<void> {
     const { files, log, clock, quarantine } = this.#options;
     const bytes = await files.read(path).catch((error) => nothingThere(error, new Uint8Array(0)));
     const end = bytes.lastIndexOf(NEWLINE) + 1;

@@ -22,7 +22,7 @@ import type { Clock, Control, Log, Order } from "../contracts.ts";
 import { sleep, within } from "../kernel/time.ts";
 import { systemClock } from "./clock.ts";
 import { type Child, parent, spawnSelf } from "./peer.ts";
-import { type Listening, stopListening } from "./serve.ts";
+import { type Listening, stopListening } from "./server.ts";
 import { sharedPort } from "./shared_port.ts";
 
 /** Set for the new process alone; `commands/serve.ts` looks for it. */

@@ -5,7 +5,7 @@
  */
 import process from "node:process";
 import { gunzipSync } from "node:zlib";
-import { serve } from "../../src/runtime/serve.ts";
+import { serve } from "../../src/runtime/server.ts";
 import type { Reference } from "./scenarios.ts";
 
 const decoder = new TextDecoder();

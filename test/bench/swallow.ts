@@ -4,7 +4,7 @@
  * comes twice counts once. `/bench?delay=MS` tells the rows so far, and lets each later INSERT wait.
  */
 import process from "node:process";
-import { serve } from "../../src/runtime/serve.ts";
+import { serve } from "../../src/runtime/server.ts";
 
 const COLUMNS: Record<string, Record<string, string>> = {
   analytics_events: {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { test } from "node:test";
 import { createLive, type Live } from "../../src/page/live.ts";
-import { type Listening, serve } from "../../src/runtime/serve.ts";
+import { type Listening, serve } from "../../src/runtime/server.ts";
 import { eventually } from "../kit/wait.ts";
 import { eventsOf, ScriptedSource } from "./kit.ts";
 

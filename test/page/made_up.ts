@@ -4,7 +4,7 @@ import { createDocument } from "../../src/page/document.ts";
 import { SERIES } from "../../src/page/samples.ts";
 import { createLive, type Live } from "../../src/page/live.ts";
 import type { About, Moment } from "../../src/page/recorder.ts";
-import { serve } from "../../src/runtime/serve.ts";
+import { serve } from "../../src/runtime/server.ts";
 import { eventually } from "../kit/wait.ts";
 import { ScriptedSource } from "./kit.ts";
 

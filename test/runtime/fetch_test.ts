@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { createFetch } from "../../src/runtime/fetch.ts";
-import { serve } from "../../src/runtime/serve.ts";
+import { serve } from "../../src/runtime/server.ts";
 import {
   CERTIFICATE,
   RENEWED_CERTIFICATE,
