@@ -25,7 +25,7 @@ export type State =
   | "dead-lettering"
   /** Delivered, but its dead rows are no dead letters yet. Stands in its table's queue for that alone. */
   | "delivered"
-  /** Every row's fate is known and told; or it is given up, and what the disk has is for the next start. */
+  /** Every row's fate is known; or it is given up, and what the disk has is for the next start. */
   | "settled";
 
 /** Where a batch's rows are. */
@@ -122,7 +122,7 @@ export class HeldBatch implements Batch, GrowingBatch {
   /** Null once it is sealed. */
   #slabs: Slabs | null = new Slabs();
   #body: Uint8Array[] = [];
-  /** What of the body's memory is nobody else's. */
+  /** What of the body's memory is the batch's own, to be freed. */
   #own: readonly ArrayBuffer[] = [];
   /** Attempts that may still have the body before them: under way, or failed. */
   #readers = 0;
@@ -301,7 +301,7 @@ export class HeldBatch implements Batch, GrowingBatch {
     this.#step(this.#state === "dead-lettering" ? "delivered" : "waiting");
   }
 
-  /** Tells everyone who waits, once. Dead rows ascend by `index`. */
+  /** Every row's fate is known, once and for all. Dead rows ascend by `index`. */
   settle(fate: Fate): void {
     this.#step("settled");
     this.#fate = fate;
@@ -345,7 +345,7 @@ export class HeldBatch implements Batch, GrowingBatch {
     this.#free();
   }
 
-  /** @param body read from disk, and nobody else's. */
+  /** @param body read from disk, in memory of its own. */
   returnToMemory(body: Uint8Array[]): void {
     this.#move("both");
     this.#body = body;
@@ -355,7 +355,7 @@ export class HeldBatch implements Batch, GrowingBatch {
 
   /** Its rows have left, or are lost. */
   drop(): void {
-    // Whoever writes it still reads it.
+    // The disk still reads it.
     if (this.#where === "spilling") this.#readers++;
     this.#move("gone");
     this.#free();

@@ -26,7 +26,7 @@ export function cut(
   ];
 }
 
-/** The dead rows of a batch, with what is told of them. */
+/** The dead rows of a batch, and what is known of them. */
 export interface DeadOf {
   /** Ascending by index. */
   readonly letters: readonly DeadRow[];

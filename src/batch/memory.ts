@@ -127,7 +127,7 @@ export class Memory {
   }
 
   /**
-   * Why the rows of a body of so many bytes will find no room, as far as that can be told before it is
+   * Why the rows of a body of so many bytes will find no room, as far as that is known before it is
    * read; null where it may. A body that is larger than everything may be mostly blanks.
    */
   foreseen(bytes: number): string | null {

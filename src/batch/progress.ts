@@ -1,10 +1,11 @@
 /**
- * Says in the log how a backlog drains. After an outage that can take minutes, and who watches wants
+ * Says in the log how a backlog drains. After an outage that can take minutes, and an operator wants
  * to know three things: that it moves, how fast, and how much is left. A line when it begins to move,
  * one every few seconds, one when it is gone; silence while nothing moves and in everyday work.
  */
 
 import type { Clock, Log } from "../contracts.ts";
+import { repeat } from "../kernel/time.ts";
 
 /** Rows that could leave; those of a table in trouble wait for something else. */
 export interface Backlog {
@@ -40,7 +41,7 @@ interface Drain {
   toldSettled: number;
 }
 
-/** Looks once a second until it is cancelled by the answer. */
+/** Looks once a second. @returns what ends it. */
 export function startProgress(deps: ProgressDeps): () => void {
   const { clock, log } = deps;
   let drain: Drain | null = null;
@@ -83,12 +84,7 @@ export function startProgress(deps: ProgressDeps): () => void {
     drain.toldSettled = settled;
   }
 
-  let cancel = clock.after(LOOK_MS, tick);
-  function tick(): void {
-    look();
-    cancel = clock.after(LOOK_MS, tick);
-  }
-  return () => cancel();
+  return repeat(clock, LOOK_MS, look);
 }
 
 function perSecond(rows: number, ms: number): number {

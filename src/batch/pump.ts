@@ -1,5 +1,5 @@
 /**
- * The one loop: takes chunks, sends batches, tells what became of them. Which batch goes and when is
+ * The one loop: takes chunks, sends batches, settles what became of them. Which batch goes and when is
  * decided in `schedule.ts` and `queue.ts`, what there is room for in `memory.ts`; here are the effects,
  * in the order that keeps the books balanced: a row is held before it is acknowledged and let go only
  * when its fate is known. The pump asks memory and gets a promise back; what follows from the answer
@@ -164,7 +164,7 @@ export class Pump implements Intake, Holdings {
     if (kept.every((each) => each === null)) return null;
     // A chunk that was cut waits for all of its rounds; should the disk take one and not the next, it is
     // refused although the first part stays: the disk has that for good.
-    return Promise.all(kept).then((told) => told.find((refused) => refused !== null) ?? null);
+    return Promise.all(kept).then((answers) => answers.find((refused) => refused !== null) ?? null);
   }
 
   #keepOne(queue: TableQueue, reservation: Reservation): Promise<Refused | null> | null {
@@ -193,7 +193,7 @@ export class Pump implements Intake, Holdings {
     return result.ok ? null : this.#full(`disk: ${result.problem}`);
   }
 
-  /** A batch that no rows are in. Its end may have been told while the disk was still at it. */
+  /** A batch that no rows are in. It may have been given up while the disk was still at it. */
   #discard(queue: TableQueue, batch: HeldBatch): void {
     queue.forget(batch);
     batch.drop();

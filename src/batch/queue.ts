@@ -92,7 +92,7 @@ export class TableQueue {
         this.close();
         continue;
       }
-      // The counts of a tail are nobody else's.
+      // The counts of a tail are made for it, so that they can be taken from.
       const types = rest === chunk ? undefined : rest.types as Map<string, number>;
       const [head, tail]: [Chunk, Chunk | null] = rows === rest.rows
         ? [rest, null]

@@ -42,7 +42,7 @@ export class RetryState {
 
   /**
    * @param seen `counted` at the start of the attempt: when another failure was counted since, and no
-   * success, this one tells nothing more.
+   * success, this one says nothing new.
    */
   failed(seen: number, { nowMs, retryAfterMs, limits, random }: Failure): void {
     this.#askedUntilMs = Math.max(this.#askedUntilMs, nowMs + retryAfterMs);

@@ -14,7 +14,7 @@ export class Slabs {
   piece: Uint8Array = new Uint8Array(0);
   /** from here on. */
   at = 0;
-  /** What was made here: nobody else has any of it. */
+  /** Memory that was made here, and that holds nothing but these bytes. */
   readonly own: ArrayBuffer[] = [];
   readonly #closed: Uint8Array[] = [];
   #bytes = 0;

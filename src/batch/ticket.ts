@@ -7,7 +7,7 @@ import type { Ack, Clock, DeadRow, Refused, Ticket } from "../contracts.ts";
 import type { Fate, HeldBatch, Span } from "./batch.ts";
 import type { TableQueue } from "./queue.ts";
 
-/** Costs nothing until it is waited for: batches know only those who wait. */
+/** Costs nothing until it is waited for: batches know only the tickets that wait. */
 export class RequestTicket implements Ticket {
   constructor(
     readonly reached: Ack,

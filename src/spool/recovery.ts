@@ -34,7 +34,7 @@ export interface RecoveredSegment extends SegmentName {
   readonly bytes: number;
   /** Row counts by event type; empty for shape `row`. */
   readonly types: Map<string, number>;
-  /** When the batch was begun, from its id, epoch milliseconds; null where it does not tell. */
+  /** When the batch was begun, from its id, epoch milliseconds; null for an id without a time. */
   readonly oldestMs: number | null;
   /** Where the good rows lie in the file. */
   readonly ranges: readonly Range[];

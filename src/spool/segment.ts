@@ -13,7 +13,7 @@
  *
  * Groups are appended. To write over an old file's bytes would halve the kernel's part of a sync (a fifth
  * more requests a second), and room that is filled with blanks ahead costs what it saves; but behind the
- * last group there would be rows of another batch, and who reads a spool by hand would take them for
+ * last group there would be rows of another batch, and a person who reads a spool would take them for
  * rows that wait.
  *
  * A file's name says what its batch is: `<id>.<shape>.<columns fingerprint or ->.ndjson`.
@@ -88,7 +88,7 @@ export function parseSegmentName(text: string): SegmentName | null {
   };
 }
 
-/** When a UUIDv7 was minted, epoch milliseconds; null for an id that tells no time. */
+/** When a UUIDv7 was minted, epoch milliseconds; null for an id without a time. */
 export function mintedMs(id: string): number | null {
   return id[14] === "7" ? parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : null;
 }

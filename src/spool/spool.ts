@@ -1,7 +1,7 @@
 /**
  * Rows on disk: the room's door. A batch's rows are appended to one file, its segment, and synced in
- * groups: requests that come while a sync runs share the next one, so the price of a sync is split
- * among all who wait.
+ * groups: requests that come while a sync runs share the next one, so they split the
+ * price of a sync.
  *
  * A segment is a batch: its name is the deduplication token, its content the rows of the INSERT;
  * stored = deleted. After a crash the same file is sent again under the same token. There is no log
@@ -141,7 +141,7 @@ export class SegmentSpool implements Spool {
     }
     growth.problem ??= await this.#grow(batch, growth, bodies);
     group.answer(growth.problem === null ? DONE : failed(growth.problem));
-    // Those who wait have heard of it before: the answer may seal the batch.
+    // What waits for the answer runs before this goes on, and may seal the batch.
     await group.synced;
     if (growth.problem !== null) await this.#finish(growth.segment);
     else if (batch.sealed) await this.#finishGrowth(batch, growth);
@@ -391,7 +391,7 @@ export class SegmentSpool implements Spool {
     return vanished;
   }
 
-  /** Null where that cannot be told. */
+  /** Null where that is not known. */
   async #namesIn(folder: string): Promise<ReadonlySet<string> | null> {
     const { files } = this.#dir;
     const names = await files.list(folder).catch(() => null);
