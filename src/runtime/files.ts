@@ -1,5 +1,5 @@
 /**
- * The real disk, as the spool sees it. Fulfils `Files` of `batch/files.ts`; errors are the system's,
+ * The real disk, as the spool sees it. Fulfils `Files` of the contracts; errors are the system's,
  * with their `code`.
  *
  * `FileHandle` does it: appending 20 KB and syncing costs the same (0.3 to 0.5 ms, most of it the

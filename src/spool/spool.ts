@@ -160,7 +160,7 @@ export class SegmentSpool implements Spool {
       return null;
     } catch (error) {
       await this.#undo(growth.segment);
-      if (growth.segment?.bytes === 0) this.#forget(batch.id, growth.segment);
+      if (growth.segment?.bytes === 0) void this.#forget(batch.id, growth.segment);
       this.#fail(error);
       return reasonWithoutPath(error);
     }
@@ -273,7 +273,8 @@ export class SegmentSpool implements Spool {
     }
     await this.#finish(segment);
     this.#writing.delete(batch.id);
-    if (segment !== null && (!result.ok || writing.unwanted)) this.#forget(batch.id, segment);
+    // Waited for: the same name may be wanted again at once.
+    if (segment !== null && (!result.ok || writing.unwanted)) await this.#forget(batch.id, segment);
     return result;
   }
 
@@ -308,12 +309,12 @@ export class SegmentSpool implements Spool {
     const writing = this.#writing.get(id);
     const segment = this.#segments.get(id);
     if (writing !== undefined) writing.unwanted = true;
-    else if (segment !== undefined) this.#forget(id, segment);
+    else if (segment !== undefined) void this.#forget(id, segment);
   }
 
-  #forget(id: string, segment: Segment): void {
+  #forget(id: string, segment: Segment): Promise<void> {
     if (this.#segments.get(id) === segment) this.#segments.delete(id);
-    void this.#underway.add(this.#finish(segment).then(() => this.#discard(segment)));
+    return this.#underway.add(this.#finish(segment).then(() => this.#discard(segment)));
   }
 
   async #discard(segment: Segment): Promise<void> {
@@ -332,7 +333,12 @@ export class SegmentSpool implements Spool {
     this.#leftovers.push(...segments);
   }
 
-  async #unlink({ table, path, bytes, keep }: Segment, level: keyof Log): Promise<boolean> {
+  async #unlink(
+    { table, path, bytes, keep, vanished }: Segment,
+    level: keyof Log,
+  ): Promise<boolean> {
+    // What has its name now is another file.
+    if (vanished) return true;
     try {
       if (keep) await moveToQuarantine(this.#dir, path, `${table}.${basename(path)}`);
       else await this.#dir.files.remove(path);

@@ -397,6 +397,27 @@ describe("bytes and files", () => {
   });
 });
 
+test("a batch that grows while its file is removed: refused, told, and written anew whole", async () => {
+  const { files, gate, spool, submit } = await spoolKit();
+  const [first, second] = [events(2), events(3)];
+  const batch = openBatch(first);
+  assert.equal(await submit(batch, first), null);
+  const [path = ""] = segments(files);
+  files.deleteTree(`${DATA}/spool`);
+  assert.equal((await spool.read(batch)).ok, false);
+  assert.deepEqual(await spool.probe(), [{ id: batch.id, file: path }]);
+  assert.match((await submit(batch, second)) ?? "", /ENOENT/);
+  batch.close();
+  assert.equal(batch.rows, 2);
+  assert.equal((await spool.write(batch))?.ok, true);
+  await settle();
+  assert.deepEqual(segments(files), [path], "the new file is not removed for the old one");
+  assert.equal(textOf(...await read(spool, batch)), textOf(first));
+  spool.remove(batch.id);
+  await spool.close();
+  assert.deepEqual([segments(files), spool.bytes(), gate.handles.size], [[], 0, 0]);
+});
+
 test("on the real disk files are 0600 and folders 0700", async () => {
   const folder = tempDir("spool");
   try {
