@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import process from "node:process";
+import { patient } from "../kit/wait.ts";
 
 export interface Ended {
   readonly code: number;
@@ -38,7 +39,7 @@ export function run(command: readonly string[], how: How = {}): Promise<Ended> {
       env: cleanEnv(env),
       stdio: ["ignore", "pipe", "pipe"],
     });
-    const limit = setTimeout(() => child.kill("SIGKILL"), withinMs);
+    const limit = setTimeout(() => child.kill("SIGKILL"), patient(withinMs));
     let stdout = "";
     let stderr = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text);

@@ -20,4 +20,4 @@ mkdir "$disk/lib" "$disk/lib-work"
 mount -t overlay -o "lowerdir=/var/lib,upperdir=$disk/lib,workdir=$disk/lib-work" shishi-lib /var/lib
 # What starts containers refuses a host with both versions of control groups, of which it needs none.
 [ ! -d /sys/fs/cgroup/unified ] || umount -l /sys/fs/cgroup/unified
-TMPDIR=$disk node_modules/.bin/bun test --timeout 300000 "$@"
+TMPDIR=$disk node_modules/.bin/bun test --timeout 900000 "$@"
