@@ -72,7 +72,7 @@ describe("turns", () => {
       fill(schedule, `t${i}`, 1, i);
       schedule.onDelivery(schedule.next(i)!, stored, i);
     }
-    assert.ok(schedule.tables < 1000, `${schedule.tables} lanes are remembered`);
+    assert.ok(schedule.tables < 1000, `${schedule.tables} queues are remembered`);
   });
 });
 

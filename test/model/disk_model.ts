@@ -1,5 +1,5 @@
 /**
- * A model of a pump with a disk that knows nothing of segments and lanes, only of promises: it obeys
+ * A model of a pump with a disk that knows nothing of segments and queues, only of promises: it obeys
  * commands, through as many processes as it takes, and keeps its own books of every row. What must be
  * true is in `disk_promises.ts`.
  */

@@ -1,5 +1,5 @@
 /**
- * A model of the pump that knows nothing of lanes and schedules, only of promises: it obeys commands,
+ * A model of the pump that knows nothing of queues and schedules, only of promises: it obeys commands,
  * and keeps its own books of every row. What must be true is in `pump_promises.ts`.
  */
 
