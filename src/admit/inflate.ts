@@ -59,6 +59,10 @@ interface Options {
   readonly chunkSize: number;
 }
 type Unpack<Answer> = (bytes: Uint8Array, options: Options) => Answer;
+type InPool = Unpack<Promise<Uint8Array>>;
+
+/** The codecs of the thread pool, each made when it is needed first. */
+const inPool: Partial<Record<Codec, InPool>> = {};
 
 /** @param limit bytes that may come out at most. */
 export async function inflate(
@@ -104,7 +108,7 @@ async function run(codec: Codec, bytes: Uint8Array, limit: number): Promise<Uint
   const options = { maxOutputLength: Math.max(limit, 1), chunkSize: CHUNK_BYTES };
   const zlib = nodeZlib();
   if (limit <= AT_ONCE_BYTES) return (zlib[`${codec}Sync`] as Unpack<Uint8Array>)(bytes, options);
-  const unpack = nodeUtil().promisify(zlib[codec]) as unknown as Unpack<Promise<Uint8Array>>;
+  const unpack = inPool[codec] ??= nodeUtil().promisify(zlib[codec]) as unknown as InPool;
   return await unpack(bytes, options);
 }
 

@@ -123,19 +123,18 @@ export class Writer {
     // What is left is done at once, up to where the rows are the intake's own.
     writing.grant.free();
     if (decoded.kind === "refused") return reply.badRequest(decoded.error);
-    const { request, target } = writing;
+    const { request, target: { table, shape, columns } } = writing;
     const { intake, ledger } = this.#deps;
     const { rows, rejected, errors, body, lent, types } = decoded;
     const prefer = parsePrefer(request.headers.get("prefer"));
     const strict = prefer.strict || asksStrict(request.url);
     if (rows === 0 || (strict && rejected > 0)) {
-      if (rejected > 0) ledger.rejected(target.table, "invalid", rejected);
-      if (rows > 0) ledger.rejected(target.table, "strict", rows);
+      if (rejected > 0) ledger.rejected(table, "invalid", rejected);
+      if (rows > 0) ledger.rejected(table, "strict", rows);
       return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "");
     }
-    const { columns, ...given } = target;
     const fingerprint = columns?.fingerprint ?? null;
-    const answer = intake.take({ ...given, fingerprint, rows, body, lent, types });
+    const answer = intake.take({ table, shape, rows, body, lent, types, fingerprint });
     if (answer.kind === "refused") return refused(answer);
     const { ticket } = answer;
     return ticket.kept === null

@@ -64,11 +64,12 @@ export function byte(at: u32): u32 {
 export function skipBlanks(at: u32): u32 {
   if (byte(at) > SPACE) return at;
   while (byte(at) == SPACE || byte(at) == TAB) at++;
-  return normalizing ? joinLines(at) : at;
+  return byte(at) > SPACE ? at : joinLines(at);
 }
 
 /** As `skipSpace`; line ends become blanks. */
 function joinLines(at: u32): u32 {
+  if (!normalizing) return at;
   for (const end = skipSpace(at); at < end; at++) {
     if (byte(at) != TAB) store<u8>(at, SPACE);
   }
