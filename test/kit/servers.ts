@@ -5,6 +5,7 @@
 export type { ClickHouse } from "../servers/clickhouse.ts";
 export { startClickHouse } from "../servers/clickhouse.ts";
 export { startOldClickHouse } from "../servers/old_clickhouse.ts";
+export { startWheelClickHouse } from "../servers/wheel_clickhouse.ts";
 export type { Nats } from "../servers/nats.ts";
 export { startNats } from "../servers/nats.ts";
 export type { Influx } from "../servers/influx.ts";
