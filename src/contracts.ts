@@ -247,12 +247,33 @@ export interface Inserter {
 
 // ── deliver → admit: what is known of the tables that rows are written to.
 
+/** A column that an INSERT may give. */
+export interface Column {
+  readonly name: string;
+  /** As ClickHouse writes it: `Array(Nullable(UInt8))`. */
+  readonly type: string;
+  /** What `system.columns` says: `DEFAULT` and `EPHEMERAL` have an expression of their own. */
+  readonly defaultKind: "" | "DEFAULT" | "EPHEMERAL";
+}
+
+/** Why a table can never take rows: it is no table that is written, or we have no right to. */
+export interface TakesNone {
+  /** `right`: 403. `kind`: 409 (a view, a dictionary). */
+  readonly why: "right" | "kind";
+  /** For people: `v is a View, which takes no rows`. */
+  readonly reason: string;
+}
+
 /** The columns of a table, as far as they are known. */
 export interface Columns {
   /** Names that an INSERT may give: neither MATERIALIZED nor ALIAS. */
   readonly names: ReadonlySet<string>;
+  /** Those of `names`, with their types; empty where types are not known. */
+  readonly columns: readonly Column[];
   /** Equal exactly when names and types are equal, whatever their order. */
   readonly fingerprint: string;
+  /** Null for a table that takes rows, as far as that is known. */
+  readonly takesNone: TakesNone | null;
 }
 
 /** What admit may ask about tables. `unknown`: ClickHouse could not be asked yet; rows are taken. */

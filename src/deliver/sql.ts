@@ -3,7 +3,7 @@
  * no path of a request can become SQL; everything else is quoted.
  */
 
-import type { Shape } from "../contracts.ts";
+import type { Column, Shape } from "../contracts.ts";
 import { isTableName } from "../kernel/names.ts";
 
 /** `db`.`table`, quoted. A table that is no identifier is a bug of the caller. */
@@ -63,19 +63,21 @@ export function describeTable(database: string, table: string): string {
   } AND table = ${quoteString(table)}`;
 }
 
-/** A column as `describeTable` tells it. */
-interface Column {
-  readonly name: string;
-  readonly type: string;
-}
-
 /** Of what `describeTable` is answered, the columns that an INSERT may give. */
 export function insertableColumns(
   rows: readonly Readonly<Record<string, unknown>>[],
 ): readonly Column[] {
   return rows
     .filter((row) => row["default_kind"] !== "MATERIALIZED" && row["default_kind"] !== "ALIAS")
-    .map((row) => ({ name: String(row["name"]), type: String(row["type"]) }));
+    .map((row) => ({
+      name: String(row["name"]),
+      type: String(row["type"]),
+      defaultKind: kindOf(row["default_kind"]),
+    }));
+}
+
+function kindOf(kind: unknown): Column["defaultKind"] {
+  return kind === "DEFAULT" || kind === "EPHEMERAL" ? kind : "";
 }
 
 /** How rows are read. An INSERT and the sieve must agree on these, or the sieve would lie. */

@@ -154,12 +154,14 @@ export function createTables(tools: TableTools): Tables & {
 /** The columns that an INSERT may give; no rows at all: there is no such table for us. */
 export function columnsOf(rows: readonly Readonly<Record<string, unknown>>[]): Columns | "missing" {
   if (rows.length === 0) return "missing";
-  const columns = insertableColumns(rows)
-    .map(({ name, type }) => [name, type] as const)
-    .sort(([a], [b]) => a < b ? -1 : a > b ? 1 : 0);
+  const columns = insertableColumns(rows).toSorted((a, b) =>
+    a.name < b.name ? -1 : a.name > b.name ? 1 : 0
+  );
+  const known = JSON.stringify(columns.map(({ name, type }) => [name, type]));
   return {
-    names: new Set(columns.map(([name]) => name)),
-    fingerprint: nodeCrypto().createHash("sha256").update(JSON.stringify(columns)).digest("hex")
-      .slice(0, 32),
+    names: new Set(columns.map(({ name }) => name)),
+    columns,
+    fingerprint: nodeCrypto().createHash("sha256").update(known).digest("hex").slice(0, 32),
+    takesNone: null,
   };
 }

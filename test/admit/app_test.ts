@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import zlib from "node:zlib";
+import { columnsOf } from "../kit/columns.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { answerOf, appOn, ask, bytesOf, post, Script } from "./kit.ts";
 
@@ -174,7 +175,7 @@ test("429 when there is no room for the body, sent or unpacked", async () => {
 
 test("rows of a table", async () => {
   const script = new Script();
-  script.columns = { names: new Set(["date", "delay"]), fingerprint: "f" };
+  script.columns = columnsOf(["date", "delay"]);
   const app = appOn(script);
   const { status, body } = await post(app, "/events/flights", '{"delay":1}\n{"zip":2}\n');
   assert.equal(status, 202);
@@ -311,7 +312,7 @@ for (const [how, rows] of [["at once", 1], ["in slices", 100_000]] as const) {
     names.has = () => {
       throw new RangeError("Array buffer allocation failed");
     };
-    script.columns = { names, fingerprint: "f" };
+    script.columns = { ...columnsOf([]), names };
     const answer = await post(appOn(script), "/events/flights", '{"a":1}\n'.repeat(rows));
     assert.equal(answer.status, 500);
     assert.deepEqual([script.reserved, script.chunks.length], [0, 0]);

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Log, LogFields } from "../../src/contracts.ts";
 import { createFinish } from "../../src/admit/finish.ts";
+import { columnsOf } from "../kit/columns.ts";
 import { appOn, ask, bytesOf, post, Script } from "./kit.ts";
 
 const GOOD = '{"eventType":"click"}';
@@ -141,7 +142,7 @@ const anyHeader = fc.tuple(
 
 test("whatever is asked: JSON or the documented text, no 500, nothing of the inside", async () => {
   const script = new Script();
-  script.columns = { names: new Set(["a"]), fingerprint: "f" };
+  script.columns = columnsOf(["a"]);
   const settings = {
     authTokens: ["token"],
     loopback: true,

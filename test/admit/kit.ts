@@ -20,6 +20,7 @@ import { type AdmitSettings, type App, createApp } from "../../src/admit/app.ts"
 import { type Decoded, Decoding, type Target } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
 import { done } from "../../src/kernel/result.ts";
+import { columnsOf } from "../kit/columns.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 export const NOW_MS = Date.UTC(2024, 0, 1);
@@ -51,7 +52,7 @@ export function decodeEvents(input: string | Uint8Array): Decoded {
 
 /** Decodes as rows of a table with these columns; null: not known. */
 export function decodeRows(input: string | Uint8Array, columns: readonly string[] | null): Decoded {
-  const known = columns && { names: new Set(columns), fingerprint: columns.join() };
+  const known = columns && columnsOf(columns, columns.join());
   return decode(bytesOf(input), { table: "flights", shape: "row", columns: known });
 }
 

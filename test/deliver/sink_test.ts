@@ -5,10 +5,11 @@ import { describe, test } from "node:test";
 import type { Columns, Inserter, Tables, Verdict } from "../../src/contracts.ts";
 import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
+import { columnsOf } from "../kit/columns.ts";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { batchOf, deliverTo, never, silent } from "./kit.ts";
 
-const columns = (fingerprint: string): Columns => ({ names: new Set(["a"]), fingerprint });
+const columns = (fingerprint: string): Columns => columnsOf(["a"], fingerprint);
 
 /** A server that answers by a function of the lines, and a table that tells this fingerprint. */
 function sinkOf(
