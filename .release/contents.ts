@@ -49,6 +49,7 @@ function unit(): string {
     state: { name: "shishi" },
     user: null,
     shutdownTimeoutMs: 10_000,
+    drainDelayMs: 0,
     privilegedPort: false,
     remarks: [
       "Put the binary into /usr/local/bin, shishi.toml into /etc/shishi and this file into",

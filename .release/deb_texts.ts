@@ -25,6 +25,7 @@ export async function debTexts(root: string, stamp: Stamp, notices: string): Pro
       state: { name: "shishi" },
       user: "shishi",
       shutdownTimeoutMs: SHUTDOWN_TIMEOUT_MS,
+      drainDelayMs: 0,
       privilegedPort: false,
       remarks: ["Changes belong into /etc/systemd/system/shishi.service.d: systemctl edit shishi"],
     }),

@@ -193,9 +193,10 @@ function identityOf({ group, id }: Settings) {
   return { group, id, version: VERSION, runtime: runtimeName };
 }
 
-function limitsOf({ clickhouse, flushIntervalMs, shutdownTimeoutMs }: Settings): Limits {
-  const servers = clickhouse.map(({ label }) => label).join(",");
-  return { clickhouse: servers, flushIntervalMs, shutdownTimeoutMs };
+function limitsOf(settings: Settings): Limits {
+  const { flushIntervalMs, shutdownTimeoutMs, drainDelayMs } = settings;
+  const clickhouse = settings.clickhouse.map(({ label }) => label).join(",");
+  return { clickhouse, flushIntervalMs, shutdownTimeoutMs, drainDelayMs };
 }
 
 function deliverSettings(settings: Settings): DeliverSettings {
@@ -478,13 +479,11 @@ class Running implements Collector {
     this.control = rooms.control;
     this.listening = listening;
     this.#integrations = new Integrations(rooms, predecessor);
-    const { listen: { hostname }, tls, sharePort } = rooms.current.settings;
+    const { listen: { hostname }, tls } = rooms.current.settings;
     const address = writeAddress({ hostname, port: listening.port });
     this.url = `${tls === null ? "http" : "https"}://${address}`;
-    if (sharePort) {
-      // Clients come again on another connection, which another collector may get.
-      this.control.watch((asked) => asked === "stop" && listening.lastAnswers(true));
-    }
+    // Clients come again on another connection, which another collector may get.
+    this.control.watch((asked) => asked === "stop" && listening.lastAnswers(true));
   }
 
   get finished(): Promise<LedgerTotals> {

@@ -511,10 +511,12 @@ export interface Control {
   /** Seals what is open and waits until all that was held at the call is settled; false at `waitMs`. */
   flush(waitMs: number): Promise<boolean>;
   /**
-   * Begins to stop; resolves when everything is drained or given up, for which it takes at most
-   * `withinMs`, shutdown-timeout unless given. Idempotent.
+   * Begins to stop, after drain-delay; resolves when everything is drained or given up, for which it
+   * takes at most `withinMs`, shutdown-timeout unless given. Idempotent.
    */
   stop(why: string, withinMs?: number): Promise<void>;
+  /** Ends the time in which a collector that was told to stop still takes events; false: there is none. */
+  hurry(): boolean;
 }
 
 // ── Questions about stored events, which only ClickHouse can answer.

@@ -6,17 +6,22 @@
 import type { Clock, Control, Holdings, Ledger, Log, Order, State, Status } from "./contracts.ts";
 import { within } from "./kernel/time.ts";
 
-type Phase = "starting" | "running" | "paused" | "draining" | "stopped";
+/** `leaving`: told to stop, but events are still taken while balancers look away (drain-delay). */
+type Phase = "starting" | "running" | "paused" | "leaving" | "draining" | "stopped";
 
 /** The phases that may follow each. An order for another one changes nothing, and is no error. */
 const NEXT: Readonly<Record<Phase, readonly Phase[]>> = {
   // Paused or told to stop already, where it follows a collector that is.
-  starting: ["running", "paused", "draining", "stopped"],
-  running: ["paused", "draining"],
+  starting: ["running", "paused", "leaving", "draining", "stopped"],
+  running: ["paused", "leaving", "draining"],
   paused: ["running", "draining"],
+  leaving: ["draining"],
   draining: ["stopped"],
   stopped: [],
 };
+
+/** Not ready any more, for good. */
+const STOPPING: ReadonlySet<Phase> = new Set(["leaving", "draining", "stopped"]);
 
 /** What stopping and pausing need of the room where rows are held. */
 export interface HeldRows extends Holdings {
@@ -43,6 +48,8 @@ export interface Limits {
   readonly clickhouse: string;
   readonly flushIntervalMs: number;
   readonly shutdownTimeoutMs: number;
+  /** At a stop: how long events are still taken while `/readyz` says no. */
+  readonly drainDelayMs: number;
 }
 
 export interface LifecycleOptions {
@@ -77,6 +84,7 @@ export class Lifecycle implements Control {
   #phase: Phase = "starting";
   #reachable = false;
   #cancelPing = () => {};
+  #endLeaving: (() => void) | null = null;
 
   constructor(options: LifecycleOptions) {
     this.#options = options;
@@ -124,9 +132,17 @@ export class Lifecycle implements Control {
   }
 
   stop(why: string, withinMs = this.#options.limits().shutdownTimeoutMs): Promise<void> {
-    if (this.#step("draining")) void this.#drain(why, withinMs);
+    const { drainDelayMs } = this.#options.limits();
+    if (drainDelayMs > 0 && this.#step("leaving")) this.#leave(why, withinMs, drainDelayMs);
+    else if (this.#phase !== "leaving" && this.#step("draining")) void this.#drain(why, withinMs);
     this.#changed("stop");
     return this.#stopped.promise;
+  }
+
+  hurry(): boolean {
+    if (this.#endLeaving === null) return false;
+    this.#endLeaving();
+    return true;
   }
 
   /** Everything has ended but the answers to commands that wait for the stop. */
@@ -170,7 +186,7 @@ export class Lifecycle implements Control {
     const { pump, limits } = this.#options;
     const { server, disk, tables } = pump.troubles();
     const reasons: string[] = [];
-    if (this.#phase === "draining" || this.#phase === "stopped") reasons.push("draining");
+    if (STOPPING.has(this.#phase)) reasons.push("draining");
     if (this.#phase === "paused") reasons.push("paused");
     if (server !== null || !this.#reachable) {
       reasons.push(`clickhouse: ${server ?? "does not answer"}`);
@@ -200,7 +216,7 @@ export class Lifecycle implements Control {
       const { server, disk, tables } = this.#options.pump.troubles();
       return server !== null || disk !== null || tables.size > 0 ? "degraded" : "running";
     }
-    return this.#phase;
+    return this.#phase === "leaving" ? "draining" : this.#phase;
   }
 
   async #ping(): Promise<void> {
@@ -216,6 +232,22 @@ export class Lifecycle implements Control {
     }
     this.#reachable = answered;
     this.#cancelPing = clock.after(PING_MS, () => void this.#ping());
+  }
+
+  /** Balancers learn of a stop only when they ask next; until then what they send is taken. */
+  #leave(why: string, withinMs: number, delayMs: number): void {
+    const { log, clock } = this.#options;
+    log.info("stopping: not ready any more; events are taken for a while", {
+      reason: why,
+      drain_delay_ms: delayMs,
+    });
+    const end = () => {
+      cancel();
+      this.#endLeaving = null;
+      if (this.#step("draining")) void this.#drain(why, withinMs);
+    };
+    const cancel = clock.after(delayMs, end);
+    this.#endLeaving = end;
   }
 
   async #drain(why: string, withinMs: number): Promise<void> {

@@ -19,7 +19,8 @@ import type { InForce, Reloader } from "../settings/reload.ts";
 const ABOUT =
   "Takes JSON events over HTTP, gathers them into batches and writes these to ClickHouse, until it " +
   "is stopped by SIGTERM, SIGINT or shishi stop. Then it refuses new events (503) and delivers what " +
-  "it holds, for at most shutdown-timeout; a second signal ends it at once. The last line on stderr " +
+  "it holds, for at most shutdown-timeout; a second signal ends it at once. With drain-delay it takes " +
+  "events for so long before that, not ready any more; a signal in that time ends it. The last line on stderr " +
   "is the ledger. SIGHUP has it read its settings file, secrets and certificate again.\n" +
   "Exit code 0 when nothing that was acknowledged is lost, 1 when rows were lost or it could not " +
   "start, 2 when the settings are unusable: each problem has a line.";
@@ -144,7 +145,7 @@ async function inform(
     manager: manager.value,
     status: () => collector.control.status(),
     clock: systemClock,
-    stopMs: () => settings().shutdownTimeoutMs + STOP_MORE_MS,
+    stopMs: () => settings().drainDelayMs + settings().shutdownTimeoutMs + STOP_MORE_MS,
   });
   collector.watch(notices.changed);
   notices.ready();
@@ -163,7 +164,12 @@ async function untilStopped(log: FoldedLog, start: () => Promise<Collector>): Pr
       void collector?.control.stop(signal);
       return;
     }
-    log.warn("second signal: ending at once", { signal });
+    if (collector?.control.hurry()) {
+      log.warn("second signal: new events are refused from now on", { signal });
+      return;
+    }
+    const which = signals.length === 2 ? "second" : "another";
+    log.warn(`${which} signal: ending at once`, { signal });
     if (collector === null) process.exit(1);
     process.exit(lastLine(collector.abandon(), log));
   });

@@ -109,6 +109,7 @@ function print(argv: readonly string[]): number {
     state,
     user,
     shutdownTimeoutMs: settings.shutdownTimeoutMs,
+    drainDelayMs: settings.drainDelayMs,
     privilegedPort: settings.listen.port > 0 && settings.listen.port < 1024,
     remarks,
   });

@@ -115,6 +115,8 @@ export async function handOver(options: HandoverOptions): Promise<string | null>
   next.letGo();
   forget();
   void control.stop(`followed by process ${next.child.pid}`);
+  // No event can come any more.
+  control.hurry();
   collector.watch(pass);
   return `process ${next.child.pid} follows this one; send it to that one`;
 }

@@ -59,6 +59,7 @@ export interface Settings {
   readonly backlog: number;
   readonly backlogBytes: number;
   readonly shutdownTimeoutMs: number;
+  readonly drainDelayMs: number;
   /** As given: may be relative to the current folder. */
   readonly dataDir: string;
   readonly spoolMaxBytes: number;
@@ -209,6 +210,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     backlog: values.backlog,
     backlogBytes: values["backlog-bytes"],
     shutdownTimeoutMs: values["shutdown-timeout"],
+    drainDelayMs: values["drain-delay"],
     dataDir: values["data-dir"],
     spoolMaxBytes: values["spool-max-bytes"],
     deadMaxBytes: values["dead-max-bytes"],

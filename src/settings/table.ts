@@ -248,6 +248,14 @@ export const TABLE = [
       default: "10s",
       meaning: "how long a stopping collector tries to deliver; the rest waits in the spool",
     }),
+    setting({
+      name: "drain-delay",
+      kind: duration({ min: 0, max: HOUR_MS }),
+      default: "0s",
+      meaning:
+        "at a stop, how long events are still taken while /readyz says 503 already, so that " +
+        "balancers look elsewhere first; a second signal skips it",
+    }),
   ]),
   ...section("Disk", [
     setting({

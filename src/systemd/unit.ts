@@ -22,6 +22,8 @@ export interface UnitOptions {
   /** Null = a user that systemd makes up for the time that the service runs. */
   readonly user: string | null;
   readonly shutdownTimeoutMs: number;
+  /** 0 = the settings say nothing of it: the unit does. */
+  readonly drainDelayMs: number;
   /** It listens on a port below 1024. */
   readonly privilegedPort: boolean;
   /** Comments at its top: how it is installed. */
@@ -31,6 +33,8 @@ export interface UnitOptions {
 /** Beyond shutdown-timeout: the last counts, the last answers. */
 const STOP_MORE_S = 20;
 const FILES = 65_536;
+/** Longer than most balancers take to look at `/readyz` again. */
+const DRAIN_DELAY_MS = 5_000;
 
 const SANDBOX = [
   "NoNewPrivileges=yes",
@@ -64,7 +68,8 @@ const SANDBOX = [
 /** The whole file, with a newline at its end. */
 export function unitText(options: UnitOptions): string {
   const { credentials, state, user, privilegedPort, instances } = options;
-  const stopS = Math.ceil(options.shutdownTimeoutMs / 1000) + STOP_MORE_S;
+  const drainDelayMs = options.drainDelayMs || DRAIN_DELAY_MS;
+  const stopS = Math.ceil((drainDelayMs + options.shutdownTimeoutMs) / 1000) + STOP_MORE_S;
   const lines = [
     ...options.remarks.map((remark) => `# ${remark}`),
     "",
@@ -78,6 +83,11 @@ export function unitText(options: UnitOptions): string {
     "[Service]",
     "Type=notify",
     `ExecStart=${commandOf(options).join(" ")}`,
+    ...(options.drainDelayMs > 0 ? [] : [
+      "# At a stop events are taken for so long more, until a balancer looks elsewhere (/readyz is 503).",
+      "# It counts more than a drain-delay in the settings file; 0s where there is no balancer.",
+      `Environment=SHISHI_DRAIN_DELAY=${DRAIN_DELAY_MS / 1000}s`,
+    ]),
     "ExecReload=/bin/kill -HUP $MAINPID",
     "WatchdogSec=30s",
     "# What hangs is no place to look for a fault in; its core would only be large.",
@@ -87,7 +97,7 @@ export function unitText(options: UnitOptions): string {
     "# Unusable settings do not get better by themselves.",
     "RestartPreventExitStatus=2",
     "KillMode=mixed",
-    "# shutdown-timeout, and time for the last answers.",
+    "# drain-delay, shutdown-timeout, and time for the last answers.",
     `TimeoutStopSec=${stopS}s`,
     `LimitNOFILE=${FILES}`,
     ...(instances === undefined ? [] : ["# Only processes of one user may share a port."]),

@@ -8,7 +8,7 @@ import { ManualClock } from "../kit/manual_clock.ts";
 import { remember } from "../remote/kit.ts";
 
 /** What was asked of the rows, and a lifecycle around them. */
-function around(held: Partial<HeldRows> = {}) {
+function around(held: Partial<HeldRows> = {}, drainDelayMs = 0) {
   const asked: string[] = [];
   const did = (what: string) => () => void asked.push(what);
   const pump: HeldRows = {
@@ -37,7 +37,12 @@ function around(held: Partial<HeldRows> = {}) {
     id: "i",
     version: "1",
     runtime: "r",
-    limits: () => ({ clickhouse: "h", flushIntervalMs: 1_000, shutdownTimeoutMs: 10_000 }),
+    limits: () => ({
+      clickhouse: "h",
+      flushIntervalMs: 1_000,
+      shutdownTimeoutMs: 10_000,
+      drainDelayMs,
+    }),
     pump,
     ledger: createLedger(),
     clock,
@@ -92,6 +97,42 @@ test("an order that comes at another time changes nothing, and those that watch 
     ...["resume", "pause", "pause", "stop", "stop", "pause", "resume", "pause", "resume"],
   ]);
   assert.equal(log.lines.filter((line) => /draining/.test(line)).length, 1);
+});
+
+test("with a drain delay rows are taken until it is over, though it is not ready at once", async () => {
+  const { life, asked, clock, state, log } = around({}, 5_000);
+  life.started();
+  assert.equal(life.hurry(), false);
+  void life.stop("SIGTERM");
+  void life.stop("SIGTERM");
+  life.pause();
+  assert.deepEqual([state(), life.unready()[0]], ["draining", "draining"]);
+  await clock.advance(4_999);
+  assert.deepEqual(asked, []);
+  await clock.advance(1);
+  await life.drained;
+  assert.deepEqual(asked, ["close", "abandon"]);
+  assert.equal(life.hurry(), false);
+  life.ended();
+  assert.equal(state(), "stopped");
+  assert.equal(log.lines.filter((line) => /not ready any more/.test(line)).length, 1);
+});
+
+test("the delay can be cut short; what is paused takes nothing and has none", async () => {
+  const running = around({}, 5_000);
+  running.life.started();
+  void running.life.stop("SIGTERM");
+  assert.equal(running.life.hurry(), true);
+  await running.life.drained;
+  await running.clock.advance(10_000);
+  assert.deepEqual(running.asked, ["close", "abandon"]);
+
+  const paused = around({}, 5_000);
+  paused.life.started();
+  paused.life.pause();
+  void paused.life.stop("SIGTERM");
+  await paused.life.drained;
+  assert.deepEqual(paused.asked, ["pause", "close", "abandon"]);
 });
 
 test("one that follows a paused collector is paused before it listens, and stays so", () => {

@@ -86,6 +86,7 @@ export function fakeControl(group: string, id: string): FakeControl {
       recovering: false,
       tables: { analytics_events: { ...TOTALS, state: "ok" } },
     }),
+    hurry: () => false,
     unready: () => (state === "degraded" ? ["clickhouse: away"] : []),
     pause: () => {
       calls.push("pause");

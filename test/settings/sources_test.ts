@@ -83,6 +83,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "ack": { text: "clickhouse", other: "memory", read: (s) => s.ack, want: "clickhouse" },
   "backlog": { text: "20000", other: "30000", read: (s) => s.backlog, want: 20000 },
   "backlog-bytes": { text: "16MiB", other: "1GiB", read: (s) => s.backlogBytes, want: 2 ** 24 },
+  "drain-delay": { text: "5s", other: "3s", read: (s) => s.drainDelayMs, want: 5_000 },
   "shutdown-timeout": { text: "1m", other: "2m", read: (s) => s.shutdownTimeoutMs, want: 60_000 },
   "data-dir": { text: "/a b/c", other: "/x", read: (s) => s.dataDir, want: "/a b/c" },
   "spool-max-bytes": {

@@ -31,6 +31,7 @@ describe("defaults", () => {
       backlog: 1_000_000,
       backlogBytes: 64 * 2 ** 20,
       shutdownTimeoutMs: 10_000,
+      drainDelayMs: 0,
       dataDir: "./shishi-data",
       spoolMaxBytes: 2 ** 30,
       deadMaxBytes: 256 * 2 ** 20,

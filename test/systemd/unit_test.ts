@@ -92,7 +92,7 @@ test("it carries the settings given, whole paths, and time to stop", async () =>
     stdout,
     /^ExecStart=\S.* serve --shutdown-timeout=90s --create-table=false --table=clicks$/m,
   );
-  assert.match(stdout, /^TimeoutStopSec=110s$/m);
+  assert.match(stdout, /^TimeoutStopSec=115s$/m);
   assert.match(stdout, /^StateDirectory=shishi\/a$/m);
 });
 
