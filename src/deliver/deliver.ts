@@ -93,7 +93,8 @@ export function createDeliver(
     const first = settings.endpoints[0];
     if (first === undefined) throw new Error("no ClickHouse endpoint");
     const failover = createFailover({ nodes, clock, log });
-    const { query } = failover;
+    // A table that one replica lacks may be on another.
+    const query = { ...failover.query, rows: failover.found };
     const tables = createTables({ query, database: first.database, eventsTable, clock, log });
     return { settings, failover, tables };
   }

@@ -3,15 +3,18 @@
  * be reached is passed over within the same call and comes back only after it answered a ping, so
  * that no batch has to wait for its timeout again. When all are unhealthy, all are tried in order.
  *
- * Only trouble without an exception code (network, timeout, a proxy) makes a server unhealthy. What
- * ClickHouse itself says, too many parts or no memory, would follow the rows to the next server.
+ * What makes a server unhealthy is trouble without an exception code (network, timeout, a proxy) and what
+ * ClickHouse says of itself: read-only, full, out of memory, not this user. A table that one server lacks,
+ * or that has too many parts there, is passed over on that server alone, and tried again after a while.
+ * Whatever speaks of the rows or of the statement would follow them to the next server.
  * Servers that do not replicate to each other share no deduplication: a batch whose answer was lost
  * may then be on both.
  */
 
-import type { Answered, Ask, Clock, Inserter, Log } from "../contracts.ts";
+import type { Answered, Ask, Clock, Inserter, Log, Trouble } from "../contracts.ts";
 import { Backoff } from "../kernel/backoff.ts";
-import type { Query } from "./query.ts";
+import type { Query, Row } from "./query.ts";
+import { reachOf } from "./verdict.ts";
 
 /** One server. */
 export interface Node {
@@ -30,6 +33,8 @@ export interface Failover {
    * for a server must not turn the rows away from it.
    */
   readonly ask: Ask;
+  /** As `query.rows`; where a server has none, the next is asked. */
+  found(sql: string, signal?: AbortSignal): Promise<Answered<readonly Row[]>>;
   /** Stops the pings. */
   close(): void;
 }
@@ -37,8 +42,13 @@ export interface Failover {
 /** Before a ping; spread, so that the collectors of a fleet do not come back in step. */
 const PING_BACKOFF = { leastMs: 250, mostMs: 30_000 };
 
+/** Tables that a server is passed over for; more are forgotten, and cost an attempt. */
+const MOST_REFUSED = 256;
+
 interface Health {
   readonly node: Node;
+  /** Tables that it does not take for now. */
+  readonly refuses: Map<string, { readonly backoff: Backoff; untilMs: number }>;
   healthy: boolean;
   /** Counts how often it fell since it last did some work. */
   readonly backoff: Backoff;
@@ -52,6 +62,7 @@ export function createFailover(
   const all: readonly Health[] = nodes.map((node) => ({
     node,
     healthy: true,
+    refuses: new Map(),
     backoff: new Backoff(clock, PING_BACKOFF),
     cancel: () => {},
   }));
@@ -90,28 +101,76 @@ export function createFailover(
     });
   }
 
-  /** Asks one after the other until one answers; `unreachable` says what went wrong, or null. */
+  /** It did some work, for this table. */
+  function took(health: Health, table: string): void {
+    if (health.refuses.delete(table)) {
+      log.info("ClickHouse takes a table again", { server: health.node.label, table });
+    }
+  }
+
+  function refused(health: Health, table: string, message: string): void {
+    if (all.length === 1) return;
+    const known = health.refuses.get(table);
+    if (known === undefined) {
+      log.warn("ClickHouse is passed over for a table", {
+        server: health.node.label,
+        table,
+        error: message,
+      });
+    }
+    const backoff = known?.backoff ?? new Backoff(clock, PING_BACKOFF);
+    health.refuses.delete(table);
+    health.refuses.set(table, { backoff, untilMs: clock.monotonicMs() + backoff.failed() });
+    for (const oldest of health.refuses.keys()) {
+      if (health.refuses.size <= MOST_REFUSED) break;
+      health.refuses.delete(oldest);
+    }
+  }
+
+  /** Those that may take a table's rows, those that refused it of late last. */
+  function candidatesFor(table: string): readonly Health[] {
+    const nowMs = clock.monotonicMs();
+    const refuses = ({ refuses }: Health) => (refuses.get(table)?.untilMs ?? 0) > nowMs;
+    const some = candidates();
+    return [...some.filter((health) => !refuses(health)), ...some.filter(refuses)];
+  }
+
+  /**
+   * Asks one after the other until one answers for all; `trouble` says what is wrong with an answer, or
+   * null. When none does: what the first ClickHouse said, for what answers tells more than silence.
+   */
   async function each<T>(
     signal: AbortSignal | undefined,
     attempt: (node: Node) => Promise<T>,
-    unreachable: (answer: T) => string | null,
+    trouble: (answer: T) => Trouble | null,
+    table?: string,
   ): Promise<T> {
     let last: T | undefined;
-    for (const health of candidates()) {
+    let said: T | undefined;
+    for (const health of table === undefined ? candidates() : candidatesFor(table)) {
       last = await attempt(health.node);
       // An aborted attempt says nothing about the server.
       if (signal?.aborted) return last;
-      const message = unreachable(last);
-      if (message === null) {
+      const wrong = trouble(last);
+      const reach = wrong === null ? null : reachOf(wrong);
+      if (reach === null || reach === "table" && table === undefined) {
         works(health);
+        if (wrong === null && table !== undefined) took(health, table);
         return last;
       }
-      fell(health, message);
+      if (wrong!.code !== 0) said ??= last;
+      if (reach === "server") fell(health, wrong!.message);
+      else refused(health, table!, wrong!.message);
     }
-    return last as T;
+    return said ?? last as T;
   }
 
-  const failed = <T>(answer: Answered<T>) => answer.ok || answer.code !== 0 ? null : answer.problem;
+  const failed = <T>(answer: Answered<T>): Trouble | null =>
+    answer.ok ? null : { code: answer.code, message: answer.problem };
+  const reaches = <T>(answer: Answered<T>) => {
+    const wrong = failed(answer);
+    return wrong !== null && reachOf(wrong) === "server";
+  };
 
   return {
     inserter: {
@@ -119,21 +178,40 @@ export function createFailover(
         each(
           signal,
           (node) => node.inserter.insert(request, signal),
-          (verdict) => verdict.kind === "transient" && verdict.code === 0 ? verdict.message : null,
+          (verdict) => verdict.kind === "transient" || verdict.kind === "table" ? verdict : null,
+          request.table,
         ),
-      sieve: (request, signal) => (candidates()[0] as Health).node.inserter.sieve(request, signal),
+      sieve: (request, signal) =>
+        (candidatesFor(request.table)[0] as Health).node.inserter.sieve(request, signal),
     },
     query: {
       rows: (sql, signal) => each(signal, (node) => node.query.rows(sql, signal), failed),
       command: (sql, signal) => each(signal, (node) => node.query.command(sql, signal), failed),
       ping: (signal) =>
-        each(signal, (node) => node.query.ping(signal), (alive) => alive ? null : "no pong"),
+        each(
+          signal,
+          (node) => node.query.ping(signal),
+          (alive) => alive ? null : { code: 0, message: "no pong" },
+        ),
+    },
+    async found(sql, signal) {
+      let none: Answered<readonly Row[]> | undefined;
+      for (const health of candidates()) {
+        const answer = await health.node.query.rows(sql, signal);
+        if (signal?.aborted) return answer;
+        const wrong = failed(answer);
+        if (wrong !== null && reachOf(wrong) === "server") fell(health, wrong.message);
+        else works(health);
+        if (answer.ok && answer.value.length > 0) return answer;
+        if (none === undefined || answer.ok && !none.ok) none = answer;
+      }
+      return none!;
     },
     async ask(select, signal) {
       let last: Awaited<ReturnType<Ask>> | undefined;
       for (const { node } of candidates()) {
         last = await node.ask(select, signal);
-        if (signal.aborted || last.ok || last.code !== 0) break;
+        if (signal.aborted || !reaches(last)) break;
       }
       return last!;
     },

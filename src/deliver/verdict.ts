@@ -6,7 +6,7 @@
  * therefore believed only where the server itself puts it, at the very end of the text.
  */
 
-import type { Verdict } from "../contracts.ts";
+import type { Trouble, Verdict } from "../contracts.ts";
 import type { Answer, Exchanged } from "../kernel/http.ts";
 
 /** Code and text of an exception, as far as an answer tells one. */
@@ -16,6 +16,8 @@ export interface Exception {
 }
 
 const MESSAGE_LENGTH = 500;
+
+const PUSHING_TO_VIEW = /while pushing to view/i;
 
 /** `nowMs` is for a `Retry-After` that is a date. */
 export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
@@ -40,7 +42,7 @@ export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
   }
   // The rows may be in the table already when one of its views fails. Only the same batch under the
   // same token is harmless then; taking it apart would store rows twice.
-  if (/while pushing to view/i.test(text)) return { kind: "table", ...trouble };
+  if (PUSHING_TO_VIEW.test(text)) return { kind: "table", ...trouble };
   if (ROW_CODES.has(code)) return { kind: "row", row: rowOf(code, text), ...trouble };
   // 18.16 has no code of its own for some of these (an unknown enum element is a LOGICAL_ERROR).
   if (readsAValue(text)) return { kind: "row", row: rowOf(code, text), ...trouble };
@@ -208,6 +210,33 @@ export const TRANSIENT_CODES: ReadonlySet<number> = new Set([
   // Exceptions of libraries: files, sockets, memory.
   ...[1000, 1001, 1002],
 ]);
+
+/** One server and neither rows nor table: another one may well take the same INSERT. */
+const SERVER_CODES: ReadonlySet<number> = new Set([
+  // Who we are there: unknown user, password, authentication.
+  ...[192, 193, 194, 516],
+  // Read-only for want of Keeper, no Keeper, no space, no memory, shutting down.
+  ...[242, 225, 243, 173, 236],
+  // Too many queries, no free connection, overloaded.
+  ...[202, 203, 745],
+]);
+
+/** What one replica may lack or have too much of: table, database, right, room for parts. */
+const REPLICA_CODES: ReadonlySet<number> = new Set([60, 81, 252, 497]);
+
+/**
+ * How far a refusal reaches: this `server`, this `table` on it, or, null, wherever the rows go. What a view
+ * says comes after the table has its rows, and goes nowhere else.
+ */
+export function reachOf({ code, message }: Trouble): "server" | "table" | null {
+  if (code === 0) return "server";
+  if (PUSHING_TO_VIEW.test(message)) return null;
+  if (SERVER_CODES.has(code)) return "server";
+  // "(total) memory limit exceeded", and "Memory limit (total) exceeded" before it.
+  if (code === 241 && /\(total\)/.test(message)) return "server";
+  if (code === 252 && /too many partitions/i.test(message)) return null;
+  return REPLICA_CODES.has(code) ? "table" : null;
+}
 
 /** Functions, types and syntax that a server lacks which is too old for events. */
 const LACKING_CODES: ReadonlySet<number> = new Set([46, 50, 62]);

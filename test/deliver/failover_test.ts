@@ -58,9 +58,9 @@ function twoServers(random = 0) {
   });
   const failover: Failover = createFailover({ nodes: [node("a"), node("b")], clock, log: silent });
   /** Asks once; the answer and who was asked for it. */
-  async function insert(signal = never): Promise<[string, string]> {
+  async function insert(signal = never, table = request.table): Promise<[string, string]> {
     asked.length = 0;
-    const verdict = await failover.inserter.insert(request, signal);
+    const verdict = await failover.inserter.insert({ ...request, table }, signal);
     return [verdict.kind, asked.join("")];
   }
   async function advance(ms: number): Promise<number> {
@@ -80,13 +80,14 @@ function twoServers(random = 0) {
 const select: Select = { sql: "SELECT 1", format: "JSON", params: {}, settings: {} };
 
 describe("failover", () => {
-  test("the first server is asked while it answers, whatever ClickHouse says", async () => {
+  test("the first server is asked while it answers, whatever ClickHouse says of the rows", async () => {
     const { answers, insert, clock, failover } = twoServers();
     const kinds: Verdict[] = [
       stored,
-      { kind: "transient", code: 252, message: "Too many parts" },
-      { kind: "transient", code: 241, message: "Memory limit" },
-      { kind: "table", code: 60, message: "no table" },
+      { kind: "transient", code: 241, message: "Query memory limit exceeded" },
+      { kind: "transient", code: 319, message: "unknown status of the INSERT" },
+      { kind: "table", code: 16, message: "no such column" },
+      { kind: "table", code: 243, message: "no space: while pushing to view db.v" },
       { kind: "row", code: 27, message: "bad", row: 1 },
       { kind: "split", code: 252, message: "Too many partitions" },
     ];
@@ -113,6 +114,57 @@ describe("failover", () => {
     assert.deepEqual(await insert(), ["stored", "a"]);
     failover.close();
   });
+
+  const ofServer: [number, string][] = [
+    [242, "Table is in readonly mode (replica_path=/r)"],
+    [243, "Cannot reserve 1.00 MiB, not enough space"],
+    [241, "(total) memory limit exceeded: would use 10.00 GiB"],
+    [202, "Too many simultaneous queries. Maximum: 100"],
+    [516, "default: Authentication failed"],
+    [225, "no Keeper"],
+  ];
+  for (const [code, message] of ofServer) {
+    test(`${code} speaks of the server: the next one takes all rows until it is back`, async () => {
+      const { answers, pongs, insert, ask, advance, failover } = twoServers();
+      answers["a"] = { kind: code === 242 || code === 516 ? "table" : "transient", code, message };
+      pongs["a"] = false;
+      assert.deepEqual(await ask(), [true, "ab"]);
+      assert.deepEqual(await insert(), ["stored", "ab"]);
+      assert.deepEqual(await insert(), ["stored", "b"]);
+      answers["a"] = stored;
+      pongs["a"] = true;
+      await advance(60_000);
+      assert.deepEqual(await insert(), ["stored", "a"]);
+      failover.close();
+    });
+  }
+
+  const ofTable: [number, string][] = [
+    [60, "Table db.t does not exist"],
+    [81, "Database db does not exist"],
+    [252, "Too many parts (3000 with average size of 1 KiB)"],
+    [497, "Not enough privileges"],
+  ];
+  for (const [code, message] of ofTable) {
+    test(`${code} speaks of a table there: that one goes to the next server, others do not`, async () => {
+      const { answers, insert, advance, failover } = twoServers();
+      answers["a"] = { kind: code === 252 ? "transient" : "table", code, message };
+      assert.deepEqual(await insert(), ["stored", "ab"]);
+      assert.deepEqual(await insert(), ["stored", "b"]);
+      answers["a"] = stored;
+      assert.deepEqual(await insert(never, "other"), ["stored", "a"]);
+      assert.deepEqual(await insert(), ["stored", "b"]);
+      await advance(60_000);
+      assert.deepEqual(await insert(), ["stored", "a"]);
+      // Nobody takes it: what the first says counts, and both are asked again.
+      answers["a"] = answers["b"] = { kind: "table", code, message };
+      assert.deepEqual(await insert(), ["table", "ab"]);
+      answers["b"] = lost;
+      await advance(60_000);
+      assert.deepEqual(await insert(), ["table", "ab"]);
+      failover.close();
+    });
+  }
 
   test("a question goes by the health that is known and changes none", async () => {
     const { answers, pongs, insert, ask, failover } = twoServers();
@@ -214,6 +266,18 @@ describe("failover", () => {
       await second.close();
     });
   }
+
+  test("over HTTP: a table that one replica lacks is found on the next, and written there", async () => {
+    const [first, second] = [await startFakeClickHouse(), await startFakeClickHouse()];
+    second.createTable("t", { a: "UInt32" });
+    const deliver = deliverTo([first.url, second.url]);
+    assert.ok(typeof await deliver.tables.refresh("t") === "object");
+    assert.deepEqual(await deliver.inserter.insert(request, never), stored);
+    assert.equal(second.rows("t").length, 1);
+    await deliver.close();
+    await first.close();
+    await second.close();
+  });
 
   test("over HTTP: nobody listens at the first", async () => {
     const second = await startFakeClickHouse();
