@@ -109,17 +109,22 @@ for (const modern of [true, false]) {
         const rows = Array.from({ length: 4_940 }, (_, n) => advertisingRow(n));
         const bytes = rows.reduce((sum, row) => sum + row.length, 0) / rows.length;
         let next = 0;
+        // Each is a moment of silence too, where the machine is busy.
+        let pauses = 0;
+        let answeredMs = performance.now();
         const client = async () => {
           for (let n = next++; n < rows.length; n = next++) {
             const answer = await shishi.post(rows[n], { path: `/events/${ADVERTISING}` });
             assert.equal(answer.status, 202, answer.text);
+            if (performance.now() - answeredMs > 150) pauses++;
+            answeredMs = performance.now();
           }
         };
         await Promise.all(Array.from({ length: 10 }, client));
         const totals = await eventually(() => assertDelivered(shishi), { withinMs: 5_000 });
         assert.deepEqual([totals.stored, totals.dead], [rows.length, 0]);
         const inserts = await insertsSent(shishi);
-        assert.ok(inserts <= 3, `${inserts} INSERTs`);
+        assert.ok(inserts <= 3 + pauses, `${inserts} INSERTs, ${pauses} pauses`);
         assert.equal(
           await clickhouse.query(
             `SELECT count(), uniqExact(idRequest), sum(ip), sum(length(regions)), countIf(isNull(salary)), max(eventId) FROM ${ADVERTISING}`,
