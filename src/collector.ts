@@ -38,7 +38,7 @@ import { nodeFiles } from "./runtime/files.ts";
 import type { Followed, Predecessor } from "./runtime/handover.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { openFlock } from "./runtime/libc.ts";
-import { type Listening, serve, stopListening } from "./runtime/server.ts";
+import { type Listening, serve, stillThere, stopListening } from "./runtime/server.ts";
 import { isLoopback } from "./settings/checks.ts";
 import { writeAddress } from "./settings/kinds.ts";
 import type { Settings } from "./settings/settings.ts";
@@ -221,12 +221,13 @@ function pumpOptions(settings: Settings): PumpOptions {
 }
 
 function startListening({ current, page, log }: Rooms, front: Front, followed: boolean): Listening {
-  const { listen, tls, sharePort } = current.settings;
+  const { listen, tls, sharePort, idleTimeoutMs } = current.settings;
   const listening = serve({
     ...listen,
     ...(tls === null ? {} : { tls }),
     reusePort: followed,
     shared: sharePort,
+    idleTimeoutMs,
     handler: (request, addressOf) => front.answer(request, addressOf),
     onError: (error) => log.error("a request failed", { error: String(error) }),
   });
@@ -328,6 +329,7 @@ class Front {
       metrics: async () => (await this.#metrics.get()).text(),
       queries: this.#queries.get,
       deadLetters: this.#deadLetters.get,
+      stillThere,
       version: VERSION,
       settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
     }, this.#kept);

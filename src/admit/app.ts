@@ -17,6 +17,7 @@ import type {
   Status,
   Tables,
 } from "../contracts.ts";
+import { stillSends, type StillThere, throwAwayBody } from "./body.ts";
 import { createFinish } from "./finish.ts";
 import { DecodeQueue } from "./decode.ts";
 import {
@@ -57,6 +58,8 @@ export interface AdmitDeps {
   /** Made when they are wanted first. */
   readonly queries: () => Promise<Queries>;
   readonly deadLetters: () => Promise<DeadLetters>;
+  /** As of `WriterDeps`. */
+  readonly stillThere?: StillThere | null;
   readonly settings: AdmitSettings;
 }
 
@@ -156,16 +159,23 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
     const refused = HEALTH.includes(path) ? null : keptOut(request, addressOf, isPosting(path));
     return refused ?? app.fetch(request);
   };
+  /** A refusal waits until its client can read it. */
+  const done = (answered: Response, request: Request): Response | Promise<Response> => {
+    const response = finish.done(answered, request);
+    if (response.status < 400 || !stillSends(request)) return response;
+    return throwAwayBody(request, deps.clock, settings.bodyTimeoutMs).then(() => response);
+  };
+  const failed = (error: unknown, request: Request) => done(finish.failed(error, request), request);
   return {
     fetch(request, addressOf) {
       try {
         const answered = answer(request, addressOf);
-        return answered instanceof Response ? finish.done(answered, request) : answered.then(
-          (response) => finish.done(response, request),
-          (error) => finish.done(finish.failed(error, request), request),
+        return answered instanceof Response ? done(answered, request) : answered.then(
+          (response) => done(response, request),
+          (error) => failed(error, request),
         );
       } catch (error) {
-        return finish.done(finish.failed(error, request), request);
+        return failed(error, request);
       }
     },
     routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),

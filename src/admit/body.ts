@@ -5,6 +5,7 @@
  */
 
 import type { Clock, Intake } from "../contracts.ts";
+import { within } from "../kernel/time.ts";
 import { type Encoding, inflate } from "./inflate.ts";
 
 export type ReadBody =
@@ -14,6 +15,13 @@ export type ReadBody =
    * `late`: the time is over.
    */
   | { readonly kind: "large" | "bomb" | "pieces" | "full" | "late" | "broken" | "corrupt" };
+
+/**
+ * Calls `then` when all that has come on the request's connection so far has been looked at, with whether
+ * the connection is still there. A runtime that ends the connection of a client that does not wait for its
+ * answers has done so by then, and nothing has been taken yet.
+ */
+export type StillThere = (request: Request, then: (there: boolean) => void) => void;
 
 /** Grants are asked for in steps of this while the length of a body is not known. */
 const STEP_BYTES = 64 * 1024;
@@ -48,6 +56,7 @@ export class Grant {
 /**
  * @param maxBytes as sent, and again unpacked.
  * @param grant what the body takes room for; the caller frees it when the rows are taken.
+ * @param stillThere a body whose connection has ended is `broken`; null: that is not asked.
  */
 export function readBody(
   request: Request,
@@ -55,8 +64,9 @@ export function readBody(
   maxBytes: number,
   grant: Grant,
   deadlines: Deadlines,
+  stillThere: StillThere | null = null,
 ): ReadBody | Promise<ReadBody> {
-  const sent = readSent(request, maxBytes, grant, deadlines);
+  const sent = readSent(request, maxBytes, grant, { deadlines, stillThere });
   return encoding === null ? sent : unpackSent(sent, encoding, maxBytes, grant);
 }
 
@@ -75,30 +85,35 @@ function readSent(
   request: Request,
   maxBytes: number,
   grant: Grant,
-  deadlines: Deadlines,
+  watch: Watch,
 ): ReadBody | Promise<ReadBody> {
   const header = request.headers.get("content-length");
   if (header !== null && /^\d+$/.test(header)) {
     const length = Number(header);
     if (length > maxBytes) return { kind: "large" };
     if (!grant.take(length)) return { kind: "full" };
-    return inTime(deadlines, request.arrayBuffer(), (buffer) =>
+    return inTime(request, watch, request.arrayBuffer(), (buffer) =>
       // Only a test or a broken server can come with more than was said.
       buffer.byteLength > maxBytes
         ? { kind: "large" }
         : { kind: "read", bytes: new Uint8Array(buffer) });
   }
   if (request.body === null) return { kind: "read", bytes: new Uint8Array(0) };
-  return readStream(request.body.getReader(), maxBytes, grant, deadlines);
+  return readStream(request, request.body.getReader(), maxBytes, grant, watch);
 }
 
 async function readStream(
+  request: Request,
   reader: ReadableStreamDefaultReader<Uint8Array>,
   maxBytes: number,
   grant: Grant,
-  deadlines: Deadlines,
+  watch: Watch,
 ): Promise<ReadBody> {
-  const read = await inTime(deadlines, collect(reader, maxBytes, grant), (read) => read);
+  const collected = collect(reader, maxBytes, grant).then(async (read) => {
+    if (read.kind === "large" && saysClose(request)) await throwAway(reader);
+    return read;
+  });
+  const read = await inTime(request, watch, collected, (read) => read);
   // Not awaited: a client that sends nothing more would hold this up.
   if (read.kind !== "read") reader.cancel().catch(() => {});
   return read;
@@ -129,9 +144,16 @@ async function collect(
   }
 }
 
+/** What is watched while a body is read. */
+interface Watch {
+  readonly deadlines: Deadlines;
+  readonly stillThere: StillThere | null;
+}
+
 /** What comes of `work`; `late` when it takes too long, `broken` when it fails. */
 function inTime<T>(
-  deadlines: Deadlines,
+  request: Request,
+  { deadlines, stillThere }: Watch,
   work: Promise<T>,
   done: (value: T) => ReadBody,
 ): Promise<ReadBody> {
@@ -139,7 +161,8 @@ function inTime<T>(
     const deadline = deadlines.begin(() => resolve({ kind: "late" }));
     work.then((value) => {
       deadlines.end(deadline);
-      resolve(done(value));
+      if (stillThere === null) return resolve(done(value));
+      stillThere(request, (there) => resolve(there ? done(value) : { kind: "broken" }));
     }, () => {
       deadlines.end(deadline);
       resolve({ kind: "broken" });
@@ -163,6 +186,48 @@ async function unpack(
   }
   if (inflated.kind === "large") return { kind: "bomb" };
   return inflated.kind === "inflated" ? { kind: "read", bytes: inflated.bytes } : inflated;
+}
+
+// ── What is refused before all of it has come. Where the client says that it will send no other request
+// (`Connection: close`) a runtime closes the connection behind its answer; one that still sends would see
+// a broken pipe and no answer. So the rest is thrown away first, within limits.
+
+const MOST_THROWN_BYTES = 64 * 1024 * 1024;
+
+/** Whether a connection would be closed while its client still sends. */
+export function stillSends(request: Request): boolean {
+  return saysClose(request) && request.body !== null && !request.bodyUsed &&
+    // Nothing comes before an answer.
+    !request.headers.has("expect");
+}
+
+function saysClose({ headers }: Request): boolean {
+  return /\bclose\b/i.test(headers.get("connection") ?? "");
+}
+
+/** Resolves when the client has sent all of it, at the latest after `withinMs`. Never rejects. */
+export async function throwAwayBody(
+  request: Request,
+  clock: Clock,
+  withinMs: number,
+): Promise<void> {
+  const reader = request.body?.getReader();
+  if (reader === undefined) return;
+  await within(clock, withinMs, throwAway(reader), undefined);
+  reader.cancel().catch(() => {});
+}
+
+/** Never rejects. */
+async function throwAway(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  try {
+    for (let left = MOST_THROWN_BYTES; left > 0;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      left -= value.length;
+    }
+  } catch {
+    // The client has gone.
+  }
 }
 
 // ── Time limits of many bodies with one timer: all are equally long, so the oldest is always the next

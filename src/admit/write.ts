@@ -10,7 +10,7 @@
  */
 
 import type { Ack, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
-import { Deadlines, Grant, type ReadBody, readBody } from "./body.ts";
+import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
@@ -32,6 +32,8 @@ export interface WriterDeps {
   readonly tables: Tables;
   readonly ledger: Ledger;
   readonly clock: Clock;
+  /** Asked before rows are taken; null or absent where the runtime answers every request in order. */
+  readonly stillThere?: StillThere | null;
   readonly settings: WriteSettings;
 }
 
@@ -83,7 +85,7 @@ export class Writer {
    * promises, and each `await` is one more (nine of them were a quarter of the whole).
    */
   #write(request: Request, target: Target): Response | Promise<Response> {
-    const { clock, intake, settings } = this.#deps;
+    const { clock, intake, settings, stillThere = null } = this.#deps;
     const startedMs = clock.monotonicMs();
     const header = request.headers.get("content-encoding");
     const encoding = parseEncoding(header);
@@ -95,7 +97,14 @@ export class Writer {
     }
     const grant = new Grant(intake);
     const writing: Writing = { request, target, encoding, startedMs, grant };
-    const body = readBody(request, encoding, settings.maxBodyBytes, grant, this.#deadlines);
+    const body = readBody(
+      request,
+      encoding,
+      settings.maxBodyBytes,
+      grant,
+      this.#deadlines,
+      stillThere,
+    );
     return body instanceof Promise
       ? body.then((read) => this.#decode(writing, read))
       : this.#decode(writing, body);

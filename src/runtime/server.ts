@@ -34,6 +34,11 @@ export interface ServeOptions {
   /** Other collectors listen there as well, and stay: the system shares out the connections. */
   readonly shared?: boolean;
   readonly tls?: Tls;
+  /**
+   * A connection on which nothing moves is closed after this, also one that waits for its answer. Of the
+   * runtimes one takes more than 255 s for ever, and the other everything. 255 s unless given.
+   */
+  readonly idleTimeoutMs?: number;
   /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
   readonly handler: (
     request: Request,
@@ -64,8 +69,8 @@ export interface Listening extends Server {
   alone(): Promise<void>;
 }
 
-/** An idle connection is closed after this, also one that waits for its answer (`Prefer: wait=N`). */
-const IDLE_TIMEOUT_S = 255;
+/** The longest that one of the runtimes can time; the other one times nothing. */
+const MOST_IDLE_S = 255;
 
 type Start = (options: ServeOptions) => Omit<Server, "lastAnswers">;
 
@@ -162,6 +167,7 @@ interface BunServer {
 }
 
 function serveOnBun(options: ServeOptions): ReturnType<Start> {
+  const idleS = Math.ceil((options.idleTimeoutMs ?? MOST_IDLE_S * 1000) / 1000);
   const addressOf = (request: Request) => server.requestIP(request)?.address ?? "";
   const server = bun!.serve({
     hostname: options.hostname,
@@ -170,7 +176,8 @@ function serveOnBun(options: ServeOptions): ReturnType<Start> {
     // The app's limit is the one that counts and answers in words; a body that it does not read is
     // thrown away as it arrives.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-    idleTimeout: IDLE_TIMEOUT_S,
+    // 0: for ever.
+    idleTimeout: idleS > MOST_IDLE_S ? 0 : idleS,
     development: false,
     // Without this `development: false` shares the port: a second collector would start unnoticed.
     reusePort: options.reusePort === true || options.shared === true,
@@ -183,6 +190,29 @@ function serveOnBun(options: ServeOptions): ReturnType<Start> {
     stop: () => stopped ??= server.stop(false),
     kill: () => server.stop(true),
   };
+}
+
+/**
+ * Calls `then` when all is seen that a client has sent so far, with whether its connection is still there;
+ * null where the runtime answers what is sent in one go in order.
+ *
+ * Bun ends a connection at once when it reads a request there while another one waits for its answer, and
+ * the other one's answer is gone with it. Where both come in one piece that happens behind the work of the
+ * first one, in the same turn of the event loop; so what must not be in vain is done in the next. One
+ * timer serves all requests of a turn.
+ */
+export const stillThere: ((request: Request, then: (there: boolean) => void) => void) | null =
+  bun === undefined ? null : (request, then) => {
+    waiting.push({ request, then });
+    if (waiting.length === 1) setImmediate(turn);
+  };
+
+let waiting: { readonly request: Request; readonly then: (there: boolean) => void }[] = [];
+
+function turn(): void {
+  const all = waiting;
+  waiting = [];
+  for (const { request, then } of all) then(!request.signal.aborted);
 }
 
 interface DenoPeer {

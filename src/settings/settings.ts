@@ -36,6 +36,7 @@ export interface Settings {
   /** `null` = off. */
   readonly rateLimit: Rate | null;
   readonly maxBodyBytes: number;
+  readonly idleTimeoutMs: number;
   /** Other collectors may listen on the same address. */
   readonly sharePort: boolean;
   /** At least one. */
@@ -193,6 +194,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     corsOrigins: values["cors-origins"] ?? [],
     rateLimit: values["rate-limit"],
     maxBodyBytes: values["max-body-bytes"],
+    idleTimeoutMs: values["idle-timeout"],
     sharePort: values["share-port"],
     clickhouse: values["clickhouse-url"],
     table: values.table,

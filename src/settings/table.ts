@@ -140,6 +140,14 @@ export const TABLE = [
       meaning: "largest request body, as sent and again after decompression",
     }),
     setting({
+      name: "idle-timeout",
+      kind: duration({ min: 60_000, max: HOUR_MS }),
+      default: "255s",
+      meaning: "a connection on which nothing moves is closed after this; more than 255s = it is " +
+        "not closed; have it longer than a proxy in front keeps its own",
+      restart: true,
+    }),
+    setting({
       name: "share-port",
       kind: boolean,
       default: "false",

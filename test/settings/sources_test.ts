@@ -57,6 +57,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     want: { count: 10_000, periodMs: 60_000 },
   },
   "max-body-bytes": { text: "2MB", other: "1MiB", read: (s) => s.maxBodyBytes, want: 2_000_000 },
+  "idle-timeout": { text: "10m", other: "2m", read: (s) => s.idleTimeoutMs, want: 600_000 },
   "share-port": {
     text: "true",
     other: "false",

@@ -14,6 +14,7 @@ describe("defaults", () => {
       tls: null,
       corsOrigins: [],
       rateLimit: null,
+      idleTimeoutMs: 255_000,
       maxBodyBytes: 10 * 2 ** 20,
       sharePort: false,
       clickhouse: [endpoint("127.0.0.1:8123", "default", "default")],
