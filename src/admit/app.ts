@@ -18,6 +18,7 @@ import type {
   Tables,
 } from "../contracts.ts";
 import { stillSends, type StillThere, throwAwayBody } from "./body.ts";
+import { createClientAddress, type TrustedProxy } from "./client.ts";
 import { createFinish } from "./finish.ts";
 import { DecodeQueue } from "./decode.ts";
 import {
@@ -39,6 +40,8 @@ export interface AdmitSettings extends WriteSettings, GateSettings {
   readonly table: string;
   /** Names or globs of the other tables that may be written. */
   readonly tables: readonly string[];
+  /** Whose word on the client's address counts; none unless given. */
+  readonly trustedProxies?: readonly TrustedProxy[];
 }
 
 export interface AdmitDeps {
@@ -93,9 +96,10 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
   const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
   const writer = new Writer(deps, kept.queue);
   const allowed = compileGlobs(settings.tables);
-  const gate = createGate(settings, kept.limit);
+  const clientAddress = createClientAddress(settings.trustedProxies ?? []);
+  const gate = createGate(settings, kept.limit, clientAddress);
   const { turnedAway, keptOut, preflight } = gate;
-  const finish = createFinish(deps, gate);
+  const finish = createFinish(deps, gate, clientAddress);
 
   /** The answer that a write gets without a look at its body, or null. */
   const shut = (request: Request): Response | null => {
@@ -147,7 +151,10 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
     return live;
   });
   app.notFound((c) => unknown(c, app.routes));
-  app.onError((error, c) => finish.failed(error, c.req.raw));
+  // It is answered below, where the client's address is known.
+  app.onError((error) => {
+    throw error;
+  });
 
   const answer: App["fetch"] = (request, addressOf) => {
     // A request of one event costs the router about a fifth of what it costs at all.
@@ -160,22 +167,23 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
     return refused ?? app.fetch(request);
   };
   /** A refusal waits until its client can read it. */
-  const done = (answered: Response, request: Request): Response | Promise<Response> => {
-    const response = finish.done(answered, request);
+  const done = (answered: Response, request: Request, addressOf: AddressOf) => {
+    const response = finish.done(answered, request, addressOf);
     if (response.status < 400 || !stillSends(request)) return response;
     return throwAwayBody(request, deps.clock, settings.bodyTimeoutMs).then(() => response);
   };
-  const failed = (error: unknown, request: Request) => done(finish.failed(error, request), request);
+  const failed = (error: unknown, request: Request, addressOf: AddressOf) =>
+    done(finish.failed(error, request, addressOf), request, addressOf);
   return {
     fetch(request, addressOf) {
       try {
         const answered = answer(request, addressOf);
-        return answered instanceof Response ? done(answered, request) : answered.then(
-          (response) => done(response, request),
-          (error) => failed(error, request),
+        return answered instanceof Response ? done(answered, request, addressOf) : answered.then(
+          (response) => done(response, request, addressOf),
+          (error) => failed(error, request, addressOf),
         );
       } catch (error) {
-        return failed(error, request);
+        return failed(error, request, addressOf);
       }
     },
     routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),

@@ -6,7 +6,8 @@
 
 import type { Ledger, Log } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
-import { type Gate, pathOf } from "./gate.ts";
+import type { ClientAddress } from "./client.ts";
+import { type AddressOf, type Gate, pathOf } from "./gate.ts";
 import * as reply from "./reply.ts";
 
 export interface FinishDeps {
@@ -15,16 +16,26 @@ export interface FinishDeps {
 }
 
 export interface Finish {
-  readonly done: (response: Response, request: Request) => Response;
+  readonly done: (response: Response, request: Request, addressOf: AddressOf) => Response;
   /** The answer to a request whose work threw; `done` comes after it. */
-  readonly failed: (error: unknown, request: Request) => Response;
+  readonly failed: (error: unknown, request: Request, addressOf: AddressOf) => Response;
 }
 
 const ID = reply.REQUEST_ID;
 
-export function createFinish({ ledger, log }: FinishDeps, { mark }: Pick<Gate, "mark">): Finish {
+export function createFinish(
+  { ledger, log }: FinishDeps,
+  { mark }: Pick<Gate, "mark">,
+  clientAddress: ClientAddress,
+): Finish {
+  const about = (request: Request, { headers }: Response, addressOf: AddressOf) => ({
+    request: headers.get(ID),
+    method: excerpt(request.method),
+    path: excerpt(pathOf(request)),
+    client: clientAddress(request, addressOf),
+  });
   return {
-    done(response, request) {
+    done(response, request, addressOf) {
       const { status } = response;
       ledger.http(status);
       if (status >= 400) {
@@ -32,7 +43,7 @@ export function createFinish({ ledger, log }: FinishDeps, { mark }: Pick<Gate, "
           response.headers.set(ID, idOf(request) ?? crypto.randomUUID());
         }
         if (status !== 500) {
-          log.debug("a request was refused", { ...about(request, response), status });
+          log.debug("a request was refused", { ...about(request, response, addressOf), status });
         }
       } else {
         const id = idOf(request);
@@ -41,10 +52,13 @@ export function createFinish({ ledger, log }: FinishDeps, { mark }: Pick<Gate, "
       mark(response, request);
       return response;
     },
-    failed(error, request) {
+    failed(error, request, addressOf) {
       const response = reply.internalError();
       response.headers.set(ID, idOf(request) ?? crypto.randomUUID());
-      log.error("a request failed", { ...about(request, response), error: String(error) });
+      log.error("a request failed", {
+        ...about(request, response, addressOf),
+        error: String(error),
+      });
       return response;
     },
   };
@@ -54,9 +68,4 @@ export function createFinish({ ledger, log }: FinishDeps, { mark }: Pick<Gate, "
 function idOf({ headers }: Request): string | null {
   const id = headers.get(ID);
   return id !== null && /^[\x21-\x7e]{1,128}$/.test(id) ? id : null;
-}
-
-function about(request: Request, { headers }: Response) {
-  const { method } = request;
-  return { request: headers.get(ID), method: excerpt(method), path: excerpt(pathOf(request)) };
 }

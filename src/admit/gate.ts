@@ -8,6 +8,7 @@ import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import { getPath } from "hono/utils/url";
 import { nodeCrypto, nodeNet } from "../kernel/builtins.ts";
+import type { ClientAddress } from "./client.ts";
 import type { Rate, RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
@@ -37,8 +38,15 @@ export interface Gate {
   readonly mark: (response: Response, request: Request) => void;
 }
 
-/** @param limit what is known of clients; it outlives a change of settings. */
-export function createGate(settings: GateSettings, limit: RateLimiter): Gate {
+/**
+ * @param limit what is known of clients; it outlives a change of settings.
+ * @param clientAddress whose request counts for which client.
+ */
+export function createGate(
+  settings: GateSettings,
+  limit: RateLimiter,
+  clientAddress: ClientAddress = (request, addressOf) => addressOf(request),
+): Gate {
   const { authTokens, corsOrigins, loopback, rateLimit } = settings;
   const authorize = createAuth(authTokens);
   const origins = createOrigins({ corsOrigins, onlyOwnHost: loopback && authorize === null });
@@ -57,7 +65,10 @@ export function createGate(settings: GateSettings, limit: RateLimiter): Gate {
       if (foreign !== null) return reply.foreign(foreign);
       if (rateLimit === null || request.method === "OPTIONS") return null;
       const token = authorize?.(request.headers.get("authorization")) ?? -1;
-      const waitMs = limit.waitMs(names[token] ?? clientOf(addressOf(request)), rateLimit);
+      const waitMs = limit.waitMs(
+        names[token] ?? clientOf(clientAddress(request, addressOf)),
+        rateLimit,
+      );
       return waitMs === 0 ? null : reply.tooOften(rateLimit, waitMs / 1000);
     },
     preflight: crossOrigin ? createPreflight(origins.allowed) : null,

@@ -6,6 +6,7 @@
  */
 
 import type { Endpoint } from "../contracts.ts";
+import { type Network, parseNetwork } from "../kernel/address.ts";
 import { TABLE_NAME } from "../kernel/names.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { type Kind, type Parsed, quote } from "./spec.ts";
@@ -169,6 +170,17 @@ export const origin: Kind<string> = {
     } catch {
       return { ok: false };
     }
+  },
+};
+
+/** Whose word on addresses counts: an address, a network, or `unix`. */
+export const proxy: Kind<Network | "unix"> = {
+  placeholder: "ADDRESS[/BITS]|unix",
+  wanted:
+    "addresses or networks such as 10.0.0.0/8 or 2001:db8::/32 (0 behind the prefix), or unix",
+  parse(text) {
+    const found = text === "unix" ? text : parseNetwork(text);
+    return found === null ? { ok: false } : good(found);
   },
 };
 

@@ -6,6 +6,7 @@
 
 import { hostname } from "node:os";
 import type { Endpoint } from "../contracts.ts";
+import type { Network } from "../kernel/address.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { failed, type Result } from "../kernel/result.ts";
 import { crossProblems, type TlsFiles, warningsAbout } from "./checks.ts";
@@ -35,6 +36,8 @@ export interface Settings {
   readonly corsOrigins: readonly string[];
   /** `null` = off. */
   readonly rateLimit: Rate | null;
+  /** `unix`: whoever comes through a socket in the file system. */
+  readonly trustedProxies: readonly (Network | "unix")[];
   readonly maxBodyBytes: number;
   readonly idleTimeoutMs: number;
   /** Other collectors may listen on the same address. */
@@ -193,6 +196,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
       : null,
     corsOrigins: values["cors-origins"] ?? [],
     rateLimit: values["rate-limit"],
+    trustedProxies: values["trusted-proxies"] ?? [],
     maxBodyBytes: values["max-body-bytes"],
     idleTimeoutMs: values["idle-timeout"],
     sharePort: values["share-port"],

@@ -18,6 +18,7 @@ import {
   nkeySeed,
   oneOf,
   origin,
+  proxy,
   rateOrOff,
   size,
   subject,
@@ -132,6 +133,13 @@ export const TABLE = [
       meaning:
         "requests of one token, or of one address (IPv6: one /64) that comes without, such as " +
         "100/s or 600/m; as many may come at once; more are refused with 429; health is free",
+    }),
+    setting({
+      name: "trusted-proxies",
+      kind: list(proxy),
+      default: null,
+      meaning: "proxies in front: from them, and from nobody else, X-Forwarded-For or Forwarded " +
+        "says whose request it is, for rate-limit and the log",
     }),
     setting({
       name: "max-body-bytes",

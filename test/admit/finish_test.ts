@@ -37,11 +37,17 @@ test("a refused and a failed request are in the log under the id of their answer
   const lines: [string, LogFields | undefined][] = [];
   const write = (message: string, fields?: LogFields) => void lines.push([message, fields]);
   const log: Log = { debug: write, info: write, warn: write, error: write };
-  const finish = createFinish({ log, ledger: { http: () => {} } }, { mark: () => {} });
+  const addressOf = () => "192.0.2.1";
+  const client = (request: Request, addressOf: (request: Request) => string) => addressOf(request);
+  const finish = createFinish({ log, ledger: { http: () => {} } }, { mark: () => {} }, client);
   const request = new Request("http://localhost/events?token=secret", { method: "POST" });
-  const refused = finish.done(new Response("", { status: 400 }), request);
-  const failed = finish.done(finish.failed(new Error("no room"), request), request);
-  const about = { method: "POST", path: "/events" };
+  const refused = finish.done(new Response("", { status: 400 }), request, addressOf);
+  const failed = finish.done(
+    finish.failed(new Error("no room"), request, addressOf),
+    request,
+    addressOf,
+  );
+  const about = { method: "POST", path: "/events", client: "192.0.2.1" };
   const [first, second] = [refused, failed].map(({ headers }) => headers.get("x-request-id")!);
   assert.deepEqual(lines, [
     ["a request was refused", { request: first, ...about, status: 400 }],

@@ -58,6 +58,12 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   },
   "max-body-bytes": { text: "2MB", other: "1MiB", read: (s) => s.maxBodyBytes, want: 2_000_000 },
   "idle-timeout": { text: "10m", other: "2m", read: (s) => s.idleTimeoutMs, want: 600_000 },
+  "trusted-proxies": {
+    text: "10.0.0.0/8,unix",
+    other: "127.0.0.1",
+    read: (s) => s.trustedProxies,
+    want: [{ bytes: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 0], bits: 104 }, "unix"],
+  },
   "share-port": {
     text: "true",
     other: "false",

@@ -14,6 +14,7 @@ describe("defaults", () => {
       tls: null,
       corsOrigins: [],
       rateLimit: null,
+      trustedProxies: [],
       idleTimeoutMs: 255_000,
       maxBodyBytes: 10 * 2 ** 20,
       sharePort: false,

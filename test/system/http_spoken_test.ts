@@ -98,7 +98,7 @@ describe("HTTP as it is spoken", () => {
     const received = async () => (await shishi.status()).ledger.received as number;
 
     /** Sends these bytes on a connection of its own: the answers until it ends, or rests. */
-    async function say(bytes: string | Uint8Array, most: number): Promise<RawAnswer[]> {
+    const say = async (bytes: string | Uint8Array, most: number): Promise<RawAnswer[]> => {
       const connection = await openRaw(shishi.url);
       connection.send(bytes);
       const answers: RawAnswer[] = [];
@@ -109,7 +109,7 @@ describe("HTTP as it is spoken", () => {
       }
       await connection.close();
       return answers;
-    }
+    };
 
     for (const [name, bytes, wanted] of SPOKEN) {
       test(`${name}${where}`, async () => {
