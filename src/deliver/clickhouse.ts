@@ -1,18 +1,17 @@
 /**
  * One attempt of one INSERT at one server, and the question which rows that server can parse.
  * Never throws, never retries; a setting that the server does not know is dropped for it and
- * remembered, since the INSERT was refused before it began.
+ * remembered, since the INSERT was refused before it began; one that it forbids to set is its trouble.
  */
 
 import type { Clock, Endpoint, Inserter, InsertRequest, Verdict } from "../contracts.ts";
 import type { Post } from "../kernel/http.ts";
 import { isTableName } from "../kernel/names.ts";
-import { credentials, type Query, tooOld } from "./query.ts";
+import { credentials, INSERT_SETTINGS, type Pins, TOKEN } from "./pins.ts";
+import { type Query, tooOld } from "./query.ts";
 import { createSieve } from "./sieve.ts";
-import { INSERT_SETTINGS, insertStatement } from "./sql.ts";
+import { insertStatement } from "./sql.ts";
 import { isTooOld, verdictOf } from "./verdict.ts";
-
-const TOKEN = "insert_deduplication_token";
 
 /** `insertTimeoutMs`: of one attempt, body and answer included. */
 export function createInserter(
@@ -20,19 +19,19 @@ export function createInserter(
     readonly endpoint: Endpoint;
     readonly post: Post;
     readonly query: Query;
+    readonly pins: Pins;
     readonly clock: Clock;
     readonly insertTimeoutMs: number;
     readonly compress: "auto" | "gzip" | "none";
   },
 ): Inserter {
-  const { endpoint, post, query, clock, insertTimeoutMs, compress } = tools;
-  const unknownSettings = new Set<string>();
+  const { endpoint, post, query, pins, clock, insertTimeoutMs, compress } = tools;
   const local = isOnThisHost(endpoint.url);
   // A server from before tokens takes a plain body that is broken off behind a row for a whole one, and
   // the next attempt would store those rows again. A gzip that is cut short it refuses.
   const gzip = () =>
-    compress === "gzip" || compress === "auto" && (!local || unknownSettings.has(TOKEN));
-  const sieve = createSieve({ endpoint, post, query, timeoutMs: insertTimeoutMs, unknownSettings });
+    compress === "gzip" || compress === "auto" && (!local || pins.unknown.has(TOKEN));
+  const sieve = createSieve({ endpoint, post, query, timeoutMs: insertTimeoutMs, pins });
 
   async function insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict> {
     if (!isTableName(request.table)) {
@@ -43,11 +42,11 @@ export function createInserter(
       };
     }
     const settings = { ...INSERT_SETTINGS, [TOKEN]: request.token };
+    const trouble = await pins.check(signal);
+    if (trouble !== null) return { kind: "table", ...trouble };
     while (true) {
       const url = new URL(endpoint.url);
-      for (const [name, value] of Object.entries(settings)) {
-        if (!unknownSettings.has(name)) url.searchParams.set(name, value);
-      }
+      pins.write(url, settings);
       url.searchParams.set(
         "query",
         insertStatement(request.shape, endpoint.database, request.table),
@@ -64,8 +63,11 @@ export function createInserter(
       const verdict = verdictOf(answer, clock.nowMs());
       if (verdict.kind === "unknown-setting") {
         if (url.searchParams.has(verdict.setting)) {
-          unknownSettings.add(verdict.setting);
-          continue;
+          pins.refused(verdict.code, verdict.setting);
+          if (verdict.code === 115) continue;
+          // The profile keeps it at something else: what that is decides.
+          const forbidden = await pins.check(signal);
+          if (forbidden !== null) return { kind: "table", ...forbidden };
         }
         // Not one of ours: the user's profile on the server is broken.
         return { kind: "table", code: verdict.code, message: verdict.message };

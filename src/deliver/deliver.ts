@@ -20,6 +20,7 @@ import { createInserter } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
 import { done } from "../kernel/result.ts";
+import { createPins } from "./pins.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
 import { createSink } from "./sink.ts";
 import { createTables } from "./tables.ts";
@@ -81,13 +82,14 @@ export function createDeliver(
   function connect(settings: DeliverSettings) {
     const { insertTimeoutMs, eventsTable, compress } = settings;
     const nodes = settings.endpoints.map((endpoint): Node => {
-      const query = createQuery({ endpoint, post, clock, timeoutMs: QUERY_TIMEOUT_MS });
-      const pinger = createQuery({ endpoint, post, clock, timeoutMs: PING_TIMEOUT_MS });
+      const pins = createPins({ endpoint, post, clock });
+      const query = createQuery({ endpoint, post, clock, pins, timeoutMs: QUERY_TIMEOUT_MS });
+      const pinger = createQuery({ endpoint, post, clock, pins, timeoutMs: PING_TIMEOUT_MS });
       return {
         label: endpoint.label,
         query: { ...query, ping: pinger.ping },
-        ask: createQuery({ endpoint, post, clock, timeoutMs: ASK_TIMEOUT_MS }).ask,
-        inserter: createInserter({ endpoint, post, query, clock, insertTimeoutMs, compress }),
+        ask: createQuery({ endpoint, post, clock, pins, timeoutMs: ASK_TIMEOUT_MS }).ask,
+        inserter: createInserter({ endpoint, post, query, pins, clock, insertTimeoutMs, compress }),
       };
     });
     const first = settings.endpoints[0];

@@ -9,7 +9,8 @@ import { about, type Finding } from "../kernel/finding.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
 import { compileGlobs, isTableName } from "../kernel/names.ts";
 import { createInserter } from "./clickhouse.ts";
-import { createQuery, credentials, type Query, tooOld } from "./query.ts";
+import { createPins, credentials } from "./pins.ts";
+import { createQuery, type Query, tooOld } from "./query.ts";
 import { describeTable, quoteName, quoteString } from "./sql.ts";
 
 /** What a collector would send there. */
@@ -65,11 +66,13 @@ function connect(
   { fetch, clock }: { readonly fetch: Fetch; readonly clock: Clock },
 ): Server {
   const post = createPost({ fetch, clock });
-  const query = createQuery({ endpoint, post, clock, timeoutMs: TIMEOUT_MS });
+  const pins = createPins({ endpoint, post, clock });
+  const query = createQuery({ endpoint, post, clock, pins, timeoutMs: TIMEOUT_MS });
   const inserter = createInserter({
     endpoint,
     post,
     query,
+    pins,
     clock,
     insertTimeoutMs: TIMEOUT_MS,
     compress: "none",

@@ -8,7 +8,15 @@ import { createClient } from "@clickhouse/client-web";
 import type { Answered, Ask, Clock, Endpoint } from "../contracts.ts";
 import type { Exchanged, Post } from "../kernel/http.ts";
 import { done, failed } from "../kernel/result.ts";
-import { exceptionOf, isClickHouse, messageOf, NO_CLICKHOUSE, verdictOf } from "./verdict.ts";
+import { ASK_SETTINGS, credentials, type Pins } from "./pins.ts";
+import {
+  exceptionOf,
+  isClickHouse,
+  messageOf,
+  NO_CLICKHOUSE,
+  settingOf,
+  verdictOf,
+} from "./verdict.ts";
 
 export type Row = Readonly<Record<string, unknown>>;
 
@@ -37,12 +45,14 @@ export function createQuery(
     readonly post: Post;
     readonly clock: Clock;
     readonly timeoutMs: number;
+    /** Shared by all that speak to this server. */
+    readonly pins: Pins;
   },
 ): Query & {
   /** A SELECT with bound values; its answer as it came. */
   readonly ask: Ask;
 } {
-  const { endpoint, post, clock, timeoutMs } = tools;
+  const { endpoint, post, clock, timeoutMs, pins } = tools;
 
   // client-web does not pass on a caller's signal reliably, so each question gets a client whose
   // `fetch` holds it; a client is a plain object and keeps no connection of its own.
@@ -62,16 +72,26 @@ export function createQuery(
         const url = new URL(String(input instanceof Request ? input.url : input));
         url.searchParams.delete("database");
         const body = init?.body;
-        const answered = await post({
-          method: init?.method ?? "GET",
-          url: url.href,
-          headers: { ...headers, ...credentials(endpoint) },
-          body: typeof body === "string" ? body : null,
-          timeoutMs,
-          maxAnswerBytes: MAX_ROWS_BYTES,
-          signal,
-        });
-        return responseOf(answered, clock.nowMs());
+        const asked = [...url.searchParams.keys()];
+        while (true) {
+          pins.write(url, ASK_SETTINGS);
+          const answered = await post({
+            method: init?.method ?? "GET",
+            url: url.href,
+            headers: { ...headers, ...credentials(endpoint) },
+            body: typeof body === "string" ? body : null,
+            timeoutMs,
+            maxAnswerBytes: MAX_ROWS_BYTES,
+            signal,
+          });
+          const refused = answered.ok ? exceptionOf(answered.value) : null;
+          const setting = refused?.code === 115 ? settingOf(refused) : null;
+          if (setting === null || asked.includes(setting) || pins.unknown.has(setting)) {
+            return responseOf(answered, clock.nowMs());
+          }
+          pins.refused(115, setting);
+          url.searchParams.delete(setting);
+        }
       },
     });
 
@@ -149,20 +169,4 @@ export async function tooOld(query: Query, table: string, signal?: AbortSignal):
   return `${table} needs ClickHouse 21.8 or newer for Map columns; this server ${
     typeof version === "string" ? `is ${version}` : "is older"
   }; POST /events/TABLE works`;
-}
-
-/** What every request to this endpoint carries; nothing where no user is named. */
-export function credentials(endpoint: Endpoint): Record<string, string> {
-  if (endpoint.user === "" && endpoint.password === "") return {};
-  return {
-    "X-ClickHouse-User": headerSafe(endpoint.user || "default"),
-    "X-ClickHouse-Key": headerSafe(endpoint.password),
-  };
-}
-
-/** Header values are bytes: the UTF-8 of a secret is sent as it is, one byte a character. */
-function headerSafe(value: string): string {
-  let bytes = "";
-  for (const byte of new TextEncoder().encode(value)) bytes += String.fromCharCode(byte);
-  return bytes;
 }

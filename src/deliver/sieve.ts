@@ -7,16 +7,11 @@
 
 import type { Endpoint, Inserter, InsertRequest } from "../contracts.ts";
 import { join, lineOffsets } from "./rows.ts";
-import type { Post } from "../kernel/http.ts";
+import type { Exchanged, Post } from "../kernel/http.ts";
 import { isTableName } from "../kernel/names.ts";
-import { credentials, type Query } from "./query.ts";
-import {
-  describeTable,
-  EVENT_STRUCTURE,
-  insertableColumns,
-  quoteName,
-  READ_SETTINGS,
-} from "./sql.ts";
+import { credentials, type Pins, READ_SETTINGS } from "./pins.ts";
+import type { Query } from "./query.ts";
+import { describeTable, EVENT_STRUCTURE, insertableColumns, quoteName } from "./sql.ts";
 import { exceptionOf, isClickHouse, TRANSIENT_CODES } from "./verdict.ts";
 
 export function createSieve(
@@ -25,47 +20,30 @@ export function createSieve(
     readonly post: Post;
     readonly query: Query;
     readonly timeoutMs: number;
-    /** Shared with the INSERT; it has met the server before the sieve does. */
-    readonly unknownSettings: ReadonlySet<string>;
+    /** Shared with the INSERT. */
+    readonly pins: Pins;
   },
 ): Inserter["sieve"] {
-  const { endpoint, post, query, timeoutMs, unknownSettings } = tools;
+  const { endpoint, post, query, timeoutMs, pins } = tools;
   // A server that refuses the question once (18.16 skips no errors of an external table) will refuse
   // it again; the rows need not be sent for it.
   const cannot = new Set<string>();
+  /** Null: not known yet. */
+  let honest: boolean | null = null;
 
   return async (request, signal) => {
     if (cannot.has(request.table) || !isTableName(request.table)) return null;
+    if (await pins.check(signal) !== null) return null;
     const structure = await structureOf(request, signal);
     if (structure === null) return null;
-    const url = new URL(endpoint.url);
-    for (const [name, value] of Object.entries(READ_SETTINGS)) {
-      if (!unknownSettings.has(name)) url.searchParams.set(name, value);
-    }
-    const parameters = {
-      query: `SELECT ${quoteName(structure.number)} FROM sieve`,
-      sieve_format: "JSONEachRow",
-      sieve_structure: structure.columns,
-      input_format_allow_errors_num: "1000000000",
-      default_format: "TabSeparated",
-      wait_end_of_query: "1",
-    };
-    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
-    const boundary = `shishi-${request.token.replace(/[^A-Za-z0-9]/g, "").slice(0, 48)}`;
-    const answered = await post({
-      method: "POST",
-      url: url.href,
-      headers: {
-        ...credentials(endpoint),
-        "Content-Type": `multipart/form-data; boundary=${boundary}`,
-      },
-      body: [formOf(request, structure.number, boundary)],
-      timeoutMs,
-      // Plain: the server does not decompress a form.
-      // At most ten digits and a newline a row.
-      maxAnswerBytes: request.rows * 11 + 4096,
+    honest ??= await isHonest(signal);
+    if (honest === null) return null;
+    const answered = await ask(
+      honest ? structure : { ...structure, columns: structure.columns.replaceAll(TIME, "String") },
+      formOf(request, structure.number, boundaryOf(request.token)),
+      request,
       signal,
-    });
+    );
     if (!answered.ok) return null;
     const answer = answered.value;
     const exception = exceptionOf(answer);
@@ -77,10 +55,64 @@ export function createSieve(
     return numbersOf(answer.body, request.rows);
   };
 
+  /** Puts a question; `form` holds the rows. */
+  function ask(
+    { number, columns }: Structure,
+    form: Uint8Array,
+    { rows, token }: Pick<InsertRequest, "rows" | "token">,
+    signal: AbortSignal,
+  ): Promise<Exchanged> {
+    const url = new URL(endpoint.url);
+    pins.write(url, READ_SETTINGS);
+    const parameters = {
+      query: `SELECT ${quoteName(number)} FROM sieve`,
+      sieve_format: "JSONEachRow",
+      sieve_structure: columns,
+      input_format_allow_errors_num: "1000000000",
+      default_format: "TabSeparated",
+    };
+    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+    return post({
+      method: "POST",
+      url: url.href,
+      headers: {
+        ...credentials(endpoint),
+        "Content-Type": `multipart/form-data; boundary=${boundaryOf(token)}`,
+      },
+      body: [form],
+      timeoutMs,
+      // Plain: the server does not decompress a form.
+      // At most ten digits and a newline a row.
+      maxAnswerBytes: rows * 11 + 4096,
+      signal,
+    });
+  }
+
+  /**
+   * Servers up to 25 read the rows of a question by the profile's settings and not by the question's. Of
+   * what is pinned only the format of times is no default there: times count as text then.
+   */
+  async function isHonest(signal: AbortSignal): Promise<boolean | null> {
+    const body = [new TextEncoder().encode('{"t":"2026-01-02T03:04:05Z"}\n')];
+    const request = { table: "", shape: "row" as const, body, rows: 1, token: "honest" };
+    const answered = await ask(
+      { number: "_row", columns: "`_row` UInt32, `t` DateTime" },
+      formOf(request, "_row", boundaryOf(request.token)),
+      request,
+      signal,
+    );
+    if (!answered.ok || !isClickHouse(answered.value) && exceptionOf(answered.value) === null) {
+      return null;
+    }
+    const exception = exceptionOf(answered.value);
+    if (exception !== null && TRANSIENT_CODES.has(exception.code)) return null;
+    return new TextDecoder().decode(answered.value.body) === "0\n";
+  }
+
   async function structureOf(
     request: InsertRequest,
     signal: AbortSignal,
-  ): Promise<{ number: string; columns: string } | null> {
+  ): Promise<Structure | null> {
     if (request.shape === "event") {
       return { number: "_row", columns: `\`_row\` UInt32, ${EVENT_STRUCTURE}` };
     }
@@ -95,6 +127,19 @@ export function createSieve(
       columns: all.map((column) => `${quoteName(column.name)} ${column.type}`).join(", "),
     };
   }
+}
+
+/** How the rows are read: all columns, and which of them is the row's number. */
+interface Structure {
+  readonly number: string;
+  readonly columns: string;
+}
+
+/** A time with its precision and zone, wherever in a type it stands. */
+const TIME = /\bDateTime(?:64)?\b(?:\([^()]*\))?/g;
+
+function boundaryOf(token: string): string {
+  return `shishi-${token.replace(/[^A-Za-z0-9]/g, "").slice(0, 48)}`;
 }
 
 /** The multipart body: each line `{…` becomes `{"_row":N,…`; an empty object keeps no comma. */

@@ -79,36 +79,3 @@ export function insertableColumns(
 function kindOf(kind: unknown): Column["defaultKind"] {
   return kind === "DEFAULT" || kind === "EPHEMERAL" ? kind : "";
 }
-
-/** How rows are read. An INSERT and the sieve must agree on these, or the sieve would lie. */
-export const READ_SETTINGS: Readonly<Record<string, string>> = {
-  // ISO 8601 with zone and fraction, and epoch numbers, wherever a column is a time.
-  date_time_input_format: "best_effort",
-  // A key that is no column is an error of its row instead of data that vanishes.
-  input_format_skip_unknown_fields: "0",
-  // A value of another JSON type becomes the text of itself in a String column.
-  input_format_json_read_numbers_as_strings: "1",
-  input_format_json_read_bools_as_strings: "1",
-  input_format_json_read_objects_as_strings: "1",
-  input_format_json_read_arrays_as_strings: "1",
-  // null and an absent key mean the column's default.
-  input_format_null_as_default: "1",
-  input_format_defaults_for_omitted_fields: "1",
-};
-
-/** What every INSERT relies on, whatever the server's or the user's profile says. */
-export const INSERT_SETTINGS: Readonly<Record<string, string>> = {
-  ...READ_SETTINGS,
-  // On by default since 26.3; it would answer for a queue whose batches are merged with others'.
-  async_insert: "0",
-  // The status is sent after the work: an error cannot follow a 200.
-  wait_end_of_query: "1",
-  insert_deduplicate: "1",
-  // A bad row must cost an INSERT as a whole; isolation depends on it.
-  input_format_allow_errors_num: "0",
-  input_format_allow_errors_ratio: "0",
-  // One block an INSERT, so that it is stored as a whole or not at all, and "row N" counts from its
-  // first row. 0 bytes = rows alone decide.
-  min_insert_block_size_rows: "1000000000",
-  min_insert_block_size_bytes: "0",
-};

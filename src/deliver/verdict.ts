@@ -29,10 +29,8 @@ export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
   const trouble = { code, message: messageOf(text) || `ClickHouse exception ${code}` };
 
   if (code === 115 || code === 452) {
-    const setting = text.match(
-      code === 115 ? /Unknown setting '?([A-Za-z0-9_]+)/ : /Setting '?([A-Za-z0-9_]+)'? should/,
-    )?.[1];
-    return setting === undefined
+    const setting = settingOf(exception);
+    return setting === null
       ? { kind: "table", ...trouble }
       : { kind: "unknown-setting", setting, ...trouble };
   }
@@ -48,6 +46,14 @@ export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
   if (readsAValue(text)) return { kind: "row", row: rowOf(code, text), ...trouble };
   if (TABLE_CODES.has(code)) return { kind: "table", ...trouble };
   return { kind: "transient", ...trouble, ...retryAfter(answer, nowMs) };
+}
+
+/** The setting that an exception (115, 452) speaks of. */
+export function settingOf({ code, text }: Exception): string | null {
+  const named = code === 115
+    ? /Unknown setting '?([A-Za-z0-9_]+)/
+    : /Setting '?([A-Za-z0-9_]+)'? (?:should|is )/;
+  return text.match(named)?.[1] ?? null;
 }
 
 /** The exception that an answer tells, in its header or in its body, whatever its status. */
@@ -194,7 +200,7 @@ const TABLE_CODES: ReadonlySet<number> = new Set([
   // Writing is forbidden: to us, to the table for a while (a replica without Keeper), or for good.
   ...[164, 242, 774],
   // Limits and settings of the user's profile that refuse this statement.
-  ...[158, 161, 307, 396, 452, 471, 472],
+  ...[158, 161, 165, 166, 167, 168, 307, 396, 452, 471, 472, 572, 718],
 ]);
 
 /** The server, for now. Listed where the text of the answer could look like a row's. */
@@ -213,8 +219,8 @@ export const TRANSIENT_CODES: ReadonlySet<number> = new Set([
 
 /** One server and neither rows nor table: another one may well take the same INSERT. */
 const SERVER_CODES: ReadonlySet<number> = new Set([
-  // Who we are there: unknown user, password, authentication.
-  ...[192, 193, 194, 516],
+  // Who we are there: unknown user, password, authentication; what our profile there forbids.
+  ...[192, 193, 194, 516, 452],
   // Read-only for want of Keeper, no Keeper, no space, no memory, shutting down.
   ...[242, 225, 243, 173, 236],
   // Too many queries, no free connection, overloaded.

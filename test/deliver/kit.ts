@@ -1,6 +1,7 @@
 /** What the tests of this room share: batches from lines, a silent log, the real clock. */
 
 import type { Batch, Clock, Endpoint, Ledger, Log, Shape } from "../../src/contracts.ts";
+import type { Fetch } from "../../src/kernel/http.ts";
 import { createDeliver, type Deliver, type DeliverSettings } from "../../src/deliver/deliver.ts";
 
 export const realClock: Clock = {
@@ -85,6 +86,8 @@ export function deliverTo(
     compress?: DeliverSettings["compress"];
     createTable?: boolean;
     ledger?: Pick<Ledger, "insert" | "insertError">;
+    /** The network, which may add, drop or lose something. */
+    fetch?: Fetch;
   } = {},
 ): Deliver {
   return createDeliver(
@@ -96,10 +99,33 @@ export function deliverTo(
       compress: options.compress ?? "gzip",
     },
     {
-      fetch: (url, init) => fetch(url, init),
+      fetch: options.fetch ?? ((url, init) => fetch(url, init)),
       clock: realClock,
       log: silent,
       ...(options.ledger && { ledger: options.ledger }),
     },
   );
+}
+
+/** Adds query parameters unless a request has them: a profile of the user's, or another version's default. */
+export function adding(settings: Readonly<Record<string, string>>, inner: Fetch = fetch): Fetch {
+  return (address, init) => {
+    const url = new URL(address);
+    for (const [name, value] of Object.entries(settings)) {
+      if (!url.searchParams.has(name)) url.searchParams.set(name, value);
+    }
+    return inner(url.href, init);
+  };
+}
+
+/** The answers to the first `count` INSERTs are lost: the server has done its work, no word of it comes. */
+export function losing(count: number, inner: Fetch = fetch): Fetch {
+  let left = count;
+  return async (address, init) => {
+    const answer = await inner(address, init);
+    if (left <= 0 || !/[?&]query=INSERT/.test(address)) return answer;
+    left--;
+    await answer.arrayBuffer();
+    throw new TypeError("the connection was reset");
+  };
 }

@@ -7,6 +7,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { gunzipSync } from "node:zlib";
+import { ASK_SETTINGS, INSERT_SETTINGS, TOKEN } from "../../src/deliver/pins.ts";
 
 /** What to do with one INSERT instead of the usual. `stored`: the rows are taken all the same. */
 export type Misbehaviour =
@@ -156,6 +157,16 @@ export async function startFakeClickHouse(): Promise<FakeClickHouse> {
       const table = tables.get(query.match(/table = '(\w+)'/)?.[1] ?? "");
       return Object.entries(table?.columns ?? {})
         .map(([name, type]) => JSON.stringify({ name, type, default_kind: "" }) + "\n").join("");
+    }
+    if (query.includes("system.settings")) {
+      const known = [
+        "max_threads",
+        ...Object.keys(INSERT_SETTINGS),
+        ...Object.keys(ASK_SETTINGS),
+        TOKEN,
+      ];
+      return [...new Set(known)].filter((name) => !unknownSettings.has(name))
+        .map((name) => `${name}\t${settings.get(name) ?? "as it is there"}\n`).join("");
     }
     if (query.includes("version()")) return '{"version":"26.7.2.1"}\n';
     const create = query.match(/^CREATE TABLE IF NOT EXISTS `\w+`\.`(\w+)`/);
