@@ -36,21 +36,53 @@ export interface Member {
  */
 export function members(text: string, wrong: (key: string) => string | null): Result<Member[]> {
   const found = new Map<string, Member>();
+  let count = 0;
+  const problem = eachMember(text, (member) => {
+    const { key } = member;
+    found.delete(key);
+    found.set(key, member);
+    return null;
+  }, (key) => wrong(key) ?? (count++ < MOST_KEYS ? null : `more than ${MOST_KEYS} keys`));
+  return problem === null ? done([...found.values()]) : failed(problem);
+}
+
+/**
+ * Shows all members of an object, in their order; stops at what `see` says, or `wrong` of a key, and
+ * returns that. @param text valid JSON, an object.
+ */
+export function eachMember(
+  text: string,
+  see: (member: Member) => string | null,
+  wrong: (key: string) => string | null = () => null,
+): string | null {
   let at = afterSpace(text, text.indexOf("{") + 1);
-  for (let count = 0; at < text.length && text[at] !== "}"; count++) {
+  while (at < text.length && text[at] !== "}") {
     const keyEnd = stringEnd(text, at);
     const rawKey = text.slice(at, keyEnd);
     const key: string = rawKey.includes("\\") ? JSON.parse(rawKey) : rawKey.slice(1, -1);
-    const problem = wrong(key) ?? (count < MOST_KEYS ? null : `more than ${MOST_KEYS} keys`);
-    if (problem !== null) return failed(problem);
+    const early = wrong(key);
+    if (early !== null) return early;
     const from = afterSpace(text, afterSpace(text, keyEnd) + 1);
     const to = valueEnd(text, from);
-    found.delete(key);
-    found.set(key, { key, rawKey, rawValue: text.slice(from, to) });
+    const problem = see({ key, rawKey, rawValue: text.slice(from, to) });
+    if (problem !== null) return problem;
     at = afterSpace(text, to);
     if (text[at] === ",") at = afterSpace(text, at + 1);
   }
-  return done([...found.values()]);
+  return null;
+}
+
+/** As `eachMember`, the elements of an array. */
+export function eachElement(text: string, see: (raw: string) => string | null): string | null {
+  let at = afterSpace(text, text.indexOf("[") + 1);
+  while (at < text.length && text[at] !== "]") {
+    const to = valueEnd(text, at);
+    const problem = see(text.slice(at, to));
+    if (problem !== null) return problem;
+    at = afterSpace(text, to);
+    if (text[at] === ",") at = afterSpace(text, at + 1);
+  }
+  return null;
 }
 
 /** The place after the string that begins with the quote at `at`. */

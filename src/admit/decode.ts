@@ -10,7 +10,7 @@ import { isUtf8 } from "node:buffer";
 import type { Columns, Shape, TypeCounts } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { RowReader } from "./closer.ts";
-import { EventReader } from "./event.ts";
+import { ANY_TIME, EventReader, type EventWindow } from "./event.ts";
 import { TableRowReader } from "./row.ts";
 import { type Fault, Scanner } from "./scanner.ts";
 
@@ -20,6 +20,10 @@ export interface Target {
   readonly shape: Shape;
   /** `null`: not known. */
   readonly columns: Columns | null;
+  /** Whether values are held against their columns. */
+  readonly typeCheck?: boolean;
+  /** Of events. */
+  readonly window?: EventWindow;
 }
 
 /** Errors in an answer; further ones are only counted. */
@@ -141,8 +145,8 @@ export class Decoding {
     this.#utf8 = isUtf8(bytes);
     scanner.open(bytes);
     this.#reader = target.shape === "event"
-      ? new EventReader(scanner, nowMs)
-      : new TableRowReader(scanner, target.table, target.columns);
+      ? new EventReader(scanner, nowMs, target.window ?? ANY_TIME)
+      : new TableRowReader(scanner, target.table, target.columns, target.typeCheck ?? true);
     this.#at = skipSpace(bytes, afterMark(bytes, 0), bytes.length);
     this.#form = this.#look(this.#at);
   }

@@ -10,7 +10,17 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
 import type { Scanner } from "./scanner.ts";
-import { inRange, isoMs, TIMESTAMP_WANTED } from "./timestamp.ts";
+import { epochMs, eventTime, inRange, isoMs, TIMESTAMP_WANTED } from "./timestamp.ts";
+
+/** Times of events that are taken; null: any that ClickHouse can hold. */
+export interface EventWindow {
+  /** Older ones are refused. */
+  readonly maxAgeMs: number | null;
+  /** Of the future. */
+  readonly maxSkewMs: number | null;
+}
+
+export const ANY_TIME: EventWindow = { maxAgeMs: null, maxSkewMs: null };
 
 const encoder = new TextEncoder();
 
@@ -18,12 +28,14 @@ export class EventReader implements RowReader {
   readonly leastBytes = '{"eventType":"x"}'.length;
   readonly #scanner: Scanner;
   readonly #nowMs: number;
+  readonly #window: EventWindow;
 
   /** The scanner reads events from now on. @param nowMs epoch milliseconds, for events without a time. */
-  constructor(scanner: Scanner, nowMs: number) {
+  constructor(scanner: Scanner, nowMs: number, window: EventWindow) {
     this.#scanner = scanner;
     this.#nowMs = nowMs;
-    scanner.events(nowMs);
+    this.#window = window;
+    scanner.events(nowMs, window);
   }
 
   closer(text: string): string | null {
@@ -32,18 +44,31 @@ export class EventReader implements RowReader {
     if (!found.ok) return found.problem;
     const given = new Map<string, string>();
     for (const member of found.value) {
-      const checked = valueOf(member);
+      const checked = member.key === "timestamp" ? this.#time(member.rawValue) : valueOf(member);
       if (!checked.ok) return checked.problem;
       given.set(member.key, checked.value);
     }
     const rawType = given.get("eventType");
     if (rawType === undefined) return "eventType: missing; expected a string";
     if (!given.has("id")) given.set("id", `"${this.#scanner.newId()}"`);
-    if (!given.has("timestamp")) given.set("timestamp", String(this.#nowMs));
+    if (!given.has("timestamp")) given.set("timestamp", `"${eventTime(this.#nowMs)}"`);
     this.#scanner.text(`{${[...given].map(([field, value]) => `"${field}":${value}`).join(",")}}`);
     const type: string = JSON.parse(rawType);
     this.#scanner.count(encoder.encode(type).length > LONGEST_TYPE_BYTES ? OTHER_TYPE : type, 1);
     return null;
+  }
+
+  #time(rawValue: string): Result<string> {
+    const ms = timeOf(rawValue);
+    if (!inRange(ms)) return wrong("timestamp", TIMESTAMP_WANTED, rawValue);
+    const { maxAgeMs, maxSkewMs } = this.#window;
+    if (maxAgeMs !== null && ms < this.#nowMs - maxAgeMs) {
+      return failed(`timestamp: ${excerpt(rawValue)} is older than max-event-age allows`);
+    }
+    if (maxSkewMs !== null && ms > this.#nowMs + maxSkewMs) {
+      return failed(`timestamp: ${excerpt(rawValue)} is further ahead than max-event-skew allows`);
+    }
+    return done(rawValue.startsWith('"') ? `"${JSON.parse(rawValue)}"` : `"${eventTime(ms)}"`);
   }
 }
 
@@ -73,10 +98,6 @@ function valueOf({ key, rawValue }: Member): Result<string> {
       if (typeof id !== "string" || !UUID.test(id)) return wrong(key, "a UUID", rawValue);
       return done(`"${id}"`);
     }
-    case "timestamp": {
-      const value = timestampValue(rawValue);
-      return value === null ? wrong(key, TIMESTAMP_WANTED, rawValue) : done(value);
-    }
     default: // userId
       return rawValue.startsWith('"') ? done(rawValue) : wrong(key, "a string", rawValue);
   }
@@ -86,13 +107,9 @@ function wrong(key: string, wanted: string, rawValue: string): Result<string> {
   return failed(`${key}: expected ${wanted}, got ${excerpt(rawValue)}`);
 }
 
-/** Written without escapes, fraction and exponent, which ClickHouse does not read in a time. */
-function timestampValue(rawValue: string): string | null {
-  const value: unknown = JSON.parse(rawValue);
-  if (typeof value === "number") {
-    return Number.isInteger(value) && inRange(value) ? String(value) : null;
-  }
-  if (typeof value !== "string") return null;
-  const bytes = encoder.encode(value);
-  return inRange(isoMs(bytes, 0, bytes.length)) ? `"${value}"` : null;
+/** Epoch milliseconds; NaN for what is no time. */
+function timeOf(rawValue: string): number {
+  if (!rawValue.startsWith('"')) return /^[-\d]/.test(rawValue) ? epochMs(rawValue) : NaN;
+  const bytes = encoder.encode(JSON.parse(rawValue));
+  return isoMs(bytes, 0, bytes.length);
 }

@@ -7,7 +7,7 @@ import { TABLE_NAME } from "../kernel/names.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { UUID } from "./event.ts";
-import { inRange, isoMs, plainMs, TIMESTAMP_WANTED } from "./timestamp.ts";
+import { epochMs, inRange, isoMs, TIMESTAMP_WANTED } from "./timestamp.ts";
 
 /** What a value may be; `read` answers undefined for one that is none. */
 export interface Kind<T> {
@@ -44,8 +44,9 @@ export const moment: Kind<number> = {
     // The plus of a zone that was not percent-encoded has become a blank.
     const meant = text.replace(/^(.{10}[T ]\d\d:\d\d\S*) (\d\d(?::?\d\d)?)$/, "$1+$2");
     const bytes = new TextEncoder().encode(meant);
-    const ms = plainMs(bytes, 0, bytes.length);
-    const known = Number.isNaN(ms) ? isoMs(bytes, 0, bytes.length) : ms;
+    const known = /^-?(?:0|[1-9]\d*)(?:\.\d+)?$/.test(meant)
+      ? epochMs(meant)
+      : isoMs(bytes, 0, bytes.length);
     return inRange(known) ? known : undefined;
   },
 };

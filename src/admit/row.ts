@@ -1,11 +1,15 @@
 /**
- * Rows of any other table: one JSON object whose keys are the table's columns, forwarded as it came.
- * Whether a value fits its column is ClickHouse's to say; it refuses such a row alone.
+ * Rows of any other table: one JSON object whose keys are the table's columns, forwarded as it came. A
+ * value that its column cannot hold is an error of its row; where the column's type is not known, it is
+ * ClickHouse's to judge.
  */
 
 import type { Columns } from "../contracts.ts";
+import { done } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
+import { fitColumn } from "./fit.ts";
+import type { Program } from "./program.ts";
 import type { Scanner } from "./scanner.ts";
 
 /** Column names in an error message at most. */
@@ -17,24 +21,31 @@ export class TableRowReader implements RowReader {
   readonly #table: string;
   /** `null`: not known, so any key may be one. */
   readonly #columns: Columns | null;
+  /** Null: values are not looked at. */
+  readonly #program: Program | null;
   /** For errors, made when there is one. */
   #has: string | null = null;
 
   /** The scanner reads rows of these columns from now on. */
-  constructor(scanner: Scanner, table: string, columns: Columns | null) {
+  constructor(scanner: Scanner, table: string, columns: Columns | null, typeCheck: boolean) {
     this.#scanner = scanner;
     this.#table = table;
     this.#columns = columns;
-    scanner.rowsOf(columns);
+    this.#program = scanner.rowsOf(columns, typeCheck);
   }
 
   closer(text: string): string | null {
     if (!text.startsWith("{")) return `expected a JSON object, got ${excerpt(text)}`;
     const found = members(text, this.#stranger);
     if (!found.ok) return found.problem;
-    this.#scanner.text(
-      `{${found.value.map(({ rawKey, rawValue }) => `${rawKey}:${rawValue}`).join(",")}}`,
-    );
+    const sent: string[] = [];
+    for (const { key, rawKey, rawValue } of found.value) {
+      const column = this.#program?.columns.get(key);
+      const fitted = column === undefined ? done(rawValue) : fitColumn(key, column, rawValue);
+      if (!fitted.ok) return fitted.problem;
+      sent.push(`${rawKey}:${fitted.value}`);
+    }
+    this.#scanner.text(`{${sent.join(",")}}`);
     if (this.#columns === null) {
       found.value.filter(isPlain).forEach(({ key }) => this.#scanner.learn(key));
     }

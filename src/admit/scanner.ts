@@ -7,7 +7,9 @@
 import { Buffer } from "node:buffer";
 import { type Columns, LONGEST_TYPE_BYTES, OTHER_TYPE, type TypeCounts } from "../contracts.ts";
 import { SCANNER_WASM } from "./scanner_wasm.ts";
-import { inRange, isoMs } from "./timestamp.ts";
+import type { EventWindow } from "./event.ts";
+import { type Program, programOf } from "./program.ts";
+import { EARLIEST_MS, eventTime, LATEST_MS } from "./timestamp.ts";
 
 /** The good rows of a request. */
 export interface Gathered {
@@ -47,6 +49,9 @@ type Address =
   | "RUNS"
   | "KEYS"
   | "KEYS_BYTES"
+  | "NODES"
+  | "NODES_BYTES"
+  | "WINDOW"
   | "INPUT"
   | "GUARD"
   | "FULL"
@@ -75,8 +80,13 @@ export class Scanner {
   #events = true;
   /** What lies in front of events without a time. */
   #nowMs = NaN;
+  #window: EventWindow | null = null;
+  /** Milliseconds, as `WINDOW` wants them. */
+  readonly #times: BigInt64Array;
   /** The columns whose names the scanner has; undefined: none were ever asked for. */
   #columns: Columns | null | undefined = undefined;
+  /** Of these columns; null: values are not looked at. */
+  #program: Program | null = null;
   #keyBytes = 0;
   #source: Uint8Array = NOTHING;
   /** What of the source is in the window: [from, to). */
@@ -97,16 +107,25 @@ export class Scanner {
     this.#outputEnd = this.#output + OUTPUT_BYTES;
     this.#state = new Uint32Array(memory.buffer, at.STATE, 4);
     this.#runs = new Uint32Array(memory.buffer, at.RUNS);
+    this.#times = new BigInt64Array(memory.buffer, at.WINDOW, 2);
     calls.init(this.#outputEnd);
     this.#begin();
   }
 
   /** Rows are events from now on. @param nowMs epoch milliseconds, for those without a time or an id. */
-  events(nowMs: number): void {
+  events(nowMs: number, window: EventWindow): void {
     this.#events = true;
-    if (nowMs === this.#nowMs) return;
+    if (nowMs === this.#nowMs && window === this.#window) return;
     this.#nowMs = nowMs;
-    const id = `"id":"${idOf(nowMs)}",`, time = `"timestamp":${nowMs},`;
+    this.#window = window;
+    const { maxAgeMs, maxSkewMs } = window;
+    this.#times[0] = BigInt(
+      maxAgeMs === null ? EARLIEST_MS : Math.max(EARLIEST_MS, nowMs - maxAgeMs),
+    );
+    this.#times[1] = BigInt(
+      maxSkewMs === null ? LATEST_MS : Math.min(LATEST_MS, nowMs + maxSkewMs),
+    );
+    const id = `"id":"${idOf(nowMs)}",`, time = `"timestamp":"${eventTime(nowMs)}",`;
     const { FRONTS, FRONT_BYTES } = this.#at;
     for (const [index, front] of [`{${id}${time}`, `{${id}`, `{${time}`].entries()) {
       const at = FRONTS + index * FRONT_BYTES;
@@ -123,13 +142,23 @@ export class Scanner {
     return String.fromCharCode(...this.#memory.subarray(at, at + ID_BYTES));
   }
 
-  /** Rows are a table's from now on, with keys that are columns; null: none is known yet. */
-  rowsOf(columns: Columns | null): void {
+  /**
+   * Rows are a table's from now on, with keys that are columns; null: none is known yet.
+   * @returns what values are held against where the scanner is not sure; null: nothing.
+   */
+  rowsOf(columns: Columns | null, typeCheck: boolean): Program | null {
     this.#events = false;
-    if (columns === this.#columns) return;
+    const { NODES: base, NODES_BYTES: bytes } = this.#at;
+    const program = columns !== null && typeCheck ? programOf(columns, { base, bytes }) : null;
+    if (columns === this.#columns && program === this.#program) return program;
     this.#forgetKeys();
     this.#columns = columns;
-    for (const name of columns?.names ?? []) if (!this.#addKey(name)) break;
+    this.#program = program;
+    if (program !== null) this.#memory.set(program.bytes, base);
+    for (const name of columns?.names ?? []) {
+      if (!this.#addKey(name, program?.nodes.get(name))) break;
+    }
+    return program;
   }
 
   /** Where no columns are known: a row may have this key. */
@@ -292,12 +321,12 @@ export class Scanner {
   }
 
   /** Whether there was room for it. */
-  #addKey(key: string): boolean {
+  #addKey(key: string, node = 0): boolean {
     const { KEYS, KEYS_BYTES } = this.#at;
     const room = this.#memory.subarray(KEYS + this.#keyBytes, KEYS + KEYS_BYTES);
     const { read, written } = this.#encoder.encodeInto(key, room);
     if (read < key.length) return false;
-    const added = this.#calls.addKey(room.byteOffset, written) !== 0;
+    const added = this.#calls.addKey(room.byteOffset, written, node) !== 0;
     if (added) this.#keyBytes += written;
     return added;
   }
@@ -322,7 +351,6 @@ function instantiate(bytesOf: (at: Instance["at"]) => number): Instance {
   compiled ??= new WebAssembly.Module(Buffer.from(SCANNER_WASM, "base64"));
   const { exports } = new WebAssembly.Instance(compiled, {
     host: {
-      isTime: (from: number, to: number) => inRange(isoMs(memory, from, to)),
       refill: () => crypto.getRandomValues(memory.subarray(at.POOL, at.POOL + at.POOL_BYTES)),
     },
   });

@@ -1,15 +1,19 @@
 /**
- * Timestamps of events. ClickHouse takes ISO 8601 and whole epoch milliseconds as they come, but puts
- * years outside 1900 to 2299 somewhere else without a word, and clamps days that do not exist; so both
- * are checked here, on the bytes of the row.
+ * Times as clients write them. ClickHouse puts years outside 1900 to 2299 somewhere else without a word,
+ * clamps days that do not exist, and reads a number as seconds or as milliseconds by its version; so what
+ * a time is, is decided here, and it is sent as text that can be read in one way only.
  */
 
-/** What DateTime64 can hold. */
+/** What DateTime64 can hold, within years that all versions know. */
 export const EARLIEST_MS = Date.UTC(1900, 0, 1);
 export const LATEST_MS = Date.UTC(2299, 11, 31, 23, 59, 59, 999);
 
 /** For error messages. */
-export const TIMESTAMP_WANTED = "ISO 8601 or epoch milliseconds between 1900-01-01 and 2299-12-31";
+export const TIMESTAMP_WANTED =
+  "ISO 8601, epoch seconds or epoch milliseconds between 1900-01-01 and 2299-12-31";
+
+/** Below this a number is epoch seconds, else milliseconds: 5138-11-16, and 1973-03-03. */
+export const SECONDS_BELOW = 1e11;
 
 const MONTH_DAYS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 const DAY_MS = 86_400_000;
@@ -78,20 +82,55 @@ function zoneMs(bytes: Uint8Array, at: number, to: number): number {
   return bytes[at] === MINUS ? -ms : ms;
 }
 
+/** A time as text, taken apart. */
+export interface TimeText {
+  /** Without a zone it is UTC. */
+  readonly ms: number;
+  /** All digits of it. */
+  readonly fraction: string;
+  readonly zoned: boolean;
+}
+
+const TEXT = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.(\d+))?)?(Z|[+-]\d\d(?::?\d\d)?)?)?$/;
+
+/** As `isoMs`; null for anything else. */
+export function readTimeText(text: string): TimeText | null {
+  const found = TEXT.exec(text);
+  if (found === null) return null;
+  const bytes = encoder.encode(text);
+  const ms = isoMs(bytes, 0, bytes.length);
+  if (Number.isNaN(ms)) return null;
+  return { ms, fraction: found[1] ?? "", zoned: found[2] !== undefined };
+}
+
+const encoder = new TextEncoder();
+
+/** `2025-11-29 07:06:40`, in UTC, with this fraction: no version and no setting reads it otherwise. */
+export function textOfTime(ms: number, fraction: string): string {
+  const text = new Date(ms).toISOString().replace("T", " ").slice(0, 19);
+  return fraction === "" ? text : `${text}.${fraction}`;
+}
+
+/** An event's time as it is sent. */
+export function eventTime(ms: number): string {
+  return textOfTime(ms, String(((ms % 1000) + 1000) % 1000).padStart(3, "0"));
+}
+
 /**
- * A whole number of milliseconds, written plainly (`-?[0-9]+`), in [from, to); NaN for anything else,
- * also where it is too long to be in range.
+ * Epoch milliseconds of a JSON number of seconds or milliseconds, what is finer cut off.
+ * @param raw as it stands in the JSON: no digit is lost.
  */
-export function plainMs(bytes: Uint8Array, from: number, to: number): number {
-  const negative = bytes[from] === MINUS;
-  const first = negative ? from + 1 : from;
-  if (first === to || to - first > 14 || (bytes[first] === ZERO && to - from > 1)) return NaN;
-  let ms = 0;
-  for (let at = first; at < to; at++) {
-    if (!isDigit(bytes[at]!)) return NaN;
-    ms = ms * 10 + (bytes[at]! - ZERO);
+export function epochMs(raw: string): number {
+  const [, sign, whole = "", fraction = ""] = /^(-?)(\d{1,15})(?:\.(\d+))?$/.exec(raw) ?? [];
+  if (whole === "") {
+    const value = Number(raw);
+    return Math.trunc(Math.abs(value) < SECONDS_BELOW ? value * 1000 : value);
   }
-  return negative ? -ms : ms;
+  const amount = Number(whole);
+  const ms = amount < SECONDS_BELOW
+    ? amount * 1000 + Number(fraction.slice(0, 3).padEnd(3, "0"))
+    : amount;
+  return sign === "-" ? -ms : ms;
 }
 
 /** Two digits as a number, or -1. */

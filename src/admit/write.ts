@@ -12,6 +12,7 @@
 import type { Ack, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
 import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
+import type { EventWindow } from "./event.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import * as reply from "./reply.ts";
@@ -25,6 +26,10 @@ export interface WriteSettings {
   readonly bodyTimeoutMs: number;
   /** With `ack: "clickhouse"`, how long an answer waits for the insert. */
   readonly insertTimeoutMs: number;
+  /** `strict`: a value that its column cannot hold is an error of its row. */
+  readonly typeCheck: "strict" | "off";
+  /** Times of events that are taken. */
+  readonly eventWindow: EventWindow;
 }
 
 export interface WriterDeps {
@@ -66,7 +71,8 @@ export class Writer {
   events(request: Request, table: string): Response | Promise<Response> {
     const columns = this.#deps.tables.columns(table);
     const known = typeof columns === "string" ? null : columns;
-    return this.#write(request, { table, shape: "event", columns: known });
+    const { eventWindow: window } = this.#deps.settings;
+    return this.#write(request, { table, shape: "event", columns: known, window });
   }
 
   /** Rows of any other table; `table` is a valid name. */
@@ -77,7 +83,8 @@ export class Writer {
     }
     if (columns === "missing") return reply.notFound(`there is no table ${table}`);
     const known = columns === "unknown" ? null : columns;
-    return await this.#write(request, { table, shape: "row", columns: known });
+    const typeCheck = this.#deps.settings.typeCheck === "strict";
+    return await this.#write(request, { table, shape: "row", columns: known, typeCheck });
   }
 
   /**

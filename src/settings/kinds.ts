@@ -95,6 +95,19 @@ export function rateOrOff({ min, max }: Range): Kind<Rate | null> {
   };
 }
 
+/** A part of a whole, as a number from 0 to 1: `50%`. */
+export function share({ min, max }: Range): Kind<number> {
+  return {
+    placeholder: "N%",
+    wanted: `a share such as 50%, from ${min}% to ${max}%`,
+    parse(text) {
+      const percent = /^(\d{1,3})%$/.exec(text)?.[1];
+      const value = Number(percent ?? NaN);
+      return value >= min && value <= max ? good(value / 100) : { ok: false };
+    },
+  };
+}
+
 /** One of a few words. */
 export function oneOf<const T extends string>(words: readonly T[]): Kind<T> {
   const wanted = words.length > 1
@@ -412,9 +425,9 @@ function hasControl(text: string): boolean {
 // its `parse` reads back to the same number.
 
 const DURATION =
-  /^(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?$/;
-const DURATION_MS = [3_600_000, 60_000, 1000, 1] as const;
-const DURATION_UNITS = ["h", "m", "s", "ms"] as const;
+  /^(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?$/;
+const DURATION_MS = [86_400_000, 3_600_000, 60_000, 1000, 1] as const;
+const DURATION_UNITS = ["d", "h", "m", "s", "ms"] as const;
 
 const SIZE = /^(\d+(?:_\d+)*(?:\.\d+)?) ?(B|[KMGT]i?B)?$/i;
 const BINARY_UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], [

@@ -48,6 +48,9 @@ export interface Settings {
   readonly createTable: boolean;
   /** Names or globs with `*` and `?`. */
   readonly tables: readonly string[];
+  readonly typeCheck: Values["type-check"];
+  /** Times of events that are taken; null: any. */
+  readonly eventWindow: { readonly maxAgeMs: number | null; readonly maxSkewMs: number | null };
   readonly concurrency: number;
   readonly insertTimeoutMs: number;
   readonly compress: "auto" | "gzip" | "none";
@@ -62,6 +65,8 @@ export interface Settings {
   /** Rows. */
   readonly backlog: number;
   readonly backlogBytes: number;
+  /** From 0 to 1. */
+  readonly tableShare: number;
   readonly shutdownTimeoutMs: number;
   readonly drainDelayMs: number;
   /** As given: may be relative to the current folder. */
@@ -204,6 +209,8 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     table: values.table,
     createTable: values["create-table"],
     tables: values.tables ?? [],
+    typeCheck: values["type-check"],
+    eventWindow: { maxAgeMs: values["max-event-age"], maxSkewMs: values["max-event-skew"] },
     concurrency: values.concurrency,
     insertTimeoutMs: values["insert-timeout"],
     compress: values["compress"],
@@ -215,6 +222,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     ack: values.ack,
     backlog: values.backlog,
     backlogBytes: values["backlog-bytes"],
+    tableShare: values["table-share"],
     shutdownTimeoutMs: values["shutdown-timeout"],
     drainDelayMs: values["drain-delay"],
     dataDir: values["data-dir"],

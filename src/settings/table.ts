@@ -20,6 +20,7 @@ import {
   origin,
   proxy,
   rateOrOff,
+  share,
   size,
   subject,
   tableGlob,
@@ -32,6 +33,7 @@ import { section, setting } from "./spec.ts";
 const KIB = 1024;
 const GIB = 1024 ** 3;
 const HOUR_MS = 3_600_000;
+const YEAR_MS = 366 * 24 * HOUR_MS;
 const file = text("FILE", "the path of a file");
 
 /** Those of remote control: they are also what the commands that go over NATS take. */
@@ -192,6 +194,25 @@ export const TABLE = [
       meaning: "other tables behind POST /events/TABLE: names or globs (* and ?)",
     }),
     setting({
+      name: "type-check",
+      kind: oneOf(["strict", "off"]),
+      default: "strict",
+      meaning: "strict = a value that its column cannot hold is an error of its row; off = " +
+        "ClickHouse alone judges, and stores another value in place of some",
+    }),
+    setting({
+      name: "max-event-age",
+      kind: durationOrOff({ min: 1000, max: 100 * YEAR_MS }),
+      default: "off",
+      meaning: "an event whose time is longer ago is refused, such as 30d",
+    }),
+    setting({
+      name: "max-event-skew",
+      kind: durationOrOff({ min: 1000, max: 100 * YEAR_MS }),
+      default: "off",
+      meaning: "an event whose time is further ahead is refused, such as 1h",
+    }),
+    setting({
       name: "concurrency",
       kind: count({ min: 1, max: 256 }),
       default: "4",
@@ -257,6 +278,13 @@ export const TABLE = [
       kind: size({ min: 64 * KIB, max: 1024 * GIB }),
       default: "64MiB",
       meaning: "bytes of rows in memory; what is more waits on disk only",
+    }),
+    setting({
+      name: "table-share",
+      kind: share({ min: 1, max: 100 }),
+      default: "50%",
+      meaning: "of backlog and of spool-max-bytes that a table in trouble may hold before it " +
+        "alone is refused with 429",
     }),
     setting({
       name: "shutdown-timeout",

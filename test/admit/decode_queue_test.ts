@@ -9,7 +9,7 @@ import { Scanner } from "../../src/admit/scanner.ts";
 import { bytesOf, decodeEvents, errorsOf, EVENTS, linesOf, NOW_MS } from "./kit.ts";
 
 const UUID = "01890a5d-ac96-774b-bcce-b302099a8057";
-const GOOD = `{"id":"${UUID}","timestamp":5,"eventType":"a"}`;
+const GOOD = `{"id":"${UUID}","timestamp":"2024-01-01","eventType":"a"}`;
 
 const scanner = new Scanner();
 
@@ -131,9 +131,9 @@ const longRow = fc.record({
   separator: fc.constantFrom("\n", "\r\n", " \n\n", "  \r\n\t"),
 }).map(({ type, padding, odd, separator }) => ({
   // A lone surrogate is looked at closer.
-  line: `{"id":"${UUID}","timestamp":5,"eventType":"${type}","userId":"${"x".repeat(padding)}${
-    odd ? "\\ud800" : ""
-  }"}`,
+  line: `{"id":"${UUID}","timestamp":"2024-01-01","eventType":"${type}","userId":"${
+    "x".repeat(padding)
+  }${odd ? "\\ud800" : ""}"}`,
   type: type.length > 256 ? "other" : type,
   separator,
 }));

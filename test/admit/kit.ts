@@ -209,6 +209,8 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
       maxBodyBytes: 1024 * 1024,
       bodyTimeoutMs: 30_000,
       insertTimeoutMs: 30_000,
+      typeCheck: "strict",
+      eventWindow: { maxAgeMs: null, maxSkewMs: null },
       authTokens: [],
       corsOrigins: [],
       loopback: false,

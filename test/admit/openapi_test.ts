@@ -8,7 +8,12 @@ import { ENCODINGS } from "../../src/admit/inflate.ts";
 import { MOST_ERRORS } from "../../src/admit/decode.ts";
 import { FIELDS, UUID } from "../../src/admit/event.ts";
 import { EVENTS, LETTERS } from "../../src/admit/reads.ts";
-import { EARLIEST_MS, LATEST_MS, TIMESTAMP_WANTED } from "../../src/admit/timestamp.ts";
+import {
+  EARLIEST_MS,
+  LATEST_MS,
+  SECONDS_BELOW,
+  TIMESTAMP_WANTED,
+} from "../../src/admit/timestamp.ts";
 import { TABLE_NAME_PATTERN } from "../../src/kernel/names.ts";
 import { faults, openapi, operations } from "../kit/openapi.ts";
 import { appOn, ask, decodeEvents, Script } from "./kit.ts";
@@ -41,8 +46,13 @@ test("what is a constant of the program is the same in the document", () => {
   assert.deepEqual(Object.keys(Event.properties), FIELDS);
   const uuid = UUID.source.replaceAll("a-f", "a-fA-F");
   for (const { properties } of [Event, StoredEvent]) assert.equal(properties.id.pattern, uuid);
-  const { description, oneOf: [, epoch] } = Event.properties.timestamp;
-  assert.deepEqual([epoch.minimum, epoch.maximum], [EARLIEST_MS, LATEST_MS]);
+  const { description, oneOf: [, ms, seconds, before] } = Event.properties.timestamp;
+  assert.deepEqual([before.exclusiveMinimum, ms.exclusiveMaximum], [
+    EARLIEST_MS - 1,
+    LATEST_MS + 1,
+  ]);
+  assert.deepEqual([before.maximum, ms.minimum], [-SECONDS_BELOW, SECONDS_BELOW]);
+  assert.equal(seconds.exclusiveMaximum * 1000, LATEST_MS + 1);
   assert.ok(description.startsWith(`${TIMESTAMP_WANTED};`));
   for (const { properties } of [Taken, NoneTaken]) {
     assert.equal(properties.errors.maxItems, MOST_ERRORS);
@@ -110,6 +120,9 @@ const timestamp = fc.oneof(
     .map((date) => date.toISOString()),
   fc.integer({ min: Date.UTC(1900, 0, 1) - 2, max: Date.UTC(1900, 0, 1) + 2 }),
   fc.integer({ min: Date.UTC(2300, 0, 1) - 3, max: Date.UTC(2300, 0, 1) + 3 }),
+  fc.integer({ min: 1e11 - 3, max: 1e11 + 3 }),
+  fc.integer({ min: -1e11 - 3, max: -1e11 + 3 }),
+  fc.integer({ min: Date.UTC(2300, 0, 1) / 1000 - 3, max: Date.UTC(2300, 0, 1) / 1000 + 3 }),
   fc.maxSafeInteger(),
   fc.double({ noDefaultInfinity: true, noNaN: true, min: -1e15, max: 1e15 }),
 );

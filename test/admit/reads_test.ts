@@ -36,7 +36,7 @@ describe("what is asked for", () => {
       { eventType: null, id: UUID, fromMs: NOW_MS - DAY_MS, toMs: NOW_MS, limit: 100 },
     ],
     ["/api/metrics?from=0", { ...NOTHING, fromMs: 0, toMs: NOW_MS }],
-    ["/api/metrics?to=-1", { ...NOTHING, fromMs: -1 - DAY_MS, toMs: -1 }],
+    ["/api/metrics?to=-1", { ...NOTHING, fromMs: -1000 - DAY_MS, toMs: -1000 }],
     [
       "/api/metrics?from=2023-06-01%2001:00:00.5&to=2023-06-02T00:00+02",
       { ...NOTHING, fromMs: 1685581200500, toMs: 1685656800000 },
@@ -86,7 +86,7 @@ describe("what is asked for", () => {
       { table: "flights", code: 27, beforeMs },
       { table: null, ids: null, code: 27, beforeMs },
       [{ table: null, code: null, beforeMs: null }, false],
-      [{ table: "t", code: 0, beforeMs: 1 }, true],
+      [{ table: "t", code: 0, beforeMs: 1000 }, true],
     ]);
   });
 
@@ -115,7 +115,8 @@ describe("what is asked for", () => {
 });
 
 describe("what is wrong is named, with what was found and what was wanted", () => {
-  const time = "expected ISO 8601 or epoch milliseconds between 1900-01-01 and 2299-12-31, got";
+  const time =
+    "expected ISO 8601, epoch seconds or epoch milliseconds between 1900-01-01 and 2299-12-31, got";
   const cases: [string, string][] = [
     [
       "/api/metrics?from=yesterday&to=2024-02-30&limit=5",
@@ -160,7 +161,7 @@ describe("what is wrong is named, with what was found and what was wanted", () =
     ],
     [
       '{"code":"many","before":"yesterday"}',
-      /^code: expected a whole number .*, got "many"; before: expected ISO 8601 .*, got "yesterday"$/,
+      /^code: expected a whole number .*, got "many"; before: expected ISO 8601, .*, got "yesterday"$/,
     ],
     [`{"ids":[${"1,".repeat(600)}1]}`, /^ids: expected 1 to 500 ids of letters, got \[1,1,/],
   ];

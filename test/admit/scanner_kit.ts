@@ -6,7 +6,7 @@ import { SCANNER_WASM } from "../../src/admit/scanner_wasm.ts";
 const PAGE_BYTES = 64 * 1024;
 const { exports } = new WebAssembly.Instance(
   new WebAssembly.Module(Buffer.from(SCANNER_WASM, "base64")),
-  { host: { isTime: () => 0, refill: () => {} } },
+  { host: { refill: () => {} } },
 );
 const memory = exports["memory"] as WebAssembly.Memory;
 memory.grow(16);

@@ -3,16 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { inRange, isoMs, LATEST_MS, plainMs } from "../../src/admit/timestamp.ts";
+import { epochMs, eventTime, inRange, isoMs, LATEST_MS } from "../../src/admit/timestamp.ts";
 import { bytesOf } from "./kit.ts";
 
 function iso(text: string): number {
   const bytes = bytesOf(text);
   return isoMs(bytes, 0, bytes.length);
-}
-function plain(text: string): number {
-  const bytes = bytesOf(text);
-  return plainMs(bytes, 0, bytes.length);
 }
 
 test("every moment that toISOString writes is read back", () => {
@@ -75,15 +71,30 @@ for (const text of BAD) {
   test(`no time: "${text}"`, () => assert.ok(Number.isNaN(iso(text))));
 }
 
-test("whole milliseconds are read, anything else is not", () => {
-  const inside = fc.integer({ min: -2_208_988_800_000, max: LATEST_MS });
+test("a number is seconds or milliseconds, by its size", () => {
+  const inside = fc.integer({ min: 1e11, max: LATEST_MS });
   fc.assert(fc.property(inside, (ms) => {
-    assert.equal(plain(String(ms)), ms);
+    assert.equal(epochMs(String(ms)), ms);
+    const seconds = `${Math.floor(ms / 1000)}.${String(ms % 1000).padStart(3, "0")}`;
+    if (ms < 1e14) assert.equal(epochMs(seconds), ms);
     assert.ok(inRange(ms));
   }));
-  for (const text of ["", "-", "-0", "01", "1.5", "1e3", "123456789012345", "0x1"]) {
-    assert.ok(Number.isNaN(plain(text)), text);
-  }
+  const cases: readonly (readonly [string, number])[] = [
+    ["99999999999", 99_999_999_999_000],
+    ["100000000000", 1e11],
+    ["-1.5", -1500],
+    ["1.7e9", 1.7e12],
+    ["1.5E12", 1.5e12],
+  ];
+  for (const [text, ms] of cases) assert.equal(epochMs(text), ms, text);
+});
+
+test("what is written is read back, by anybody", () => {
+  fc.assert(fc.property(fc.integer({ min: -2_208_988_800_000, max: LATEST_MS }), (ms) => {
+    assert.match(eventTime(ms), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}$/);
+    assert.equal(iso(eventTime(ms)), ms);
+    assert.equal(Date.parse(`${eventTime(ms).replace(" ", "T")}Z`), ms);
+  }));
 });
 
 test("the range is 1900 to 2299", () => {

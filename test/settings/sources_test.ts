@@ -80,6 +80,19 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "table": { text: "t_1", other: "x", read: (s) => s.table, want: "t_1" },
   "create-table": { text: "false", other: "true", read: (s) => s.createTable, want: false },
   "tables": { text: "a,b_*", other: "c", read: (s) => s.tables, want: ["a", "b_*"] },
+  "type-check": { text: "off", other: "strict", read: (s) => s.typeCheck, want: "off" },
+  "max-event-age": {
+    text: "30d",
+    other: "1d",
+    read: (s) => s.eventWindow.maxAgeMs,
+    want: 30 * 86_400_000,
+  },
+  "max-event-skew": {
+    text: "1h",
+    other: "off",
+    read: (s) => s.eventWindow.maxSkewMs,
+    want: 3_600_000,
+  },
   "concurrency": { text: "9", other: "8", read: (s) => s.concurrency, want: 9 },
   "insert-timeout": { text: "2s", other: "1s", read: (s) => s.insertTimeoutMs, want: 2000 },
   "compress": { text: "none", other: "gzip", read: (s) => s.compress, want: "none" },
@@ -91,6 +104,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "backlog": { text: "20000", other: "30000", read: (s) => s.backlog, want: 20000 },
   "backlog-bytes": { text: "16MiB", other: "1GiB", read: (s) => s.backlogBytes, want: 2 ** 24 },
   "drain-delay": { text: "5s", other: "3s", read: (s) => s.drainDelayMs, want: 5_000 },
+  "table-share": { text: "20%", other: "30%", read: (s) => s.tableShare, want: 0.2 },
   "shutdown-timeout": { text: "1m", other: "2m", read: (s) => s.shutdownTimeoutMs, want: 60_000 },
   "data-dir": { text: "/a b/c", other: "/x", read: (s) => s.dataDir, want: "/a b/c" },
   "spool-max-bytes": {

@@ -2,6 +2,8 @@
 
 /** What JavaScript reads, u32 each: where the output ends, rows taken, runs of types, why it stopped. */
 export const STATE: u32 = 64;
+/** Times of events that are taken, i64 each of milliseconds: the earliest and the latest. */
+export const WINDOW: u32 = 96;
 /** What is put in front of a row: u32 length, then the bytes; in this order for a row with neither id nor
  * timestamp, with a timestamp, with an id, with both. */
 export const FRONTS: u32 = 1024;
@@ -17,15 +19,25 @@ export const HEX: u32 = 10240;
 export const RUNS: u32 = 11264;
 export const RUN_BYTES: u32 = 12;
 export const MOST_RUNS: u32 = 1024;
-/** Names of columns by hash: address, length, the row that had it last, the slot of the key behind it there. */
+/**
+ * Names of columns by hash: address, length, the row that had it last, the slot of the key behind it there,
+ * the node of its type (0: none is known), and nothing.
+ */
 export const SLOTS: u32 = 24576;
-export const SLOT_BYTES: u32 = 16;
+export const SLOT_BYTES: u32 = 24;
 export const SLOT_COUNT: u32 = 4096;
 export const MOST_KEYS: u32 = 1024;
 /** Their bytes. */
-export const KEYS: u32 = 90112;
+export const KEYS: u32 = 122880;
 export const KEYS_BYTES: u32 = 65536;
-export const INPUT: u32 = 155648;
+/** Types of columns. */
+export const NODES: u32 = 188416;
+export const NODES_BYTES: u32 = 65536;
+/** What is put out in other words, of one row: from, to and length, u32 each, then the bytes. */
+export const PATCHES: u32 = 253952;
+export const PATCH_BYTES: u32 = 40;
+export const MOST_PATCHES: u32 = 64;
+export const INPUT: u32 = 256512;
 /** Of zeros behind the input; of anything behind the output. */
 export const GUARD: u32 = 16;
 

@@ -14,16 +14,13 @@ import {
   QUOTE,
   skipBlanks,
   skipLiteral,
-  skipNumber,
   skipObject,
   skipString,
   ZERO,
 } from "./json";
-
-/** Whether the bytes are a time as text that ClickHouse can hold. */
-// @ts-ignore: decorator
-@external("host", "isTime")
-declare function isTime(from: u32, to: u32): bool;
+import { WINDOW } from "./addresses";
+import { readTime, TIME_BYTES, timeMs, writeTime } from "./times";
+import { patch } from "./typed_bytes";
 
 // Events. One bit a field, to see what is repeated and what is missing.
 const TYPE: u32 = 1;
@@ -85,8 +82,7 @@ function skipField(field: u32, at: u32): u32 {
   const first = byte(at);
   if (field == PROPERTIES) return first == BRACE_OPEN ? skipObject(at + 1, 2) : NO;
   if (field == TIME && first != QUOTE) {
-    const to = skipNumber(at);
-    return to != NO && isEpochMs(at, to) ? to : NO;
+    return skipEpoch(at);
   }
   if (first != QUOTE) return NO;
   at++;
@@ -94,27 +90,43 @@ function skipField(field: u32, at: u32): u32 {
   const to = skipLiteral(at);
   if (to == NO) return NO;
   if (field == ID) return isUuid(at, to - 1) ? to : NO;
-  if (field == TIME) return isTime(at, to - 1) ? to : NO;
+  if (field == TIME) return readTime(at, to - 1) && isInWindow(timeMs) ? to : NO;
   if (to - at == 1) return NO;
   typeFrom = at;
   typeTo = to - 1;
   return to;
 }
 
-/** Whole milliseconds, written plainly, that DateTime64 can hold; as `plainMs` and `inRange` of `timestamp.ts`. */
-function isEpochMs(from: u32, to: u32): bool {
-  const first = byte(from) == MINUS ? from + 1 : from;
-  if (to - first > 14 || (byte(first) == ZERO && to - from > 1)) return false;
-  let ms: i64 = 0;
-  for (let at = first; at < to; at++) {
-    if (!isDigit(at)) return false;
-    ms = ms * 10 + (byte(at) - ZERO);
-  }
-  if (first != from) ms = -ms;
-  return ms >= -2208988800000 && ms <= 10413791999999;
+/**
+ * Epoch seconds (below 10^11) or milliseconds, whole and written plainly. They are put out as text, which
+ * no version of ClickHouse and no setting reads as anything else.
+ */
+function skipEpoch(at: u32): u32 {
+  const negative = byte(at) == MINUS;
+  const first = negative ? at + 1 : at;
+  let value: i64 = 0;
+  let to = first;
+  for (; isDigit(to); to++) value = value * 10 + (byte(to) - ZERO);
+  if (to == first || to - first > 14 || (byte(first) == ZERO && to - at > 1)) return NO;
+  if (byte(to) == 46 || (byte(to) | 32) == 101) return NO; // point, e
+  if (value < 100000000000) value *= 1000;
+  if (negative) value = -value;
+  if (!isInWindow(value)) return NO;
+  const room = patch(at, to, TIME_BYTES + 2);
+  if (room == 0) return NO;
+  store<u8>(room, QUOTE);
+  writeTime(room + 1, value);
+  store<u8>(room + 1, QUOTE, TIME_BYTES);
+  return to;
 }
 
-function isUuid(from: u32, to: u32): bool {
+// @ts-ignore: decorator
+@inline
+function isInWindow(ms: i64): bool {
+  return ms >= load<i64>(WINDOW) && ms <= load<i64>(WINDOW, 8);
+}
+
+export function isUuid(from: u32, to: u32): bool {
   return to - from == UUID_BYTES && byte(from + 8) == MINUS && byte(from + 13) == MINUS &&
     byte(from + 18) == MINUS && byte(from + 23) == MINUS && isHex(load<u64>(from)) &&
     isHex(<u64> load<u32>(from, 9) | (<u64> load<u32>(from, 14) << 32)) &&

@@ -13,6 +13,7 @@ import {
   skipValue,
 } from "./json";
 import { MOST_KEYS, SLOT_BYTES, SLOT_COUNT, SLOTS } from "./addresses";
+import { skipTyped } from "./typed_bytes";
 
 let keys: u32 = 0;
 /** The slot of the first key of the last row. */
@@ -28,14 +29,18 @@ export function clearKeys(): void {
   memory.fill(SLOTS, 0, SLOT_COUNT * SLOT_BYTES);
 }
 
-/** Makes the bytes at `at` a known key; false where there are too many. They must stay there. */
-export function addKey(at: u32, length: u32): bool {
+/**
+ * Makes the bytes at `at` a known key, with values of the type at `node` (0: of any); false where there
+ * are too many. They must stay there.
+ */
+export function addKey(at: u32, length: u32, node: u32): bool {
   if (keys == MOST_KEYS) return false;
   const slot = slotOf(at, length);
   if (load<u32>(slot) == 0) keys++;
   store<u32>(slot, at);
   store<u32>(slot, length, 4);
   store<u64>(slot, 0, 8);
+  store<u32>(slot, node, 16);
   return true;
 }
 
@@ -65,7 +70,9 @@ export function skipRow(at: u32): u32 {
     before = slot;
     at = skipBlanks(at + 1);
     if (byte(at) != COLON) return NO;
-    at = skipValue(skipBlanks(at + 1), 1);
+    const node = load<u32>(slot, 16);
+    at = skipBlanks(at + 1);
+    at = node == 0 ? skipValue(at, 1) : skipTyped(node, at, 1);
     if (at == NO) return NO;
     at = skipBlanks(at);
     if (byte(at) == BRACE_CLOSE) return at + 1;

@@ -28,6 +28,8 @@ import {
   HEX,
   ID_AT,
   MOST_RUNS,
+  PATCH_BYTES,
+  PATCHES,
   POOL,
   POOL_BYTES,
   RUN_BYTES,
@@ -35,6 +37,7 @@ import {
   STATE,
 } from "./addresses";
 import { same, skipRow } from "./row_bytes";
+import { beginPatches, patches } from "./typed_bytes";
 
 export * from "./addresses";
 export { DEEP, DEEPEST, normalize, skipValue, VALID } from "./json";
@@ -77,6 +80,7 @@ export function lines(events: bool, at: u32, until: u32, end: u32, last: bool): 
   resume();
   let why = DONE;
   while (at < until) {
+    beginPatches();
     const to = events ? skipEvent(at) : skipRow(at);
     if (to == NO) {
       why = CLOSER;
@@ -110,6 +114,7 @@ export function elements(events: bool, at: u32, until: u32): u32 {
   let why = DONE;
   let behind = at;
   while (at < until) {
+    beginPatches();
     const to = events ? skipEvent(at) : skipRow(at);
     const separator = to == NO ? NO : skipSpace(to);
     if (to == NO || (byte(separator) != COMMA && byte(separator) != BRACKET_CLOSE)) {
@@ -145,7 +150,7 @@ function suspend(at: u32, why: u32): u32 {
 // @ts-ignore: decorator
 @inline
 function take(events: bool, at: u32, to: u32): bool {
-  if (out + (to - at) + FRONT_BYTES + GUARD > limit) return false;
+  if (out + (to - at) + FRONT_BYTES + GUARD + patches * PATCH_BYTES > limit) return false;
   if (events) {
     if (!count()) return false;
     const front = FRONTS + (seen & (TIME | ID)) / TIME * FRONT_BYTES;
@@ -157,6 +162,15 @@ function take(events: bool, at: u32, to: u32): bool {
       // Its brace stands in front.
       at++;
     }
+  }
+  for (let index: u32 = 0; index < patches; index++) {
+    const patch = PATCHES + index * PATCH_BYTES;
+    const from = load<u32>(patch), bytes = load<u32>(patch, 8);
+    copy(out, at, from - at);
+    out += from - at;
+    copy(out, patch + 12, bytes);
+    out += bytes;
+    at = load<u32>(patch, 4);
   }
   copy(out, at, to - at);
   out += to - at;
