@@ -8,7 +8,7 @@
  */
 
 import process from "node:process";
-import type { App, Kept } from "./admit/app.ts";
+import type { App, Shared } from "./admit/app.ts";
 import type { Pump, PumpOptions } from "./batch/pump.ts";
 import { startProgress } from "./batch/progress.ts";
 import type {
@@ -119,7 +119,7 @@ interface Rooms extends Base {
   readonly recovery: { under: boolean };
 }
 
-type Admit = Pick<typeof import("./admit/app.ts"), "createApp" | "createKept">;
+type Admit = Pick<typeof import("./admit/app.ts"), "createApp" | "createShared">;
 
 async function openRooms(options: CollectorOptions): Promise<Rooms> {
   const clock = systemClock;
@@ -249,18 +249,18 @@ const BODY_TIMEOUT_MS = 30_000;
  */
 class Front {
   readonly #rooms: Rooms;
-  readonly #kept: Kept;
-  readonly #metrics: Late<Prometheus>;
-  readonly #queries: Late<Queries & Closing>;
-  readonly #deadLetters: Late<DeadLetters & { close(): Promise<void> }>;
+  readonly #shared: Shared;
+  readonly #metrics: Lazy<Prometheus>;
+  readonly #queries: Lazy<Queries & Closing>;
+  readonly #deadLetters: Lazy<DeadLetters & { close(): Promise<void> }>;
   #app: App;
 
   constructor(rooms: Rooms) {
     this.#rooms = rooms;
     const { admit, clock, log, ledger, pump, deliver, current } = rooms;
     const { dataDir } = current.settings;
-    this.#kept = admit.createKept(clock);
-    this.#metrics = late(async () =>
+    this.#shared = admit.createShared(clock);
+    this.#metrics = lazy(async () =>
       (await import("./meter/prometheus.ts")).createPrometheus({
         ledger,
         holdings: pump,
@@ -269,7 +269,7 @@ class Front {
         rssBytes,
       })
     );
-    this.#queries = late(async () =>
+    this.#queries = lazy(async () =>
       (await import("./deliver/questions.ts")).createQueries({
         clock,
         ask: deliver.ask,
@@ -279,7 +279,7 @@ class Front {
         },
       })
     );
-    this.#deadLetters = late(async () =>
+    this.#deadLetters = lazy(async () =>
       (await import("./dead/dead_letters.ts")).createDeadLetters({
         files: nodeFiles,
         folder: deadFolder(dataDir),
@@ -332,7 +332,7 @@ class Front {
       stillThere,
       version: VERSION,
       settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
-    }, this.#kept);
+    }, this.#shared);
   }
 }
 
@@ -341,13 +341,13 @@ interface Closing {
 }
 
 /** Something that is made when it is first wanted. */
-interface Late<T> {
+interface Lazy<T> {
   get(): Promise<T>;
   /** What was made; null while it was never wanted. */
   made(): Promise<T> | null;
 }
 
-function late<T>(make: () => Promise<T>): Late<T> {
+function lazy<T>(make: () => Promise<T>): Lazy<T> {
   let made: Promise<T> | null = null;
   return { get: () => made ??= make(), made: () => made };
 }

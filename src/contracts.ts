@@ -3,7 +3,7 @@
  *
  * The alphabet is the flow: admit → batch → deliver. A request's good rows travel as one `Chunk`;
  * chunks gather in a `Batch`; a batch is delivered and comes back as a `Delivery`. What happened is
- * told to the `Ledger`. Outcomes are values; an exception is a bug.
+ * counted by the `Ledger`. Outcomes are values; an exception is a bug.
  */
 
 import type { Failed, Result } from "./kernel/result.ts";
@@ -62,6 +62,9 @@ export interface Batch {
 /** How far a write got before it is answered, weakest first. */
 export type Ack = "memory" | "disk" | "clickhouse";
 
+/** `Retry-After` of a 503: until a stopping or paused collector is worth another try. */
+export const UNAVAILABLE_RETRY_S = 5;
+
 /** What the intake says at once. `refused`: nothing of the chunk was taken. */
 export type Taken = { readonly kind: "taken"; readonly ticket: Ticket } | Refused;
 
@@ -89,7 +92,7 @@ export interface Ticket {
   settled(waitMs: number): Promise<{ readonly dead: number } | null>;
 }
 
-/** The mouth of the pipe: admit gives chunks to it. */
+/** What every source of rows gives its chunks to. */
 export interface Intake {
   take(chunk: Chunk): Taken;
   /**
@@ -160,7 +163,7 @@ export interface Spool {
   remove(id: string): void;
   /**
    * Looks whether a disk in trouble still is, and tries again what could not be removed. Where the disk is
-   * well but has lost something: of which batches, open ones included. They are told again, should their
+   * well but has lost something: of which batches, open ones included. They are named again, should their
    * rows be missed later, until they are removed or written again.
    */
   probe(): Promise<readonly Vanished[]>;
@@ -201,7 +204,7 @@ export interface Sink {
   deliver(batch: Batch, signal: AbortSignal): Promise<Delivery>;
 }
 
-/** A server that is spoken to over HTTP, and who we are there. */
+/** A server that is spoken to over HTTP, and the account used there. */
 export interface Endpoint {
   /** Scheme, host and port: no credentials, no path, no trailing slash. */
   readonly url: string;
@@ -556,7 +559,7 @@ export type Asked =
   /** `busy`: too many questions at once. `large`: the answer would be. `slow`: too much to read. */
   | { readonly kind: "busy" | "large" | "slow" | "away"; readonly reason: string };
 
-/** Reads events. Never rejects; `signal`: nobody waits for the answer any more. */
+/** Reads events. Never rejects; `signal`: the client has gone. */
 export interface Queries {
   /** How many of which type, and of how many users. */
   metrics(question: Question, signal: AbortSignal): Promise<Asked>;

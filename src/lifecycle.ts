@@ -69,7 +69,7 @@ export interface LifecycleOptions {
 
 /** ClickHouse is asked this often whether it is there; INSERTs tell sooner. */
 const PING_MS = 2_000;
-/** A row that waits longer than this many flush intervals, and this long, is told by `/readyz`. */
+/** A row that waits longer than this many flush intervals, and this long, makes `/readyz` say no. */
 const LATE_FLUSHES = 10;
 const LATE_LEAST_MS = 60_000;
 /** A disk that hangs at the end must not hold up the end. */

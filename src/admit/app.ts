@@ -80,38 +80,39 @@ export interface App {
   readonly routes: readonly { readonly method: string; readonly path: string }[];
 }
 
-/** What an app hands on to the next one, which other settings have called for. */
-export interface Kept {
+/** What every app of one collector uses: it outlives a change of settings, which makes a new app. */
+export interface Shared {
   readonly limit: RateLimiter;
   readonly queue: DecodeQueue;
 }
 
-export function createKept(clock: Clock): Kept {
+export function createShared(clock: Clock): Shared {
   return { limit: new RateLimiter(clock), queue: new DecodeQueue() };
 }
 
-export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)): App {
+export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.clock)): App {
   const { intake, control, settings } = deps;
   // The usual router gets ready at the first request, in 4 ms; this one is as soon as it is filled.
   const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
-  const writer = new Writer(deps, kept.queue);
+  const writer = new Writer(deps, shared.queue);
   const allowed = compileGlobs(settings.tables);
   const clientAddress = createClientAddress(settings.trustedProxies ?? []);
-  const gate = createGate(settings, kept.limit, clientAddress);
-  const { turnedAway, keptOut, preflight } = gate;
+  const gate = createGate(settings, shared.limit, clientAddress);
+  const { checkToken, checkClient, preflight } = gate;
   const finish = createFinish(deps, gate, clientAddress);
 
   /** The answer that a write gets without a look at its body, or null. */
-  const shut = (request: Request): Response | null => {
+  const checkWrite = (request: Request): Response | null => {
     const closed = intake.closed();
-    return closed === null ? turnedAway(request) : reply.closed(CLOSED[closed]);
+    return closed === null ? checkToken(request) : reply.closed(CLOSED[closed]);
   };
-  /** Loaded late: the first answer does not need it. */
+  /** Loaded with the first read: the first answer does not need it. */
   const loadReads = async () => (await import("./reads.ts")).createReads(deps);
   let reads: ReturnType<typeof loadReads> | null = null;
   const read = (path: string, answer: (request: Request) => Promise<Response>) =>
-    app.get(path, async (c) => turnedAway(c.req.raw) ?? await answer(c.req.raw));
-  const postEvents = (request: Request) => shut(request) ?? writer.events(request, settings.table);
+    app.get(path, async (c) => checkToken(c.req.raw) ?? await answer(c.req.raw));
+  const postEvents = (request: Request) =>
+    checkWrite(request) ?? writer.events(request, settings.table);
   const postRows = (request: Request, table: string) => {
     if (table === settings.table) {
       return reply.notFound(`${table} takes analytics events: use POST /events`);
@@ -124,7 +125,10 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
 
   if (preflight !== null) app.on("OPTIONS", ["/events", "/events/:table"], preflight);
   app.post("/events", (c) => postEvents(c.req.raw));
-  app.post("/events/:table", (c) => shut(c.req.raw) ?? postRows(c.req.raw, c.req.param("table")));
+  app.post(
+    "/events/:table",
+    (c) => checkWrite(c.req.raw) ?? postRows(c.req.raw, c.req.param("table")),
+  );
   app.get("/healthz", () => reply.alive());
   app.get("/readyz", async () => reply.readiness(await control.unready()));
   read("/metrics", async () => reply.metricsText(await deps.metrics()));
@@ -137,11 +141,11 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
   read("/openapi.json", async (request) => (await (reads ??= loadReads())).description(request));
   app.post(
     "/api/dead/replay",
-    async (c) => shut(c.req.raw) ?? (await (reads ??= loadReads())).replay(c.req.raw),
+    async (c) => checkWrite(c.req.raw) ?? (await (reads ??= loadReads())).replay(c.req.raw),
   );
   app.delete(
     "/api/dead",
-    async (c) => turnedAway(c.req.raw) ?? (await (reads ??= loadReads())).purge(c.req.raw),
+    async (c) => checkToken(c.req.raw) ?? (await (reads ??= loadReads())).purge(c.req.raw),
   );
   app.get("/", (c) => deps.page.document(c.req.raw));
   read("/api/live", async (request) => {
@@ -159,11 +163,11 @@ export function createApp(deps: AdmitDeps, kept: Kept = createKept(deps.clock)):
   const answer: App["fetch"] = (request, addressOf) => {
     // A request of one event costs the router about a fifth of what it costs at all.
     if (request.method === "POST" && isEvents(request.url)) {
-      return keptOut(request, addressOf, true) ?? postEvents(request);
+      return checkClient(request, addressOf, true) ?? postEvents(request);
     }
     const path = pathOf(request);
     // A probe comes by any name, and often.
-    const refused = HEALTH.includes(path) ? null : keptOut(request, addressOf, isPosting(path));
+    const refused = HEALTH.includes(path) ? null : checkClient(request, addressOf, isPosting(path));
     return refused ?? app.fetch(request);
   };
   /** A refusal waits until its client can read it. */

@@ -1,5 +1,5 @@
 /**
- * What every answer gets on its way out: it is counted, its headers say what browsers may do with it,
+ * What every answer gets before it is sent: it is counted, its headers say what browsers may do with it,
  * and it has an id that also stands in the log. An answer that says yes carries an id only where the client
  * sent one: to make one for each would cost every request, and there is nothing to look up.
  */

@@ -29,9 +29,13 @@ export type AddressOf = (request: Request) => string;
 
 export interface Gate {
   /** The answer to a request without a token, or null. */
-  readonly turnedAway: (request: Request) => Response | null;
+  readonly checkToken: (request: Request) => Response | null;
   /** The answer to a page of another site and to a client that asks too often, or null. @param posting as of `Origins`. */
-  readonly keptOut: (request: Request, addressOf: AddressOf, posting: boolean) => Response | null;
+  readonly checkClient: (
+    request: Request,
+    addressOf: AddressOf,
+    posting: boolean,
+  ) => Response | null;
   /** Answers what a browser asks before it posts for a page of another origin; null without CORS. */
   readonly preflight: MiddlewareHandler | null;
   /** Sets the headers that say what browsers may do with the answer. */
@@ -55,12 +59,12 @@ export function createGate(
   const names = rateLimit === null ? [] : authTokens.map(nameOf);
 
   return {
-    turnedAway({ headers }) {
+    checkToken({ headers }) {
       if (authorize === null) return null;
       const header = headers.get("authorization");
       return authorize(header) >= 0 ? null : reply.unauthorized(header);
     },
-    keptOut(request, addressOf, posting) {
+    checkClient(request, addressOf, posting) {
       const foreign = origins.refusal(request, posting);
       if (foreign !== null) return reply.foreign(foreign);
       if (rateLimit === null || request.method === "OPTIONS") return null;
@@ -150,7 +154,10 @@ export function clientOf(address: string): string {
 export interface OriginSettings {
   /** Whose pages may post events, as browsers send them in `Origin`; `*` = all. */
   readonly corsOrigins: readonly string[];
-  /** Nothing but being reachable from this host alone keeps strangers out: a name that is not ours is one. */
+  /**
+   * Nothing but being reachable from this host alone keeps strangers out: a name that is not this
+   * host's is one.
+   */
   readonly onlyOwnHost: boolean;
 }
 
@@ -168,7 +175,7 @@ export function createOrigins({ corsOrigins, onlyOwnHost }: OriginSettings): Ori
   const known = new Set(corsOrigins);
   const knownHosts = new Set(corsOrigins.map(hostOf));
   const allowed = known.has("*") ? () => true : (origin: string) => known.has(origin);
-  const isOurs = (host: string) => !onlyOwnHost || isOwnHost(host) || knownHosts.has(host);
+  const isOwn = (host: string) => !onlyOwnHost || isOwnHost(host) || knownHosts.has(host);
 
   return {
     allowed,
@@ -188,7 +195,7 @@ export function createOrigins({ corsOrigins, onlyOwnHost }: OriginSettings): Ori
         return `Origin: expected ${wanted}, got ${excerpt(origin)}`;
       }
       if (site !== null) return isLink(site, headers) ? null : foreignSite(site);
-      return isOurs(host) ? null : foreignHost(host);
+      return isOwn(host) ? null : foreignHost(host);
     },
   };
 }

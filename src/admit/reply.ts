@@ -4,7 +4,7 @@
  * is ever in one.
  */
 
-import type { Ack, Asked, Replaying } from "../contracts.ts";
+import { type Ack, type Asked, type Replaying, UNAVAILABLE_RETRY_S } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
 import { ENCODINGS, MOST_FRAMES } from "./inflate.ts";
@@ -25,8 +25,6 @@ const TAKEN_HEADERS = new Headers(TAKEN);
 const ACCEPTED: ResponseInit = { status: 202, headers: TAKEN_HEADERS };
 const STORED: ResponseInit = { status: 200, headers: TAKEN_HEADERS };
 
-/** Until a stopping or paused collector is worth another try. */
-const CLOSED_RETRY_S = 5;
 /** Bodies under way are soon read. */
 const NO_ROOM_RETRY_S = 1;
 /** Characters of lines that are sent at once. */
@@ -137,7 +135,7 @@ export function full(reason: string, retryAfterS: number): Response {
 }
 
 /** Nothing of the request was taken: stopping, or paused. */
-export function closed(reason: string, retryAfterS = CLOSED_RETRY_S): Response {
+export function closed(reason: string, retryAfterS = UNAVAILABLE_RETRY_S): Response {
   return json(503, { error: reason }, { "retry-after": seconds(retryAfterS) });
 }
 

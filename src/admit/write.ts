@@ -6,7 +6,7 @@
  * they are as safe as was asked for.
  *
  * Promises: nothing is taken in part; rows count only when they were really decided (a 429 or 503 leaves
- * no trace in the books); what was reserved for the body is given back on every way out.
+ * no trace in the books); what was reserved for the body is given back on every exit.
  */
 
 import type { Ack, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";

@@ -12,7 +12,7 @@ import { BatchRetry } from "./retry.ts";
 import { Slabs } from "./slabs.ts";
 
 /** How far a batch has got. */
-export type State =
+export type BatchState =
   /** Takes rows. */
   | "open"
   /** Takes no further rows; those that it has room for are still on their way to the disk. */
@@ -40,7 +40,7 @@ export type Where =
   | "gone";
 
 /** Every step that is legal; all others are bugs, and throw. */
-export const STEPS: Readonly<Record<State, ReadonlySet<State>>> = {
+export const STEPS: Readonly<Record<BatchState, ReadonlySet<BatchState>>> = {
   // Each state may be the last one: at the end what is held is given up.
   open: new Set(["closed", "settled"]),
   closed: new Set(["waiting", "settled"]),
@@ -109,7 +109,7 @@ export class HeldBatch implements Batch, GrowingBatch {
   readonly shape: Shape;
   readonly fingerprint: string | null;
   readonly retry = new BatchRetry();
-  #state: State = "open";
+  #state: BatchState = "open";
   #where: Where = "memory";
   /** The disk has all rows that are in it, also while it is being written whole. */
   #safe = false;
@@ -159,7 +159,7 @@ export class HeldBatch implements Batch, GrowingBatch {
 
   // ------------------------------------------------------------ what it is
 
-  get state(): State {
+  get state(): BatchState {
     return this.#state;
   }
 
@@ -353,7 +353,7 @@ export class HeldBatch implements Batch, GrowingBatch {
     this.#own = [...new Set(body.map(({ buffer }) => buffer as ArrayBuffer))];
   }
 
-  /** Its rows have left, or are lost. */
+  /** Frees the batch's memory: its rows are stored, dead letters, or lost. */
   drop(): void {
     // The disk still reads it.
     if (this.#where === "spilling") this.#readers++;
@@ -375,7 +375,7 @@ export class HeldBatch implements Batch, GrowingBatch {
 
   // ------------------------------------------------------------ steps
 
-  #step(to: State): void {
+  #step(to: BatchState): void {
     if (!STEPS[this.#state].has(to)) this.#illegal(this.#state, to);
     this.#state = to;
   }

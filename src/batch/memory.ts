@@ -377,7 +377,7 @@ export class Memory {
     return true;
   }
 
-  /** Its rows have left, or are lost. */
+  /** A batch's rows are stored, dead letters, or lost: frees their room, in memory and on disk. */
   letGo(batch: HeldBatch): void {
     const outside = this.#returned(batch) || !batch.inMemory;
     this.#free(batch.rows, outside ? 0 : batch.bytes);

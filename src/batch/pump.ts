@@ -9,21 +9,22 @@
  * must neither hold up a batch nor hurry a retry.
  */
 
-import type {
-  Ack,
-  Chunk,
-  Clock,
-  DeadLetterWriter,
-  Delivery,
-  Holdings,
-  Intake,
-  Ledger,
-  Log,
-  Refused,
-  Sink,
-  Spool,
-  Taken,
-  Ticket,
+import {
+  type Ack,
+  type Chunk,
+  type Clock,
+  type DeadLetterWriter,
+  type Delivery,
+  type Holdings,
+  type Intake,
+  type Ledger,
+  type Log,
+  type Refused,
+  type Sink,
+  type Spool,
+  type Taken,
+  type Ticket,
+  UNAVAILABLE_RETRY_S,
 } from "../contracts.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { uuid7 } from "../kernel/names.ts";
@@ -69,7 +70,6 @@ export interface Troubles {
 
 /** A client that comes back later than this may find the trouble long over. */
 const LONGEST_RETRY_S = 30;
-const RETRY_CLOSED_S = 5;
 
 export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
@@ -129,7 +129,7 @@ export class Pump implements Intake, Holdings {
   take(chunk: Chunk): Taken {
     if (this.#closed !== null) {
       const reason = this.#closed;
-      return { kind: "refused", why: "closed", reason, retryAfterS: RETRY_CLOSED_S };
+      return { kind: "refused", why: "closed", reason, retryAfterS: UNAVAILABLE_RETRY_S };
     }
     const known = chunk.replay === undefined ? null : this.replayed(chunk.table, chunk.replay);
     if (known !== null) return { kind: "taken", ticket: known };
@@ -316,7 +316,7 @@ export class Pump implements Intake, Holdings {
   #lose(batch: HeldBatch, file: string): void {
     const { table, id, rows } = batch;
     const fields = { table, batch: id, rows, file };
-    this.deps.log.error("rows are lost: somebody has removed their file", fields);
+    this.deps.log.error("rows are lost: their spool file was deleted", fields);
     this.deps.ledger.lost(batch);
     this.#schedule.queue(table).forget(batch);
     this.#release(batch, null);
@@ -423,7 +423,7 @@ export class Pump implements Intake, Holdings {
   async #attempt(batch: HeldBatch): Promise<Delivery> {
     const back = batch.inMemory ? DONE : await this.#memory.fetch(batch);
     if (!back.ok) return { kind: "table", code: 0, message: back.problem };
-    if (this.#ended) return { kind: "transient", code: 0, message: "given up by us" };
+    if (this.#ended) return { kind: "transient", code: 0, message: "given up" };
     if (batch.dead !== null) return { kind: "settled", dead: batch.dead, inserts: 0 };
     try {
       batch.lend();

@@ -1,7 +1,7 @@
 /**
  * What is tried again, and when: failures in a row of the server, of a table, of one batch. A wait that
  * was asked for (`Retry-After`) is kept even if an attempt that was already under way succeeds; a backoff
- * of our own ends with the first success.
+ * of the collector's own ends with the first success.
  */
 
 import { type BackoffLimits, backoffMs } from "../kernel/backoff.ts";

@@ -7,8 +7,9 @@
  * because of its table also waits on its own, so that fresh rows pass it by.
  *
  * Silence can also be one table's fault, or one batch's: an INSERT that always runs into the timeout,
- * rows that a proxy will not let through. When others were answered between two silences of the same
- * table or batch, the second one is laid at its door, and the server stays up for the others.
+ * rows that a proxy will not let through. When others were answered between two timeouts of the same
+ * table or batch, the second one counts against that table or batch, and the server stays up for the
+ * others.
  */
 
 import type { Delivery } from "../contracts.ts";

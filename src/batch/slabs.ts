@@ -1,6 +1,7 @@
 /**
  * The bytes of a batch, in few pieces: what is small, or only lent, is copied behind what came before.
- * Each row is copied once on its way from a request to the INSERT, here; the disk is given the copy.
+ * This is the one copy that a row's bytes get on their way from the request's chunk to the INSERT; the
+ * disk is given the copy.
  */
 
 /** Pieces smaller than this are copied together: many small arrays cost more than the copy. */
@@ -10,9 +11,9 @@ const FIRST_SLAB_BYTES = 4 * 1024;
 const SLAB_BYTES = 256 * 1024;
 
 export class Slabs {
-  /** Where what was added last lies: in this array, */
+  /** The array that holds what was added last, */
   piece: Uint8Array = new Uint8Array(0);
-  /** from here on. */
+  /** and where it begins there. */
   at = 0;
   /** Memory that was made here, and that holds nothing but these bytes. */
   readonly own: ArrayBuffer[] = [];

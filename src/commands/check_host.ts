@@ -34,7 +34,7 @@ export async function lookAtPort(settings: Settings): Promise<Finding[]> {
 }
 
 /**
- * The port is in use: by one that shares it, or by the collector that has our data folder, as far as can
+ * The port is in use: by one that shares it, or by the collector that has this data folder, as far as can
  * be seen? Whose socket it is only that process could tell.
  */
 async function whoListens(

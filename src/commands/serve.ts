@@ -46,7 +46,7 @@ export const serve: CliCommand = {
         // A signal that comes again gets an answer again.
         log.flush();
         if (busy !== null) return log.warn(`SIGUSR2: ${busy}`);
-        busy = "an upgrade is under way already; wait for what is told of it here";
+        busy = "an upgrade is under way already; its outcome will be logged here";
         void reloader.between(async () => {
           const { handOver } = await import("../runtime/handover.ts");
           const { dataDir, sharePort } = settings;

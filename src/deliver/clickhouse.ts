@@ -69,7 +69,7 @@ export function createInserter(
           const forbidden = await pins.check(signal);
           if (forbidden !== null) return { kind: "table", ...forbidden };
         }
-        // Not one of ours: the user's profile on the server is broken.
+        // Not a setting that the collector sent: the user's profile on the server is broken.
         return { kind: "table", code: verdict.code, message: verdict.message };
       }
       if (verdict.kind === "table" && request.shape === "event" && isTooOld(verdict.code)) {

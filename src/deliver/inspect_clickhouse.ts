@@ -1,7 +1,8 @@
 /**
- * What is wrong with one ClickHouse: is it there, does it know the user, does its clock agree with ours, and
- * can its tables take what will be sent? Nothing is written: the INSERTs that try the rights carry no
- * row, and columns of other types than a new table would have are tried by converting a sample.
+ * What is wrong with one ClickHouse: is it there, does it know the user, does its clock agree with this
+ * host's, and can its tables take what will be sent? Nothing is written: the INSERTs that try the
+ * rights carry no row, and columns of other types than a new table would have are tried by converting a
+ * sample.
  */
 
 import type { Clock, Endpoint, Verdict } from "../contracts.ts";
@@ -109,9 +110,9 @@ async function databaseIsThere({ query, endpoint }: Server): Promise<boolean> {
 const TOLERATED_MS = 1_000;
 
 /**
- * How far a server's clock is from ours. The collector stamps events that bring no time with its own,
- * and a question for the last minute's events goes by the server's. Nothing where they agree, or cannot
- * be compared.
+ * How far a server's clock is from this host's. The collector stamps events that bring no time with its
+ * own, and a question for the last minute's events goes by the server's. Nothing where they agree, or
+ * cannot be compared.
  */
 async function inspectClock(server: Server): Promise<Finding[]> {
   const found = await aheadMs(server, "toUnixTimestamp64Milli(now64(3))", 0) ??
@@ -306,7 +307,7 @@ const TWICE = "a retry can store a batch twice";
 const WINDOW = 1000;
 
 /**
- * May we insert into a table that is there, and does a retry store a batch twice? One line for what
+ * May the user insert into a table that is there, and does a retry store a batch twice? One line for what
  * works, one for each thing that does not.
  */
 async function insertable(

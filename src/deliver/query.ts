@@ -1,7 +1,8 @@
 /**
- * Questions to one server (SELECT, DDL, ping) through @clickhouse/client-web. Its `fetch` is ours, so
- * that the timeout covers the body, redirects are refused and an error has a code (also on 18.16).
- * Credentials travel in headers only, because URLs end up in access logs, errors and process lists.
+ * Questions to one server (SELECT, DDL, ping) through @clickhouse/client-web. Its `fetch` is the
+ * collector's own, so that the timeout covers the body, redirects are refused and an error has a code
+ * (also on 18.16). Credentials travel in headers only, because URLs end up in access logs, errors and
+ * process lists.
  */
 
 import { createClient } from "@clickhouse/client-web";

@@ -158,7 +158,7 @@ function metricsOf(text: string): { counts: string; users: string; more: string 
 
 /** What every question relies on, whatever the profile on the server says. */
 const SETTINGS: Select["settings"] = {
-  // Also lets the server end the query when we close the connection.
+  // Also lets the server end the query when the collector closes the connection.
   readonly: "1",
   cancel_http_readonly_queries_on_client_close: 1,
   max_execution_time: READ_WITHIN_S,

@@ -82,7 +82,7 @@ export function createSink(tools: SinkTools): Sink {
     while (true) {
       const next = step(progress.plan);
       if (next.kind === "done") return finish(batch, progress, next.dead);
-      if (signal.aborted) return { kind: "transient", code: 0, message: "given up by us" };
+      if (signal.aborted) return { kind: "transient", code: 0, message: "given up" };
       const request = requestOf(batch, progress, next.rows);
       if (next.kind === "sieve") {
         const good = await inserter.sieve(request, signal);

@@ -17,7 +17,7 @@ export function quoteString(text: string): string {
   return `'${text.replace(/[\\']/g, "\\$&")}'`;
 }
 
-/** A column or a database in backticks: unlike our tables, they may be called anything. */
+/** A column or a database in backticks: unlike tables here, they may be called anything. */
 export function quoteName(name: string): string {
   return `\`${name.replace(/[\\`]/g, "\\$&")}\``;
 }

@@ -151,7 +151,7 @@ export function createTables(tools: TableTools): Tables & {
   };
 }
 
-/** The columns that an INSERT may give; no rows at all: there is no such table for us. */
+/** The columns that an INSERT may give; no rows at all: this user sees no such table. */
 export function columnsOf(rows: readonly Readonly<Record<string, unknown>>[]): Columns | "missing" {
   if (rows.length === 0) return "missing";
   const columns = insertableColumns(rows).toSorted((a, b) =>

@@ -79,7 +79,8 @@ function withoutCode(answer: Answer, nowMs: number): Verdict {
   if (status === 413) {
     return { kind: "split", code: 0, message: "HTTP 413: the INSERT is too large for a proxy" };
   }
-  // Also 401, 403 and 404: a server that does not know our table, user or rights says so with a code.
+  // Also 401, 403 and 404: a server that does not know the table, the user or its rights says so with a
+  // code.
   return {
     kind: "transient",
     code: 0,
@@ -189,15 +190,15 @@ const ROW_CODES: ReadonlySet<number> = new Set([
   ...[349, 469, 153, 395],
 ]);
 
-/** The table, the statement or our rights: no row passes until something is changed there. */
+/** The table, the statement or the user's rights: no row passes until something is changed there. */
 const TABLE_CODES: ReadonlySet<number> = new Set([
   // No such table, database, column; a column too many or too few.
   ...[60, 81, 218, 8, 10, 16, 20, 44, 47],
   // Types, functions and syntax that this server lacks, and writing that the table's engine lacks.
   ...[1, 36, 43, 46, 48, 50, 62, 63, 73, 344],
-  // Who we are and what we may do.
+  // The user and its rights.
   ...[192, 193, 194, 195, 291, 492, 497, 516, 720],
-  // Writing is forbidden: to us, to the table for a while (a replica without Keeper), or for good.
+  // Writing is forbidden: to this user, to the table for a while (a replica without Keeper), or for good.
   ...[164, 242, 774],
   // Limits and settings of the user's profile that refuse this statement.
   ...[158, 161, 165, 166, 167, 168, 307, 396, 452, 471, 472, 572, 718],
@@ -219,7 +220,7 @@ export const TRANSIENT_CODES: ReadonlySet<number> = new Set([
 
 /** One server and neither rows nor table: another one may well take the same INSERT. */
 const SERVER_CODES: ReadonlySet<number> = new Set([
-  // Who we are there: unknown user, password, authentication; what our profile there forbids.
+  // Unknown user, password, authentication; what the user's profile there forbids.
   ...[192, 193, 194, 516, 452],
   // Read-only for want of Keeper, no Keeper, no space, no memory, shutting down.
   ...[242, 225, 243, 173, 236],

@@ -10,7 +10,7 @@ import type { Wire } from "../remote/nats.ts";
 import { type Answer, subjectFor } from "../remote/protocol.ts";
 import { Drains } from "./drains.ts";
 import { collectors, seconds, statusTable } from "./screen.ts";
-import { watchStatus } from "./status.ts";
+import { watchStatus } from "./watch.ts";
 import {
   ask,
   type FleetIo,

@@ -1,6 +1,7 @@
 /**
- * How long to wait after the n-th failure in a row: exponential with full jitter, so that two hundred
- * collectors do not come back in step ("Exponential Backoff And Jitter", AWS Architecture Blog).
+ * How long to wait after the n-th failure in a row: exponential, with jitter over the
+ * whole range above a floor, so that two hundred collectors do not come back in step ("Exponential
+ * Backoff And Jitter", AWS Architecture Blog).
  */
 
 import type { Clock } from "./time.ts";

@@ -10,7 +10,7 @@ export interface Finding {
   /** What was looked at: `clickhouse http://host:8123/default`. */
   readonly what: string;
   readonly state: State;
-  /** How it is. */
+  /** What was found, as a sentence without a full stop. */
   readonly text: string;
   /** What to do about it. */
   readonly todo?: string;

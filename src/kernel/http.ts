@@ -29,7 +29,7 @@ export interface Exchange {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** An answer of somebody. Header names are lower case. */
+/** A server's answer. Header names are lower case. */
 export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
@@ -51,7 +51,7 @@ export type Post = (exchange: Exchange) => Promise<Exchanged>;
 
 export const ANSWER_BYTES = 64 * 1024;
 
-const GIVEN_UP: NoAnswer = { ...failed("given up by us"), aborted: true };
+const GIVEN_UP: NoAnswer = { ...failed("given up"), aborted: true };
 
 /** Below this, compressing costs more than it saves. */
 const PLAIN_BYTES = 1024;
@@ -59,7 +59,7 @@ const PLAIN_BYTES = 1024;
 export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock }): Post {
   return async (asked) => {
     if (asked.signal?.aborted) return GIVEN_UP;
-    // Not interrupted: who was told that an attempt is over may free what it has read.
+    // Not interrupted: once an attempt has ended, its caller may free the memory that is read here.
     const exchange = await packed(asked).catch(lineOf);
     if (typeof exchange === "string") return noAnswer(exchange);
     if (exchange.signal?.aborted) return GIVEN_UP;
@@ -129,7 +129,7 @@ async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Prom
   let response = await ask(
     pieces === null ? exchange.body as string | null : streamed(pieces, signal),
   );
-  // A proxy that wants to know the length beforehand.
+  // A proxy that wants to know the length first.
   if (response.status === 411 && pieces !== null) {
     response.body?.cancel().catch(() => {});
     response = await ask(joined(pieces));

@@ -1,7 +1,7 @@
 /**
  * Time: the clock that every room is handed, and the few ways to wait that all of them share. Nothing
  * here reads the system's clock, so a test that owns the `Clock` owns every wait. A promise that
- * somebody else settles is the language's own `Promise.withResolvers()`.
+ * is settled from outside is the language's own `Promise.withResolvers()`.
  */
 
 /** Time and chance, so that tests can own both. */

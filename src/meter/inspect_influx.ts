@@ -1,6 +1,6 @@
 /**
- * What is wrong with one InfluxDB: is it there, does it let us in, and may we write? What is written is
- * nothing at all.
+ * What is wrong with one InfluxDB: is it there, does it let the collector in and write? What is written
+ * is nothing at all.
  */
 
 import type { Clock, Endpoint } from "../contracts.ts";
@@ -28,7 +28,7 @@ export async function inspectInflux(
   if (!answered.ok) return [unanswered(answered.problem)];
   const { status, body } = answered.value;
   const version = answered.value.version?.slice(0, 40) ?? "of an unknown version";
-  // 400: it would like at least one point, and has let us in to say so.
+  // 400: it would like at least one point, and has let the client in to say so.
   if (status === 204 || status === 200 || status === 400) {
     return [is.ok(`${version}, takes counts`)];
   }

@@ -202,7 +202,7 @@ function registrar(registry: Registry) {
   };
 }
 
-/** What the registry asks of a metric, answered from our own buckets. */
+/** What the registry asks of a metric, answered from the ledger's buckets. */
 function rendered(name: string, help: string, source: Histogram) {
   return {
     name,

@@ -7,6 +7,8 @@
  * stop.
  */
 
+import { UNAVAILABLE_RETRY_S } from "../contracts.ts";
+
 /** What viewers are sent of one moment; every text is JSON. */
 export interface PageMoment {
   /** The last sample with state, books, tables and event types. */
@@ -49,7 +51,6 @@ const MOST_VIEWERS = 32;
 const MOST_MISSED = 60;
 /** Not yet sent to one viewer; more than the past hour takes. */
 const MOST_WAITING_BYTES = 512 * 1024;
-const RETRY_S = 5;
 const HEADERS = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-store",
@@ -163,5 +164,8 @@ function event(name: string, data: string): string {
 }
 
 function unavailable(error: string): Response {
-  return Response.json({ error }, { status: 503, headers: { "retry-after": String(RETRY_S) } });
+  return Response.json({ error }, {
+    status: 503,
+    headers: { "retry-after": String(UNAVAILABLE_RETRY_S) },
+  });
 }

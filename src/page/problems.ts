@@ -4,8 +4,8 @@
  * and until when.
  * Bounded in number and in size; rows of data are never kept.
  *
- * The page tells them in sentences for people who do not know the program: what happened, and what
- * becomes of the rows. A line that has no sentence here is told in its own words.
+ * The page shows them as sentences for readers who do not know the program: what happened, and what
+ * becomes of the rows. A line that has no sentence here is shown as it is.
  */
 
 import type { Clock, Log, LogFields } from "../contracts.ts";
@@ -111,8 +111,8 @@ export const SENTENCES: Readonly<Record<string, Say>> = {
     }. The others are used.`,
   "the disk does not take rows": (f) =>
     `The disk takes no rows${because(f)}. Writes are refused until it does; what is there is sent.`,
-  "rows are lost: somebody has removed their file": (f) =>
-    `${rows(f)}${ofTable(f)} are lost: somebody has removed their file from the spool.`,
+  "rows are lost: their spool file was deleted": (f) =>
+    `${rows(f)}${ofTable(f)} are lost: their spool file was deleted.`,
   "a request failed": (f) => `A request could not be answered${because(f)}.`,
   "the books do not balance": (f) =>
     `The books do not balance: they differ by ${f.difference} rows. That is a bug; please report it.`,
@@ -131,8 +131,8 @@ export function sentenceOf({ message, fields }: Pick<Note, "message" | "fields">
   const where = typeof fields.table === "string" && !message.includes(fields.table)
     ? ` (table ${fields.table})`
     : "";
-  const told = `${message}${where}${because(fields)}`;
-  return told.charAt(0).toUpperCase() + told.slice(1) + (/[.!?…]$/.test(told) ? "" : ".");
+  const text = `${message}${where}${because(fields)}`;
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
 }
 
 function rows({ rows }: LogFields): string {

@@ -1,5 +1,5 @@
 /**
- * What is wrong with one NATS server: does it let us in, and hear what a collector has to hear? The
+ * What is wrong with one NATS server: does it let a collector in, and hear what it has to hear? The
  * subjects are subscribed to for a moment; nothing is published, and nothing that comes is obeyed.
  */
 

@@ -4,7 +4,7 @@
  *
  * The library's own reconnecting stays off. It gives up after the same authentication error twice,
  * drops what is published meanwhile without a word, and waits for a frozen peer's buffer to drain
- * before it lets go. Each connection here is a fresh one and `forever.ts` makes the next.
+ * before it lets go. Each connection here is a fresh one and `reconnect.ts` makes the next.
  */
 
 import {

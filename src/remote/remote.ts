@@ -9,7 +9,7 @@ import { reasonOf } from "../kernel/errors.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { createGate, decide, type Gate, replySubject } from "./command.ts";
 import { Events } from "./events.ts";
-import { connectForever, type Link, type LinkState } from "./forever.ts";
+import { connectForever, type Link, type LinkState } from "./reconnect.ts";
 import { Micro } from "./micro.ts";
 import type { Message, NatsAuth, OpenSocket, Wire } from "./nats.ts";
 import { eventSubject, INSTANCE_HEADER, subjectsOf, writeAnswer } from "./protocol.ts";
@@ -44,7 +44,7 @@ interface Refusal {
 }
 
 const perSecond = (count: number) => ({ count, periodMs: 1_000 });
-/** What is obeyed, answered and logged at most; a flush seals every open batch, so it is the dear one. */
+/** What is obeyed, answered and logged at most; a flush seals every open batch, so it costs the most. */
 const RATES = {
   status: perSecond(200),
   flush: perSecond(10),

@@ -1,8 +1,8 @@
 /**
- * `fetch` for requests that must not be sent twice behind our back. Deno resends a POST on a reused
- * connection that dies after the server has read it, which is two inserts for one answer; a client
- * that pools no idle connection does not. Bun reports the broken connection instead. Failures come in
- * plain words.
+ * `fetch` for requests that must not be sent twice without the caller's knowledge. Deno resends a POST
+ * on a reused connection that dies after the server has read it, which is two inserts for one answer; a
+ * client that pools no idle connection does not. Bun reports the broken connection instead. Failures
+ * come in plain words.
  */
 
 import process from "node:process";

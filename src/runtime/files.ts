@@ -13,7 +13,7 @@ import process from "node:process";
 
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
-/** A batch has at most 1 GiB of rows; a larger file is none of ours and would fill the memory. */
+/** A batch has at most 1 GiB of rows; a larger file is no segment and would fill the memory. */
 export const MAX_READ_BYTES = 1.25 * 1024 ** 3;
 
 export const nodeFiles = {
@@ -34,7 +34,10 @@ export const nodeFiles = {
     return entries.map((entry) => entry.isDirectory() ? `${entry.name}/` : entry.name).sort();
   },
 
-  /** Regular files only: a link is not followed (`ELOOP`) and a pipe cannot hold us up (`EINVAL`). */
+  /**
+   * Regular files only: a link is not followed (`ELOOP`) and a pipe cannot hold up the collector
+   * (`EINVAL`).
+   */
   async read(path: string): Promise<Uint8Array> {
     return await reading(path, async (handle, { size }) => {
       if (size > MAX_READ_BYTES) {

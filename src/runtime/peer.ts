@@ -4,7 +4,7 @@
  * or by the time that it is given. Lines that are no message are passed over.
  *
  * The other process is this very program again: the same binary, or the same source on the same runtime,
- * spoken to over its stdin and stdout; its stderr is ours.
+ * spoken to over its stdin and stdout; its stderr is this process's.
  */
 
 import { spawn } from "node:child_process";
@@ -116,7 +116,7 @@ function parse(line: string): Message | null {
   }
 }
 
-/** @param words a command. @param env of the process; ours unless given. */
+/** @param words a command. @param env of the process; this one's unless given. */
 export function spawnSelf(
   words: readonly string[],
   methods: Methods,

@@ -9,7 +9,7 @@ import { bun, deno } from "./host.ts";
 
 /** Where a compiled binary of Bun keeps its entry. */
 const COMPILED = /^(?:\/\$bunfs\/|[A-Z]:[\\/]~BUN[\\/])/;
-/** Linux says this of a program in whose place another one lies by now: that one is meant. */
+/** Linux appends this to the path of a program that was replaced; the new one is meant. */
 const REPLACED = / \(deleted\)$/;
 
 /** The command that runs this program, in front of the words of a command. */

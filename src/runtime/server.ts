@@ -44,7 +44,7 @@ export interface ServeOptions {
     request: Request,
     addressOf: (request: Request) => string,
   ) => Response | Promise<Response>;
-  /** Told of what the handler threw; the client gets a bare 500. */
+  /** Called with what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
 }
 

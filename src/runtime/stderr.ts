@@ -6,7 +6,7 @@
  *
  * A pipe or a terminal is opened a second time, for that one can refuse to wait (`O_NONBLOCK`) without
  * a change for other processes that share stderr. A socket (journald's) has no second opening: there the system
- * may make us wait, for a reader that is part of it.
+ * may make this process wait, for a reader that is part of it.
  */
 
 import { constants, fstatSync, openSync, writeSync } from "node:fs";

@@ -64,7 +64,7 @@ export function warningsAbout(values: Values, read: Read): string[] {
       `listen: ${
         writeAddress(values.listen)
       } can be reached by others and auth-tokens is not set: ` +
-        "anybody who reaches it can write",
+        "every client that reaches it can write",
     );
   }
   tokens.forEach((token, i) => {

@@ -1,5 +1,5 @@
 /**
- * The settings told to people: `--help` and the table of docs/settings.md, both from the one table.
+ * The settings for people: `--help` and the table of docs/settings.md, both from the one table.
  */
 
 import { envName, type SettingSpec } from "./spec.ts";

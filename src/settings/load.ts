@@ -300,8 +300,8 @@ function unknown(word: string, name: string, names: Names, others: Names): strin
 }
 
 /**
- * Environment. Every variable that begins with `SHISHI_` is ours and must be known, except those that
- * Kubernetes makes up for a service that is called shishi.
+ * Environment. Every variable that begins with `SHISHI_` is the collector's and must be known, except
+ * those that Kubernetes makes up for a service that is called shishi.
  *
  * An empty variable counts as not set, which is how compose files and unit files pass "nothing". Not
  * so for a secret: there it is far more often a mistake that would switch a protection off.
@@ -355,7 +355,7 @@ export function takesCredential({ name, secret }: SettingSpec): boolean {
 /**
  * Credentials. A service manager puts each into a file of the folder that `CREDENTIALS_DIRECTORY` names
  * (systemd's `LoadCredential=`), readable by the service alone. One that is called like a secret setting
- * is its value; like a setting that is a file's path, that file. Any other is not ours.
+ * is its value; like a setting that is a file's path, that file. Any other is another program's.
  * @param names the settings of this command.
  */
 function readCredentials(names: Names, { env, list }: Outside): readonly Given[] {

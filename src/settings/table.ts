@@ -106,7 +106,8 @@ export const TABLE = [
       name: "auth-tokens",
       kind: list(token),
       default: null,
-      meaning: "bearer tokens; once set, every write and every read but health needs one",
+      meaning:
+        "bearer tokens; once set, every request but those for /, /healthz and /readyz needs one",
       secret: true,
     }),
     setting({
@@ -250,7 +251,9 @@ export const TABLE = [
       name: "flush-interval",
       kind: duration({ min: 10, max: HOUR_MS }),
       default: "1s",
-      meaning: "a batch is never older than this when it is sent",
+      meaning:
+        "a batch is sent when it is full or its oldest row has waited this long; later while " +
+        "ClickHouse is slow or away",
     }),
     setting({
       name: "idle-interval",
@@ -358,7 +361,7 @@ export const TABLE = [
         shown: "the host's name",
         from: (host) => host.hostname().slice(0, 128) || "host",
       },
-      meaning: "who this collector is within its group",
+      meaning: "the name of this collector within its group",
       restart: true,
     }),
     setting({

@@ -1,11 +1,11 @@
 /**
- * What a service manager is told: the sd_notify protocol, one datagram a message to the unix socket that
+ * What a service manager learns: the sd_notify protocol, one datagram a message to the unix socket that
  * `NOTIFY_SOCKET` names. Ready, reloading, stopping, a line of status, and beats for its watchdog. The beats
  * come from the same loop of events that answers requests: a process that is blocked does not beat, and is
  * started again by the manager.
  *
  * Neither runtime has such sockets, hence the C library. A manager that cannot be reached costs nothing but
- * its knowledge of us: nothing here throws or waits.
+ * its knowledge of the collector: nothing here throws or waits.
  */
 
 import process from "node:process";

@@ -68,7 +68,7 @@ describe("a file that somebody removes", () => {
     const batch = /[0-9a-f-]{36}/.exec(path)![0];
     assert.deepEqual(losses(kit), [{
       level: "error",
-      message: "rows are lost: somebody has removed their file",
+      message: "rows are lost: their spool file was deleted",
       fields: { table: "b", batch, rows: 2, file: path },
     }]);
     await goOn(kit);

@@ -295,7 +295,7 @@ describe("memory", () => {
     assert.equal(kit.ledger.totals().stored, kit.ledger.totals().received);
   });
 
-  test("rows whose files somebody has removed are written again while memory has them", async () => {
+  test("rows whose files were deleted are written again while memory has them", async () => {
     const kit = await pumpKit();
     kit.sink.script = () => unanswered();
     const chunks = ["a", "a", "b"].map((table) => events(5, { table }));

@@ -29,7 +29,7 @@ class Scripted {
       this.#waiting.push(resolve);
       const end = () => {
         this.aborted++;
-        resolve({ ok: false, code: 0, problem: "given up by us" });
+        resolve({ ok: false, code: 0, problem: "given up" });
       };
       if (signal.aborted) end();
       else signal.addEventListener("abort", end);

@@ -6,7 +6,7 @@ import process from "node:process";
 import { describe, test } from "node:test";
 import { nkeys } from "nats.ws";
 import { controlFleet } from "../../src/fleet/fleet.ts";
-import { connectForever } from "../../src/remote/forever.ts";
+import { connectForever } from "../../src/remote/reconnect.ts";
 import { dial } from "../../src/remote/nats.ts";
 import { startRemote } from "../../src/remote/remote.ts";
 import type { NatsAuth } from "../../src/remote/nats.ts";

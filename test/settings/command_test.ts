@@ -84,7 +84,7 @@ describe("help", () => {
   }
   test("gives a default as it can be written", () => {
     assert.ok(lines.includes(
-      "  --flush-interval DURATION      a batch is never older than this when it is sent  [1s]",
+      "  --insert-timeout DURATION      of one attempt to insert, body included  [30s]",
     ));
   });
   test("fits 100 columns and ends without a blank", () => {
@@ -117,7 +117,7 @@ describe("the table of docs/settings.md", () => {
     assert.ok(
       rows.some((row) =>
         row ===
-          "| `flush-interval` | DURATION | `1s` | a batch is never older than this when it is sent | reload |"
+          "| `insert-timeout` | DURATION | `30s` | of one attempt to insert, body included | reload |"
       ),
     );
   });

@@ -236,7 +236,7 @@ const LINES: [string, Around, string[]][] = [
 const WARNINGS: [string, Around, string[]][] = [
   ["open to others", { argv: ["--listen=[::]:80"] }, [
     "listen: [::]:80 can be reached by others and auth-tokens is not set: " +
-    "anybody who reaches it can write",
+    "every client that reaches it can write",
   ]],
   ["open, with tokens", { argv: ["--listen=:80", "--auth-tokens=0123456789abcdef"] }, []],
   ["loopback", { argv: ["--listen=127.9.0.1:80"] }, []],

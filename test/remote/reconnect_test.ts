@@ -4,7 +4,7 @@ import { createServer } from "node:net";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { done, failed } from "../../src/kernel/result.ts";
-import { connectForever } from "../../src/remote/forever.ts";
+import { connectForever } from "../../src/remote/reconnect.ts";
 import { startRemote } from "../../src/remote/remote.ts";
 import type { Wire } from "../../src/remote/nats.ts";
 import { freePort } from "../kit/free_port.ts";
