@@ -18,17 +18,10 @@ import type {
   Tables,
 } from "../contracts.ts";
 import { stillSends, type StillThere, throwAwayBody } from "./body.ts";
-import { createClientAddress, type TrustedProxy } from "./client.ts";
+import { type AddressOf, createClientAddress, type TrustedProxy } from "./client.ts";
 import { createFinish } from "./finish.ts";
 import { DecodeQueue } from "./decode.ts";
-import {
-  type AddressOf,
-  createGate,
-  type GateSettings,
-  isEvents,
-  isPosting,
-  pathOf,
-} from "./gate.ts";
+import { createGate, type GateSettings, isEvents, isPosting, pathOf } from "./gate.ts";
 import { compileGlobs } from "../kernel/names.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";

@@ -1,15 +1,17 @@
 /**
  * Whose request it is: the address of the connection or, where a trusted proxy has the other end of that,
- * the one that it tells (`X-Forwarded-For`, else `Forwarded`, RFC 7239). Each proxy appends the address
- * that it was reached from, so the last one that is no proxy of ours is the client's; what stands before it
- * may be made up. From anybody else both headers count for nothing.
+ * the one that it names (`X-Forwarded-For`, else `Forwarded`, RFC 7239). Each proxy appends the address
+ * that it was reached from, so the last one that is no trusted proxy is the client's; what stands before it
+ * may be made up. From any other peer both headers count for nothing.
  */
 
 import { isWithin, type Network, parseAddress } from "../kernel/address.ts";
-import type { AddressOf } from "./gate.ts";
 
-/** `unix`: whoever connects through a socket in the file system. */
+/** `unix`: every client of a socket in the file system. */
 export type TrustedProxy = Network | "unix";
+
+/** The peer's address; it is asked for only where it is needed. */
+export type AddressOf = (request: Request) => string;
 
 /** The client's address; `""` for one that comes through a socket in the file system. */
 export type ClientAddress = (request: Request, addressOf: AddressOf) => string;

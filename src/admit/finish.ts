@@ -6,8 +6,8 @@
 
 import type { Ledger, Log } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
-import type { ClientAddress } from "./client.ts";
-import { type AddressOf, type Gate, pathOf } from "./gate.ts";
+import type { AddressOf, ClientAddress } from "./client.ts";
+import { type Gate, pathOf } from "./gate.ts";
 import * as reply from "./reply.ts";
 
 export interface FinishDeps {

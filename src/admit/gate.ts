@@ -8,7 +8,7 @@ import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import { getPath } from "hono/utils/url";
 import { nodeCrypto, nodeNet } from "../kernel/builtins.ts";
-import type { ClientAddress } from "./client.ts";
+import type { AddressOf, ClientAddress } from "./client.ts";
 import type { Rate, RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
@@ -23,9 +23,6 @@ export interface GateSettings {
   /** Of each token, and of each address that comes without one. */
   readonly rateLimit: Rate | null;
 }
-
-/** The peer's address; it is asked for only where it is needed. */
-export type AddressOf = (request: Request) => string;
 
 export interface Gate {
   /** The answer to a request without a token, or null. */
