@@ -168,6 +168,7 @@ async function openDataFolder(
   const opened = await openDisk({
     dir,
     clock: systemClock,
+    memoryBytes: () => settings().backlogBytes,
     ...(predecessor ? { vacated: predecessor.gone } : {}),
     lock: (folder, options) => takeLock(folder, { ...options, flock: openFlock }),
     onLost() {

@@ -591,6 +591,8 @@ export interface Files {
   create(path: string): Promise<OpenFile>;
   /** An existing or new file for appending, 0600. */
   append(path: string): Promise<OpenFile>;
+  /** An existing or new file, 0600, whose places are written over. */
+  overwrite(path: string): Promise<PlacedFile>;
   /** Names in a folder, sorted; folders end in `/`. */
   list(folder: string): Promise<readonly string[]>;
   read(path: string): Promise<Uint8Array>;
@@ -610,6 +612,17 @@ export interface OpenFile {
   /** Data and length survive a power cut once this resolves. */
   sync(): Promise<void>;
   truncate(bytes: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A file that is written at places of the caller's choice. */
+export interface PlacedFile {
+  /** How long it is: at the time of opening, then kept up by `write`. */
+  readonly bytes: number;
+  /** All of it from `at` on, or rejects; then a part of it may be there. Ends no earlier than before. */
+  write(data: Uint8Array, at: number): Promise<void>;
+  /** As that of an `OpenFile`. */
+  sync(): Promise<void>;
   close(): Promise<void>;
 }
 

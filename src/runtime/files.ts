@@ -10,6 +10,7 @@
 import { constants, fstatSync, type Stats } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, unlink } from "node:fs/promises";
 import process from "node:process";
+import type { PlacedFile } from "../contracts.ts";
 
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
@@ -27,6 +28,10 @@ export const nodeFiles = {
 
   async append(path: string): Promise<NodeFile> {
     return await NodeFile.of(await open(path, O_WRONLY | O_CREAT | O_APPEND, 0o600), path);
+  },
+
+  async overwrite(path: string): Promise<NodePlacedFile> {
+    return await NodePlacedFile.at(await open(path, O_WRONLY | O_CREAT, 0o600), path);
   },
 
   async list(folder: string): Promise<readonly string[]> {
@@ -89,31 +94,16 @@ class NodeFile {
   ) {}
 
   static async of(handle: FileHandle, path: string): Promise<NodeFile> {
-    try {
-      return new NodeFile(handle, path, (await handle.stat()).size);
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
+    return new NodeFile(handle, path, await sizeOf(handle));
   }
 
   async write(data: Uint8Array): Promise<void> {
-    for (let at = 0; at < data.length;) {
-      const { bytesWritten } = await this.handle.write(data, at, data.length - at, null);
-      at += bytesWritten;
-    }
+    await writeAll(this.handle, data, null);
     this.bytes += data.length;
   }
 
-  /**
-   * Also rejects (`ENOENT`) when the file is in no folder any more: what is written to it would
-   * reach the disk and yet be gone with the process.
-   */
   async sync(): Promise<void> {
-    await this.handle.datasync();
-    if (fstatSync(this.handle.fd).nlink === 0) {
-      throw systemError("ENOENT", "was removed while open", this.path);
-    }
+    await syncAll(this.handle, this.path);
   }
 
   async truncate(bytes: number): Promise<void> {
@@ -124,6 +114,55 @@ class NodeFile {
   async close(): Promise<void> {
     await this.handle.close();
   }
+}
+
+class NodePlacedFile implements PlacedFile {
+  private constructor(readonly handle: FileHandle, readonly path: string, public bytes: number) {}
+
+  static async at(handle: FileHandle, path: string): Promise<NodePlacedFile> {
+    return new NodePlacedFile(handle, path, await sizeOf(handle));
+  }
+
+  async write(data: Uint8Array, at: number): Promise<void> {
+    await writeAll(this.handle, data, at);
+    this.bytes = Math.max(this.bytes, at + data.length);
+  }
+
+  async sync(): Promise<void> {
+    await syncAll(this.handle, this.path);
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}
+
+/** Of a file that was just opened; closed where that cannot be told. */
+async function sizeOf(handle: FileHandle): Promise<number> {
+  try {
+    return (await handle.stat()).size;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+/** @param place null: at the end. */
+async function writeAll(handle: FileHandle, data: Uint8Array, place: number | null): Promise<void> {
+  for (let at = 0; at < data.length;) {
+    const to = place === null ? null : place + at;
+    const { bytesWritten } = await handle.write(data, at, data.length - at, to);
+    at += bytesWritten;
+  }
+}
+
+/**
+ * Also rejects (`ENOENT`) when the file is in no folder any more: what is written to it would
+ * reach the disk and yet be gone with the process.
+ */
+async function syncAll(handle: FileHandle, path: string): Promise<void> {
+  await handle.datasync();
+  if (fstatSync(handle.fd).nlink === 0) throw systemError("ENOENT", "was removed while open", path);
 }
 
 async function reading<T>(

@@ -1,15 +1,17 @@
 /**
  * Where things lie in the data folder, and of which version they are.
  *
- * `lock` · `version` · `spool/TABLE/SEGMENT` · `quarantine/` · `dead/` · `worker-N/`. The version is written before the
- * spool is begun, so rows never lie there without it. A spool of another version is set aside whole,
- * untouched, and a fresh one begun: rows that cannot be read for certain must not be guessed at.
+ * `lock` · `version` · `journal/` · `spool/TABLE/SEGMENT` · `quarantine/` · `dead/` · `worker-N/`. The
+ * version is written before the spool is begun, so rows never lie there without it. A spool of another
+ * version is set aside whole, untouched, and a fresh one begun: rows that cannot be read for certain must
+ * not be guessed at. It is the version of what lies in `spool/`, which is as it was in 0.1: so 0.1, started
+ * here again, goes on with the segments and leaves the journal as it is, until a later version reads it.
  *
  * What is found in the spool and cannot be trusted is never deleted and never sent: it lies in
  * `quarantine/` until a person has looked at it.
  */
 
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { Log } from "../contracts.ts";
 import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
 import { nameAmong, tableOfFolder } from "../kernel/names.ts";
@@ -27,6 +29,7 @@ export interface DataDir {
 export const VERSION_TEXT = "shishi spool 1\n";
 
 export const spoolFolder = (dataDir: string): string => join(dataDir, "spool");
+export const journalFolder = (dataDir: string): string => join(dataDir, "journal");
 export const quarantineFolder = (dataDir: string): string => join(dataDir, "quarantine");
 export const deadFolder = (dataDir: string): string => join(dataDir, "dead");
 
@@ -218,8 +221,9 @@ export type Hold = (
 /**
  * Moves orphaned spools to the data folder: those of folders beside that no process works in any more. A
  * segment is moved by a rename, so a crash leaves it in one of the two places, and both are looked at
- * again at the next start. What the disk refuses to move stays where it is; the log says so, and it costs
- * no start. To be called by the process that holds the data folder, before a spool is listed.
+ * again at the next start. A journal is moved whole, into a folder of its own beside the files of the one
+ * that is there: its files belong together. What the disk refuses to move stays where it is; the log says
+ * so, and it costs no start. To be called by the process that holds the data folder, before a spool is listed.
  * @param except folders that are in use.
  */
 export async function takeOrphans(
@@ -233,7 +237,8 @@ export async function takeOrphans(
       const number = name.endsWith("/") ? numberBeside(name) : 0;
       const from = folderBeside(dataDir, number);
       if (number === 0 || except.includes(from)) continue;
-      if ((await listOf(dir, spoolFolder(from))).length === 0) continue;
+      const inside = [await listOf(dir, spoolFolder(from)), await listOf(dir, journalFolder(from))];
+      if (inside.every(({ length }) => length === 0)) continue;
       const held = await hold(from);
       if ("problem" in held) return failed(held.problem);
       await moveSpool(dir, from).catch((error) =>
@@ -282,7 +287,26 @@ async function moveSpool(dir: DataDir, from: string): Promise<void> {
     }
     for (const folder of [target, source]) await files.syncFolder(folder);
   }
+  if (await moveJournal(dir, from)) moved++;
   if (moved > 0) log.info("orphaned spool taken over", { from, to, moved });
+}
+
+/** @returns whether there was one. */
+async function moveJournal(dir: DataDir, from: string): Promise<boolean> {
+  const { files, dataDir: to } = dir;
+  const source = journalFolder(from);
+  if ((await listOf(dir, source)).length === 0) return false;
+  const above = journalFolder(to);
+  await files.makeFolder(above);
+  const base = join(above, basename(from));
+  let target = base;
+  // One that is empty, because all of it has been delivered, is as good as none.
+  for (let number = 2; (await listOf(dir, target)).length > 0; number++) {
+    target = `${base}.${number}`;
+  }
+  await files.rename(source, target);
+  for (const folder of [above, to, from]) await files.syncFolder(folder);
+  return true;
 }
 
 async function listOf({ files }: DataDir, folder: string): Promise<readonly string[]> {

@@ -9,14 +9,8 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import { sleep, within } from "../kernel/time.ts";
 import { type DataDir, folderBeside, openSpool, takeOrphans } from "./data_dir.ts";
 import { type Lock, takeLock } from "./lock.ts";
-import {
-  type Found,
-  listSegments,
-  type Quarantined,
-  recover,
-  type RecoveredSegment,
-} from "./recovery.ts";
-import { SegmentSpool } from "./spool.ts";
+import { type Found, type Listing, listSpool, recover } from "./recovery.ts";
+import { JournalSpool } from "./spool.ts";
 
 /** For what is being written or removed at the end. */
 const END_MS = 2_000;
@@ -35,6 +29,10 @@ export interface DiskOptions {
    * used; then all of it is ours.
    */
   readonly vacated?: Promise<void>;
+  /** Rows that memory may hold, bytes. */
+  readonly memoryBytes?: (() => number) | undefined;
+  /** Of a journal file; for tests. */
+  readonly journalFileBytes?: number | undefined;
   /** Another process has taken the folder: it must not be touched any more. */
   readonly onLost: () => void;
   /** Files that are not the system's bring a lock of their own. */
@@ -74,10 +72,10 @@ async function openWhole(options: DiskOptions): Promise<Result<Disk>> {
     await lock.release();
     return taken;
   }
-  // Before the first new segment: what is written from now on is not recovered.
-  const found = await listSegments(dir);
+  // Before the first new file: what is written from now on is not recovered.
+  const found = await listSpool(dir);
   return done(
-    diskOf(dir, clock, Promise.resolve(true), () => recover(dir, found), () => lock.release()),
+    diskOf(options, dir, Promise.resolve(true), () => recover(dir, found), () => lock.release()),
   );
 }
 
@@ -86,7 +84,7 @@ async function openWhole(options: DiskOptions): Promise<Result<Disk>> {
  * becomes of either, the next start finds it there.
  */
 async function openBeside(options: DiskOptions, vacated: Promise<void>): Promise<Result<Disk>> {
-  const { dir, clock } = options;
+  const { dir } = options;
   const free = await firstFree(options);
   if (!free.ok) return free;
   const { folder, lock } = free.value;
@@ -96,7 +94,7 @@ async function openBeside(options: DiskOptions, vacated: Promise<void>): Promise
     await lock.release();
     return opened;
   }
-  const found = await listSegments(beside);
+  const found = await listSpool(beside);
   let all: Lock | null = null;
   const whole = vacated.then(async () => {
     all = await takeAll(options, folder);
@@ -105,7 +103,7 @@ async function openBeside(options: DiskOptions, vacated: Promise<void>): Promise
     dir.log.error(WAITS, { error: String(error) });
     return false;
   });
-  return done(diskOf(beside, clock, whole, () => bothOf(beside, found, dir, whole), async () => {
+  return done(diskOf(options, beside, whole, () => bothOf(beside, found, dir, whole), async () => {
     await lock.release();
     await all?.release();
   }));
@@ -153,22 +151,22 @@ async function takeOrphansInTime(
 /** What lies in the folder beside, and then in the data folder when that is ours. */
 async function* bothOf(
   beside: DataDir,
-  found: Found,
+  found: Listing,
   dir: DataDir,
   whole: Promise<boolean>,
-): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
+): AsyncGenerator<Found, void, undefined> {
   yield* recover(beside, found);
-  if (await whole) yield* recover(dir, await listSegments(dir));
+  if (await whole) yield* recover(dir, await listSpool(dir));
 }
 
 function diskOf(
+  { clock, memoryBytes, journalFileBytes: fileBytes }: DiskOptions,
   dir: DataDir,
-  clock: Clock,
   whole: Promise<boolean>,
-  earlier: () => AsyncIterable<RecoveredSegment | Quarantined>,
+  earlier: () => AsyncIterable<Found>,
   release: () => Promise<void>,
 ): Disk {
-  const spool = new SegmentSpool({ dir, clock, earlier });
+  const spool = new JournalSpool({ dir, clock, earlier, memoryBytes, fileBytes });
   return {
     spool,
     dataDir: dir.dataDir,

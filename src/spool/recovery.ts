@@ -1,48 +1,64 @@
 /**
- * What an earlier process left in the spool, made ready to be sent. Runs in the background while new
- * rows are taken: it looks only at what was there when the listing was made.
+ * What an earlier process left in the journal and in segments, made ready to be sent. Runs in the
+ * background while new rows are taken: it looks only at what was there when the listing was made.
  *
- * A file is trusted by its seals and by nothing else. Groups that verify are recovered; every other
- * byte goes to `quarantine/`, is counted and logged. No byte is deleted here and nothing is thrown: a
- * file that cannot be read or moved costs itself and no start.
+ * Bytes are trusted by their checksums and by nothing else. Frames and groups that verify are
+ * recovered; every other byte that was written goes to `quarantine/`, is counted and logged. No byte is
+ * deleted here and nothing is thrown: a file that cannot be read or moved costs itself and no start.
+ *
+ * A batch is put together from its frames, wherever they are, by the number of rows that stand before
+ * each. Where there is a segment as well it is a copy, and the better one of the two is taken.
+ *
+ * `survey` only looks, `recover` acts on what it sees; so `shishi spool` shows what a start would find.
  */
 
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import type { Files } from "../contracts.ts";
+import type { BatchHead, Files } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
 import { count, eventTypeOf } from "../kernel/ndjson.ts";
-import { copyToQuarantine, type DataDir, moveToQuarantine, spoolFolder } from "./data_dir.ts";
+import {
+  copyToQuarantine,
+  type DataDir,
+  journalFolder,
+  moveToQuarantine,
+  spoolFolder,
+} from "./data_dir.ts";
+import { type Live, readFrames, rowsAt } from "./frame.ts";
+import { type JournalFile, journalFile, journalName, journalNumber, type Part } from "./journal.ts";
 import {
   mintedMs,
   parseSegmentName,
   type Range,
   readSegment,
   roughRows,
+  SEAL_BYTES,
   type SegmentContent,
   type SegmentName,
 } from "./segment.ts";
+import type { Segment } from "./segments.ts";
 
-/** The rows of one segment that can be trusted. */
-export interface RecoveredSegment extends SegmentName {
-  readonly kind: "segment";
-  readonly table: string;
-  readonly path: string;
+/** Rows of one batch that can be trusted: in a segment, or in the journal. */
+export interface FoundBatch {
+  readonly kind: "batch";
+  readonly head: Omit<BatchHead, "oldestMs"> & {
+    /** When it was begun, epoch milliseconds; null where nothing tells. */
+    readonly oldestMs: number | null;
+  };
   readonly rows: number;
-  /** Of the good rows. */
+  /** Of the rows. */
   readonly bytes: number;
   /** Row counts by event type; empty for shape `row`. */
   readonly types: Map<string, number>;
-  /** When the batch was begun, from its id, epoch milliseconds; null for an id without a time. */
-  readonly oldestMs: number | null;
-  /** Where the good rows lie in the file. */
+  /** With `keep`, bytes of it could not be copied to quarantine. */
+  readonly segment: Segment | null;
+  /** Where the rows lie in the journal; in order, empty where there is a segment. */
+  readonly parts: readonly Part[];
+  /** The journal has frames of it, needed or not. */
+  readonly journaled: boolean;
+  /** Where the good rows lie in the segment. */
   readonly ranges: readonly Range[];
-  /**
-   * Bytes of it could not be copied to quarantine. Once its rows are stored the file must be moved
-   * there (`moveToQuarantine`) where another one is removed.
-   */
-  readonly keep: boolean;
 }
 
 /** Something in the spool that is not sent: a whole file, or the damaged parts of one. */
@@ -60,17 +76,36 @@ export interface Quarantined {
   readonly reason: string;
 }
 
+/** Files of a journal, the oldest first, with the ids of the batches that need them. */
+export interface FoundJournal {
+  readonly kind: "journal";
+  readonly files: readonly JournalFile[];
+}
+
+export type Found = FoundBatch | FoundJournal | Quarantined;
+
 interface FoundFile {
   readonly table: string | null;
   readonly name: string;
   readonly path: string;
 }
 
-/** What lay in the spool at one moment. */
-export interface Found {
+interface SegmentFile extends FoundFile {
+  readonly table: string;
+  readonly is: SegmentName;
+}
+
+interface ForeignFile extends FoundFile {
+  readonly reason: string;
+}
+
+/** What lay there at one moment. */
+export interface Listing {
   /** Oldest first, all tables together. */
-  readonly segments: readonly (FoundFile & { readonly table: string; readonly is: SegmentName })[];
-  readonly foreign: readonly (FoundFile & { readonly reason: string })[];
+  readonly segments: readonly SegmentFile[];
+  /** The folder's own journal, and those of orphaned spools; each oldest first. */
+  readonly journals: readonly (readonly { readonly path: string; readonly number: number }[])[];
+  readonly foreign: readonly ForeignFile[];
 }
 
 /** These say that we, or the machine, are short of something; the file itself may be in order. */
@@ -78,11 +113,13 @@ const NOT_ITS_FAULT = ["EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EINTR", "ETIMEDO
 
 /** Rows that are looked at before others get a turn. */
 const ROWS_A_TURN = 2000;
+/** So much of a journal is looked at at once. */
+const BYTES_A_TURN = 256 * 1024;
 
-/** To be called before the first new segment is created. Never rejects. */
-export async function listSegments({ files, dataDir, log }: DataDir): Promise<Found> {
-  const segments: Found["segments"][number][] = [];
-  const foreign: Found["foreign"][number][] = [];
+/** To be called before the first new file is created. Never rejects. */
+export async function listSpool({ files, dataDir, log }: DataDir): Promise<Listing> {
+  const segments: SegmentFile[] = [];
+  const foreign: ForeignFile[] = [];
   const list = async (folder: string) => {
     try {
       return await files.list(folder);
@@ -116,63 +153,282 @@ export async function listSegments({ files, dataDir, log }: DataDir): Promise<Fo
     }
   }
   segments.sort((a, b) => a.is.id < b.is.id ? -1 : a.is.id > b.is.id ? 1 : 0);
-  return { segments, foreign };
+  const journals: { path: string; number: number }[][] = [];
+  const listJournal = async (folder: string, inner: boolean) => {
+    const journal: { path: string; number: number }[] = [];
+    for (const entry of await list(folder)) {
+      const name = entry.replace(/\/$/, "");
+      const path = join(folder, name);
+      const number = journalNumber(name);
+      if (entry.endsWith("/") && !inner) await listJournal(path, true);
+      else if (entry.endsWith("/") || number === null) {
+        const reason = "not the name of a journal file";
+        foreign.push({ table: null, name: `journal.${name}`, path, reason });
+      } else journal.push({ path, number });
+    }
+    if (journal.length > 0) journals.push(journal.sort((a, b) => a.number - b.number));
+  };
+  await listJournal(journalFolder(dataDir), false);
+  return { segments, journals, foreign };
+}
+
+/** What is in the spool; nothing is changed. */
+export type Seen =
+  | { readonly kind: "foreign"; readonly file: ForeignFile }
+  /** It may be in order: we, or the machine, are short of something. */
+  | { readonly kind: "waits"; readonly file: FoundFile; readonly error: unknown }
+  | { readonly kind: "unreadable"; readonly file: FoundFile; readonly error: unknown }
+  /** Journals are read before the first batch is given. */
+  | FoundJournal
+  | {
+    readonly kind: "damage";
+    readonly file: JournalFile;
+    readonly range: Range;
+    readonly bytes: Uint8Array;
+  }
+  /** The journal has not all of a batch: so many rows stand in frames that are damaged or gone. */
+  | { readonly kind: "gap"; readonly head: BatchHead; readonly rows: number }
+  | {
+    readonly kind: "segment";
+    readonly file: SegmentFile;
+    readonly bytes: Uint8Array;
+    readonly content: SegmentContent;
+    readonly journaled: boolean;
+  }
+  /** A segment that was begun, and whose batch the journal has. */
+  | { readonly kind: "begun"; readonly file: SegmentFile }
+  | {
+    readonly kind: "batch";
+    readonly head: BatchHead;
+    readonly rows: number;
+    readonly parts: readonly Part[];
+  };
+
+/** What the journal has of a batch. */
+interface InJournal {
+  readonly head: BatchHead;
+  readonly parts: Part[];
+}
+
+/** Reads and verifies everything that was listed, one file at a time. */
+export async function* survey(
+  { files }: DataDir,
+  { segments, journals, foreign }: Listing,
+): AsyncGenerator<Seen, void, undefined> {
+  for (const file of foreign) yield { kind: "foreign", file };
+  const inJournal = new Map<string, InJournal>();
+  for (const journal of journals) yield* readJournal(files, journal, inJournal);
+  const inSegments = new Map(segments.map((file) => [file.is.id, file]));
+  const ids = [...new Set([...inJournal.keys(), ...inSegments.keys()])].sort();
+  for (const id of ids) {
+    const file = inSegments.get(id);
+    const kept = inJournal.get(id);
+    const rows = kept?.parts.reduce((sum, { rows }) => sum + rows, 0) ?? 0;
+    if (file !== undefined) {
+      let bytes: Uint8Array | null = null;
+      try {
+        bytes = await files.read(file.path);
+      } catch (error) {
+        const code = codeOf(error);
+        if (code !== "ENOENT" && kept === undefined) {
+          const kind = NOT_ITS_FAULT.includes(code) ? "waits" : "unreadable";
+          yield { kind, file, error };
+        }
+      }
+      const content = readSegment(bytes ?? NOTHING);
+      if (bytes !== null && content.rows >= rows) {
+        release(kept);
+        yield { kind: "segment", file, bytes, content, journaled: kept !== undefined };
+        continue;
+      }
+      if (bytes !== null) yield { kind: "begun", file };
+    }
+    if (kept === undefined) continue;
+    const { head, parts } = kept;
+    const missing = parts.at(-1)!.from + parts.at(-1)!.rows - rows;
+    if (missing > 0) yield { kind: "gap", head, rows: missing };
+    yield { kind: "batch", head, rows, parts };
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+function release(kept: InJournal | undefined): void {
+  for (const { file } of kept?.parts ?? []) file.batches.delete(kept!.head.id);
+}
+
+/** Adds what one journal has to what is known of each batch. */
+async function* readJournal(
+  files: Files,
+  journal: Listing["journals"][number],
+  inJournal: Map<string, InJournal>,
+): AsyncGenerator<Seen, void, undefined> {
+  const read: { file: JournalFile; live: readonly Live[] }[] = [];
+  for (const { path, number } of journal) {
+    const found = { table: null, name: `journal.${journalName(number)}`, path };
+    let bytes: Uint8Array;
+    try {
+      bytes = await files.read(path);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === "ENOENT") continue;
+      if (!NOT_ITS_FAULT.includes(code)) {
+        yield { kind: "unreadable", file: found, error };
+        continue;
+      }
+      // Without this file batches would be sent in part, and the rest would be taken for a copy later.
+      yield { kind: "waits", file: found, error };
+      return;
+    }
+    const { live, bad } = readFrames(bytes, number);
+    const file = journalFile(path, number, bytes.length);
+    read.push({ file, live });
+    for (const range of bad) yield { kind: "damage", file, range, bytes };
+    if (bytes.length > BYTES_A_TURN) await setImmediate();
+  }
+  for (const { file, live } of read) for (const each of live) collect(file, each, inJournal);
+  for (const kept of inJournal.values()) {
+    const parts = inOrder(kept.parts);
+    kept.parts.splice(0, kept.parts.length, ...parts);
+    for (const { file } of parts) file.batches.add(kept.head.id);
+  }
+  yield { kind: "journal", files: read.map(({ file }) => file) };
+}
+
+function collect(file: JournalFile, live: Live, inJournal: Map<string, InJournal>): void {
+  if ("settled" in live) {
+    file.marked = true;
+    // What came before is not needed; a replay may be taken again under its id.
+    for (const id of live.settled) {
+      release(inJournal.get(id));
+      inJournal.delete(id);
+    }
+    return;
+  }
+  const { head, from, rows, frame, body } = live;
+  const kept = inJournal.get(head.id) ?? { head, parts: [] };
+  inJournal.set(head.id, kept);
+  const length = frame.end - frame.start;
+  kept.parts.push({ file, at: frame.start, length, from, rows, bytes: body.end - body.start });
+}
+
+/** As they follow each other in the batch, without copies. */
+function inOrder(parts: readonly Part[]): Part[] {
+  const ordered: Part[] = [];
+  let rows = 0;
+  for (const part of [...parts].sort((a, b) => a.from - b.from)) {
+    if (part.from < rows) continue;
+    ordered.push(part);
+    rows = part.from + part.rows;
+  }
+  return ordered;
 }
 
 /**
- * Reads, verifies and yields everything that was found, one file at a time; takes foreign files out of
- * the way first. A file with damaged parts yields twice.
+ * Makes ready to be sent what a survey sees; takes what is foreign or damaged out of the way first. A
+ * segment with damaged parts yields twice.
  */
 export async function* recover(
   dir: DataDir,
-  found?: Found,
-): AsyncGenerator<RecoveredSegment | Quarantined, void, undefined> {
-  const { segments, foreign } = found ?? await listSegments(dir);
-  for (const file of foreign) yield await moveWhole(dir, file, file.reason);
-  for (const file of segments) {
-    let bytes: Uint8Array;
-    try {
-      bytes = await dir.files.read(file.path);
-    } catch (error) {
-      const code = codeOf(error);
-      if (NOT_ITS_FAULT.includes(code)) {
-        dir.log.error("spool file cannot be read at the moment; it waits for the next start", {
-          file: file.path,
-          error: reasonOf(error),
+  listing?: Listing,
+): AsyncGenerator<Found, void, undefined> {
+  const { files, log } = dir;
+  for await (const seen of survey(dir, listing ?? await listSpool(dir))) {
+    switch (seen.kind) {
+      case "foreign":
+        yield await moveWhole(dir, seen.file, seen.file.reason);
+        break;
+      case "waits":
+        log.error("spool file cannot be read at the moment; it waits for the next start", {
+          file: seen.file.path,
+          error: reasonOf(seen.error),
         });
-      } else if (code !== "ENOENT") {
-        yield await moveWhole(dir, file, `cannot be read: ${reasonOf(error)}`);
-      }
-      continue;
+        break;
+      case "unreadable":
+        yield await moveWhole(dir, seen.file, `cannot be read: ${reasonOf(seen.error)}`);
+        break;
+      case "journal":
+        yield seen;
+        break;
+      case "damage":
+        yield await copyDamage(dir, seen);
+        break;
+      case "gap":
+        log.error("rows of a batch are missing in the journal; the others are recovered", {
+          table: seen.head.table,
+          batch: seen.head.id,
+          rows: seen.rows,
+        });
+        break;
+      case "begun":
+        await removeNeedless(
+          dir,
+          seen.file,
+          "spool file that was begun, and whose rows the journal has,",
+        );
+        break;
+      case "segment":
+        yield* recoverSegment(dir, seen);
+        break;
+      case "batch":
+        yield await recoverBatch(files, seen);
     }
-    if (bytes.length === 0) {
-      await removeEmpty(dir, file);
-      continue;
-    }
-    const content = readSegment(bytes);
-    if (content.rows === 0) {
-      yield await moveWhole(dir, file, "no group of rows agrees with its checksum", bytes);
-      continue;
-    }
-    let keep = false;
-    if (content.bad.length > 0) {
-      const damaged = await copyBad(dir, file, bytes, content);
-      keep = damaged.to.length < content.bad.length;
-      yield damaged;
-    }
-    yield {
-      kind: "segment",
-      ...file.is,
-      table: file.table,
-      path: file.path,
-      rows: content.rows,
-      bytes: content.good.reduce((sum, { start, end }) => sum + end - start, 0),
-      types: file.is.shape === "event" ? await typesOf(bytes, content.good) : new Map(),
-      oldestMs: mintedMs(file.is.id),
-      ranges: content.good,
-      keep,
-    };
   }
+}
+
+async function recoverBatch(
+  files: Files,
+  { head, rows, parts }: Seen & { kind: "batch" },
+): Promise<FoundBatch> {
+  const types = new Map<string, number>();
+  if (head.shape === "event") {
+    for (const { file, at, length } of parts) {
+      // What cannot be read now cannot be sent either, and is told then.
+      const part = await files.readPart(file.path, at, at + length).catch(() => null);
+      const range = part === null ? null : rowsAt(part.bytes, 0, file.number);
+      if (range !== null) await countTypes(part!.bytes, [range], types);
+    }
+  }
+  const bytes = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  const found = { head, rows, bytes, types, segment: null, parts, journaled: true, ranges: [] };
+  return { kind: "batch", ...found };
+}
+
+async function* recoverSegment(
+  dir: DataDir,
+  { file, bytes, content, journaled }: Seen & { kind: "segment" },
+): AsyncGenerator<FoundBatch | Quarantined, void, undefined> {
+  if (bytes.length === 0) {
+    await removeNeedless(dir, file, "spool file without rows");
+    return;
+  }
+  if (content.rows === 0) {
+    yield await moveWhole(dir, file, "no group of rows agrees with its checksum", bytes);
+    return;
+  }
+  let keep = false;
+  if (content.bad.length > 0) {
+    const damaged = await copyBad(dir, file, bytes, content);
+    keep = damaged.to.length < content.bad.length;
+    yield damaged;
+  }
+  const { table, path, is } = file;
+  const types = new Map<string, number>();
+  if (is.shape === "event") await countTypes(bytes, content.good, types);
+  const size = content.good.reduce((sum, { start, end }) => sum + end - start, 0);
+  // About: quarantined parts of the file are not counted.
+  const segment = { table, path, bytes: size + content.good.length * SEAL_BYTES, keep };
+  yield {
+    kind: "batch",
+    head: { ...is, table, oldestMs: mintedMs(is.id) },
+    rows: content.rows,
+    bytes: size,
+    types,
+    segment,
+    parts: [],
+    journaled,
+    ranges: content.good,
+  };
 }
 
 /**
@@ -184,18 +440,70 @@ export async function loadSegment(files: Files, path: string): Promise<Uint8Arra
   return readSegment(bytes).good.map(({ start, end }) => bytes.subarray(start, end));
 }
 
-/** A process that ends between making a file and its first row leaves one without any. */
-async function removeEmpty({ files, log }: DataDir, { table, path }: FoundFile): Promise<void> {
+/**
+ * A process that ends between making a file and its first row leaves one without any; one that ends
+ * while a batch leaves the journal, a part of it.
+ */
+async function removeNeedless(
+  { files, log }: DataDir,
+  { table, path }: FoundFile,
+  what: string,
+): Promise<void> {
   try {
     await files.remove(path);
-    log.info("spool file without rows removed", { table, file: path });
+    log.info(`${what} removed`, { table, file: path });
   } catch (error) {
-    log.warn("spool file without rows cannot be removed", {
+    log.warn(`${what} cannot be removed`, {
       table,
       file: path,
       error: reasonOf(error),
     });
   }
+}
+
+async function copyDamage(
+  dir: DataDir,
+  { file, range, bytes }: Seen & { kind: "damage" },
+): Promise<Quarantined> {
+  const part = bytes.subarray(range.start, range.end);
+  const rows = linesOfRows(part);
+  const reason = "does not agree with its checksum";
+  const fields = { file: file.path, at: range.start, rows, bytes: part.length };
+  const to: string[] = [];
+  try {
+    const name = `journal.${basename(file.path)}.${range.start}`;
+    to.push(await copyToQuarantine(dir, name, part));
+    dir.log.warn("part of the journal is damaged; copied to quarantine, the rest is recovered", {
+      ...fields,
+      quarantine: to[0],
+    });
+  } catch (error) {
+    file.keep = true;
+    dir.log.error("part of the journal is damaged and cannot be copied to quarantine; kept", {
+      ...fields,
+      error: reasonOf(error),
+    });
+  }
+  return {
+    kind: "quarantined",
+    table: null,
+    path: file.path,
+    to,
+    rows,
+    bytes: part.length,
+    reason,
+  };
+}
+
+/** About so many rows are in damaged bytes of a journal. */
+function linesOfRows(bytes: Uint8Array): number {
+  let rows = 0;
+  for (let at = 0; at < bytes.length;) {
+    if (bytes[at] === 0x7b) rows++;
+    const newline = bytes.indexOf(0x0a, at);
+    at = newline < 0 ? bytes.length : newline + 1;
+  }
+  return rows;
 }
 
 async function moveWhole(
@@ -257,8 +565,11 @@ async function copyBad(
   return { kind: "quarantined", table, path, to, rows, bytes: size, reason };
 }
 
-async function typesOf(bytes: Uint8Array, good: readonly Range[]): Promise<Map<string, number>> {
-  const types = new Map<string, number>();
+async function countTypes(
+  bytes: Uint8Array,
+  good: readonly Range[],
+  types: Map<string, number>,
+): Promise<void> {
   const decoder = new TextDecoder();
   let rows = 0;
   for (const { start, end } of good) {
@@ -268,5 +579,4 @@ async function typesOf(bytes: Uint8Array, good: readonly Range[]): Promise<Map<s
       if (++rows % ROWS_A_TURN === 0) await setImmediate();
     }
   }
-  return types;
 }

@@ -66,8 +66,19 @@ export interface SegmentName {
   readonly fingerprint: string | null;
 }
 
-const NAME =
-  /^([0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\.(event|row)\.(-|[0-9A-Za-z]{1,64})\.ndjson$/;
+const ID = "[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}";
+const FINGERPRINT = "[0-9A-Za-z]{1,64}";
+const IS_ID = new RegExp(`^${ID}$`);
+const IS_FINGERPRINT = new RegExp(`^${FINGERPRINT}$`);
+const NAME = new RegExp(`^(${ID})\\.(event|row)\\.(-|${FINGERPRINT})\\.ndjson$`);
+
+export function isBatchId(value: unknown): value is string {
+  return typeof value === "string" && IS_ID.test(value);
+}
+
+export function isFingerprint(value: unknown): value is string {
+  return typeof value === "string" && IS_FINGERPRINT.test(value);
+}
 
 /** The name of a segment's file within its table's folder. */
 export function segmentName({ id, shape, fingerprint }: SegmentName): string {

@@ -1,102 +1,145 @@
 /**
- * Rows on disk: the room's door. A batch's rows are appended to one file, its segment, and synced in
- * groups: requests that come while a sync runs share the next one, so they split the
- * price of a sync.
+ * Rows on disk: the room's door. Memory is where batches live, a journal makes them survive, segments
+ * hold what memory cannot.
  *
- * A segment is a batch: its name is the deduplication token, its content the rows of the INSERT;
- * stored = deleted. After a crash the same file is sent again under the same token. There is no log
- * to compact and no offset to lose. `segment.ts` knows the format.
+ * Rows that come are appended to the journal: one frame for each batch that got some, all tables
+ * together, made safe by one write and one sync. What is appended while a round runs shares the next
+ * one, so the price of a sync is split among all who wait, however many tables they write to.
+ *
+ * A batch that memory lets go is written once, whole, as a segment: a file of its own whose name is the
+ * deduplication token and whose content is the rows of the INSERT. Most batches never need one. Stored =
+ * a mark in the journal, written at once and synced with the next rows; a crash before that sends the
+ * batch again, under the same token.
+ *
+ * **A table that is stuck pins nothing.** When there are more journal files than what is held in memory
+ * can need, the batches of the oldest move: those that are sealed to segments, those that are not to
+ * the newest file.
  */
 
-import { basename, dirname, join } from "node:path";
 import type {
   Batch,
   BatchHead,
   Clock,
   GrowingBatch,
-  Log,
-  OpenFile,
   RecoveredBatch,
   Spool,
   Vanished,
 } from "../contracts.ts";
 import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
 import { DONE, done, failed, type Result } from "../kernel/result.ts";
-import { allEnded, Underway } from "../kernel/time.ts";
-import { type DataDir, makeTableFolder, moveToQuarantine, probeDisk } from "./data_dir.ts";
-import { loadSegment, type Quarantined, type RecoveredSegment } from "./recovery.ts";
-import { SEAL_BYTES, sealed, segmentName } from "./segment.ts";
+import { Underway } from "../kernel/time.ts";
+import { type DataDir, probeDisk } from "./data_dir.ts";
+import { type FrameText, IDS_A_MARK, rowsFrame, settledFrame, tailOf } from "./frame.ts";
+import { FILE_BYTES, Journal, type JournalFile, type Part, type Place } from "./journal.ts";
+import { type Found, loadSegment } from "./recovery.ts";
+import { type Segment, Segments } from "./segments.ts";
 
 export interface SpoolDeps {
   readonly dir: DataDir;
   readonly clock: Pick<Clock, "nowMs">;
   /** Reads what earlier processes left. */
-  readonly earlier: () => AsyncIterable<RecoveredSegment | Quarantined>;
+  readonly earlier: () => AsyncIterable<Found>;
+  /** Rows that memory may hold: the journal needs no more. */
+  readonly memoryBytes?: (() => number) | undefined;
+  /** Of a journal file; for tests. */
+  readonly fileBytes?: number | undefined;
 }
 
-/** What is written at once. */
-const ROOM_BYTES = 256 * 1024;
+/** Files that the journal has beyond those that memory's rows fill: half filled, or free. */
+const MORE_FILES = 3;
+const MEMORY_BYTES = 256 * 1024 * 1024;
 
-/** One batch's file. */
-interface Segment {
-  readonly table: string;
-  readonly path: string;
-  /** Of the file; 0 while nothing of it is safe. */
-  bytes: number;
-  /** Null once nothing more is written to it. */
-  file: OpenFile | null;
-  /** Damaged parts of it are nowhere else: it goes to quarantine, where another one is removed. */
-  readonly keep: boolean;
-  /** Its file has been removed, though not by us; `bytes` is 0 from then on. */
-  vanished: boolean;
+/** What the disk has of a batch. */
+class Kept {
+  /** In order. */
+  parts: Part[] = [];
+  segment: Segment | null = null;
+  /** Where it was; null while it is there. */
+  vanished: string | null = null;
+  /** Something of it stands, or stood, in the journal. */
+  journaled = false;
+  /** Its home is the journal: the disk would not take it as a segment. */
+  stays = false;
+  /** Nothing of it is needed any more. */
+  gone = false;
+  tail: Uint8Array | null = null;
+
+  /** @param growing null for one that is sealed. */
+  constructor(readonly head: BatchHead, readonly growing: GrowingBatch | null) {}
+
+  get sealed(): boolean {
+    return this.growing?.sealed ?? true;
+  }
+
+  /** In the journal. */
+  get rows(): number {
+    const last = this.parts.at(-1);
+    return last === undefined ? 0 : last.from + last.rows;
+  }
+
+  get rowBytes(): number {
+    return this.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
 }
 
-/** A batch that rows are appended to, as far as the disk has got with it. */
-interface Growth {
-  /** Null before the first group, and where its file could not be made. */
-  segment: Segment | null;
-  /** Why the disk did not take a group; what was refused leaves a hole that no rows may follow. */
-  problem: string | null;
-}
-
-/** Rows of one batch that one sync makes safe. */
+/** Rows of one batch that one round makes safe. */
 interface Group {
   readonly batch: GrowingBatch;
   readonly bodies: Uint8Array[];
+  rows: number;
+  bytes: number;
   readonly synced: Promise<Result>;
   readonly answer: (result: Result) => void;
 }
 
-export class SegmentSpool implements Spool {
-  #bytes = 0;
-  /** Why the disk would not take the last group; null while it does. */
+/** Parts of an open batch that go to the newest file. */
+interface Copy {
+  readonly kept: Kept;
+  readonly parts: readonly Part[];
+  readonly bodies: readonly Uint8Array[];
+  readonly over: (copied: boolean) => void;
+}
+
+export class JournalSpool implements Spool {
+  /** In the journal, of all batches that are held. */
+  #journalBytes = 0;
+  /** Why the disk would not take the last rows; null while it does. */
   #trouble: string | null = null;
   /** A file that should be there is not; others may be gone as well. */
   #filesGone = false;
+  /** What the next round writes: rows, */
   #next = new Map<GrowingBatch, Group>();
+  /** parts that move, */
+  #copies: Copy[] = [];
+  /** and marks. */
+  #settled: Kept[] = [];
+  /** Marks that are written, but not synced yet. */
+  #marked: Kept[] = [];
   #running = false;
-  #room: Uint8Array | null = null;
   #probing: Promise<readonly Vanished[]> | null = null;
+  /** The oldest file when its batches were last moved. */
+  #moved: JournalFile | null = null;
   /** Rounds, writes, looks and recoveries under way. */
   readonly #underway = new Underway();
-  /** Tables' folders that are known to be there. */
-  readonly #folders = new Map<string, string>();
-  /** Batches that may still grow. */
-  readonly #growing = new Map<GrowingBatch, Growth>();
-  /** Of every batch that has one. */
-  readonly #segments = new Map<string, Segment>();
+  /** Every batch that the disk has something of. */
+  readonly #kept = new Map<string, Kept>();
+  /** Why a batch takes no rows any more: what was refused leaves a hole that none may follow. */
+  readonly #refused = new WeakMap<GrowingBatch, string>();
   /** Batches that are being written whole. */
-  readonly #writing = new Map<string, { unwanted: boolean }>();
-  /** What the disk would not let go. */
-  #leftovers: Segment[] = [];
+  readonly #writing = new Map<string, Promise<Result>>();
   readonly #dir: DataDir;
+  readonly #journal: Journal;
+  readonly #segments: Segments;
 
   constructor(readonly deps: SpoolDeps) {
-    this.#dir = deps.dir;
+    const { dir, clock, fileBytes } = deps;
+    this.#dir = dir;
+    this.#journal = new Journal({ dir, nowMs: () => clock.nowMs(), fileBytes });
+    this.#segments = new Segments(dir);
   }
 
   bytes(): number {
-    return this.#bytes;
+    return this.#journalBytes + this.#segments.bytes;
   }
 
   trouble(): string | null {
@@ -105,119 +148,161 @@ export class SegmentSpool implements Spool {
 
   // ------------------------------------------------------------ group commit
 
-  append(batch: GrowingBatch, body: Uint8Array): Promise<Result> {
+  append(batch: GrowingBatch, body: Uint8Array, rows: number): Promise<Result> {
     let group = this.#next.get(batch);
     if (group === undefined) {
       const { promise, resolve } = Promise.withResolvers<Result>();
-      group = { batch, bodies: [], synced: promise, answer: resolve };
+      group = { batch, bodies: [], rows: 0, bytes: 0, synced: promise, answer: resolve };
       this.#next.set(batch, group);
     }
     group.bodies.push(body);
-    if (!this.#running) void this.#underway.add(this.#run());
+    group.rows += rows;
+    group.bytes += body.length;
+    this.#start();
     return group.synced;
+  }
+
+  #start(): void {
+    if (!this.#running) void this.#underway.add(this.#run());
   }
 
   async #run(): Promise<void> {
     this.#running = true;
-    // What is appended in the same turn of the event loop shares the first sync. To wait longer for
-    // company saves CPU (a group costs 0.5 ms, most of it the kernel's journal) but no time: with 1, 2
-    // and 4 ms between groups there were no more requests a second.
+    // What is appended in the same turn of the event loop shares the first round. To wait longer for
+    // company saves CPU but no time: with 1, 2 and 4 ms between rounds there were no more requests a second.
     await Promise.resolve();
-    while (this.#next.size > 0) {
-      const groups = [...this.#next.values()];
-      this.#next = new Map();
-      await Promise.all(groups.map((group) => this.#commit(group)));
-      await this.#finishSealed();
-    }
+    let well = true;
+    do {
+      while (this.#next.size + this.#copies.length > 0 || well && this.#settled.length > 0) {
+        well = await this.#round();
+      }
+      // Nothing else will make them safe soon.
+      if (this.#journalBytes === 0) await this.#syncMarks();
+      this.#journal.tidy();
+      await this.#journal.rest();
+    } while (this.#next.size + this.#copies.length > 0 || well && this.#settled.length > 0);
     this.#running = false;
   }
 
-  async #commit(group: Group): Promise<void> {
-    const { batch, bodies } = group;
-    let growth = this.#growing.get(batch);
-    if (growth === undefined) {
-      growth = { segment: null, problem: null };
-      this.#growing.set(batch, growth);
-    }
-    growth.problem ??= await this.#grow(batch, growth, bodies);
-    group.answer(growth.problem === null ? DONE : failed(growth.problem));
-    // What waits for the answer runs before this goes on, and may seal the batch.
-    await group.synced;
-    if (growth.problem !== null) await this.#finish(growth.segment);
-    else if (batch.sealed) await this.#finishGrowth(batch, growth);
-  }
-
-  /** @returns why not, or null. */
-  async #grow(
-    batch: BatchHead,
-    growth: Growth,
-    bodies: readonly Uint8Array[],
-  ): Promise<string | null> {
-    const fresh = growth.segment === null;
+  /** @returns whether the disk took it. */
+  async #round(): Promise<boolean> {
+    const all = [...this.#next.values()];
+    this.#next = new Map();
+    const groups = all.filter(({ batch }) => !this.#refused.has(batch));
+    const copies = this.#copies.filter(({ kept }) => !kept.gone);
+    for (const copy of this.#copies) if (copy.kept.gone) copy.over(true);
+    this.#copies = [];
+    const settled = this.#settled;
+    this.#settled = [];
+    let problem: string | null = null;
     try {
-      const segment = growth.segment ??= await this.#create(batch);
-      await this.#write(segment, bodies, fresh);
-      return null;
+      await this.#write(groups, copies, settled);
     } catch (error) {
-      await this.#undo(growth.segment);
-      if (growth.segment?.bytes === 0) void this.#forget(batch.id, growth.segment);
+      problem = reasonWithoutPath(error);
       this.#fail(error);
-      return reasonWithoutPath(error);
+      this.#writtenNot(groups, copies, settled, problem);
     }
+    for (const { batch, answer } of all) {
+      const refused = this.#refused.get(batch);
+      answer(refused === undefined ? DONE : failed(refused));
+    }
+    // Those who wait have heard of it before the next round: the answer may seal the batch.
+    for (const { synced } of all) await synced;
+    return problem === null;
   }
 
-  /** Appends rows and syncs them. Rejects with the disk's error. */
-  async #write(segment: Segment, bodies: readonly Uint8Array[], fresh: boolean): Promise<void> {
-    const { files } = this.#dir;
-    const { file } = segment;
-    const room = this.#room ?? new Uint8Array(ROOM_BYTES);
-    this.#room = null;
-    try {
-      if (file === null) throw new Error("the segment is finished");
-      let bytes = 0;
-      for (const piece of sealed(bodies, room)) {
-        await file.write(piece);
-        bytes += piece.length;
-      }
-      // Both at once: the first row of a batch waits for the slower of two syncs, not for their sum.
-      const synced = file.sync();
-      await (fresh ? allEnded([synced, files.syncFolder(dirname(segment.path))]) : synced);
-      segment.bytes += bytes;
-      this.#bytes += bytes;
-      this.#note(null);
-    } finally {
-      this.#room = room;
+  async #write(
+    groups: readonly Group[],
+    copies: readonly Copy[],
+    settled: readonly Kept[],
+  ): Promise<void> {
+    const frames: FrameText[] = [];
+    const kept = groups.map(({ batch }) => this.#keptOf(batch));
+    groups.forEach(({ rows, bytes, bodies }, at) => {
+      const { rows: from, tail } = kept[at]!;
+      frames.push(rowsFrame({ from, rows, bytes }, tail!, bodies));
+    });
+    for (const { kept, parts, bodies } of copies) {
+      frames.push(rowsFrame(joined(parts), tailOf(kept.head), bodies));
     }
+    for (let at = 0; at < settled.length; at += IDS_A_MARK) {
+      frames.push(settledFrame(settled.slice(at, at + IDS_A_MARK).map(({ head }) => head.id)));
+    }
+    if (frames.length === 0) return;
+    const sync = groups.length + copies.length > 0;
+    const places = await this.#journal.write(frames, sync, settled.length > 0);
+    groups.forEach(({ rows, bytes }, at) => {
+      const { rows: from } = kept[at]!;
+      this.#add(kept[at]!, { ...places[at]!, from, rows, bytes });
+    });
+    copies.forEach((copy, at) => this.#copied(copy, places[groups.length + at]!));
+    this.#marked.push(...settled);
+    if (!sync) return;
+    this.#note(null);
+    this.#marksAreSafe();
+    this.#move();
   }
 
-  async #create(batch: BatchHead): Promise<Segment> {
-    const { table } = batch;
-    const folder = this.#folders.get(table) ?? await makeTableFolder(this.#dir, table);
-    this.#folders.set(table, folder);
-    const path = join(folder, segmentName(batch));
+  async #syncMarks(): Promise<void> {
+    if (this.#marked.length === 0) return;
     try {
-      const file = await this.#dir.files.create(path);
-      const segment = { ...segmentAt(table, path), file };
-      this.#segments.set(batch.id, segment);
-      return segment;
+      await this.#journal.sync();
+      this.#marksAreSafe();
     } catch (error) {
-      // The folder may have been removed under us: it is made again next time.
-      this.#folders.delete(table);
-      throw error;
+      this.#fail(error);
     }
   }
 
-  /**
-   * After a failed write the file is cut back, or rows that were refused could come back after a power
-   * cut. What cannot be cut back fails its checksum, unless it was whole: a refused row may be stored.
-   */
-  async #undo(segment: Segment | null): Promise<void> {
-    try {
-      await segment?.file?.truncate(segment.bytes);
-      await segment?.file?.sync();
-    } catch {
-      // The disk is in trouble already.
+  #marksAreSafe(): void {
+    for (const kept of this.#marked.splice(0)) this.#release(kept);
+  }
+
+  #keptOf(batch: GrowingBatch): Kept {
+    let kept = this.#kept.get(batch.id);
+    if (kept === undefined) {
+      kept = new Kept(batch, batch);
+      this.#kept.set(batch.id, kept);
     }
+    kept.tail ??= tailOf(batch);
+    return kept;
+  }
+
+  #add(kept: Kept, part: Part): void {
+    kept.parts.push(part);
+    kept.journaled = true;
+    part.file.batches.add(kept.head.id);
+    this.#journalBytes += part.length;
+  }
+
+  /** Nothing of the round counts. */
+  #writtenNot(
+    groups: readonly Group[],
+    copies: readonly Copy[],
+    settled: readonly Kept[],
+    problem: string,
+  ): void {
+    for (const { batch } of groups) {
+      this.#refused.set(batch, problem);
+      const kept = this.#kept.get(batch.id);
+      if (kept !== undefined && !kept.journaled && kept.segment === null) {
+        this.#kept.delete(batch.id);
+      }
+    }
+    for (const { over } of copies) over(false);
+    // A sync that failed may have lost marks that were written before.
+    this.#settled.unshift(...this.#marked.splice(0), ...settled);
+    // A full disk has no room for marks either, and room is what they would make.
+    for (const each of this.#settled) this.#release(each);
+  }
+
+  /** Its frames are not needed any more. */
+  #release(kept: Kept): void {
+    for (const { file, length } of kept.parts) {
+      file.batches.delete(kept.head.id);
+      if (!kept.gone) this.#journalBytes -= length;
+    }
+    kept.parts = [];
+    kept.tail = null;
   }
 
   #fail(error: unknown): void {
@@ -226,131 +311,165 @@ export class SegmentSpool implements Spool {
     if (codeOf(error) !== "EEXIST") this.#note(reasonWithoutPath(error));
   }
 
-  /** Batches are also sealed without a write: because they are due, or by rows of another kind. */
-  async #finishSealed(): Promise<void> {
-    await Promise.all(
-      [...this.#growing].filter(([{ sealed }]) => sealed)
-        .map(([batch, growth]) => this.#finishGrowth(batch, growth)),
-    );
+  // ------------------------------------------------------------ batches leave the journal
+
+  write(batch: Batch): Promise<Result> | null {
+    const kept = this.#kept.get(batch.id) ?? new Kept(batch, null);
+    const { segment, vanished, stays } = kept;
+    if (vanished === null && (segment !== null || stays)) return null;
+    const under = this.#writing.get(batch.id);
+    if (under !== undefined) return under;
+    if (this.#trouble !== null && this.#stay(kept, batch.bytes)) return null;
+    this.#kept.set(batch.id, kept);
+    return this.#toSegment(kept, () => Promise.resolve(batch.body), batch.bytes);
   }
 
-  async #finishGrowth(batch: GrowingBatch, { segment }: Growth): Promise<void> {
-    this.#growing.delete(batch);
-    await this.#finish(segment);
+  /** Whether its rows can be read back from the journal, where they are to stay then. */
+  #stay(kept: Kept, bytes: number): boolean {
+    return kept.stays = kept.vanished === null && kept.parts.length > 0 && kept.rowBytes === bytes;
   }
 
-  async #finish(segment: Segment | null): Promise<void> {
-    if (segment === null || segment.file === null) return;
-    const { file } = segment;
-    segment.file = null;
+  #toSegment(
+    kept: Kept,
+    load: () => Promise<readonly Uint8Array[]>,
+    bytes: number,
+  ): Promise<Result> {
+    const { id } = kept.head;
+    const work = this.#writeSegment(kept, load, bytes).finally(() => this.#writing.delete(id));
+    this.#writing.set(id, work);
+    return this.#underway.add(work);
+  }
+
+  async #writeSegment(
+    kept: Kept,
+    load: () => Promise<readonly Uint8Array[]>,
+    bytes: number,
+  ): Promise<Result> {
+    const { head } = kept;
     try {
-      await file.close();
+      const segment = await this.#segments.write(head, await load());
+      this.#note(null);
+      if (kept.gone) await this.#segments.remove(segment);
+      else {
+        this.#release(kept);
+        kept.segment = segment;
+        kept.vanished = null;
+        kept.stays = false;
+      }
+      return DONE;
     } catch (error) {
-      this.#dir.log.warn("segment could not be closed", { error: reasonOf(error) });
+      this.#fail(error);
+      if (kept.gone || this.#stay(kept, bytes)) return DONE;
+      if (kept.segment === null && !kept.journaled) this.#kept.delete(head.id);
+      return failed(reasonWithoutPath(error));
     }
+  }
+
+  /** Moves what keeps the oldest file, where there are too many; in the background. */
+  #move(): void {
+    const { files } = this.#journal;
+    const { memoryBytes = () => MEMORY_BYTES, fileBytes = FILE_BYTES } = this.deps;
+    const most = Math.ceil(memoryBytes() / fileBytes) + MORE_FILES;
+    const oldest = files[0];
+    if (oldest === undefined || files.length <= most || oldest === this.#moved) return;
+    this.#moved = oldest;
+    void this.#underway.add(this.#moveAll(oldest));
+  }
+
+  async #moveAll(file: JournalFile): Promise<void> {
+    for (const id of [...file.batches]) {
+      const kept = this.#kept.get(id);
+      if (kept === undefined || kept.segment !== null || this.#trouble !== null) continue;
+      const moved = kept.sealed ? this.#moveSealed(kept) : this.#moveOpen(kept, file);
+      await moved.catch((error) => {
+        const fields = { table: kept.head.table, batch: id, error: reasonOf(error) };
+        this.#dir.log.warn("rows could not be moved from the journal's oldest file", fields);
+      });
+    }
+  }
+
+  async #moveSealed(kept: Kept): Promise<void> {
+    const load = () => this.#journal.read(kept.parts);
+    await (this.#writing.get(kept.head.id) ?? this.#toSegment(kept, load, kept.rowBytes));
+  }
+
+  async #moveOpen(kept: Kept, file: JournalFile): Promise<void> {
+    const parts = kept.parts.filter((part) => part.file === file);
+    const bodies = await this.#journal.read(parts);
+    await new Promise<boolean>((over) => {
+      this.#copies.push({ kept, parts, bodies, over });
+      this.#start();
+    });
+  }
+
+  #copied({ kept, parts, over }: Copy, place: Place): void {
+    if (!kept.gone && kept.parts.includes(parts[0]!)) {
+      const moved = { ...place, ...joined(parts) };
+      for (const { file, length } of parts) {
+        file.batches.delete(kept.head.id);
+        this.#journalBytes -= length;
+      }
+      kept.parts = kept.parts.flatMap((part) =>
+        part === parts[0] ? [moved] : parts.includes(part) ? [] : [part]
+      );
+      place.file.batches.add(kept.head.id);
+      this.#journalBytes += place.length;
+    }
+    over(true);
   }
 
   // ------------------------------------------------------------ sealed batches
 
-  write(batch: Batch): Promise<Result> | null {
-    const known = this.#segments.get(batch.id);
-    if (known !== undefined && known.bytes > 0 && !known.vanished) return null;
-    return this.#underway.add(this.#writeWhole(batch));
-  }
-
-  async #writeWhole(batch: Batch): Promise<Result> {
-    const writing = { unwanted: false };
-    this.#writing.set(batch.id, writing);
-    let segment: Segment | null = null;
-    let result: Result = DONE;
-    try {
-      segment = await this.#create(batch);
-      await this.#write(segment, batch.body, true);
-    } catch (error) {
-      await this.#undo(segment);
-      this.#fail(error);
-      result = failed(reasonWithoutPath(error));
-    }
-    await this.#finish(segment);
-    this.#writing.delete(batch.id);
-    // Waited for: the same name may be wanted again at once.
-    if (segment !== null && (!result.ok || writing.unwanted)) await this.#forget(batch.id, segment);
-    return result;
-  }
-
   async read({ id, bytes }: Pick<Batch, "id" | "bytes">): Promise<Result<Uint8Array[]>> {
-    const path = this.#segments.get(id)?.path ?? "";
+    const kept = this.#kept.get(id);
+    const file = kept?.segment?.path ?? kept?.parts[0]?.file.path ?? "";
     let problem = "its rows do not agree with their checksums";
-    const groups = await loadSegment(this.#dir.files, path).catch((error) => {
+    const groups = await this.#load(kept).catch((error) => {
       this.#filesGone ||= codeOf(error) === "ENOENT";
       problem = reasonOf(error);
       return [];
     });
     const body: Uint8Array[] = [];
     let found = 0;
-    // What stands behind them was refused and could not be cut back.
+    // What stands behind them in a segment of 0.1 was refused and could not be cut back.
     for (const group of groups) {
       if (found >= bytes) break;
       body.push(group);
       found += group.length;
     }
     if (found === bytes) return done(body);
-    this.#dir.log.error("segment does not hold what was written", {
-      file: path,
+    this.#dir.log.error("the spool does not hold what was written", {
+      file,
+      batch: id,
       wanted_bytes: bytes,
       found_bytes: found,
       error: problem,
     });
-    return failed(`segment of batch ${id} cannot be read`);
+    return failed(`batch ${id} cannot be read from the spool`);
   }
 
-  /** A file that stays is sent again after a restart, under the same token. */
-  remove(id: string): void {
-    const writing = this.#writing.get(id);
-    const segment = this.#segments.get(id);
-    if (writing !== undefined) writing.unwanted = true;
-    else if (segment !== undefined) void this.#forget(id, segment);
-  }
-
-  #forget(id: string, segment: Segment): Promise<void> {
-    if (this.#segments.get(id) === segment) this.#segments.delete(id);
-    return this.#underway.add(this.#finish(segment).then(() => this.#discard(segment)));
-  }
-
-  async #discard(segment: Segment): Promise<void> {
-    if (!await this.#unlink(segment, "warn")) this.#leftovers.push(segment);
-    else if (this.#leftovers.length > 0) await this.#removeLeftovers();
-  }
-
-  /**
-   * Tries again what could not be removed: what still lies there at the next start is sent a second
-   * time, and where ClickHouse has forgotten its token by then it is stored a second time.
-   */
-  async #removeLeftovers(): Promise<void> {
-    const segments = this.#leftovers;
-    this.#leftovers = [];
-    while (segments.length > 0 && await this.#unlink(segments[0]!, "debug")) segments.shift();
-    this.#leftovers.push(...segments);
-  }
-
-  async #unlink(
-    { table, path, bytes, keep, vanished }: Segment,
-    level: keyof Log,
-  ): Promise<boolean> {
-    // What has its name now is another file.
-    if (vanished) return true;
-    try {
-      if (keep) await moveToQuarantine(this.#dir, path, `${table}.${basename(path)}`);
-      else await this.#dir.files.remove(path);
-    } catch (error) {
-      if (codeOf(error) !== "ENOENT") {
-        const fields = { file: path, error: reasonOf(error) };
-        this.#dir.log[level]("segment could not be removed", fields);
-        return false;
-      }
+  #load(kept: Kept | undefined): Promise<Uint8Array[]> {
+    if (kept === undefined || kept.vanished !== null) {
+      return Promise.reject(Object.assign(new Error("its file is gone"), { code: "ENOENT" }));
     }
-    this.#bytes -= bytes;
-    return true;
+    const { segment, parts } = kept;
+    return segment !== null
+      ? loadSegment(this.#dir.files, segment.path)
+      : this.#journal.read(parts);
+  }
+
+  remove(id: string): void {
+    const kept = this.#kept.get(id);
+    if (kept === undefined) return;
+    this.#kept.delete(id);
+    for (const { length } of kept.parts) this.#journalBytes -= length;
+    kept.gone = true;
+    if (kept.segment !== null) void this.#segments.remove(kept.segment);
+    if (!kept.journaled) return;
+    this.#settled.push(kept);
+    // A disk that takes nothing is not asked for a mark's sake.
+    if (this.#trouble === null) this.#start();
+    else this.#release(kept);
   }
 
   // ------------------------------------------------------------ trouble
@@ -361,49 +480,42 @@ export class SegmentSpool implements Spool {
   }
 
   async #probe(): Promise<readonly Vanished[]> {
-    await this.#removeLeftovers();
+    await this.#segments.removeLeftovers();
+    this.#moved = null;
     if (this.#trouble === null && !this.#filesGone) return [];
-    this.#folders.clear();
+    this.#segments.forgetFolders();
+    // What nothing needs is room for what is wanted.
+    if (this.#trouble !== null) this.#journal.tidy(0);
     this.#note(await probeDisk(this.#dir));
     if (this.#trouble !== null || !this.#filesGone) return [];
     this.#filesGone = false;
     return await this.#findVanished();
   }
 
-  /**
-   * Files that are certainly gone: removed by hand, as nothing of ours removes a file while its rows are
-   * held. A folder that cannot be read says nothing of what is in it; one that is not in the folder above
-   * is gone with all it held.
-   */
   async #findVanished(): Promise<readonly Vanished[]> {
-    const segments = [...this.#segments].filter(([id, { bytes, vanished }]) =>
-      (bytes > 0 || vanished) && !this.#writing.has(id)
+    const inSegments = [...this.#kept.values()].filter(({ head, segment, vanished }) =>
+      segment !== null && vanished === null && !this.#writing.has(head.id)
     );
-    const names = new Map<string, ReadonlySet<string> | null>();
-    for (const folder of new Set(segments.map(([, { path }]) => dirname(path)))) {
-      names.set(folder, await this.#namesIn(folder));
+    const gone = new Set(
+      await this.#segments.findVanished(inSegments.map((each) => each.segment!)),
+    );
+    for (const kept of inSegments) {
+      const { segment } = kept;
+      if (segment === null || !gone.has(segment)) continue;
+      this.#segments.forget(segment);
+      kept.segment = null;
+      kept.vanished = segment.path;
     }
-    const vanished: Vanished[] = [];
-    for (const [id, segment] of segments) {
-      const { path } = segment;
-      const gone = names.get(dirname(path))?.has(basename(path)) === false;
-      // One that was written again meanwhile is not in a listing from before.
-      if (!gone || this.#segments.get(id) !== segment) continue;
-      segment.vanished = true;
-      this.#bytes -= segment.bytes;
-      segment.bytes = 0;
-      vanished.push({ id, file: path });
+    const files = new Set(await this.#journal.findVanished());
+    for (const kept of this.#kept.values()) {
+      const part = kept.parts.find(({ file }) => files.has(file));
+      if (part === undefined || kept.segment !== null) continue;
+      this.#release(kept);
+      kept.vanished = part.file.path;
     }
-    return vanished;
-  }
-
-  /** Null where that is not known. */
-  async #namesIn(folder: string): Promise<ReadonlySet<string> | null> {
-    const { files } = this.#dir;
-    const names = await files.list(folder).catch(() => null);
-    if (names !== null) return new Set(names);
-    const above = await files.list(dirname(folder)).catch(() => null);
-    return above === null || above.includes(`${basename(folder)}/`) ? null : new Set();
+    return [...this.#kept].flatMap(([id, { vanished }]) =>
+      vanished === null || this.#writing.has(id) ? [] : [{ id, file: vanished }]
+    );
   }
 
   #note(problem: string | null): void {
@@ -424,45 +536,60 @@ export class SegmentSpool implements Spool {
     let [batches, rows, quarantined] = [0, 0, 0];
     try {
       for await (const found of this.deps.earlier()) {
-        if (found.kind === "quarantined") {
-          quarantined++;
-          continue;
+        if (found.kind === "quarantined") quarantined++;
+        else if (found.kind === "journal") this.#journal.adopt(found.files);
+        else {
+          const batch = this.#adopt(found);
+          if (batch === null) continue;
+          batches++;
+          rows += found.rows;
+          yield batch;
         }
-        const { id, table, path, keep } = found;
-        // The same name is the same batch: the next start finds this one.
-        if (this.#segments.has(id)) {
-          log.warn("a spool file waits: a batch of its id is held", { file: path });
-          continue;
-        }
-        // About: quarantined parts of the file are not counted.
-        const bytes = found.bytes + found.ranges.length * SEAL_BYTES;
-        this.#segments.set(id, { ...segmentAt(table, path), bytes, keep });
-        this.#bytes += bytes;
-        batches++;
-        rows += found.rows;
-        yield { ...found, oldestMs: found.oldestMs ?? this.deps.clock.nowMs() };
       }
       if (batches + quarantined > 0) log.info("spool recovered", { batches, rows, quarantined });
     } finally {
+      this.#moved = null;
       resolve();
     }
   }
 
+  /** Null where a batch of that id is held: the next start finds this one. */
+  #adopt(found: Found & { kind: "batch" }): RecoveredBatch | null {
+    const { head, segment, parts, rows, bytes, types } = found;
+    const { id } = head;
+    if (this.#kept.has(id)) {
+      for (const { file } of parts) file.batches.delete(id);
+      const file = segment?.path ?? parts[0]?.file.path;
+      this.#dir.log.warn("rows in the spool wait: a batch of their id is held", {
+        file,
+        batch: id,
+      });
+      return null;
+    }
+    const oldestMs = head.oldestMs ?? this.deps.clock.nowMs();
+    const kept = new Kept({ ...head, oldestMs }, null);
+    kept.segment = segment;
+    kept.journaled = found.journaled;
+    this.#kept.set(id, kept);
+    if (segment !== null) this.#segments.adopt(segment);
+    for (const part of parts) this.#add(kept, part);
+    return { ...kept.head, rows, bytes, types };
+  }
+
   async close(): Promise<void> {
     await this.#underway.idle();
-    await Promise.all([...this.#growing].map((each) => this.#finishGrowth(...each)));
-    await this.#underway.idle();
-    await this.#removeLeftovers();
+    if (this.#settled.length > 0) await this.#round();
+    await this.#syncMarks();
+    await this.#journal.close();
+    await this.#segments.close();
   }
 }
 
-function segmentAt(table: string, path: string): Segment {
+/** Parts of a batch that follow each other, as one. */
+function joined(parts: readonly Part[]): { from: number; rows: number; bytes: number } {
   return {
-    table,
-    path,
-    bytes: 0,
-    file: null,
-    keep: false,
-    vanished: false,
+    from: parts[0]!.from,
+    rows: parts.reduce((sum, { rows }) => sum + rows, 0),
+    bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0),
   };
 }

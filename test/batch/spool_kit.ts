@@ -5,8 +5,9 @@ import type { Files } from "../../src/contracts.ts";
 import { HeldBatch } from "../../src/batch/batch.ts";
 import { type DataDir, openSpool } from "../../src/spool/data_dir.ts";
 import { Pump, type PumpOptions } from "../../src/batch/pump.ts";
+import { readFrames } from "../../src/spool/frame.ts";
 import { readSegment } from "../../src/spool/segment.ts";
-import { SegmentSpool } from "../../src/spool/spool.ts";
+import { JournalSpool, type SpoolDeps } from "../../src/spool/spool.ts";
 import { uuid7 } from "../../src/kernel/names.ts";
 import type { Chunk, Spool } from "../../src/contracts.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
@@ -34,19 +35,22 @@ export interface SpoolKit {
 }
 
 /** Folders are made already; what an operation is counted for is the spool's. */
-export async function spoolKit(files = new FaultyFiles()): Promise<SpoolKit> {
+export async function spoolKit(
+  files = new FaultyFiles(),
+  options: Partial<SpoolDeps> = {},
+): Promise<SpoolKit> {
   const gate = new GatedFiles(files);
   const log = memoryLog();
   const dir = { files: gate as Files, dataDir: DATA, log };
   await openSpool(dir);
   files.trace.length = 0;
-  const spool = spoolIn(dir);
+  const spool = spoolIn(dir, options);
   return { files, gate, spool, log, submit: (batch, chunk) => submit(spool, batch, chunk) };
 }
 
 /** A spool that nothing was left in. */
-export function spoolIn(dir: DataDir): Spool {
-  return new SegmentSpool({ dir, clock: new ManualClock(), async *earlier() {} });
+export function spoolIn(dir: DataDir, options: Partial<SpoolDeps> = {}): Spool {
+  return new JournalSpool({ dir, clock: new ManualClock(), async *earlier() {}, ...options });
 }
 
 /** Appends a chunk to a batch and to the disk. @returns why the disk did not take it, or null. */
@@ -58,12 +62,35 @@ export async function submit(spool: Spool, batch: HeldBatch, chunk: Chunk): Prom
   return result.ok ? null : result.problem;
 }
 
+/** Seals a batch and lets memory let it go. */
+export async function toSegment(spool: Spool, batch: HeldBatch): Promise<void> {
+  batch.close();
+  const written = await spool.write(batch);
+  if (written?.ok === false) throw new Error(written.problem);
+}
+
 /** The rows of each group that a file holds and that its seals vouch for. */
 export function groupsIn(files: FaultyFiles, path: string): string[] {
   const bytes = files.get(path)!;
   return readSegment(bytes).good.map(({ start, end }) =>
     new TextDecoder().decode(bytes.subarray(start, end))
   );
+}
+
+/** The rows of each live frame of the journal, in the order in which they were written. */
+export function framesIn(files: FaultyFiles): string[] {
+  return journalFiles(files).flatMap((path) => {
+    const bytes = files.get(path)!;
+    return readFrames(bytes, parseInt(path.split("/").at(-1)!, 10)).live.flatMap((live) =>
+      "body" in live
+        ? [new TextDecoder().decode(bytes.subarray(live.body.start, live.body.end))]
+        : []
+    );
+  });
+}
+
+export function journalFiles(files: FaultyFiles): string[] {
+  return files.paths().filter((path) => path.startsWith(`${DATA}/journal/`));
 }
 
 export function segments(files: FaultyFiles): string[] {

@@ -85,7 +85,7 @@ function sample(rowsPerSecond: number, problems: string[] = []): Sample {
   return {
     ...none,
     ...{ rowsPerSecond, problems, acceptedRows: 0, cpuSecondsPerMillionRows: 0 },
-    ...{ peakRssBytes: rowsPerSecond, serverBusy: 0, loadCoreBusy: 0 },
+    ...{ peakRssBytes: rowsPerSecond, writtenRatio: 0, serverBusy: 0, loadCoreBusy: 0 },
   };
 }
 

@@ -1,6 +1,15 @@
 /** One run of a closed loop: wrk on one core, a server on the other, and what it cost. */
 import { fileURLToPath } from "node:url";
-import { busySince, type Core, coreTicks, cpuSeconds, on, residentBytes, run } from "./cores.ts";
+import {
+  busySince,
+  type Core,
+  coreTicks,
+  cpuSeconds,
+  on,
+  residentBytes,
+  run,
+  writtenBytes,
+} from "./cores.ts";
 import { problemsOf } from "./landed.ts";
 import type { Ack, Options } from "./options.ts";
 import type { Reference, Scenario } from "./scenarios.ts";
@@ -17,6 +26,8 @@ export interface Sample {
   readonly p999Ms: number;
   readonly peakRssBytes: number;
   readonly cpuSecondsPerMillionRows: number;
+  /** Bytes that went to the disk for each byte that went to the sink; 0 for a reference, NaN where the sink does not count bytes. */
+  readonly writtenRatio: number;
   /** Requests answered with 429. */
   readonly refused: number;
   /** Of one core, what the server used. */
@@ -53,10 +64,10 @@ export async function wrk(
   seconds: number,
   core: Core | "all" = "load",
 ): Promise<Told> {
-  const { connections, encoding, path } = scenario;
+  const { connections, encoding, path, tables } = scenario;
   const [command, args] = on(core, "wrk", [
     ...["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", `${ANSWER_WITHIN_S}s`],
-    ...["-s", SCRIPT, url + path, "--", body, ...(encoding === null ? [] : [encoding])],
+    ...["-s", SCRIPT, url + path, "--", body, encoding ?? "", String(tables)],
   ]);
   const text = await run(command, args, { withinMs: (seconds + ANSWER_WITHIN_S + 10) * 1000 });
   const line = text.split("\n").find((line) => line.startsWith("{"));
@@ -99,6 +110,7 @@ export async function measureCollector(
 async function measure(subject: Subject, load: Load, sink: Sink | null): Promise<Sample> {
   const { scenario, body, options } = load;
   const cpuBefore = cpuSeconds(subject.pid);
+  const writtenBefore = writtenBytes(subject.pid);
   const warm = options.warmupSeconds === 0
     ? null
     : await wrk(subject.url, scenario, body, options.warmupSeconds);
@@ -132,6 +144,9 @@ async function measure(subject: Subject, load: Load, sink: Sink | null): Promise
     peakRssBytes: residentBytes(subject.pid).peakBytes,
     cpuSecondsPerMillionRows: (cpuSeconds(subject.pid) - cpuBefore) /
       Math.max(1, acceptedRows) * 1e6,
+    writtenRatio: sink === null
+      ? 0
+      : (writtenBytes(subject.pid) - writtenBefore) / await sink.bytes(),
     refused: settled?.statuses.get("429") ?? 0,
     serverBusy: serverSeconds / seconds,
     loadCoreBusy,

@@ -106,6 +106,11 @@ export function residentBytes(pid: number): { readonly bytes: number; readonly p
   return { bytes: kib("VmRSS") * 1024, peakBytes: kib("VmHWM") * 1024 };
 }
 
+/** Of a process, that went to a disk, or will. */
+export function writtenBytes(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/io`, "utf8").match(/^write_bytes: (\d+)/m)?.[1] ?? NaN);
+}
+
 /** Ticks that a core has been busy with anything, and in all, since the machine started. */
 export function coreTicks(core: Core): { readonly busy: number; readonly all: number } {
   const line = readFileSync("/proc/stat", "utf8").split("\n")

@@ -7,6 +7,7 @@ export const PARTS = [
   "S2",
   "S2t",
   "S3",
+  "tables",
   "slow",
   "S4",
   "visible",
@@ -43,7 +44,8 @@ export const HELP = `npm run bench [-- FLAGS]: measures dist/shishi beside two b
   --quick        every kind of run in its shortest form, under two minutes; its figures mean little
   --only PARTS   ${PARTS.join(",")}
                  start = first answer, idle memory, size · S1 = one event a request · S2 = NDJSON of 100
-                 events · S2t = the same as rows of a table · S3 = gzip of 1,000 events · slow = S2 into a
+                 events · S2t = the same as rows of a table · S3 = gzip of 1,000 events · tables =
+                 10 rows a request for 1, 10, 50 and 200 tables in turn, 64 connections · slow = S2 into a
                  sink that is slower than the load · S4 = open loop · visible = from the
                  acknowledgement to a SELECT · share-port = 1,000 events a request on one collector and on
                  two that share a port, on all cores

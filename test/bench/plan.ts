@@ -127,6 +127,10 @@ function participants(scenario: Scenario, options: Options): Who[] {
     const acks = options.acks.filter((ack) => ack !== "clickhouse");
     return (options.quick ? acks.slice(-1) : acks).map((ack) => ({ ack, sink: "swallow" }));
   }
+  if (scenario.name === "tables") {
+    const acks = options.acks.filter((ack) => ack !== "clickhouse");
+    return acks.map((ack) => ({ ack, sink: "swallow" }));
+  }
   const references = scenario.references.map((reference) => ({ reference }));
   return [
     ...references.slice(0, -1),

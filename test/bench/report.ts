@@ -73,7 +73,17 @@ function closedLines({ closed }: Results): string[] {
     ...grid([
       [
         "",
-        ...["rows/s", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "peak MB", "CPU s/M rows", "429"],
+        ...[
+          "rows/s",
+          "req/s",
+          "p50 ms",
+          "p99 ms",
+          "p99.9 ms",
+          "peak MB",
+          "CPU s/M rows",
+          "written",
+          "429",
+        ],
         ...["server CPU", "load core", "landed", ratioOf(scenario)],
       ],
       ...all.filter((one) => one.scenario === scenario).map(closedRow),
@@ -98,6 +108,7 @@ function closedRow({ who, figures, ratio, target, landed }: ClosedSummary): stri
     number(figures.p999Ms),
     `${whole(peakMb)}${tooLarge}`,
     figures.cpuSecondsPerMillionRows.toFixed(2),
+    figures.writtenRatio > 0 ? figures.writtenRatio.toFixed(2) : "",
     whole(figures.refused),
     `${Math.round(figures.serverBusy * 100)} %`,
     `${Math.round(figures.loadCoreBusy * 100)} %`,

@@ -8,10 +8,12 @@ import type { Ack, SinkName } from "./options.ts";
 export type Reference = "bare" | "parse" | "gunzip+parse";
 
 export interface Scenario {
-  readonly name: "S1" | "S2" | "S2t" | "S3" | "slow";
+  readonly name: "S1" | "S2" | "S2t" | "S3" | "tables" | "slow";
   readonly what: string;
   readonly path: string;
   readonly rows: number;
+  /** Requests go to so many tables in turn, whose names are `path` with a number; 0: to `path` itself. */
+  readonly tables: number;
   readonly connections: number;
   readonly encoding: string | null;
   /** Both are measured; the last is the one that the targets are ratios of. */
@@ -29,12 +31,26 @@ export function targetOf(
 
 export const TABLE = "bench_rows";
 
+/** What an acknowledgement costs with so many tables. */
+const MANY = [1, 10, 50, 200].map((tables): Scenario => ({
+  name: "tables",
+  what: `10 rows of a table a request, ${tables} tables in turn, 64 connections`,
+  path: `/events/${TABLE}`,
+  rows: 10,
+  tables,
+  connections: 64,
+  encoding: null,
+  references: [],
+  targets: {},
+}));
+
 export const SCENARIOS: readonly Scenario[] = [
   {
     name: "S1",
     what: "one event a request, 64 connections",
     path: "/events",
     rows: 1,
+    tables: 0,
     connections: 64,
     encoding: null,
     references: ["parse", "bare"],
@@ -45,6 +61,7 @@ export const SCENARIOS: readonly Scenario[] = [
     what: "NDJSON of 100 events, 16 connections",
     path: "/events",
     rows: 100,
+    tables: 0,
     connections: 16,
     encoding: null,
     references: ["bare", "parse"],
@@ -55,6 +72,7 @@ export const SCENARIOS: readonly Scenario[] = [
     what: "the same 100 as rows of a table, 16 connections",
     path: `/events/${TABLE}`,
     rows: 100,
+    tables: 0,
     connections: 16,
     encoding: null,
     references: ["bare", "parse"],
@@ -65,16 +83,19 @@ export const SCENARIOS: readonly Scenario[] = [
     what: "gzip of 1,000 events, 8 connections",
     path: "/events",
     rows: 1000,
+    tables: 0,
     connections: 8,
     encoding: "gzip",
     references: ["bare", "gunzip+parse"],
     targets: { memory: 0.65, disk: 0.55 },
   },
+  ...MANY,
   {
     name: "slow",
     what: "S2 into a sink that takes a second for each INSERT: 429, not growth",
     path: "/events",
     rows: 100,
+    tables: 0,
     connections: 16,
     encoding: null,
     references: [],

@@ -22,6 +22,7 @@ export const SHARED: Scenario = {
   what: "NDJSON of 1,000 events, 16 connections",
   path: "/events",
   rows: 1000,
+  tables: 0,
   connections: 16,
   encoding: null,
   references: [],

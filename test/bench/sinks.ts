@@ -15,6 +15,8 @@ export interface Sink {
   /** Empties it; afterwards `rows` counts from 0. */
   reset(): Promise<void>;
   rows(): Promise<number>;
+  /** Of all rows, as they came; NaN where the sink does not tell. */
+  bytes(): Promise<number>;
   /** How long each INSERT takes at least; where the sink can be told. */
   slow(delayMs: number): Promise<void>;
   query(sql: string): Promise<string>;
@@ -37,18 +39,19 @@ async function startSwallow(stage: Stage): Promise<Sink> {
   const [command, args] = on("load", RUNTIME, [script, String(port)]);
   const url = `http://127.0.0.1:${port}`;
   const ask = async (query = "") =>
-    (await (await fetch(`${url}/bench${query}`)).json() as { rows: number }).rows;
+    await (await fetch(`${url}/bench${query}`)).json() as { rows: number; bytes: number };
   const server = await startServer({
     ...{ name: "the sink that swallows", command, args, dir: tempDir("swallow"), url, port },
     probe: async () => void await ask(),
   });
   stage.keep(server.close);
-  let before = 0;
+  let before = { rows: 0, bytes: 0 };
   return {
     name: "swallow",
     url,
     reset: async () => void (before = await ask()),
-    rows: async () => await ask() - before,
+    rows: async () => (await ask()).rows - before.rows,
+    bytes: async () => (await ask()).bytes - before.bytes,
     slow: async (delayMs) => void await ask(`?delay=${delayMs}`),
     query: () => Promise.reject(new Error("this sink keeps no rows")),
   };
@@ -78,6 +81,7 @@ async function startReal(stage: Stage): Promise<Sink> {
           `SELECT (SELECT count() FROM analytics_events) + (SELECT count() FROM ${TABLE})`,
         ),
       ),
+    bytes: () => Promise.resolve(NaN),
     slow: () => Promise.reject(new Error("ClickHouse is as slow as it is")),
     query: server.query,
   };

@@ -63,7 +63,7 @@ export async function startReference(kind: Reference, stage: Stage): Promise<Sub
 
 /** The arguments of the collector for a run; everything else is its default. */
 export function argsFor(sink: Sink, ack: Ack): string[] {
-  return ["serve", "--clickhouse-url", sink.url, "--ack", ack, "--tables", TABLE];
+  return ["serve", "--clickhouse-url", sink.url, "--ack", ack, "--tables", `${TABLE},${TABLE}_*`];
 }
 
 /** A run of one second would end before the first acknowledgement of ClickHouse. */

@@ -30,7 +30,8 @@ export function median(values: readonly number[]): number {
 export function summarise(closed: Results["closed"]): ClosedSummary[] {
   const groups = new Map<string, Results["closed"]>();
   for (const run of closed) {
-    const key = `${run.scenario.name} ${nameOf(run.who)}`;
+    const { name, tables } = run.scenario;
+    const key = `${name} ${tables} ${nameOf(run.who)}`;
     groups.set(key, [...groups.get(key) ?? [], run]);
   }
   return [...groups.values()].map((runs) => {
@@ -57,6 +58,7 @@ export function summarise(closed: Results["closed"]): ClosedSummary[] {
         // The promise is about every run.
         peakRssBytes: Math.max(...runs.map(({ sample }) => sample.peakRssBytes)),
         cpuSecondsPerMillionRows: of("cpuSecondsPerMillionRows"),
+        writtenRatio: of("writtenRatio"),
         refused: of("refused"),
         serverBusy: of("serverBusy"),
         loadCoreBusy: of("loadCoreBusy"),

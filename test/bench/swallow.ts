@@ -23,6 +23,7 @@ const COLUMNS: Record<string, Record<string, string>> = {
 };
 
 let rows = 0;
+let bytes = 0;
 let delayMs = 0;
 /** Tokens of blocks, as many as ClickHouse would remember. */
 const tokens = new Set<string>();
@@ -32,14 +33,16 @@ async function handle(request: Request): Promise<Response> {
   if (url.pathname === "/ping") return new Response("Ok.\n");
   if (url.pathname === "/bench") {
     delayMs = Number(url.searchParams.get("delay") ?? delayMs);
-    return Response.json({ rows });
+    return Response.json({ rows, bytes });
   }
   if (/^\s*INSERT/.test(url.searchParams.get("query") ?? "")) {
     return await insert(request, url.searchParams.get("insert_deduplication_token"));
   }
   const query = url.searchParams.get("query") ?? await request.text();
   if (query.includes("system.columns")) {
-    const columns = COLUMNS[query.match(/table = '(\w+)'/)?.[1] ?? ""] ?? {};
+    const table = query.match(/table = '(\w+)'/)?.[1] ?? "";
+    // Of the scenario with many tables, all alike.
+    const columns = COLUMNS[table.replace(/_\d+$/, "")] ?? {};
     const lines = Object.entries(columns)
       .map(([name, type]) => `${JSON.stringify({ name, type, default_kind: "" })}\n`);
     return answered(lines.join(""));
@@ -56,8 +59,9 @@ async function insert(request: Request, token: string | null): Promise<Response>
   if (request.headers.has("content-encoding")) return new Response("plain only", { status: 415 });
   let lines = 0;
   for await (const chunk of request.body ?? []) {
-    const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) lines++;
+    const part = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    for (let at = part.indexOf(10); at >= 0; at = part.indexOf(10, at + 1)) lines++;
+    bytes += part.length;
   }
   if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
   if (token === null || !tokens.has(token)) rows += lines;

@@ -3,7 +3,7 @@
  * kind. `KILL_AT=sync:3:after` in the environment; everything else as in `shishi serve`.
  */
 import process from "node:process";
-import type { Files, OpenFile } from "../../src/contracts.ts";
+import type { Files, OpenFile, PlacedFile } from "../../src/contracts.ts";
 import { startCollector } from "../../src/collector.ts";
 import { settingsOrExitCode } from "../../src/commands/cli.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
@@ -39,10 +39,30 @@ function deadly(file: OpenFile): OpenFile {
   };
 }
 
+function deadlyPlaced(file: PlacedFile): PlacedFile {
+  return {
+    get bytes() {
+      return file.bytes;
+    },
+    write: (data, at) => {
+      if (operation === "write" && when === "half" && --left === 0) {
+        return file.write(data.subarray(0, data.length >> 1), at)
+          .then(() => void process.kill(process.pid, "SIGKILL"));
+      }
+      return killing("write", () => file.write(data, at));
+    },
+    sync: () => killing("sync", () => file.sync()),
+    close: () => killing("close", () => file.close()),
+  };
+}
+
 const files: Files = {
   ...nodeFiles,
   create: (path) => killing("create", async () => deadly(await nodeFiles.create(path))),
   append: (path) => killing("append", async () => deadly(await nodeFiles.append(path))),
+  overwrite: (path) =>
+    killing("overwrite", async () => deadlyPlaced(await nodeFiles.overwrite(path))),
+  readPart: (path, from, to) => killing("read", () => nodeFiles.readPart(path, from, to)),
   read: (path) => killing("read", () => nodeFiles.read(path)),
   rename: (from, to) => killing("rename", () => nodeFiles.rename(from, to)),
   remove: (path) => killing("remove", () => nodeFiles.remove(path)),

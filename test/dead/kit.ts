@@ -119,6 +119,7 @@ export function watched(before: (operation: string, path: string) => void | Prom
     close: () => open.close(),
   });
   return {
+    ...nodeFiles,
     async makeFolder(path) {
       await before("makeFolder", path);
       await nodeFiles.makeFolder(path);

@@ -3,6 +3,9 @@
 /** Uniform in [0, 1), repeatable. */
 export type Chance = () => number;
 
+/** Of a disk: written whole or not at all. Small, as the rows of tests are. */
+const SECTOR_BYTES = 64;
+
 /** mulberry32. */
 export function seeded(seed: number): Chance {
   let state = seed | 0;
@@ -31,10 +34,23 @@ export class DiskFile {
   }
 
   append(data: Uint8Array): void {
-    const longer = new Uint8Array(this.bytes.length + data.length);
-    longer.set(this.bytes);
-    longer.set(data, this.bytes.length);
-    this.bytes = longer;
+    this.write(data, this.bytes.length);
+  }
+
+  /** Over what is there from `at` on; a gap in front of it is zeros. */
+  write(data: Uint8Array, at: number): void {
+    const end = at + data.length;
+    const changed = new Uint8Array(Math.max(this.bytes.length, end));
+    changed.set(this.bytes);
+    changed.set(data, at);
+    this.bytes = changed;
+    this.#agreed = Math.min(this.#agreed, at);
+    this.#shortest = Math.min(this.#shortest, at);
+    // What is written again may get there after all.
+    this.#lost = this.#lost.flatMap(([from, to]): [number, number][] => [
+      [from, Math.min(to, at)],
+      [Math.max(from, end), to],
+    ]).filter(([from, to]) => from < to);
   }
 
   /** Longer than it is: filled with zeros. */
@@ -62,26 +78,52 @@ export class DiskFile {
     if (chance() < 0.5) this.#lost.push([this.#agreed, this.bytes.length]);
   }
 
-  /** What a power cut leaves. */
+  /**
+   * What a power cut leaves of what was not synced: nothing, all, a beginning, all with a hole, or each
+   * sector as chance has it. A place that was written over is old or new, never empty.
+   */
   afterPowerCut(chance: Chance): Uint8Array {
     const written = this.#written();
     const from = Math.min(this.#agreed, written.length);
     const within = () => from + Math.floor(chance() * (written.length - from + 1));
-    switch (Math.floor(chance() * 4)) {
+    switch (Math.floor(chance() * 5)) {
       case 0:
         return this.#safe.slice();
       case 1:
         return written;
-      case 2:
-        return written.subarray(0, within());
+      case 2: {
+        const at = within();
+        if (this.#safe.length > written.length) return written.subarray(0, at);
+        return this.#old(written, at, written.length).subarray(0, Math.max(at, this.#safe.length));
+      }
+      case 3: {
+        const [start = 0, end = 0] = [within(), within()].sort((a, b) => a - b);
+        return this.#old(written, start, end);
+      }
       default:
-        return written.fill(0, ...[within(), within()].sort((a, b) => a - b));
+        for (let at = from; at < written.length;) {
+          const end = Math.min(written.length, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
+          if (chance() < 0.5) this.#old(written, at, end);
+          at = end;
+        }
+        return written;
     }
   }
 
+  /** A range of it as it was before; zeros where there was nothing. */
+  #old(written: Uint8Array, start: number, end: number): Uint8Array {
+    written.fill(0, start, end);
+    written.set(
+      this.#safe.subarray(start, Math.max(start, Math.min(end, this.#safe.length))),
+      start,
+    );
+    return written;
+  }
+
+  /** What a failed sync lost is what was there before, or zeros. */
   #written(): Uint8Array {
     const image = this.bytes.slice();
-    for (const [start, end] of this.#lost) image.fill(0, start, Math.max(start, end));
+    for (const [start, end] of this.#lost) this.#old(image, start, Math.min(end, image.length));
     return image;
   }
 }

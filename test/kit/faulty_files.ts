@@ -4,7 +4,7 @@
  * faults it behaves as the real one does (`test/contract/files_test.ts`).
  */
 
-import type { FilePart, Files, OpenFile } from "../../src/contracts.ts";
+import type { FilePart, Files, OpenFile, PlacedFile } from "../../src/contracts.ts";
 import { type Chance, DiskFile, seeded } from "./faulty_bytes.ts";
 import { Disk, DiskFolder, systemError } from "./faulty_disk.ts";
 
@@ -37,6 +37,7 @@ const CHANGES: readonly Operation[] = [
   "makeFolder",
   "create",
   "append",
+  "overwrite",
   "rename",
   "remove",
   "write",
@@ -131,6 +132,10 @@ export class FaultyFiles implements Files {
 
   append(path: string): Promise<OpenFile> {
     return this.run("append", path, () => this.#opened(path, false));
+  }
+
+  overwrite(path: string): Promise<PlacedFile> {
+    return this.run("overwrite", path, () => this.#opened(path, false));
   }
 
   list(path: string): Promise<readonly string[]> {
@@ -243,12 +248,12 @@ export class FaultyFiles implements Files {
     this.#tellCrashed();
   }
 
-  #opened(path: string, exclusive: boolean): OpenFile {
+  #opened(path: string, exclusive: boolean): FaultyFile {
     return new FaultyFile(this, this.#disk.open(path, exclusive), path);
   }
 }
 
-class FaultyFile implements OpenFile {
+class FaultyFile implements OpenFile, PlacedFile {
   bytes: number;
   #closed = false;
   #busy = false;
@@ -257,15 +262,20 @@ class FaultyFile implements OpenFile {
     this.bytes = file.bytes.length;
   }
 
-  async write(data: Uint8Array): Promise<void> {
+  /** At the end where no place is named. */
+  async write(data: Uint8Array, place?: number): Promise<void> {
+    const at = () => place ?? this.file.bytes.length;
     await this.#alone("write", () => {
-      const free = this.files.freeBytes;
-      this.file.append(data.subarray(0, free));
-      if (free < data.length) throw systemError("ENOSPC", "write", this.path);
-      this.bytes += data.length;
+      // What is there already takes no room.
+      const room = Math.max(0, this.file.bytes.length - at()) + this.files.freeBytes;
+      this.file.write(data.subarray(0, room), at());
+      if (room < data.length) throw systemError("ENOSPC", "write", this.path);
+      this.bytes = place === undefined
+        ? this.bytes + data.length
+        : Math.max(this.bytes, place + data.length);
     }, (fault) => {
       const share = Math.floor(this.files.chance() * (data.length + 1));
-      this.file.append(data.subarray(0, fault === null ? share : fault.written ?? 0));
+      this.file.write(data.subarray(0, fault === null ? share : fault.written ?? 0), at());
     });
   }
 

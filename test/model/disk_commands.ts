@@ -13,6 +13,7 @@ export interface Config {
   readonly backlogBytes: number;
   readonly maxSpoolBytes: number;
   readonly concurrency: number;
+  readonly journalFileBytes: number;
   readonly chance: number;
 }
 
@@ -69,6 +70,8 @@ export const config: fc.Arbitrary<Config> = fc.record({
   backlogBytes: fc.oneof(fc.integer({ min: 600, max: 3000 }), fc.constant(60_000)),
   maxSpoolBytes: fc.oneof(fc.integer({ min: 600, max: 4000 }), fc.constant(1e6), fc.constant(1e6)),
   concurrency: fc.integer({ min: 1, max: 4 }),
+  // So small that files are recycled, or so large that they are not.
+  journalFileBytes: fc.constantFrom(600, 1500, 4000, 1e6),
   chance: fc.nat(),
 });
 
@@ -78,7 +81,7 @@ const answer: fc.Arbitrary<Answer> = fc.constantFrom(
 );
 
 const FAULTS: readonly Operation[] = [
-  ...["write", "write", "sync", "sync", "create", "syncFolder", "remove"] as const,
+  ...["write", "write", "sync", "sync", "create", "overwrite", "syncFolder", "remove"] as const,
   ...["truncate", "close", "makeFolder", "append", "read", "rename", "list"] as const,
 ];
 

@@ -4,7 +4,8 @@ import { type Disk, openDisk } from "../../src/spool/open.ts";
 import { readLetter } from "../../src/dead/letter.ts";
 import type { LetterWriter } from "../../src/dead/writer.ts";
 import { Pump } from "../../src/batch/pump.ts";
-import { readSegment } from "../../src/spool/segment.ts";
+import { readFrames } from "../../src/spool/frame.ts";
+import { parseSegmentName, readSegment } from "../../src/spool/segment.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import type { FaultyFiles } from "../kit/faulty_files.ts";
@@ -77,6 +78,8 @@ export class Life {
     const opened = await openDisk({
       dir: { files: gate, dataDir: DATA, log },
       clock,
+      memoryBytes: () => config.backlogBytes,
+      journalFileBytes: config.journalFileBytes,
       onLost: () => options.onProblem("the lock was lost"),
       lock: () => Promise.resolve({ release: () => Promise.resolve() }),
     });
@@ -102,19 +105,51 @@ export class Life {
   }
 }
 
-/** Rows (their numbers) that recovery would find, and the bytes of the spool's files. */
+/** Rows (their numbers) that recovery would find, and what they take on disk. */
 export function inSpool(files: FaultyFiles): { rows: number[]; bytes: number; paths: string[] } {
-  const rows: number[] = [];
-  const paths = files.paths().filter((path) => path.startsWith(`${DATA}/spool/`));
-  let bytes = 0;
+  const paths = files.paths().filter((path) => /^\/data\/(?:spool|journal)\//.test(path));
+  const batches = inJournal(files);
   for (const path of paths) {
+    const name = parseSegmentName(path.split("/").at(-1)!);
+    if (!path.startsWith(`${DATA}/spool/`) || name === null) continue;
     const content = files.get(path)!;
-    bytes += content.length;
-    for (const { start, end } of readSegment(content).good) {
-      rows.push(...numbersIn(new TextDecoder().decode(content.subarray(start, end))));
+    const rows = readSegment(content).good.flatMap(({ start, end }) =>
+      numbersIn(content, start, end)
+    );
+    const journaled = batches.get(name.id)?.flatMap(({ rows }) => rows) ?? [];
+    if (rows.length < journaled.length) continue;
+    batches.set(name.id, [{ from: 0, rows, bytes: content.length }]);
+  }
+  const parts = [...batches.values()].flat();
+  const bytes = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  return { rows: parts.flatMap(({ rows }) => rows), bytes, paths };
+}
+
+interface PartInJournal {
+  readonly from: number;
+  readonly rows: readonly number[];
+  readonly bytes: number;
+}
+
+/** By batch; of a part that was copied, the copy. */
+function inJournal(files: FaultyFiles): Map<string, PartInJournal[]> {
+  const batches = new Map<string, PartInJournal[]>();
+  for (const path of files.paths()) {
+    if (!path.startsWith(`${DATA}/journal/`)) continue;
+    const content = files.get(path)!;
+    for (const live of readFrames(content, parseInt(path.split("/").at(-1)!, 10)).live) {
+      if ("settled" in live) { for (const id of live.settled) batches.delete(id); }
+      else {
+        const { from, frame, body } = live;
+        const rows = numbersIn(content, body.start, body.end);
+        const others = (batches.get(live.head.id) ?? []).filter((part) =>
+          part.from < from || part.from >= from + rows.length
+        );
+        batches.set(live.head.id, [...others, { from, rows, bytes: frame.end - frame.start }]);
+      }
     }
   }
-  return { rows, bytes, paths };
+  return batches;
 }
 
 /** Rows that lie among the dead letters, one for each letter. */
@@ -124,12 +159,17 @@ export function deadOn(files: FaultyFiles): number[] {
     if (!path.startsWith(`${DATA}/dead/`)) continue;
     for (const line of new TextDecoder().decode(files.get(path)!).split("\n")) {
       const letter = readLetter(line);
-      if (letter !== null) dead.push(...numbersIn(letter.row + "\n"));
+      if (letter !== null) dead.push(numberOf(letter.row));
     }
   }
   return dead;
 }
 
-function numbersIn(text: string): number[] {
-  return text.split("\n").slice(0, -1).map((line) => (JSON.parse(line) as { n: number }).n);
+function numbersIn(content: Uint8Array, start: number, end: number): number[] {
+  const text = new TextDecoder().decode(content.subarray(start, end));
+  return text.split("\n").slice(0, -1).map(numberOf);
+}
+
+function numberOf(line: string): number {
+  return (JSON.parse(line) as { n: number }).n;
 }

@@ -9,8 +9,8 @@ import { checkSteps } from "./steps.ts";
 import type { Run } from "./disk_model.ts";
 import type { Request, Row } from "./disk_rows.ts";
 
-/** A seal behind each group; a group has one row at least. */
-const SEALS_BYTES = 40;
+/** A frame around the rows of each round, one row at least; more than the seal behind a segment's. */
+const FRAME_BYTES = 400;
 
 /** Whether a chunk may be refused: all that could be a reason is looked at from outside. */
 export function checkTaken(run: Run, chunk: Chunk): boolean {
@@ -93,7 +93,7 @@ export function checkStep(run: Run): void {
   assert.ok(pump.memoryBytes() >= 0 && pump.memoryBytes() <= most, `${pump.memoryBytes()} bytes`);
   assert.ok(pump.spoolBytes() >= 0, `${pump.spoolBytes()} bytes on disk`);
   const limit = config.maxSpoolBytes + life.foundBytes;
-  assert.ok(pump.spoolBytes() <= limit + SEALS_BYTES * run.rows.length);
+  assert.ok(pump.spoolBytes() <= limit + FRAME_BYTES * run.rows.length);
   if (idle && gate.failures === 0 && life.recovered && life.foundRows === 0) {
     assert.equal(pump.spoolBytes(), inSpool(run.files).bytes, "bytes in the spool");
   }

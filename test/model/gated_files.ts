@@ -4,7 +4,7 @@
  * open and of what went wrong.
  */
 
-import type { FilePart, Files, OpenFile } from "../../src/contracts.ts";
+import type { FilePart, Files, OpenFile, PlacedFile } from "../../src/contracts.ts";
 import type { FaultyFiles, Operation } from "../kit/faulty_files.ts";
 
 export class GatedFiles implements Files {
@@ -13,16 +13,19 @@ export class GatedFiles implements Files {
   readonly handles = new Map<string, number>();
   /** Operations that failed. */
   failures = 0;
+  /** Journal files with a round that failed and that could not be said to be nothing. */
+  readonly #doubtful = new Set<string>();
+  readonly #waiting: { readonly operation: Operation; readonly pass: () => void }[] = [];
+
+  constructor(readonly inner: FaultyFiles) {}
+
   /**
    * What a failed write left behind could not be taken back for certain: the only case in which rows
    * that were refused may turn up all the same.
    */
-  undoFailed = false;
-  readonly #waiting: { readonly operation: Operation; readonly pass: () => void }[] = [];
-  /** Cut back, and not synced since. */
-  readonly #cutBack = new Set<string>();
-
-  constructor(readonly inner: FaultyFiles) {}
+  get undoFailed(): boolean {
+    return this.#doubtful.size > 0;
+  }
 
   /** How many operations wait. */
   get waiting(): number {
@@ -62,6 +65,23 @@ export class GatedFiles implements Files {
     );
   }
 
+  overwrite(path: string): Promise<PlacedFile> {
+    return this.pass("overwrite", path, () => this.inner.overwrite(path)).then((file) => {
+      this.#count(path, 1);
+      return {
+        get bytes() {
+          return file.bytes;
+        },
+        write: (data, at) => this.pass("write", path, () => file.write(data, at)),
+        sync: () => this.pass("sync", path, () => file.sync()),
+        close: () => {
+          this.#count(path, -1);
+          return this.pass("close", path, () => file.close());
+        },
+      };
+    });
+  }
+
   list(folder: string): Promise<readonly string[]> {
     return this.pass("list", folder, () => this.inner.list(folder));
   }
@@ -92,19 +112,18 @@ export class GatedFiles implements Files {
     }
     try {
       const result = await work();
-      if (operation === "truncate") this.#cutBack.add(path);
-      if (operation === "sync") this.#cutBack.delete(path);
+      if (["sync", "remove", "rename"].includes(operation)) this.#doubtful.delete(path);
       return result;
     } catch (error) {
       this.failures++;
-      const undoing = operation === "truncate" || operation === "sync" && this.#cutBack.has(path);
-      if (undoing && path.includes("/spool/")) this.undoFailed = true;
+      const writing = operation === "write" || operation === "sync";
+      if (writing && path.includes("/journal/")) this.#doubtful.add(path);
       throw error;
     }
   }
 
   #opened(file: OpenFile, path: string): OpenFile {
-    this.handles.set(path, (this.handles.get(path) ?? 0) + 1);
+    this.#count(path, 1);
     return {
       get bytes() {
         return file.bytes;
@@ -113,11 +132,15 @@ export class GatedFiles implements Files {
       sync: () => this.pass("sync", path, () => file.sync()),
       truncate: (bytes) => this.pass("truncate", path, () => file.truncate(bytes)),
       close: () => {
-        const left = (this.handles.get(path) ?? 0) - 1;
-        if (left > 0) this.handles.set(path, left);
-        else this.handles.delete(path);
+        this.#count(path, -1);
         return this.pass("close", path, () => file.close());
       },
     };
+  }
+
+  #count(path: string, more: 1 | -1): void {
+    const open = (this.handles.get(path) ?? 0) + more;
+    if (open > 0) this.handles.set(path, open);
+    else this.handles.delete(path);
   }
 }

@@ -9,13 +9,13 @@ import { isTableName, nameAmong, tableOfFolder } from "../../src/kernel/names.ts
 import { folderBeside, openSpool, takeOrphans } from "../../src/spool/data_dir.ts";
 import { DONE } from "../../src/kernel/result.ts";
 import { isFresh, tableOfFile } from "../../src/dead/letter.ts";
-import { listSegments, recover } from "../../src/spool/recovery.ts";
+import { listSpool, recover } from "../../src/spool/recovery.ts";
 import type { Spool } from "../../src/contracts.ts";
 import { events, memoryLog } from "../kit/chunks.ts";
 import { Disk, DiskFolder } from "../kit/faulty_disk.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { batch, deadRows, setAside, storeOf, writerOf } from "../dead/kit.ts";
-import { DATA, openBatch, spoolIn, spoolKit, submit } from "../batch/spool_kit.ts";
+import { DATA, openBatch, spoolIn, spoolKit, submit, toSegment } from "../batch/spool_kit.ts";
 
 const TABLES = ["Events", "events", "EVENTS", "eventS"];
 
@@ -28,6 +28,7 @@ async function fill(spool: Spool, tables: readonly string[]): Promise<Map<string
     const chunk = events(2, { table, type: table });
     const batch = openBatch(chunk);
     assert.equal(await submit(spool, batch, chunk), null);
+    await toSegment(spool, batch);
     rows.set(table, new TextDecoder().decode(chunk.body));
   }
   return rows;
@@ -37,12 +38,14 @@ async function fill(spool: Spool, tables: readonly string[]): Promise<Map<string
 async function recovered(files: FaultyFiles, dataDir = DATA): Promise<Map<string, string>> {
   const place = { files, dataDir, log: memoryLog() };
   const rows = new Map<string, string>();
-  for await (const found of recover(place, await listSegments(place))) {
-    assert.ok(found.kind === "segment", JSON.stringify(found));
-    const bytes = await files.read(found.path);
+  for await (const found of recover(place, await listSpool(place))) {
+    if (found.kind === "journal") continue;
+    assert.ok(found.kind === "batch" && found.segment !== null, JSON.stringify(found));
+    const { table } = found.head;
+    const bytes = await files.read(found.segment.path);
     for (const { start, end } of found.ranges) {
       const text = new TextDecoder().decode(bytes.subarray(start, end));
-      rows.set(found.table, (rows.get(found.table) ?? "") + text);
+      rows.set(table, (rows.get(table) ?? "") + text);
     }
   }
   return rows;

@@ -2,12 +2,7 @@
 
 import { Buffer } from "node:buffer";
 import { type DataDir, openSpool } from "../../src/spool/data_dir.ts";
-import {
-  listSegments,
-  type Quarantined,
-  recover,
-  type RecoveredSegment,
-} from "../../src/spool/recovery.ts";
+import { type FoundBatch, listSpool, type Quarantined, recover } from "../../src/spool/recovery.ts";
 import { SEAL_BYTES, sealLine, segmentName } from "../../src/spool/segment.ts";
 import type { Shape } from "../../src/contracts.ts";
 import { type LogLine, memoryLog } from "../kit/chunks.ts";
@@ -61,6 +56,17 @@ export function spooled(
   };
 }
 
+/** A batch that was found in a segment. */
+export type RecoveredSegment = FoundBatch["head"] & {
+  readonly kind: "segment";
+  readonly path: string;
+  readonly keep: boolean;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly types: Map<string, number>;
+  readonly ranges: FoundBatch["ranges"];
+};
+
 export interface Recovery {
   readonly segments: RecoveredSegment[];
   readonly quarantined: Quarantined[];
@@ -83,13 +89,24 @@ export async function recoverAll(files: FaultyFiles): Promise<Recovery> {
   const quarantined: Quarantined[] = [];
   const texts = new Map<string, string>();
   await openSpool(place);
-  for await (const found of recover(place, await listSegments(place))) {
+  for await (const found of recover(place, await listSpool(place))) {
     if (found.kind === "quarantined") quarantined.push(found);
-    else {
-      segments.push(found);
-      const bytes = files.get(found.path)!;
+    else if (found.kind === "batch" && found.segment !== null) {
+      const { path, keep } = found.segment;
+      const { head, rows: count, bytes: size, types, ranges } = found;
+      segments.push({
+        kind: "segment",
+        ...head,
+        path,
+        keep,
+        rows: count,
+        bytes: size,
+        types,
+        ranges,
+      });
+      const bytes = files.get(path)!;
       const rows = found.ranges.map(({ start, end }) => bytes.subarray(start, end));
-      texts.set(found.path, Buffer.concat(rows).toString());
+      texts.set(path, Buffer.concat(rows).toString());
     }
   }
   const quarantine = new Map<string, Uint8Array>();

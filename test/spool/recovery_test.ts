@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { listSegments, loadSegment, recover } from "../../src/spool/recovery.ts";
+import { listSpool, loadSegment, recover } from "../../src/spool/recovery.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { DATA, idAt, placeOf, recoverAll, type Spooled, spooled } from "./recovery_kit.ts";
 
@@ -128,17 +128,23 @@ describe("a spool in good order", () => {
     const files = new FaultyFiles();
     await files.makeFolder(`${DATA}/spool/clicks`);
     assert.deepEqual((await recoverAll(files)).quarantined, []);
-    assert.deepEqual(await listSegments(placeOf(new FaultyFiles())), { segments: [], foreign: [] });
+    assert.deepEqual(await listSpool(placeOf(new FaultyFiles())), {
+      segments: [],
+      journals: [],
+      foreign: [],
+    });
   });
 
   test("files that come after the listing are none of its business", async () => {
     const files = diskWith(SPOOL.slice(0, 1));
     const place = placeOf(files);
-    const found = await listSegments(place);
+    const found = await listSpool(place);
     files.put(SPOOL[1]!.path, SPOOL[1]!.bytes.subarray(0, 10));
     files.put(`${DATA}/spool/clicks/being-written`, "x");
     const paths = [];
-    for await (const segment of recover(place, found)) paths.push(segment.path);
+    for await (const each of recover(place, found)) {
+      if (each.kind === "batch") paths.push(each.segment?.path);
+    }
     assert.deepEqual(paths, [SPOOL[0]!.path]);
     assert.ok(files.get(SPOOL[1]!.path) !== null);
   });

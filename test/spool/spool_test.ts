@@ -14,12 +14,15 @@ import { settle } from "../kit/manual_clock.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import {
   DATA,
+  framesIn,
   groupsIn,
+  journalFiles,
   openBatch,
   segments,
   spoolIn,
   spoolKit,
   submit as submitTo,
+  toSegment,
 } from "../batch/spool_kit.ts";
 
 /** How often an operation was begun. */
@@ -53,8 +56,7 @@ describe("group commit", () => {
     gate.open();
     assert.deepEqual(await Promise.all([...first, ...later]), chunks.map(() => null));
     assert.equal(times(files, "sync"), 2);
-    const [path = ""] = segments(files);
-    assert.deepEqual(groupsIn(files, path), [
+    assert.deepEqual(framesIn(files), [
       textOf(...chunks.slice(0, 2)),
       textOf(...chunks.slice(2)),
     ]);
@@ -62,19 +64,18 @@ describe("group commit", () => {
     assert.equal(Buffer.concat(batch.body).toString(), textOf(...chunks));
   });
 
-  test("batches that are written in one round wait for no other", async () => {
-    const { files, gate, submit } = await spoolKit();
-    gate.shut = true;
-    const tables = ["a", "b", "c"];
-    const told = tables.map((table) => {
-      const chunk = events(1, { table });
-      return submit(openBatch(chunk), chunk);
-    });
-    await settle();
-    assert.equal(gate.waiting, 3, "all three began at once");
-    gate.open();
-    assert.deepEqual(await Promise.all(told), [null, null, null]);
-    assert.equal(segments(files).length, 3);
+  test("however many batches get rows in a round: one write, one sync", async () => {
+    const { files, submit } = await spoolKit();
+    const chunks = Array.from({ length: 200 }, (_, at) => events(1, { table: `t${at}` }));
+    const batches = chunks.map(openBatch);
+    for (const round of [1, 2]) {
+      files.trace.length = 0;
+      const told = await Promise.all(chunks.map((chunk, at) => submit(batches[at]!, chunk)));
+      assert.deepEqual(told, chunks.map(() => null));
+      assert.deepEqual([times(files, "write"), times(files, "sync")], [1, 1], `round ${round}`);
+    }
+    assert.equal(framesIn(files).length, 400);
+    assert.equal(journalFiles(files).length, 1);
   });
 
   for (const first of [0, 1]) {
@@ -87,9 +88,9 @@ describe("group commit", () => {
         const steps of [
           [
             ["makeFolder"],
-            ["list"],
             ["syncFolder"],
-            ["create"],
+            ["list"],
+            ["overwrite"],
             ["write"],
             ["sync", "syncFolder"],
           ],
@@ -117,31 +118,51 @@ describe("group commit", () => {
 });
 
 describe("a disk that fails", () => {
-  for (const on of ["makeFolder", "list", "create", "write", "sync", "syncFolder"] as const) {
-    test(`at ${on}: that group is refused, and no other`, async () => {
+  for (const on of ["makeFolder", "list", "overwrite", "write", "sync", "syncFolder"] as const) {
+    test(`at ${on}: that round is refused, and no other`, async () => {
       const { files, spool, submit } = await spoolKit();
-      const [good, bad] = [events(2, { table: "good" }), events(2, { table: "bad" })];
-      const [goodBatch, badBatch] = [openBatch(good), openBatch(bad)];
-      assert.equal(await submit(goodBatch, good), null);
-      // The folder above a table's is listed and synced in a table's name too.
-      const above = on === "syncFolder" || on === "list";
-      files.fail({ on, path: above ? "spool" : "/bad", code: "EIO" });
-      const [first, second] = await Promise.all([submit(goodBatch, good), submit(badBatch, bad)]);
-      assert.equal(first, null);
-      assert.match(second ?? "", /EIO/);
-      badBatch.close();
-      assert.equal(badBatch.rows, 0);
-      spool.remove(badBatch.id);
+      const chunks = ["a", "b"].map((table) => events(2, { table }));
+      files.fail({ on, path: on === "syncFolder" ? "journal" : "", code: "EIO" });
+      const batches = chunks.map(openBatch);
+      for (const told of await Promise.all(batches.map((each, at) => submit(each, chunks[at]!)))) {
+        assert.match(told ?? "", /EIO/);
+      }
+      for (const batch of batches) {
+        batch.close();
+        assert.equal(batch.rows, 0);
+        spool.remove(batch.id);
+      }
       await settle();
-      assert.equal(segments(files).length, 1);
-      assert.equal(spool.bytes(), files.get(segments(files)[0]!)!.length);
-      const another = openBatch(bad);
-      assert.equal(await submit(another, bad), null, "the next batch is taken");
+      assert.deepEqual([spool.bytes(), framesIn(files)], [0, []]);
+      const others = chunks.map(openBatch);
+      assert.deepEqual(
+        await Promise.all(others.map((each, at) => submit(each, chunks[at]!))),
+        [null, null],
+        "the next round is taken",
+      );
       assert.equal(spool.trouble(), null);
+      assert.deepEqual(framesIn(files), chunks.map((chunk) => textOf(chunk)));
+      assert.ok(journalFiles(files).length <= 2);
     });
   }
 
-  test("of two syncs at once: the file is cut back and closed when both are over", async () => {
+  for (const code of ["EIO", "ENOSPC"]) {
+    test(`${code} again and again: files do not gather, and what is kept stays`, async () => {
+      const { files, submit } = await spoolKit();
+      const chunk = events(2);
+      assert.equal(await submit(openBatch(chunk), chunk), null);
+      const heal = files.fail({ on: ["write", "sync"], code, times: Infinity });
+      for (let round = 0; round < 30; round++) {
+        assert.match((await submit(openBatch(chunk), chunk)) ?? "", new RegExp(code));
+      }
+      heal();
+      assert.ok(journalFiles(files).length <= 2, journalFiles(files).join());
+      assert.equal(await submit(openBatch(chunk), chunk), null);
+      assert.equal(framesIn(files).length, 2);
+    });
+  }
+
+  test("of two syncs at once: the round is void and its file closed when both are over", async () => {
     const { files, gate, submit } = await spoolKit();
     const chunk = events(1);
     const batch = openBatch(chunk);
@@ -158,11 +179,11 @@ describe("a disk that fails", () => {
     assert.deepEqual(gate.changes, ["sync"]);
     gate.open();
     assert.match((await told) ?? "", /EIO/);
-    assert.deepEqual(groupsIn(files, segments(files)[0]!), []);
+    assert.deepEqual(framesIn(files), []);
     assert.deepEqual([...gate.handles], []);
   });
 
-  test("what waits behind a failed group in the same file is told the same reason", async () => {
+  test("what waits behind a failed round in the same batch is told the same reason", async () => {
     const { files, gate, spool, submit } = await spoolKit();
     const chunk = events(1);
     const batch = openBatch(chunk);
@@ -176,7 +197,7 @@ describe("a disk that fails", () => {
     assert.match((await first) ?? "", /ENOSPC/);
     assert.equal(await second, await first);
     assert.match(spool.trouble() ?? "", /ENOSPC/);
-    assert.deepEqual(groupsIn(files, segments(files)[0]!), [textOf(chunk)]);
+    assert.deepEqual(framesIn(files), [textOf(chunk)]);
   });
 
   test("rows that were refused never come back, not even after a power cut", async () => {
@@ -187,55 +208,44 @@ describe("a disk that fails", () => {
       assert.equal(await submit(batch, kept), null);
       files.fail({ on: "sync", code: "EIO" });
       assert.match((await submit(batch, refused)) ?? "", /EIO/);
-      const undone = files.trace.slice(files.trace.findLastIndex((line) => /^truncate/.test(line)));
-      assert.ok(undone.some((line) => /^sync /.test(line)), "the cut is synced");
       const found = files.crash(seed % 2 === 0 ? "power" : "process");
-      assert.deepEqual(groupsIn(found, segments(found)[0]!), [textOf(kept)], `seed ${seed}`);
+      assert.deepEqual(framesIn(found), [textOf(kept)], `seed ${seed}`);
     }
   });
 
-  test("what could not be cut back is not sent with the batch", async () => {
-    const { files, spool, submit } = await spoolKit();
-    const [kept, refused] = [events(2), events(3)];
-    const batch = openBatch(kept);
-    assert.equal(await submit(batch, kept), null);
+  test("nor those of a longer round that a shorter one was written over", async () => {
+    const { files, submit } = await spoolKit();
+    const kept = events(1);
+    const long = Array.from({ length: 9 }, (_, at) => events(3, { table: `t${at}` }));
+    assert.equal(await submit(openBatch(kept), kept), null);
     files.fail({ on: "sync", code: "EIO" });
-    files.fail({ on: "truncate", code: "EIO" });
-    assert.match((await submit(batch, refused)) ?? "", /EIO/);
-    batch.close();
-    assert.equal(groupsIn(files, segments(files)[0]!).length, 2);
-    assert.equal(textOf(...await read(spool, batch)), textOf(kept));
+    for (const told of await Promise.all(long.map((chunk) => submit(openBatch(chunk), chunk)))) {
+      assert.match(told ?? "", /EIO/);
+    }
+    assert.ok(files.get(journalFiles(files)[0]!)!.length > 9 * 300, "they are there");
+    assert.deepEqual(framesIn(files), [textOf(kept)]);
   });
 
-  test("nor in place of rows that the disk has spoiled", async () => {
-    const { files, spool, submit } = await spoolKit();
-    const [first, second, refused] = [events(1), events(1), events(3)];
-    const batch = openBatch(first);
-    for (const chunk of [first, second]) assert.equal(await submit(batch, chunk), null);
-    files.fail({ on: "sync", code: "EIO" });
-    files.fail({ on: "truncate", code: "EIO" });
-    assert.match((await submit(batch, refused)) ?? "", /EIO/);
-    batch.close();
-    const [path = ""] = segments(files);
-    files.put(path, files.get(path)!.map((byte, at) => at === 3 ? byte ^ 1 : byte));
-    assert.equal(groupsIn(files, path).length, 2);
-    assert.equal((await spool.read(batch)).ok, false);
-  });
-
-  test("a file that is spoiled while it waits is not sent in part", async () => {
-    const { files, spool, log, submit } = await spoolKit();
-    const chunk = events(5);
-    const batch = openBatch(chunk);
-    await submit(batch, chunk);
-    batch.close();
-    const [path = ""] = segments(files);
-    const bytes = files.get(path)!;
-    files.put(path, bytes.map((byte, at) => at === 3 ? byte ^ 1 : byte));
-    assert.equal((await spool.read(batch)).ok, false);
-    assert.ok(log.lines.some(({ level, fields }) => level === "error" && fields.file === path));
-    files.put(path, bytes);
-    assert.equal(textOf(...await read(spool, batch)), textOf(chunk));
-  });
+  for (const home of ["journal", "segment"]) {
+    test(`a ${home} that is spoiled while it waits is not sent in part`, async () => {
+      const { files, spool, log, submit } = await spoolKit();
+      const chunk = events(5);
+      const batch = openBatch(chunk);
+      await submit(batch, chunk);
+      batch.close();
+      if (home === "segment") await toSegment(spool, batch);
+      const [path = ""] = home === "segment" ? segments(files) : journalFiles(files);
+      const bytes = files.get(path)!;
+      files.put(
+        path,
+        bytes.map((byte, at) => at === (home === "segment" ? 3 : 250) ? byte ^ 1 : byte),
+      );
+      assert.equal((await spool.read(batch)).ok, false);
+      assert.ok(log.lines.some(({ level, fields }) => level === "error" && fields.file === path));
+      files.put(path, bytes);
+      assert.equal(textOf(...await read(spool, batch)), textOf(chunk));
+    });
+  }
 
   test("a probe finds out that it is well again, without rows, and makes folders anew", async () => {
     const { files, spool, submit } = await spoolKit();
@@ -257,25 +267,31 @@ describe("a disk that fails", () => {
 });
 
 describe("bytes and files", () => {
-  test("the bytes of all segments, until they are gone", async () => {
+  test("the bytes of all that is held, until it is gone", async () => {
     const { files, spool, submit } = await spoolKit();
     const chunks = [1, 2, 3].map((rows) => events(rows, { table: `t${rows}` }));
     const batches = chunks.map(openBatch);
+    const total = (paths: readonly string[]) =>
+      paths.reduce((sum, path) => sum + files.get(path)!.length, 0);
     for (const round of [1, 2]) {
       await Promise.all(batches.map((batch, at) => submit(batch, chunks[at]!)));
-      const total = segments(files).reduce((sum, path) => sum + files.get(path)!.length, 0);
-      assert.equal(spool.bytes(), total, `round ${round}`);
+      assert.equal(spool.bytes(), total(journalFiles(files)), `round ${round}`);
     }
+    for (const batch of batches) await toSegment(spool, batch);
+    assert.equal(spool.bytes(), total(segments(files)), "in segments, once");
     spool.remove(batches[0]!.id);
     await settle();
     spool.remove(batches[0]!.id);
     await settle();
     assert.equal(segments(files).length, 2);
+    assert.equal(spool.bytes(), total(segments(files)));
     spool.remove(batches[1]!.id);
     await settle();
     spool.remove(batches[2]!.id);
     await settle();
-    assert.deepEqual(segments(files), []);
+    assert.deepEqual([segments(files), spool.bytes()], [[], 0]);
+    await spool.close();
+    assert.deepEqual(journalFiles(files), [], "a journal of nothing is nothing");
   });
 
   test("a file that the disk keeps counts, and goes when the disk lets it", async () => {
@@ -285,6 +301,7 @@ describe("bytes and files", () => {
       const chunk = events(1);
       const batch = openBatch(chunk);
       await submit(batch, chunk);
+      await toSegment(spool, batch);
       batches.push(batch);
     }
     const [first, second, third] = batches as [
@@ -309,6 +326,7 @@ describe("bytes and files", () => {
     const chunk = events(1);
     const batch = openBatch(chunk);
     await submit(batch, chunk);
+    await toSegment(spool, batch);
     files.fail({ on: "remove", code: "EIO" });
     spool.remove(batch.id);
     await settle();
@@ -365,7 +383,7 @@ describe("bytes and files", () => {
     const batches = chunks.map(openBatch);
     for (const [at, batch] of batches.entries()) {
       assert.equal(await submit(batch, chunks[at]!), null);
-      batch.close();
+      await toSegment(spool, batch);
     }
     const [a = openBatch(chunks[0]!), b = openBatch(chunks[1]!)] = batches;
     const [fileOfA = "", fileOfB = ""] = segments(files);
