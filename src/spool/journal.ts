@@ -60,6 +60,8 @@ export interface Part extends Place {
   readonly bytes: number;
 }
 
+/** More between two frames is not read for their sake. */
+const NEAR_BYTES = 64 * 1024;
 const NAME = /^(\d{1,15})\.ndjson$/;
 
 export const journalName = (number: number): string => `${String(number).padStart(13, "0")}.ndjson`;
@@ -335,11 +337,7 @@ export class Journal {
     for (let from = 0, to; from < places.length; from = to) {
       const { file, at } = places[from]!;
       to = from + 1;
-      while (
-        to < places.length && places[to]!.file === file && places[to]!.at > places[to - 1]!.at
-      ) {
-        to++;
-      }
+      while (to < places.length && isNear(places[to - 1]!, places[to]!)) to++;
       const last = places[to - 1]!;
       const { bytes } = await this.#dir.files.readPart(file.path, at, last.at + last.length);
       for (const place of places.slice(from, to)) {
@@ -372,6 +370,12 @@ export class Journal {
     if (this.#active !== null && vanished.includes(this.#active)) this.#failed = true;
     return vanished;
   }
+}
+
+/** Read at once, for other batches have little between them. */
+function isNear(one: Place, next: Place): boolean {
+  const between = next.at - one.at - one.length;
+  return one.file === next.file && between >= 0 && between <= NEAR_BYTES;
 }
 
 function sizeOf(frames: readonly FrameText[]): number {

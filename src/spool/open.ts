@@ -75,7 +75,14 @@ async function openWhole(options: DiskOptions): Promise<Result<Disk>> {
   // Before the first new file: what is written from now on is not recovered.
   const found = await listSpool(dir);
   return done(
-    diskOf(options, dir, Promise.resolve(true), () => recover(dir, found), () => lock.release()),
+    diskOf(
+      options,
+      dir,
+      found,
+      Promise.resolve(true),
+      () => recover(dir, found),
+      () => lock.release(),
+    ),
   );
 }
 
@@ -103,10 +110,12 @@ async function openBeside(options: DiskOptions, vacated: Promise<void>): Promise
     dir.log.error(WAITS, { error: String(error) });
     return false;
   });
-  return done(diskOf(options, beside, whole, () => bothOf(beside, found, dir, whole), async () => {
-    await lock.release();
-    await all?.release();
-  }));
+  return done(
+    diskOf(options, beside, found, whole, () => bothOf(beside, found, dir, whole), async () => {
+      await lock.release();
+      await all?.release();
+    }),
+  );
 }
 
 async function firstFree(
@@ -162,11 +171,13 @@ async function* bothOf(
 function diskOf(
   { clock, memoryBytes, journalFileBytes: fileBytes }: DiskOptions,
   dir: DataDir,
+  { segments, journals }: Listing,
   whole: Promise<boolean>,
   earlier: () => AsyncIterable<Found>,
   release: () => Promise<void>,
 ): Disk {
-  const spool = new JournalSpool({ dir, clock, earlier, memoryBytes, fileBytes });
+  const unread = segments.length + journals.length > 0;
+  const spool = new JournalSpool({ dir, clock, unread, earlier, memoryBytes, fileBytes });
   return {
     spool,
     dataDir: dir.dataDir,

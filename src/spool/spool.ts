@@ -6,14 +6,15 @@
  * together, made safe by one write and one sync. What is appended while a round runs shares the next
  * one, so the price of a sync is split among all who wait, however many tables they write to.
  *
- * A batch that memory lets go is written once, whole, as a segment: a file of its own whose name is the
- * deduplication token and whose content is the rows of the INSERT. Most batches never need one. Stored =
- * a mark in the journal, written at once and synced with the next rows; a crash before that sends the
- * batch again, under the same token.
+ * Stored = a mark in the journal, written at once and synced with the next rows; a crash before that
+ * sends the batch again, under its id, which is the deduplication token. Most batches see no more of the
+ * disk than this.
  *
- * **A table that is stuck pins nothing.** When there are more journal files than what is held in memory
- * can need, the batches of the oldest move: those that are sealed to segments, those that are not to
- * the newest file.
+ * **The journal is bounded, and a table that is stuck pins nothing.** When there are more files than what
+ * memory may hold can need, the batches of the oldest move, in the background: those that are sealed are
+ * written once more, whole, as segments, files of their own whose name is the token and whose content
+ * the rows of the INSERT; those that are not go to the newest file. What the journal does not have at
+ * all (`ack=memory`) becomes a segment when memory lets it go.
  */
 
 import type {
@@ -32,6 +33,7 @@ import { type DataDir, probeDisk } from "./data_dir.ts";
 import { type FrameText, IDS_A_MARK, rowsFrame, settledFrame, tailOf } from "./frame.ts";
 import { FILE_BYTES, Journal, type JournalFile, type Part, type Place } from "./journal.ts";
 import { type Found, loadSegment } from "./recovery.ts";
+import { mintedMs } from "./segment.ts";
 import { type Segment, Segments } from "./segments.ts";
 
 export interface SpoolDeps {
@@ -39,6 +41,8 @@ export interface SpoolDeps {
   readonly clock: Pick<Clock, "nowMs">;
   /** Reads what earlier processes left. */
   readonly earlier: () => AsyncIterable<Found>;
+  /** Whether there may be any. */
+  readonly unread?: boolean | undefined;
   /** Rows that memory may hold: the journal needs no more. */
   readonly memoryBytes?: (() => number) | undefined;
   /** Of a journal file; for tests. */
@@ -58,8 +62,6 @@ class Kept {
   vanished: string | null = null;
   /** Something of it stands, or stood, in the journal. */
   journaled = false;
-  /** Its home is the journal: the disk would not take it as a segment. */
-  stays = false;
   /** Nothing of it is needed any more. */
   gone = false;
   tail: Uint8Array | null = null;
@@ -77,8 +79,15 @@ class Kept {
     return last === undefined ? 0 : last.from + last.rows;
   }
 
+  /** Whether the journal has all of so many bytes of rows. */
+  isWhole(bytes: number): boolean {
+    return this.parts.length > 0 && this.rowBytes === bytes;
+  }
+
   get rowBytes(): number {
-    return this.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    let sum = 0;
+    for (const { bytes } of this.parts) sum += bytes;
+    return sum;
   }
 }
 
@@ -116,6 +125,8 @@ export class JournalSpool implements Spool {
   /** Marks that are written, but not synced yet. */
   #marked: Kept[] = [];
   #running = false;
+  /** What earlier processes left is not known yet. */
+  #unread: boolean;
   #probing: Promise<readonly Vanished[]> | null = null;
   /** The oldest file when its batches were last moved. */
   #moved: JournalFile | null = null;
@@ -134,6 +145,7 @@ export class JournalSpool implements Spool {
   constructor(readonly deps: SpoolDeps) {
     const { dir, clock, fileBytes } = deps;
     this.#dir = dir;
+    this.#unread = deps.unread ?? false;
     this.#journal = new Journal({ dir, nowMs: () => clock.nowMs(), fileBytes });
     this.#segments = new Segments(dir);
   }
@@ -149,6 +161,8 @@ export class JournalSpool implements Spool {
   // ------------------------------------------------------------ group commit
 
   append(batch: GrowingBatch, body: Uint8Array, rows: number): Promise<Result> {
+    const problem = this.#mayBeThere(batch.id);
+    if (problem !== null) return Promise.resolve(failed(problem));
     let group = this.#next.get(batch);
     if (group === undefined) {
       const { promise, resolve } = Promise.withResolvers<Result>();
@@ -160,6 +174,13 @@ export class JournalSpool implements Spool {
     group.bytes += body.length;
     this.#start();
     return group.synced;
+  }
+
+  /** A replay has an id of its own: an earlier process may have left it. */
+  #mayBeThere(id: string): string | null {
+    return this.#unread && mintedMs(id) === null
+      ? "rows that were left there are not read yet"
+      : null;
   }
 
   #start(): void {
@@ -188,6 +209,11 @@ export class JournalSpool implements Spool {
   async #round(): Promise<boolean> {
     const all = [...this.#next.values()];
     this.#next = new Map();
+    for (const { batch } of all) {
+      const file = this.#kept.get(batch.id)?.vanished ?? null;
+      // No rows may follow a hole.
+      if (file !== null) this.#refused.set(batch, "ENOENT: its file was removed");
+    }
     const groups = all.filter(({ batch }) => !this.#refused.has(batch));
     const copies = this.#copies.filter(({ kept }) => !kept.gone);
     for (const copy of this.#copies) if (copy.kept.gone) copy.over(true);
@@ -315,18 +341,14 @@ export class JournalSpool implements Spool {
 
   write(batch: Batch): Promise<Result> | null {
     const kept = this.#kept.get(batch.id) ?? new Kept(batch, null);
-    const { segment, vanished, stays } = kept;
-    if (vanished === null && (segment !== null || stays)) return null;
+    const { segment, vanished } = kept;
+    if (vanished === null && (segment !== null || kept.isWhole(batch.bytes))) return null;
     const under = this.#writing.get(batch.id);
     if (under !== undefined) return under;
-    if (this.#trouble !== null && this.#stay(kept, batch.bytes)) return null;
+    const problem = this.#mayBeThere(batch.id);
+    if (problem !== null) return Promise.resolve(failed(problem));
     this.#kept.set(batch.id, kept);
     return this.#toSegment(kept, () => Promise.resolve(batch.body), batch.bytes);
-  }
-
-  /** Whether its rows can be read back from the journal, where they are to stay then. */
-  #stay(kept: Kept, bytes: number): boolean {
-    return kept.stays = kept.vanished === null && kept.parts.length > 0 && kept.rowBytes === bytes;
   }
 
   #toSegment(
@@ -354,12 +376,11 @@ export class JournalSpool implements Spool {
         this.#release(kept);
         kept.segment = segment;
         kept.vanished = null;
-        kept.stays = false;
       }
       return DONE;
     } catch (error) {
       this.#fail(error);
-      if (kept.gone || this.#stay(kept, bytes)) return DONE;
+      if (kept.gone || kept.isWhole(bytes)) return DONE;
       if (kept.segment === null && !kept.journaled) this.#kept.delete(head.id);
       return failed(reasonWithoutPath(error));
     }
@@ -549,6 +570,7 @@ export class JournalSpool implements Spool {
       if (batches + quarantined > 0) log.info("spool recovered", { batches, rows, quarantined });
     } finally {
       this.#moved = null;
+      this.#unread = false;
       resolve();
     }
   }

@@ -62,8 +62,9 @@ export async function submit(spool: Spool, batch: HeldBatch, chunk: Chunk): Prom
   return result.ok ? null : result.problem;
 }
 
-/** Seals a batch and lets memory let it go. */
-export async function toSegment(spool: Spool, batch: HeldBatch): Promise<void> {
+/** Writes a batch of these rows whole, of which the disk has nothing. */
+export async function spill(spool: Spool, batch: HeldBatch, chunk: Chunk): Promise<void> {
+  batch.commit(batch.reserve(chunk, 0));
   batch.close();
   const written = await spool.write(batch);
   if (written?.ok === false) throw new Error(written.problem);

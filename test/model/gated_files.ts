@@ -35,7 +35,7 @@ export class GatedFiles implements Files {
   /** Operations that wait and are more than a look. */
   get changes(): readonly Operation[] {
     return this.#waiting.map(({ operation }) => operation)
-      .filter((operation) => operation !== "read" && operation !== "list");
+      .filter((operation) => !["read", "readPart", "list"].includes(operation));
   }
 
   /** Lets one of the waiting operations through. */

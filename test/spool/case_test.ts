@@ -15,7 +15,7 @@ import { events, memoryLog } from "../kit/chunks.ts";
 import { Disk, DiskFolder } from "../kit/faulty_disk.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { batch, deadRows, setAside, storeOf, writerOf } from "../dead/kit.ts";
-import { DATA, openBatch, spoolIn, spoolKit, submit, toSegment } from "../batch/spool_kit.ts";
+import { DATA, openBatch, spill, spoolIn, spoolKit } from "../batch/spool_kit.ts";
 
 const TABLES = ["Events", "events", "EVENTS", "eventS"];
 
@@ -27,8 +27,7 @@ async function fill(spool: Spool, tables: readonly string[]): Promise<Map<string
   for (const table of tables) {
     const chunk = events(2, { table, type: table });
     const batch = openBatch(chunk);
-    assert.equal(await submit(spool, batch, chunk), null);
-    await toSegment(spool, batch);
+    await spill(spool, batch, chunk);
     rows.set(table, new TextDecoder().decode(chunk.body));
   }
   return rows;
