@@ -54,6 +54,8 @@ export interface CollectorOptions {
   readonly predecessor?: Predecessor | null;
   /** The system's unless given. */
   readonly files?: Files;
+  /** Of a journal file; for tests. */
+  readonly journalFileBytes?: number;
 }
 
 /** A running collector; another process can follow it (`runtime/handover.ts`). */
@@ -160,7 +162,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
 }
 
 async function openDataFolder(
-  { settings: { dataDir }, files = nodeFiles, predecessor }: CollectorOptions,
+  { settings: { dataDir }, files = nodeFiles, journalFileBytes, predecessor }: CollectorOptions,
   log: Log,
   settings: () => Settings,
 ): Promise<Pick<Rooms, "disk" | "letters">> {
@@ -169,6 +171,7 @@ async function openDataFolder(
     dir,
     clock: systemClock,
     memoryBytes: () => settings().backlogBytes,
+    journalFileBytes,
     ...(predecessor ? { vacated: predecessor.gone } : {}),
     lock: (folder, options) => takeLock(folder, { ...options, flock: openFlock }),
     onLost() {

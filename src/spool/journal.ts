@@ -12,7 +12,7 @@
 
 import { Buffer } from "node:buffer";
 import { basename, dirname, join } from "node:path";
-import type { PlacedFile } from "../contracts.ts";
+import type { Files, PlacedFile } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { allEnded, Underway } from "../kernel/time.ts";
 import { type DataDir, journalFolder, moveToQuarantine } from "./data_dir.ts";
@@ -329,26 +329,6 @@ export class Journal {
     await this.#dir.files.syncFolder(this.#folder).catch(() => {});
   }
 
-  // ------------------------------------------------------------ reading
-
-  /** The rows of frames, each in memory of its own. Rejects where the disk does not have them any more. */
-  async read(places: readonly Place[]): Promise<Uint8Array[]> {
-    const bodies: Uint8Array[] = [];
-    for (let from = 0, to; from < places.length; from = to) {
-      const { file, at } = places[from]!;
-      to = from + 1;
-      while (to < places.length && isNear(places[to - 1]!, places[to]!)) to++;
-      const last = places[to - 1]!;
-      const { bytes } = await this.#dir.files.readPart(file.path, at, last.at + last.length);
-      for (const place of places.slice(from, to)) {
-        const rows = rowsAt(bytes, place.at - at, file.number);
-        if (rows === null) throw new Error("its rows do not agree with their checksums");
-        bodies.push(bytes.slice(rows.start, rows.end));
-      }
-    }
-    return bodies;
-  }
-
   // ------------------------------------------------------------ files that are gone
 
   /** Files that were removed, though not by us; they are not used any more. */
@@ -370,6 +350,27 @@ export class Journal {
     if (this.#active !== null && vanished.includes(this.#active)) this.#failed = true;
     return vanished;
   }
+}
+
+/** The rows of frames, each in memory of its own. Rejects where the disk does not have them any more. */
+export async function readParts(
+  files: Pick<Files, "readPart">,
+  places: readonly Place[],
+): Promise<Uint8Array[]> {
+  const bodies: Uint8Array[] = [];
+  for (let from = 0, to; from < places.length; from = to) {
+    const { file, at } = places[from]!;
+    to = from + 1;
+    while (to < places.length && isNear(places[to - 1]!, places[to]!)) to++;
+    const last = places[to - 1]!;
+    const { bytes } = await files.readPart(file.path, at, last.at + last.length);
+    for (const place of places.slice(from, to)) {
+      const rows = rowsAt(bytes, place.at - at, file.number);
+      if (rows === null) throw new Error("its rows do not agree with their checksums");
+      bodies.push(bytes.slice(rows.start, rows.end));
+    }
+  }
+  return bodies;
 }
 
 /** Read at once, for other batches have little between them. */

@@ -194,6 +194,8 @@ export type Seen =
     readonly bytes: Uint8Array;
     readonly content: SegmentContent;
     readonly journaled: boolean;
+    /** When its batch was begun, epoch milliseconds; null where nothing tells. */
+    readonly oldestMs: number | null;
   }
   /** A segment that was begun, and whose batch the journal has. */
   | { readonly kind: "begun"; readonly file: SegmentFile }
@@ -238,7 +240,8 @@ export async function* survey(
       const content = readSegment(bytes ?? NOTHING);
       if (bytes !== null && content.rows >= rows) {
         release(kept);
-        yield { kind: "segment", file, bytes, content, journaled: kept !== undefined };
+        const oldestMs = kept?.head.oldestMs ?? mintedMs(id);
+        yield { kind: "segment", file, bytes, content, journaled: kept !== undefined, oldestMs };
         continue;
       }
       if (bytes !== null) yield { kind: "begun", file };
@@ -396,7 +399,7 @@ async function recoverBatch(
 
 async function* recoverSegment(
   dir: DataDir,
-  { file, bytes, content, journaled }: Seen & { kind: "segment" },
+  { file, bytes, content, journaled, oldestMs }: Seen & { kind: "segment" },
 ): AsyncGenerator<FoundBatch | Quarantined, void, undefined> {
   if (bytes.length === 0) {
     await removeNeedless(dir, file, "spool file without rows");
@@ -420,7 +423,7 @@ async function* recoverSegment(
   const segment = { table, path, bytes: size + content.good.length * SEAL_BYTES, keep };
   yield {
     kind: "batch",
-    head: { ...is, table, oldestMs: mintedMs(is.id) },
+    head: { ...is, table, oldestMs },
     rows: content.rows,
     bytes: size,
     types,

@@ -31,7 +31,14 @@ import { DONE, done, failed, type Result } from "../kernel/result.ts";
 import { Underway } from "../kernel/time.ts";
 import { type DataDir, probeDisk } from "./data_dir.ts";
 import { type FrameText, IDS_A_MARK, rowsFrame, settledFrame, tailOf } from "./frame.ts";
-import { FILE_BYTES, Journal, type JournalFile, type Part, type Place } from "./journal.ts";
+import {
+  FILE_BYTES,
+  Journal,
+  type JournalFile,
+  type Part,
+  type Place,
+  readParts,
+} from "./journal.ts";
 import { type Found, loadSegment } from "./recovery.ts";
 import { mintedMs } from "./segment.ts";
 import { type Segment, Segments } from "./segments.ts";
@@ -410,13 +417,13 @@ export class JournalSpool implements Spool {
   }
 
   async #moveSealed(kept: Kept): Promise<void> {
-    const load = () => this.#journal.read(kept.parts);
+    const load = () => readParts(this.#dir.files, kept.parts);
     await (this.#writing.get(kept.head.id) ?? this.#toSegment(kept, load, kept.rowBytes));
   }
 
   async #moveOpen(kept: Kept, file: JournalFile): Promise<void> {
     const parts = kept.parts.filter((part) => part.file === file);
-    const bodies = await this.#journal.read(parts);
+    const bodies = await readParts(this.#dir.files, parts);
     await new Promise<boolean>((over) => {
       this.#copies.push({ kept, parts, bodies, over });
       this.#start();
@@ -476,7 +483,7 @@ export class JournalSpool implements Spool {
     const { segment, parts } = kept;
     return segment !== null
       ? loadSegment(this.#dir.files, segment.path)
-      : this.#journal.read(parts);
+      : readParts(this.#dir.files, parts);
   }
 
   remove(id: string): void {

@@ -77,6 +77,8 @@ async function main(): Promise<number> {
     settings: loaded.settings,
     log: createLog("info", "json"),
     files,
+    // So small that files are recycled within a test.
+    journalFileBytes: 64 * 1024,
   });
   process.once("SIGTERM", () => void collector.control.stop("SIGTERM"));
   await collector.finished;

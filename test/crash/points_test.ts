@@ -19,8 +19,10 @@ import { Told } from "./told.ts";
 
 /** What the disk was asked, which time, and where in it the process dies. */
 const POINTS = [
-  "create:1:before",
-  "create:2:after",
+  "overwrite:1:before",
+  "overwrite:2:after",
+  "rename:2:before",
+  "rename:3:after",
   "write:1:half",
   "write:3:before",
   "write:20:half",

@@ -297,7 +297,7 @@ describe("bytes and files", () => {
   });
 
   test("a file that the disk keeps counts, and goes when the disk lets it", async () => {
-    const { files, spool, submit } = await spoolKit();
+    const { files, spool } = await spoolKit();
     const batches = [];
     for (let at = 0; at < 3; at++) {
       const chunk = events(1);
@@ -323,7 +323,7 @@ describe("bytes and files", () => {
   });
 
   test("a file that the disk kept goes with a probe, though no other one does", async () => {
-    const { files, spool, submit } = await spoolKit();
+    const { files, spool } = await spoolKit();
     const chunk = events(1);
     const batch = openBatch(chunk);
     await spill(spool, batch, chunk);
@@ -378,7 +378,7 @@ describe("bytes and files", () => {
   });
 
   test("of a batch whose file was removed under us: told, until it is written again", async () => {
-    const { files, gate, spool, submit } = await spoolKit();
+    const { files, gate, spool } = await spoolKit();
     const chunks = ["a", "b"].map((table) => events(1, { table }));
     const batches = chunks.map(openBatch);
     for (const [at, batch] of batches.entries()) {

@@ -1,0 +1,231 @@
+/**
+ * `shishi spool ls|cat|verify`: what lies on disk and is not stored yet, as the next start would find
+ * it. Reads the journal and segments, of a running collector as of one that has ended; changes nothing.
+ */
+
+import { readdirSync } from "node:fs";
+import { once } from "node:events";
+import process from "node:process";
+import { setTimeout } from "node:timers/promises";
+import { codeOf, messageOf, reasonOf } from "../kernel/errors.ts";
+import { nodeFiles } from "../runtime/files.ts";
+import { type DataDir, folderBeside, numberBeside } from "../spool/data_dir.ts";
+import { readParts } from "../spool/journal.ts";
+import { type Listing, listSpool, type Seen, survey } from "../spool/recovery.ts";
+import { type CliCommand, operandOf, settingsOrExitCode } from "./cli.ts";
+
+const ONLY = ["data-dir"] as const;
+const VERBS = ["ls", "cat", "verify"] as const;
+const ABOUT =
+  "What lies in DATA-DIR and is not stored yet, as the next start would find it: in the " +
+  "journal and in segments, also those of a collector that runs or of folders beside. Nothing is " +
+  "changed.\n" +
+  "ls counts batches, rows and bytes by table. cat prints the rows of a table, NDJSON, oldest batch " +
+  "first. verify reads everything and names what does not agree with its checksum.\n" +
+  "Exit code 0, 1 when something is damaged (verify) or cannot be read, 2 for unusable flags.";
+
+export const spool: CliCommand = {
+  name: "spool",
+  summary: "look at what is on disk and not stored yet (ls, cat, verify)",
+  page: { usage: "shishi spool ls | cat TABLE | verify", about: ABOUT, words: VERBS, only: ONLY },
+  async run(argv) {
+    const { operand: verb, rest } = operandOf(argv, []);
+    const { operand: table, rest: flags } = operandOf(rest, []);
+    const known = VERBS.find((name) => name === verb);
+    if (known === undefined || (known === "cat") !== (table !== null)) {
+      const found = JSON.stringify(
+        [verb, table].filter((word) => word !== null).join(" ").slice(0, 64),
+      );
+      err(`spool: expected ls, cat TABLE or verify, got ${found}; see shishi spool --help`);
+      return 2;
+    }
+    const loaded = settingsOrExitCode(flags, { command: "spool", only: ONLY });
+    if (typeof loaded === "number") return loaded;
+    const { dataDir } = loaded.settings;
+    try {
+      const dirs = foldersOf(dataDir);
+      if (known === "ls") return await ls(dirs);
+      return known === "cat" ? await cat(dirs, table!) : await verify(dirs);
+    } catch (error) {
+      // `| head` has seen enough.
+      if (codeOf(error) === "EPIPE") return 0;
+      // Most often it is the folder of a service's own user.
+      const denied = ["EACCES", "EPERM"].includes(codeOf(error));
+      err(`spool: ${messageOf(error)}${denied ? "; run this as the user of the collector" : ""}`);
+      return 1;
+    }
+  },
+};
+
+const out = (line: string) => console.log(line);
+const err = (line: string) => console.error(`shishi: ${line}`);
+
+/** The data folder, and those beside it. */
+function foldersOf(dataDir: string): DataDir[] {
+  const beside = readdirSync(dataDir).map(numberBeside).filter((number) => number > 0);
+  const tell = (message: string, fields: object = {}) =>
+    err(`${message} ${JSON.stringify(fields)}`);
+  const log = { debug() {}, info() {}, warn: tell, error: tell };
+  return [dataDir, ...beside.map((number) => folderBeside(dataDir, number))]
+    .map((dataDir) => ({ files: nodeFiles, dataDir, log }));
+}
+
+/** What a start would find in all of them. */
+async function* seenIn(dirs: readonly DataDir[]): AsyncGenerator<{ dir: DataDir; seen: Seen }> {
+  for (const dir of dirs) {
+    const listing: Listing = await listSpool(dir);
+    for await (const seen of survey(dir, listing)) yield { dir, seen };
+  }
+}
+
+interface InTable {
+  batches: number;
+  rows: number;
+  bytes: number;
+  oldestMs: number;
+  readonly where: Set<string>;
+}
+
+async function ls(dirs: readonly DataDir[]): Promise<number> {
+  const tables = new Map<string, InTable>();
+  let problems = 0;
+  for await (const { seen } of seenIn(dirs)) {
+    if (problemOf(seen) !== null) problems++;
+    const batch = batchOf(seen);
+    if (batch === null) continue;
+    const { table, rows, bytes, oldestMs, where } = batch;
+    const known = tables.get(table) ??
+      { batches: 0, rows: 0, bytes: 0, oldestMs: Infinity, where: new Set<string>() };
+    tables.set(table, known);
+    known.batches++;
+    known.rows += rows;
+    known.bytes += bytes;
+    known.oldestMs = Math.min(known.oldestMs, oldestMs ?? Infinity);
+    known.where.add(where);
+  }
+  if (problems > 0) {
+    err(
+      `${problems} ${
+        problems === 1 ? "thing is" : "things are"
+      } not in order; see shishi spool verify`,
+    );
+  }
+  if (tables.size === 0) {
+    err("nothing is in the spool");
+    return 0;
+  }
+  const lines = [...tables].sort(([a], [b]) => a < b ? -1 : 1).map(([table, one]) => [
+    table,
+    ...[one.batches, one.rows, one.bytes].map(String),
+    one.oldestMs === Infinity ? "unknown" : new Date(one.oldestMs).toISOString(),
+    [...one.where].sort().join(", "),
+  ]);
+  for (const line of grid([["TABLE", "BATCHES", "ROWS", "BYTES", "OLDEST", "WHERE"], ...lines])) {
+    out(line);
+  }
+  return 0;
+}
+
+/** What a batch that was seen holds; null for anything else. */
+function batchOf(seen: Seen) {
+  if (seen.kind === "batch") {
+    const { head: { table, oldestMs }, rows, parts } = seen;
+    const bytes = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+    return { table, rows, bytes, oldestMs, where: "journal" };
+  }
+  if (seen.kind !== "segment" || seen.content.rows === 0) return null;
+  const { file, content, oldestMs } = seen;
+  const bytes = content.good.reduce((sum, { start, end }) => sum + end - start, 0);
+  return { table: file.table, rows: content.rows, bytes, oldestMs, where: "segments" };
+}
+
+async function cat(dirs: readonly DataDir[], table: string): Promise<number> {
+  let found = false;
+  for await (const { dir, seen } of seenIn(dirs)) {
+    if (batchOf(seen)?.table !== table) continue;
+    found = true;
+    if (seen.kind === "batch") {
+      for (const rows of await readParts(dir.files, seen.parts)) await print(rows);
+    } else if (seen.kind === "segment") {
+      for (const { start, end } of seen.content.good) await print(seen.bytes.subarray(start, end));
+    }
+  }
+  if (!found) err(`nothing of ${table} is in the spool`);
+  return 0;
+}
+
+async function print(bytes: Uint8Array): Promise<void> {
+  if (!process.stdout.write(bytes)) await once(process.stdout, "drain");
+}
+
+/** A running collector writes while this reads: what is damaged is so when it is looked at again. */
+const LOOKS = 3;
+const BETWEEN_MS = 300;
+
+async function verify(dirs: readonly DataDir[]): Promise<number> {
+  let problems = new Set<string>();
+  for (let look = 1; look <= LOOKS; look++) {
+    if (look > 1) await setTimeout(BETWEEN_MS);
+    const seen = await lookAt(dirs);
+    problems = look === 1 ? seen.problems : problems.intersection(seen.problems);
+    if (problems.size > 0) continue;
+    out(`${seen.files} files, ${seen.batches} batches, ${seen.rows} rows: every checksum agrees`);
+    return 0;
+  }
+  for (const problem of problems) out(problem);
+  return 1;
+}
+
+async function lookAt(dirs: readonly DataDir[]) {
+  const counts = { files: 0, batches: 0, rows: 0, problems: new Set<string>() };
+  for await (const { seen } of seenIn(dirs)) {
+    if (seen.kind === "journal") counts.files += seen.files.length;
+    if (seen.kind === "segment") counts.files++;
+    const batch = batchOf(seen);
+    if (batch !== null) {
+      counts.batches++;
+      counts.rows += batch.rows;
+    }
+    const problem = problemOf(seen);
+    if (problem !== null) counts.problems.add(problem);
+  }
+  return counts;
+}
+
+/** A line for people; null where all is in order. */
+function problemOf(seen: Seen): string | null {
+  switch (seen.kind) {
+    case "foreign":
+      return `${seen.file.path}: ${seen.file.reason}`;
+    case "waits":
+    case "unreadable":
+      return `${seen.file.path}: cannot be read: ${reasonOf(seen.error)}`;
+    case "damage": {
+      const { start, end } = seen.range;
+      return `${seen.file.path}: ${
+        end - start
+      } bytes from ${start} on do not agree with their checksum`;
+    }
+    case "gap":
+      return `batch ${seen.head.id} of ${seen.head.table}: ${seen.rows} rows are missing in the journal`;
+    case "segment": {
+      const bytes = seen.content.bad.reduce((sum, { start, end }) => sum + end - start, 0);
+      return bytes === 0
+        ? null
+        : `${seen.file.path}: ${bytes} bytes do not agree with their checksum`;
+    }
+    case "begun":
+    case "journal":
+    case "batch":
+      return null;
+  }
+}
+
+/** Words to the left, figures to the right. */
+function grid(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
+  return rows.map((row) =>
+    row.map((cell, at) => at > 0 && at < 4 ? cell.padStart(widths[at]!) : cell.padEnd(widths[at]!))
+      .join("  ").trimEnd()
+  );
+}
