@@ -18,7 +18,7 @@ const LOAD: Readonly<Record<string, () => Promise<CliCommand>>> = {
   stop: () => control("stop"),
   check: async () => (await import("./check.ts")).check,
   dead: async () => (await import("./dead.ts")).dead,
-  spool: async () => (await import("./spool.ts")).spool,
+  spool: async () => (await import("./spooled.ts")).spooled,
   health: async () => (await import("./health.ts")).health,
   service: async () => (await import("./service.ts")).service,
   completions: async () => (await import("./completions.ts")).completionsCommand(allCommands),

@@ -154,7 +154,10 @@ export async function bytesBelow(dataDir: string): Promise<number> {
     numberBeside(name) > 0
   );
   let bytes = 0;
-  for (const name of ["spool", "dead", ...orphaned.map((folder) => join(folder, "spool"))]) {
+  const spools = ["", ...orphaned].flatMap((folder) =>
+    ["spool", "journal"].map((name) => join(folder, name))
+  );
+  for (const name of ["dead", ...spools]) {
     const paths = await readdir(join(dataDir, name), { recursive: true }).catch(() => []);
     for (const path of paths.slice(0, MOST_FILES)) {
       bytes += (await stat(join(dataDir, name, path)).catch(() => ({ size: 0 }))).size;

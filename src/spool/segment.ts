@@ -1,8 +1,8 @@
 /**
  * What a spool file looks like inside, and how a damaged one is read. Pure.
  *
- * A segment holds one batch: NDJSON, the very rows of the INSERT, written in groups that were synced
- * together. Behind the rows of each group stands its seal: a line of 32 blanks (0) and tabs (1) that
+ * A segment holds one batch: NDJSON, the very rows of the INSERT, written whole; in files of 0.1 in groups
+ * that were synced together. Behind the rows of each group stands its seal: a line of 32 blanks (0) and tabs (1) that
  * spell the CRC-32 of the group's row bytes, highest bit first. JSON allows blanks between values, so
  * `cat` shows rows, ClickHouse takes the file as it is and counts rows and not lines in `at row N`,
  * and rows and checksum are safe with one sync; a file beside it would need two.
@@ -10,11 +10,6 @@
  * A bit that is flipped, wherever it is, costs the group that it is in and no other: a blank and a tab
  * differ in three bits, so a damaged seal is no other seal, and the group behind the damage is found
  * by its own seal, wherever it begins.
- *
- * Groups are appended. To write over an old file's bytes would halve the kernel's part of a sync (a fifth
- * more requests a second), and room that is filled with blanks ahead costs what it saves; but behind the
- * last group there would be rows of another batch, and a person who reads a spool would take them for
- * rows that wait.
  *
  * A file's name says what its batch is: `<id>.<shape>.<columns fingerprint or ->.ndjson`.
  */

@@ -24,7 +24,7 @@ const ABOUT =
   "first. verify reads everything and names what does not agree with its checksum.\n" +
   "Exit code 0, 1 when something is damaged (verify) or cannot be read, 2 for unusable flags.";
 
-export const spool: CliCommand = {
+export const spooled: CliCommand = {
   name: "spool",
   summary: "look at what is on disk and not stored yet (ls, cat, verify)",
   page: { usage: "shishi spool ls | cat TABLE | verify", about: ABOUT, words: VERBS, only: ONLY },
