@@ -100,6 +100,8 @@ export class Journal {
   #open: PlacedFile | null = null;
   /** Its name is: a file that was made and not synced since may be gone after a power cut. */
   #named = true;
+  /** Something of it was written and not synced since. */
+  #unsynced = false;
   /** Files that the disk would not let go. */
   readonly #stuck = new WeakSet<JournalFile>();
   /** The last write went wrong. */
@@ -161,11 +163,13 @@ export class Journal {
       await open.write(piece, end);
       end += piece.length;
     }
+    this.#unsynced = true;
     if (sync) {
       const synced = open.sync();
       // Both at once: the first rows wait for the slower of two syncs, not for their sum.
       await (this.#named ? synced : allEnded([synced, this.#dir.files.syncFolder(this.#folder)]));
       this.#named = true;
+      this.#unsynced = false;
     }
     let at = file.end;
     file.end = end;
@@ -180,6 +184,7 @@ export class Journal {
   /** Makes what was written without a sync safe. Rejects with the disk's error. */
   async sync(): Promise<void> {
     await this.#open?.sync();
+    this.#unsynced = false;
   }
 
   // ------------------------------------------------------------ which file
@@ -190,6 +195,8 @@ export class Journal {
       const fits = active.end + bytes <= Math.max(this.#fileBytes, active.bytes);
       if (fits || active.end === 0) return active;
     }
+    // A later sync, of another file, is taken to make safe what was written before.
+    if (!this.#failed && this.#unsynced) await this.sync();
     await this.#shut();
     this.#active = null;
     this.#failed = false;

@@ -515,7 +515,9 @@ export class JournalSpool implements Spool {
     // What nothing needs is room for what is wanted.
     if (this.#trouble !== null) this.#journal.tidy(0);
     this.#note(await probeDisk(this.#dir));
-    if (this.#trouble !== null || !this.#filesGone) return [];
+    if (this.#trouble !== null) return [];
+    if (this.#settled.length > 0) this.#start();
+    if (!this.#filesGone) return [];
     this.#filesGone = false;
     return await this.#findVanished();
   }
