@@ -398,8 +398,10 @@ export class JournalSpool implements Spool {
     const { files } = this.#journal;
     const { memoryBytes = () => MEMORY_BYTES, fileBytes = FILE_BYTES } = this.deps;
     const most = Math.ceil(memoryBytes() / fileBytes) + MORE_FILES;
-    const oldest = files[0];
-    if (oldest === undefined || files.length <= most || oldest === this.#moved) return;
+    const at = files.findIndex(({ batches }) => batches.size > 0);
+    const oldest = files[at];
+    // What is free behind it waits for it.
+    if (oldest === undefined || files.length - at <= most || oldest === this.#moved) return;
     this.#moved = oldest;
     void this.#underway.add(this.#moveAll(oldest));
   }
@@ -414,6 +416,8 @@ export class JournalSpool implements Spool {
         this.#dir.log.warn("rows could not be moved from the journal's oldest file", fields);
       });
     }
+    this.#journal.tidy();
+    this.#move();
   }
 
   async #moveSealed(kept: Kept): Promise<void> {
