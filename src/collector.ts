@@ -1,9 +1,9 @@
 /**
- * The only file that knows all rooms: it wires them, starts them, hands them other settings while they run,
+ * The only file that wires the rooms together: it starts them, hands them changed settings while they run,
  * and stops them in order. Settings go in; out comes something that listens, can be controlled, and ends
  * with a ledger.
  *
- * What the first answer does not need is loaded when it is first wanted (`late`, `Integrations`): its
+ * What the first answer does not need is loaded when it is first wanted (`lazy`, `Integrations`): its
  * libraries would cost every start time and memory.
  */
 

@@ -40,7 +40,7 @@ function holds(page: string, mark: string, wanted: (table: string) => string): v
   const { before, table, after } = around(page, mark);
   const right = wanted(table);
   if (process.env.DOCS_WRITE === "1") writeFileSync(join(ROOT, page), before + right + after);
-  else assert.equal(table, right, `DOCS_WRITE=1 bun test test/contract writes ${page} anew`);
+  else assert.equal(table, right, `DOCS_WRITE=1 npx bun test test/contract writes ${page} anew`);
 }
 
 test("the table of settings is the one of the source", () => {
@@ -63,7 +63,7 @@ test("the settings that the README shows are rows of that table, without its las
 });
 
 test("the README is read in ten minutes", () => {
-  assert.ok(read("README.md").split("\n").length <= 300, "what is reference belongs into docs/");
+  assert.ok(read("README.md").split("\n").length <= 300, "reference belongs in docs/");
 });
 
 test("every command is named", () => {

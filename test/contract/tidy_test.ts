@@ -1,4 +1,4 @@
-/** The rules of the house, checked on every file of src: who may import whom, and how files look. */
+/** The rules of CONTRIBUTING.md, checked on every file of src: which room may import which, and how files look. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, sep } from "node:path";
