@@ -241,7 +241,7 @@ function startListening({ current, page, log }: Rooms, front: Front, followed: b
 // ── What is answered over HTTP.
 
 /** Why neither a successor nor a replay may begin. */
-const SPOOL_IS_READ = "the spool of the one before is still being read";
+const SPOOL_IS_READ = "the spool of the previous process is still being read";
 /** For what is written of dead letters at the end; a disk that hangs is not waited for. */
 const LAST_LETTERS_MS = 2_000;
 /** A client may take this long to send its body. */

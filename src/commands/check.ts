@@ -17,8 +17,8 @@ import type { Settings } from "../settings/settings.ts";
 import { section, setting } from "../settings/spec.ts";
 import { type CliCommand, settingsOrProblems, tellProblems } from "./cli.ts";
 
-const ABOUT = "Validates the settings and looks at all that they name, one line each: ✓ well, ! " +
-  "works but may hurt, ✗ wrong, with what to do. Servers: reachable, version, rights, tables and their " +
+const ABOUT = "Validates the settings and checks all that they name, one line each: ✓ fine, ! " +
+  "works but may cause trouble, ✗ wrong, with what to do. Servers: reachable, version, rights, tables and their " +
   "columns, deduplication, clock. This host: data-dir, lock, disk, open files, port, certificate. " +
   "Changes nothing. Exit code 0 when nothing is wrong, 1 when something is, 2 when the settings are " +
   "unusable.";
@@ -34,7 +34,7 @@ const EXTRA = section("Command", [
 
 export const check: CliCommand = {
   name: "check",
-  summary: "validate the settings, look at every server and at this host",
+  summary: "validate the settings, check every server and this host",
   page: { about: ABOUT, extra: EXTRA },
   run,
 };

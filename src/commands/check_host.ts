@@ -155,7 +155,7 @@ export function lookAtCertificate(
   if (process.platform !== "win32" && (statSync(keyFile).mode & 0o004) !== 0) {
     findings.push(
       about(`tls-key ${keyFile}`).warning(
-        "everybody on this host may read it",
+        "every user of this host may read it",
         `chmod 600 ${keyFile}`,
       ),
     );
@@ -168,7 +168,7 @@ export function validity(file: string, from: string, to: string, nowMs: number):
   const is = about(`tls-cert ${file}`);
   const [fromMs, toMs] = [Date.parse(from), Date.parse(to)];
   const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
-  if (nowMs < fromMs) return is.wrong(`valid only from ${day(fromMs)}`, "see this host's clock");
+  if (nowMs < fromMs) return is.wrong(`valid only from ${day(fromMs)}`, "check this host's clock");
   if (nowMs >= toMs) return is.wrong(`expired on ${day(toMs)}`, "renew it");
   return toMs - nowMs < SOON_DAYS * DAY_MS
     ? is.warning(`expires on ${day(toMs)}`, "renew it")

@@ -33,13 +33,13 @@ const MORE: Readonly<Partial<Record<Command, string>>> = {
   status:
     "One line a collector, sorted by group and id: rows held, age of the oldest of them, rows " +
     "stored, dead and lost since it started, version and uptime. --watch ends with 0 at Ctrl-C and " +
-    "waits for a NATS that goes away; who no longer answers is shown as silent.",
+    "waits for a NATS that goes away; a collector that no longer answers is shown as silent.",
   stop:
     "Stops all at once unless --batch says how many at a time: shishi stop --target eu --batch 5 " +
-    "--wait 30s. A roll asks the target for its status, then stops each collector by its own name; " +
-    "whatever goes wrong with one of a batch ends the roll after that batch, with exit code 1 and the " +
-    "names of those that were not told to stop. Ctrl-C ends the waiting, not the stopping of those " +
-    "that were told.",
+    "--wait 30s. A rolling stop asks the target for its status, then stops each collector by its own name; " +
+    "whatever goes wrong with one of a batch ends it after that batch, with exit code 1 and the " +
+    "names of those that did not get the command. Ctrl-C ends the waiting, not the stopping of those " +
+    "that got it.",
 };
 
 const HOUR_MS = 3_600_000;
@@ -82,7 +82,7 @@ const DRY_RUN = section("Command", [
     name: "dry-run",
     kind: boolean,
     default: "false",
-    meaning: "list who would obey and send nothing but the question for their status",
+    meaning: "list the collectors that would obey; only their status is asked for",
   }),
 ]);
 
@@ -145,7 +145,7 @@ export function controlCommand(command: Command): CliCommand {
         ? "nats-url: expected the ws:// or wss:// address of a NATS server, got none (--nats-url or " +
           "SHISHI_NATS_URL)"
         : (flags.wait ?? 0) > 0 && (flags.batch ?? null) === null
-        ? "--wait: expected --batch beside it, got a stop of all at once"
+        ? "--wait: expected --batch with it, got a stop of all at once"
         : null;
       if (loaded.settings.nats === null || problem !== null) {
         console.error(`shishi: ${problem}`);

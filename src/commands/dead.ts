@@ -127,7 +127,7 @@ const ABOUT =
 
 export const dead: CliCommand = {
   name: "dead",
-  summary: "look at dead letters, send them again, delete them (ls, show, replay, purge)",
+  summary: "show dead letters, send them again, delete them (ls, show, replay, purge)",
   page: {
     usage: USAGE,
     about: ABOUT,
@@ -491,7 +491,7 @@ async function purge(argv: readonly string[]): Promise<number> {
     const what = `${letters} dead letters of ${table ?? "all tables"}${unreadable(damaged)}`;
     const confirm = yes ? () => Promise.resolve(true) : confirmOnTerminal();
     if (confirm === null) {
-      err(`${what} would be deleted; expected --yes, for nobody can be asked here`);
+      err(`${what} would be deleted; expected --yes, because there is no terminal to ask on`);
       return 2;
     }
     if (!await confirm(`Delete ${what}? Their rows are nowhere else. [y/N] `)) {

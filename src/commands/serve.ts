@@ -19,9 +19,10 @@ import type { InForce, Reloader } from "../settings/reload.ts";
 const ABOUT =
   "Takes JSON events over HTTP, gathers them into batches and writes these to ClickHouse, until it " +
   "is stopped by SIGTERM, SIGINT or shishi stop. Then it refuses new events (503) and delivers what " +
-  "it holds, for at most shutdown-timeout; a second signal ends it at once. With drain-delay it takes " +
-  "events for so long before that, not ready any more; a signal in that time ends it. The last line on stderr " +
-  "is the ledger. SIGHUP has it read its settings file, secrets and certificate again.\n" +
+  "it holds, for at most shutdown-timeout; a second signal ends it at once. With drain-delay it " +
+  "first takes events for that long while it reports not ready; a second signal then ends only that " +
+  "delay. The last line on stderr is the ledger. SIGHUP makes it read its settings file, secrets and " +
+  "certificate again.\n" +
   "Exit code 0 when nothing that was acknowledged is lost, 1 when rows were lost or it could not " +
   "start, 2 when the settings are unusable: each problem has a line.";
 

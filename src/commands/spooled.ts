@@ -16,9 +16,8 @@ import { type CliCommand, operandOf, settingsOrExitCode } from "./cli.ts";
 
 const ONLY = ["data-dir"] as const;
 const VERBS = ["ls", "cat", "verify"] as const;
-const ABOUT =
-  "What lies in DATA-DIR and is not stored yet, as the next start would find it: in the " +
-  "journal and in segments, also those of a collector that runs or of folders beside. Nothing is " +
+const ABOUT = "What is in DATA-DIR and not stored yet, as the next start would find it: in the " +
+  "journal and in segments, also those of a running collector and of orphaned folders. Nothing is " +
   "changed.\n" +
   "ls counts batches, rows and bytes by table. cat prints the rows of a table, NDJSON, oldest batch " +
   "first. verify reads everything and names what does not agree with its checksum.\n" +
@@ -26,7 +25,7 @@ const ABOUT =
 
 export const spooled: CliCommand = {
   name: "spool",
-  summary: "look at what is on disk and not stored yet (ls, cat, verify)",
+  summary: "show what is on disk and not stored yet (ls, cat, verify)",
   page: { usage: "shishi spool ls | cat TABLE | verify", about: ABOUT, words: VERBS, only: ONLY },
   async run(argv) {
     const { operand: verb, rest } = operandOf(argv, []);

@@ -1,5 +1,5 @@
 /**
- * `shishi status|flush|pause|resume|stop`: which way a command to a fleet takes (at once, only rehearsed,
+ * `shishi status|flush|pause|resume|stop`: which way a command to a fleet takes (at once, rehearsed,
  * after a question, a batch at a time, or again and again), what it came to in words, and the exit code
  * that follows from it.
  */
@@ -104,8 +104,8 @@ const MAX_NAMED = 1_000;
 
 /**
  * `shishi stop --batch N`: a few collectors at a time, each by its own name, the next when these have
- * stopped. Whatever goes wrong with one of them ends the roll, so that a mistake costs one batch and
- * never the fleet; the collectors that were not told to stop are named.
+ * stopped. Whatever goes wrong with one of them ends the rolling stop, so that a mistake costs one batch and
+ * never the fleet; the collectors that did not get the command are named.
  * @returns the exit code.
  */
 async function rollingStop(
@@ -122,7 +122,7 @@ async function rollingStop(
   for (const [at, batch] of batches.entries()) {
     if (at > 0 && roll.pauseMs > 0) {
       say(`waiting ${seconds(roll.pauseMs)} before the next batch`);
-      // Without a connection nothing can be told to stop.
+      // Without a connection no command can be sent.
       await sleep(io.clock, roll.pauseMs, lost.signal);
     }
     say(`batch ${at + 1} of ${batches.length}: ${batch.join(", ")}`);
@@ -131,8 +131,8 @@ async function rollingStop(
     if (well) continue;
     const left = batches.slice(at + 1).flat();
     io.err(
-      `the roll ends at batch ${at + 1} of ${batches.length}; ` +
-        (left.length === 0 ? "it was the last" : `not told to stop: ${list(left)}`),
+      `the rolling stop ends at batch ${at + 1} of ${batches.length}; ` +
+        (left.length === 0 ? "it was the last" : `these did not get the command: ${list(left)}`),
     );
     say(`${stopped} of ${answers.length} stopped`);
     return 1;
@@ -230,7 +230,7 @@ function tellTroubles(
     const so = `${done} of ${answers.length} ${PAST[command]}`;
     io.err(
       io.signal?.aborted
-        ? `interrupted: ${so}; what was told to ${command} goes on with it`
+        ? `interrupted: ${so}; those that got the command go on with it`
         : `connection to NATS lost (${outcome.why}): ${so}`,
     );
   } else {

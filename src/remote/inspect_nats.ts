@@ -58,7 +58,7 @@ export async function inspectNats(
       return [is.wrong(`${version}, ${first}${others}`, todo)];
     }
     return [
-      is.ok(`${version}, connected${asksWho ? "" : "; it asks nobody for credentials"}`),
+      is.ok(`${version}, connected${asksWho ? "" : "; it asks for no credentials"}`),
     ];
   } finally {
     await wire.close();

@@ -246,7 +246,7 @@ export async function follow(
   const { promise: control, resolve: tellControl } = Promise.withResolvers<Control>();
   const led = (act: (control: Control) => unknown) => () => void control.then(act);
   const old = parent({
-    stop: led((control) => control.stop("the one before was told to stop")),
+    stop: led((control) => control.stop("the previous process is stopping")),
     pause: led((control) => control.pause()),
     resume: led((control) => control.resume()),
   });

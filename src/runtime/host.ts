@@ -36,7 +36,7 @@ export const deno: DenoLike | undefined = globals.Bun ? undefined : globals.Deno
 /** Why several collectors cannot listen on one address here, for `share-port`; null where they can. */
 export function unshareable(): string | null {
   if (process.platform !== "linux") {
-    return `expected Linux, where the system shares out connections, got ${process.platform}`;
+    return `expected Linux, where the system distributes connections, got ${process.platform}`;
   }
   // Asked to without the flag, it ends the process.
   return deno === undefined || deno.listenDatagram !== undefined

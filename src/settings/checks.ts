@@ -83,7 +83,7 @@ export function warningsAbout(values: Values, read: Read): string[] {
   const idleMs = values["idle-interval"];
   if (idleMs !== null && idleMs >= values["flush-interval"]) {
     warnings.push(
-      `idle-interval: ${formatDuration(idleMs)} has no effect, for flush-interval ` +
+      `idle-interval: ${formatDuration(idleMs)} has no effect, because flush-interval ` +
         `(${formatDuration(values["flush-interval"])}) always comes first`,
     );
   }

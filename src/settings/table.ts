@@ -141,7 +141,7 @@ export const TABLE = [
       name: "trusted-proxies",
       kind: list(proxy),
       default: null,
-      meaning: "proxies in front: from them, and from nobody else, X-Forwarded-For or Forwarded " +
+      meaning: "proxies in front: from these alone, X-Forwarded-For or Forwarded " +
         "says whose request it is, for rate-limit and the log",
     }),
     setting({
@@ -163,7 +163,7 @@ export const TABLE = [
       kind: boolean,
       default: "false",
       meaning: "several collectors, each with an id and a data-dir of its own, may listen on " +
-        "this address; the system shares out the connections (Linux only)",
+        "this address; the system distributes the connections (Linux only)",
       restart: true,
     }),
   ]),

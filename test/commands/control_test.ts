@@ -44,7 +44,7 @@ test("flags that make no sense are named", () => {
 
 const told: [Command, RegExp[]][] = [
   ["status", [/--watch/, /Ctrl-C/, /silent/, /sorted by group and id/]],
-  ["stop", [/--batch N/, /--wait DURATION/, /--yes/, /--dry-run/, /not told to stop/]],
+  ["stop", [/--batch N/, /--wait DURATION/, /--yes/, /--dry-run/, /did not get the command/]],
   ["pause", [/--dry-run/]],
   ["resume", [/--dry-run/]],
   ["flush", [/--dry-run/]],

@@ -79,7 +79,7 @@ test("answers of hostile shape: escaped, bounded, and few words lost over them",
 });
 
 for (const command of ["stop", "pause", "resume", "flush"] as const) {
-  test(`${command} --dry-run: lists who would obey and does nothing`, async () => {
+  test(`${command} --dry-run: lists the collectors that would obey and does nothing`, async () => {
     const bus = new Bus();
     const fleet = ["us.b", "eu.a"].map((name) => collector(bus, name));
     const { out, err, end } = run(bus, command, { dryRun: true });
@@ -201,5 +201,5 @@ test("Ctrl-C ends the waiting and says how far it got", async () => {
   await bus.clock.advance(4_000);
   interrupted.abort();
   assert.equal(await end(), 1);
-  assert.deepEqual(err, ["interrupted: 1 of 2 stopped; what was told to stop goes on with it"]);
+  assert.deepEqual(err, ["interrupted: 1 of 2 stopped; those that got the command go on with it"]);
 });

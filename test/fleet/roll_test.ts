@@ -44,7 +44,7 @@ test("--wait DURATION: so long between one batch and the next", async () => {
   assert.equal(await end(), 0);
 });
 
-const LEFT = "not told to stop: eu.c5, eu.c6, eu.c7";
+const LEFT = "these did not get the command: eu.c5, eu.c6, eu.c7";
 const ends: [what: string, habits: Habits, err: string][] = [
   [
     "is late",
@@ -60,7 +60,7 @@ for (const [what, habits, problem] of ends) {
     const all = fleet(bus, { "eu.c3": habits });
     const { out, err, end } = run(bus, "stop", { ...roll(2), timeoutMs: 9_000 });
     assert.equal(await end(), 1);
-    assert.deepEqual(err, [problem, `the roll ends at batch 2 of 4; ${LEFT}`]);
+    assert.deepEqual(err, [problem, `the rolling stop ends at batch 2 of 4; ${LEFT}`]);
     assert.deepEqual(told(all), [1, 1, 1, 1, 0, 0, 0]);
     assert.equal(out.at(-1), what === "loses rows" ? "4 of 7 stopped" : "3 of 7 stopped");
   });
@@ -74,7 +74,7 @@ test("one that is gone when its turn comes ends the roll", async () => {
   all[2]!.leave();
   assert.equal(await end(), 1);
   assert.match(err[0]!, /^no collector listens on shishi\.stop\.eu\.c3: /);
-  assert.equal(err[1], `the roll ends at batch 2 of 4; ${LEFT}`);
+  assert.equal(err[1], `the rolling stop ends at batch 2 of 4; ${LEFT}`);
 });
 
 test("NATS lost between two batches: said, with those that are left; exit 1 and no waiting", async () => {
@@ -87,7 +87,7 @@ test("NATS lost between two batches: said, with those that are left; exit 1 and 
   assert.equal(await end(), 1);
   assert.ok(bus.clock.monotonicMs() < 100_000);
   assert.deepEqual(told(all), [1, 1, 1, 1, 0, 0, 0]);
-  assert.match(err.at(-1)!, /^the roll ends at batch 2 of 2; /);
+  assert.match(err.at(-1)!, /^the rolling stop ends at batch 2 of 2; /);
 });
 
 test("--timeout is for a batch: a roll may take longer", async () => {

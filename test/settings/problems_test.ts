@@ -250,7 +250,7 @@ const WARNINGS: [string, Around, string[]][] = [
     "control-secret (environment SHISHI_CONTROL_SECRET): has no effect without nats-url",
   ]],
   ["idle longer than flush", { argv: ["--idle-interval=5s"] }, [
-    "idle-interval: 5s has no effect, for flush-interval (1s) always comes first",
+    "idle-interval: 5s has no effect, because flush-interval (1s) always comes first",
   ]],
   ["NATS credentials without NATS", { env: { SHISHI_NATS_TOKEN: "topsecret" } }, [
     "nats-token (environment SHISHI_NATS_TOKEN): has no effect without nats-url",

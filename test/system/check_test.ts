@@ -116,7 +116,7 @@ describe("check", () => {
       {
         check: `tls-key ${key}`,
         state: "warning",
-        text: "everybody on this host may read it",
+        text: "every user of this host may read it",
         todo: `chmod 600 ${key}`,
       },
     ]);
