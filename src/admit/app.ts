@@ -26,7 +26,7 @@ import { compileGlobs } from "../kernel/names.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
-import { Writer, type WriteSettings } from "./write.ts";
+import { Strangers, Writer, type WriteSettings } from "./write.ts";
 
 export interface AdmitSettings extends WriteSettings, GateSettings {
   /** The table behind `POST /events`. */
@@ -77,17 +77,19 @@ export interface App {
 export interface Shared {
   readonly limit: RateLimiter;
   readonly queue: DecodeQueue;
+  readonly strangers: Strangers;
 }
 
 export function createShared(clock: Clock): Shared {
-  return { limit: new RateLimiter(clock), queue: new DecodeQueue() };
+  return { limit: new RateLimiter(clock), queue: new DecodeQueue(), strangers: new Strangers() };
 }
 
 export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.clock)): App {
   const { intake, control, settings } = deps;
   // The usual router gets ready at the first request, in 4 ms; this one is as soon as it is filled.
   const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
-  const writer = new Writer(deps, shared.queue);
+  shared.strangers.adopt(settings.tables);
+  const writer = new Writer(deps, shared.queue, shared.strangers);
   const allowed = compileGlobs(settings.tables);
   const clientAddress = createClientAddress(settings.trustedProxies ?? []);
   const gate = createGate(settings, shared.limit, clientAddress);

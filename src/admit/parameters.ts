@@ -3,7 +3,7 @@
  * each of its kind, or every problem at once. Pure.
  */
 
-import { TABLE_NAME } from "../kernel/names.ts";
+import { isTableName } from "../kernel/names.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { UUID } from "./event.ts";
@@ -34,7 +34,7 @@ export const uuid: Kind<string> = {
 
 export const tableName: Kind<string> = {
   wanted: "the name of a table",
-  read: (text) => TABLE_NAME.test(text) ? text : undefined,
+  read: (text) => isTableName(text) ? text : undefined,
 };
 
 /** As the timestamp of an event, in epoch milliseconds. */

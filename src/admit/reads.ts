@@ -15,7 +15,7 @@ import {
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, readBody } from "./body.ts";
 import { codeOf } from "../kernel/errors.ts";
-import { TABLE_NAME } from "../kernel/names.ts";
+import { isTableName } from "../kernel/names.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { parseEncoding } from "./inflate.ts";
@@ -224,7 +224,7 @@ function readWanted(bytes: Uint8Array): Result<Wanted> {
   >;
   const problems = Object.keys(rest).slice(0, LETTERS.most)
     .map((key) => `${excerpt(key)}: unknown key; there are ${KEYS.join(", ")}`);
-  if (table !== null && !(typeof table === "string" && TABLE_NAME.test(table))) {
+  if (table !== null && !(typeof table === "string" && isTableName(table))) {
     problems.push(`table: expected the name of a table, got ${excerpt(JSON.stringify(table))}`);
   }
   if (ids !== null && !isIds(ids)) {

@@ -4,7 +4,13 @@
  * is ever in one.
  */
 
-import { type Ack, type Asked, type Replaying, UNAVAILABLE_RETRY_S } from "../contracts.ts";
+import {
+  type Ack,
+  type Asked,
+  type Replaying,
+  type TakesNone,
+  UNAVAILABLE_RETRY_S,
+} from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
 import { ENCODINGS, MOST_FRAMES } from "./inflate.ts";
@@ -76,6 +82,11 @@ export function unauthorized(header: string | null): Response {
 /** A page of another site asks. */
 export function foreign(error: string): Response {
   return json(403, { error });
+}
+
+/** Of a table that can never take rows. */
+export function takesNone({ why, reason }: TakesNone): Response {
+  return json(why === "right" ? 403 : 409, { error: reason });
 }
 
 export function notFound(error: string): Response {

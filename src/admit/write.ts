@@ -15,6 +15,7 @@ import type { Decoded, DecodeQueue, Target } from "./decode.ts";
 import type { EventWindow } from "./event.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
+import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
 
 export interface WriteSettings {
@@ -56,14 +57,48 @@ const STRICT = "handling=strict";
 /** A first POST waits so long for what ClickHouse says of its table. */
 const LOOK_UP_MS = 2000;
 
+const UNCONFIRMED = "ClickHouse cannot be asked whether there is such a table, and rows of " +
+  "many others wait for that; nothing was taken";
+const UNCONFIRMED_RETRY_S = 5;
+/** Each has a queue, and files on the disk. */
+const MOST_STRANGERS = 100;
+
+/**
+ * Names of tables that no ClickHouse has confirmed since the start. A client may invent as many as a glob
+ * matches; rows are taken for so many of them, and for all that stand in `tables` by their name.
+ */
+export class Strangers {
+  readonly #names = new Set<string>();
+  #listed: ReadonlySet<string> = new Set();
+
+  /** @param tables names and globs. */
+  adopt(tables: readonly string[]): void {
+    this.#listed = new Set(tables.filter((name) => !/[*?]/.test(name)));
+  }
+
+  mayTake(table: string): boolean {
+    if (this.#listed.has(table) || this.#names.has(table)) return true;
+    if (this.#names.size >= MOST_STRANGERS) return false;
+    this.#names.add(table);
+    return true;
+  }
+
+  /** ClickHouse has said that the table is there. */
+  known(table: string): void {
+    if (this.#names.size > 0) this.#names.delete(table);
+  }
+}
+
 export class Writer {
   readonly #deps: WriterDeps;
   readonly #deadlines: Deadlines;
   readonly #queue: DecodeQueue;
+  readonly #strangers: Strangers;
 
-  constructor(deps: WriterDeps, queue: DecodeQueue) {
+  constructor(deps: WriterDeps, queue: DecodeQueue, strangers: Strangers) {
     this.#deps = deps;
     this.#queue = queue;
+    this.#strangers = strangers;
     this.#deadlines = new Deadlines(deps.clock, deps.settings.bodyTimeoutMs);
   }
 
@@ -81,8 +116,14 @@ export class Writer {
     if (typeof columns === "string") {
       columns = await this.#deps.tables.lookUp(table, LOOK_UP_MS);
     }
-    if (columns === "missing") return reply.notFound(`there is no table ${table}`);
+    if (columns === "missing") return reply.notFound(`there is no table ${excerpt(table)}`);
     const known = columns === "unknown" ? null : columns;
+    if (known === null) {
+      if (!this.#strangers.mayTake(table)) return reply.closed(UNCONFIRMED, UNCONFIRMED_RETRY_S);
+    } else {
+      this.#strangers.known(table);
+      if (known.takesNone !== null) return reply.takesNone(known.takesNone);
+    }
     const typeCheck = this.#deps.settings.typeCheck === "strict";
     return await this.#write(request, { table, shape: "row", columns: known, typeCheck });
   }

@@ -8,7 +8,7 @@
 import type { Clock, Endpoint, Verdict } from "../contracts.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
-import { compileGlobs, isTableName } from "../kernel/names.ts";
+import { compileGlobs, isTableName, placeOf } from "../kernel/names.ts";
 import { createInserter } from "./clickhouse.ts";
 import { createPins, credentials } from "./pins.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
@@ -270,12 +270,18 @@ async function inspectOtherTables(
   if (globs.length === 0) return [];
   const { query, endpoint } = server;
   const listed = await query.rows(
-    `SELECT name FROM system.tables WHERE database = ${quoteString(endpoint.database)}`,
+    `SELECT database, name FROM system.tables WHERE ${
+      globs.some((glob) => placeOf(glob).database !== null)
+        ? "1"
+        : `database = ${quoteString(endpoint.database)}`
+    }`,
   );
   if (!listed.ok) {
     return [about(`tables on ${endpoint.label}`).wrong(listed.problem)];
   }
-  const names = listed.value.map(({ name }) => String(name)).sort();
+  const names = listed.value.map(({ database, name }) =>
+    database === endpoint.database ? String(name) : `${database}.${name}`
+  ).sort();
   const allows = compileGlobs(globs);
   const found = names.filter((name) => allows(name) && name !== eventsTable);
   const findings: Finding[] = [];
@@ -339,11 +345,12 @@ interface Window {
 
 /** How many INSERTs the table remembers. */
 async function windowOf(server: Server, table: string): Promise<Window> {
+  const place = placeOf(table);
   const { query, endpoint } = server;
   const described = await query.rows(
-    `SELECT * FROM system.tables WHERE database = ${quoteString(endpoint.database)} AND name = ${
-      quoteString(table)
-    }`,
+    `SELECT * FROM system.tables WHERE database = ${
+      quoteString(place.database ?? endpoint.database)
+    } AND name = ${quoteString(place.table)}`,
   );
   if (!described.ok) return { rows: 0, trouble: `it cannot be seen (${described.problem})` };
   const { engine = "", engine_full = "" } = described.value[0] ?? {};
@@ -379,8 +386,9 @@ async function defaultOf({ query }: Server, setting: string): Promise<number | n
 }
 
 /** `db`.`table` for a statement that a person is told to run; quoted only where it must be. */
-function named({ endpoint }: Server, table: string): string {
-  return `${plainOrQuoted(endpoint.database)}.${plainOrQuoted(table)}`;
+function named({ endpoint }: Server, name: string): string {
+  const { database, table } = placeOf(name);
+  return `${plainOrQuoted(database ?? endpoint.database)}.${plainOrQuoted(table)}`;
 }
 
 function plainOrQuoted(name: string): string {

@@ -1,15 +1,16 @@
 /**
- * The SQL that is sent, as pure functions. A table's name goes in only when it is a plain identifier, so
- * no path of a request can become SQL; everything else is quoted.
+ * The SQL that is sent, as pure functions. Names and texts are quoted, so that no path of a request can
+ * become SQL.
  */
 
 import type { Column, Shape } from "../contracts.ts";
-import { isTableName } from "../kernel/names.ts";
+import { isTableName, placeOf } from "../kernel/names.ts";
 
-/** `db`.`table`, quoted. A table that is no identifier is a bug of the caller. */
+/** `db`.`table`, quoted; `database` where the name tells none. What is no table's name is a bug of the caller. */
 export function qualified(database: string, table: string): string {
-  if (!isTableName(table)) throw new Error(`not an identifier: ${JSON.stringify(table)}`);
-  return `${quoteName(database)}.\`${table}\``;
+  if (!isTableName(table)) throw new Error(`no name of a table: ${JSON.stringify(table)}`);
+  const place = placeOf(table);
+  return `${quoteName(place.database ?? database)}.${quoteName(place.table)}`;
 }
 
 /** Any text as an SQL string literal; column names are free text, so they need it. */
@@ -17,7 +18,7 @@ export function quoteString(text: string): string {
   return `'${text.replace(/[\\']/g, "\\$&")}'`;
 }
 
-/** A column or a database in backticks: unlike tables here, they may be called anything. */
+/** A table, a column or a database in backticks. */
 export function quoteName(name: string): string {
   return `\`${name.replace(/[\\`]/g, "\\$&")}\``;
 }
@@ -58,9 +59,10 @@ SETTINGS non_replicated_deduplication_window = 1000`;
 
 /** Columns of a table with types; empty where there is no such table (or no right to see it). */
 export function describeTable(database: string, table: string): string {
+  const place = placeOf(table);
   return `SELECT name, type, default_kind FROM system.columns WHERE database = ${
-    quoteString(database)
-  } AND table = ${quoteString(table)}`;
+    quoteString(place.database ?? database)
+  } AND table = ${quoteString(place.table)}`;
 }
 
 /** Of what `describeTable` is answered, the columns that an INSERT may give. */

@@ -3,30 +3,74 @@
  * the ids that are minted here.
  */
 
-const PLAIN_NAME = "[A-Za-z_][A-Za-z0-9_]{0,126}";
+// What is in no name: it ends one in a list or a path, means something in a glob or a URL, or quotes.
+const OUTSIDE = "\\u0000-\\u001f\\u007f-\\u009f%/\\\\*?,;'\"`<>|";
+const LONGEST = 127;
+/** As a file's name, so that what stands behind it there has room too. */
+const LONGEST_FILE_NAME = 150;
 
-/** What a table may be called, for patterns and documents: the source of `TABLE_NAME`. */
-export const TABLE_NAME_PATTERN = `^${PLAIN_NAME}$`;
-/** What a table may be called: such a name is safe in SQL, in a path and in a file's name. */
-export const TABLE_NAME: RegExp = new RegExp(TABLE_NAME_PATTERN);
+/** What a table may be called, for documents; it may be too long for a file's name all the same. */
+export const TABLE_NAME_PATTERN = `^(?![. ])[^${OUTSIDE}]{1,${LONGEST}}(?<![. ])$`;
+const TABLE_NAME = new RegExp(TABLE_NAME_PATTERN, "u");
+/** For error messages. */
+export const TABLE_NAME_WANTED =
+  "a table name such as events, my-events or db.events, 127 characters at most";
 
+const GLOB = new RegExp(`^(?![. ])[^${OUTSIDE.replace("*?", "")}]{1,${LONGEST}}(?<![. ])$`, "u");
+
+/**
+ * What a table may be called: nearly everything that ClickHouse allows. It is quoted in SQL, encoded in a
+ * path and in a file's name. `db.table` is a table of another database than the one of `clickhouse-url`.
+ */
 export function isTableName(name: string): boolean {
-  return TABLE_NAME.test(name);
+  return TABLE_NAME.test(name) && name.isWellFormed() &&
+    (PLAIN.test(name) || fileNameOf(name).length <= LONGEST_FILE_NAME);
+}
+
+/** A table name, or a pattern of names. */
+export function isTableGlob(glob: string): boolean {
+  return GLOB.test(glob) && glob.isWellFormed();
+}
+
+/** The database that the name tells, null where it is the one of `clickhouse-url`, and the table there. */
+export function placeOf(
+  name: string,
+): { readonly database: string | null; readonly table: string } {
+  const point = name.indexOf(".");
+  return point < 0
+    ? { database: null, table: name }
+    : { database: name.slice(0, point), table: name.slice(point + 1) };
+}
+
+const PLAIN = /^[A-Za-z0-9_-]*$/;
+
+/**
+ * The name of a table's folder or file: each byte that some disk might take for something else, or change,
+ * becomes `%` and two digits.
+ */
+export function fileNameOf(table: string): string {
+  if (PLAIN.test(table)) return table;
+  const bytes = new TextEncoder().encode(table);
+  return Array.from(bytes, (byte) => {
+    const char = String.fromCharCode(byte);
+    return PLAIN.test(char) ? char : `%${byte.toString(16).padStart(2, "0")}`;
+  }).join("");
 }
 
 /**
- * What of `table` lies in a folder that has these names, once `table + ending` was made there. Where
- * the disk does not tell upper from lower case that was there already as another table's; the second
+ * What of `table` lies in a folder that has these names, once `fileNameOf(table) + ending` was made there.
+ * Where the disk does not tell upper from lower case that was there already as another table's; the second
  * table's name then has a number behind it whose bits say which letters are capitals: `Events` and
  * `events.case-0`. It is the same at every start, and no third table has it.
  * @param ending `/` for a folder.
  */
 export function nameAmong(names: readonly string[], table: string, ending: string): string {
-  const plain = table + ending;
-  const others = names.some((name) => name.toLowerCase() === plain.toLowerCase());
+  const name = fileNameOf(table);
+  const plain = name + ending;
+  const others = names.some((other) => other.toLowerCase() === plain.toLowerCase());
   if (names.includes(plain) || !others) return plain;
-  const capitals = [...table].map((char) => /[A-Z]/.test(char) ? "1" : "0").join("");
-  return `${table}.case-${BigInt(`0b${capitals}`).toString(16)}${ending}`;
+  const capitals = [...name].map((char) => /[A-Z]/.test(char) ? "1" : "0").join("");
+  return `${name}.case-${BigInt(`0b${capitals}`).toString(16)}${ending}`;
 }
 
 /**
@@ -34,24 +78,37 @@ export function nameAmong(names: readonly string[], table: string, ending: strin
  * believed before the letters: some disks do not even keep them as they were written.
  */
 export function tableOfFolder(name: string): string | null {
-  const marked = /^([^.]+)\.case-([0-9a-f]{1,32})$/.exec(name);
+  const marked = /^([^.]+)\.case-([0-9a-f]{1,38})$/.exec(name);
   const [, letters = name, number = "0"] = marked ?? [];
   const capitals = BigInt(`0x${number}`).toString(2).padStart(letters.length, "0");
   const spelled = [...letters.toLowerCase()].map((char, at) =>
     capitals[at] === "1" ? char.toUpperCase() : char
   );
-  const table = marked === null ? name : spelled.join("");
-  return isTableName(table) ? table : null;
+  const written = marked === null ? name : spelled.join("");
+  let table: string;
+  try {
+    table = decodeURIComponent(written);
+  } catch {
+    return null;
+  }
+  const same = fileNameOf(table).toLowerCase() === written.toLowerCase();
+  return same && isTableName(table) ? table : null;
 }
 
 /** Answers that are remembered; clients choose the names that are asked for. */
 const REMEMBERED = 1000;
 
-/** A test for the names that one of `globs` matches as a whole; never for what is no table name. */
+/**
+ * A test for the names that one of `globs` matches as a whole; never for what is no table name. A point is
+ * only matched by itself: no pattern reaches into another database unless it names one.
+ */
 export function compileGlobs(globs: readonly string[]): (table: string) => boolean {
   const patterns = globs.map((glob) =>
     new RegExp(
-      `^${glob.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*").replaceAll("?", ".")}$`,
+      `^${
+        glob.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, "[^.]*").replaceAll("?", "[^.]")
+      }$`,
+      "u",
     )
   );
   const known = new Map<string, boolean>();

@@ -7,7 +7,7 @@
 
 import type { Endpoint } from "../contracts.ts";
 import { type Network, parseNetwork } from "../kernel/address.ts";
-import { TABLE_NAME } from "../kernel/names.ts";
+import { isTableGlob, isTableName, TABLE_NAME_WANTED } from "../kernel/names.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { type Kind, type Parsed, quote } from "./spec.ts";
 
@@ -134,18 +134,18 @@ export function matching(placeholder: string, wanted: string, pattern: RegExp): 
 }
 
 /** The name of a table, safe to paste into SQL. */
-export const identifier: Kind<string> = matching(
-  "NAME",
-  "a table name: letters, digits and _, not beginning with a digit, 127 at most",
-  TABLE_NAME,
-);
+export const tableName: Kind<string> = {
+  placeholder: "NAME",
+  wanted: TABLE_NAME_WANTED,
+  parse: (text) => isTableName(text) ? good(text) : { ok: false },
+};
 
 /** A table name or a pattern of names. */
-export const tableGlob: Kind<string> = matching(
-  "NAME|GLOB",
-  "table names or patterns such as logs_*: letters, digits, _, * and ?, separated by commas",
-  /^[A-Za-z_*?][A-Za-z0-9_*?]{0,126}$/,
-);
+export const tableGlob: Kind<string> = {
+  placeholder: "NAME|GLOB",
+  wanted: "table names, db.table, or patterns such as logs_* and db.logs_*, separated by commas",
+  parse: (text) => isTableGlob(text) ? good(text) : { ok: false },
+};
 
 /** Subject tokens without wildcards. */
 export const subject: Kind<string> = matching(

@@ -14,7 +14,7 @@
 import { basename, dirname, join } from "node:path";
 import type { Log } from "../contracts.ts";
 import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
-import { nameAmong, tableOfFolder } from "../kernel/names.ts";
+import { fileNameOf, nameAmong, tableOfFolder } from "../kernel/names.ts";
 import { DONE, failed, type Result } from "../kernel/result.ts";
 import type { Files } from "../contracts.ts";
 
@@ -36,9 +36,10 @@ export const deadFolder = (dataDir: string): string => join(dataDir, "dead");
 /** A table's folder in the spool, there and safe once this resolves. Rejects with the disk's error. */
 export async function makeTableFolder({ files, dataDir }: DataDir, table: string): Promise<string> {
   const spool = spoolFolder(dataDir);
-  await files.makeFolder(join(spool, table));
+  const plain = fileNameOf(table);
+  await files.makeFolder(join(spool, plain));
   const name = nameAmong(await files.list(spool), table, "/").slice(0, -1);
-  if (name !== table) await files.makeFolder(join(spool, name));
+  if (name !== plain) await files.makeFolder(join(spool, name));
   await files.syncFolder(spool);
   return join(spool, name);
 }

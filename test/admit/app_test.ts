@@ -202,7 +202,7 @@ test("404: a table that is not there, not allowed, no name, or the one for event
   const cases: readonly (readonly [string, RegExp])[] = [
     ["/events/flights", /no table flights/],
     ["/events/analytics_events", /use POST \/events$/],
-    ["/events/a-b", /not one of the tables/],
+    ["/events/a%2Fb", /not one of the tables/],
     ["/events/" + "x".repeat(200), /not one of the tables/],
     ["/events/%60; DROP TABLE x", /not one of the tables/],
     ["/events/%ff", /not one of the tables/],
@@ -215,6 +215,48 @@ test("404: a table that is not there, not allowed, no name, or the one for event
   }
   assert.equal((await post(narrow, "/events/other", "{}")).status, 404);
   assert.equal(script.chunks.length, 0);
+});
+
+test("403, 409: a table that can never take rows", async () => {
+  const script = new Script();
+  const app = appOn(script);
+  for (const [why, status] of [["right", 403], ["kind", 409]] as const) {
+    script.columns = { ...columnsOf(["a"]), takesNone: { why, reason: `flights ${why}` } };
+    const answer = await post(app, "/events/flights", '{"a":1}');
+    assert.deepEqual([answer.status, answer.body.error], [status, `flights ${why}`]);
+  }
+  assert.equal(script.chunks.length, 0);
+});
+
+test("names that ClickHouse has not confirmed are bounded", async () => {
+  const script = new Script();
+  const app = appOn(script, { tables: ["*", "mine"] });
+  const statuses = new Map<number, number>();
+  const once = async (table: string) => (await post(app, `/events/${table}`, '{"a":1}')).status;
+  for (let n = 0; n < 1000; n++) {
+    const status = await once(`t${n}`);
+    statuses.set(status, (statuses.get(status) ?? 0) + 1);
+  }
+  assert.deepEqual([...statuses], [[202, 100], [503, 900]]);
+  assert.equal(await once("t5"), 202, "one of those that were first");
+  assert.equal(await once("mine"), 202, "one that is named in tables");
+  script.columns = columnsOf(["a"]);
+  assert.equal(await once("t999"), 202, "one that is there");
+  assert.equal(await once("t5"), 202);
+  script.columns = "unknown";
+  assert.equal(await once("t1000"), 202, "in the place of one that turned out to be there");
+  assert.equal(await once("t1001"), 503);
+});
+
+test("a table's name may be anything that ClickHouse takes, percent-encoded in the path", async () => {
+  const script = new Script();
+  const app = appOn(script, { tables: ["my-events", "2026_log", "Ünï", "other.t", "a b"] });
+  for (const table of ["my-events", "2026_log", "Ünï", "other.t", "a b"]) {
+    const answer = await post(app, `/events/${encodeURIComponent(table)}`, '{"a":1}');
+    assert.equal(answer.status, 202, table);
+    assert.equal(script.chunks.at(-1)?.table, table);
+  }
+  assert.equal((await post(app, "/events/system.t", '{"a":1}')).status, 404);
 });
 
 test("401 without the right token, on everything but health", async () => {

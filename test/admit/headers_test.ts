@@ -106,6 +106,9 @@ test("globs match whole names of tables and nothing else", () => {
     ["log_; DROP TABLE x", false],
     ["log_`", false],
     ["log_.x", false],
+    ["log_ü-1", true],
+    ["a.b", true],
+    ["a", false],
     ["log_" + "x".repeat(123), true],
     ["log_" + "x".repeat(124), false],
     ["", false],
@@ -114,7 +117,12 @@ test("globs match whole names of tables and nothing else", () => {
     assert.equal(allowed(name), wanted, name);
     assert.equal(allowed(name), wanted, "the second time too");
   }
-  assert.equal(compileGlobs(["*"])("1x"), false);
+  assert.equal(compileGlobs(["*"])("1x"), true);
+  assert.equal(compileGlobs(["*"])("my-events"), true);
+  assert.equal(compileGlobs(["*"])("system.query_log"), false, "in another database");
+  assert.equal(compileGlobs(["other.*"])("other.t"), true);
+  assert.equal(compileGlobs(["other.*"])("others.t"), false);
+  assert.equal(compileGlobs(["Ün?"])("Ünï"), true);
   assert.equal(compileGlobs(["*"])("anything"), true);
   assert.equal(compileGlobs([])("anything"), false);
 });

@@ -39,13 +39,13 @@ const LINES: [string, Around, string[]][] = [
   ["port", { argv: ["--listen=:65536"] }, [
     '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got ":65536"',
   ]],
-  ["table", { argv: ["--table=a-b"] }, [
-    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
-    '127 at most, got "a-b"',
+  ["table", { argv: ["--table=a/b"] }, [
+    "--table: expected a table name such as events, my-events or db.events, " +
+    '127 characters at most, got "a/b"',
   ]],
-  ["list item", { argv: ["--tables=a,b c,d"] }, [
-    "--tables: expected table names or patterns such as logs_*: letters, digits, _, * and ?, " +
-    'separated by commas, got "b c"',
+  ["list item", { argv: ["--tables=a,b;c,d"] }, [
+    "--tables: expected table names, db.table, or patterns such as logs_* and db.logs_*, " +
+    'separated by commas, got "b;c"',
   ]],
   ["group all", { argv: ["--group=all"] }, [
     "--group: expected a name of at most 128 characters other than all, " +
@@ -109,8 +109,8 @@ const LINES: [string, Around, string[]][] = [
     argv: ["--config=c"],
     files: { c: 'table = 5\ntables = "a"\nlisten = ["a"]\nack = 2020-01-01\nlog-level = true' },
   }, [
-    "table (file c): expected a table name: letters, digits and _, not beginning with a digit, " +
-    "127 at most, got 5",
+    "table (file c): expected a table name such as events, my-events or db.events, " +
+    "127 characters at most, got 5",
     "listen (file c): expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got an array",
     "ack (file c): expected memory, disk or clickhouse, got a date or time",
     "log-level (file c): expected debug, info, warn or error, got true",
@@ -142,8 +142,8 @@ const LINES: [string, Around, string[]][] = [
     "separated by commas, got nothing (leave it out for none)",
   ]],
   ["no value", { argv: ["--table", "--ack"] }, [
-    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
-    "127 at most, got nothing",
+    "--table: expected a table name such as events, my-events or db.events, " +
+    "127 characters at most, got nothing",
     "--ack: expected memory, disk or clickhouse, got nothing",
   ]],
   ["twice", { argv: ["--table=a", "--table=b"] }, ["--table: expected once, got it 2 times"]],
@@ -224,12 +224,12 @@ const LINES: [string, Around, string[]][] = [
     "--nats-password: expected nats-user too, got nats-password alone",
   ]],
   ["control characters stay on one line", { argv: ["--table=a\nb\u2028c\u009b"] }, [
-    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
-    '127 at most, got "a\\nb?c?"',
+    "--table: expected a table name such as events, my-events or db.events, " +
+    '127 characters at most, got "a\\nb?c?"',
   ]],
   ["a very long value", { argv: [`--table=${"-".repeat(200)}`] }, [
-    "--table: expected a table name: letters, digits and _, not beginning with a digit, " +
-    `127 at most, got "${"-".repeat(77)}..."`,
+    "--table: expected a table name such as events, my-events or db.events, " +
+    `127 characters at most, got "${"-".repeat(77)}..."`,
   ]],
 ];
 
@@ -266,7 +266,7 @@ describe("problems", () => {
     const problems = problemsOf({
       argv: ["--ack=never", "--wat", "--max-block-size=5", "--backlog=4", "--tls-key=k"],
       env: { SHISHI_LISTEN: "x", SHISHI_WAT: "1", SHISHI_CONFIG: "c" },
-      files: { c: 'concurrency = 1000\nwat = 1\ntable = "1"' },
+      files: { c: 'concurrency = 1000\nwat = 1\ntable = "a/1"' },
     });
     const about = [
       "--ack",
@@ -286,7 +286,7 @@ describe("problems", () => {
 
   test("what a winner hides is no problem", () => {
     const env = { SHISHI_TABLE: "1", SHISHI_CONFIG: "c" };
-    assert.ok(load({ argv: ["--table=t"], env, files: { c: 'table = "2"' } }).ok);
+    assert.ok(load({ argv: ["--table=t"], env, files: { c: 'table = "a/2"' } }).ok);
   });
 });
 

@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { isTableName, nameAmong, tableOfFolder } from "../../src/kernel/names.ts";
+import { fileNameOf, nameAmong, tableOfFolder } from "../../src/kernel/names.ts";
 import { folderBeside, openSpool, takeOrphans } from "../../src/spool/data_dir.ts";
 import { DONE } from "../../src/kernel/result.ts";
 import { isFresh, tableOfFile } from "../../src/dead/letter.ts";
@@ -162,18 +162,31 @@ test("where the disk tells them apart, names are the tables'", async () => {
 });
 
 test("a second table's name is read back, stays within what a disk takes, and is no third one's", () => {
-  for (const table of [...TABLES, "T1_x", "Z".repeat(127)]) {
-    const folder = nameAmong([`${swapped(table)}/`], table, "/").slice(0, -1);
+  for (const table of [...TABLES, "T1_x", "Z".repeat(127), "My-Events", "Ünï", "other.T"]) {
+    const folder = nameAmong([`${swapped(fileNameOf(table))}/`], table, "/").slice(0, -1);
     assert.equal(tableOfFolder(folder), table);
     assert.equal(tableOfFolder(folder.toLowerCase()), table, "as some disks list it");
-    assert.ok(!isTableName(folder));
-    const file = nameAmong([`${swapped(table)}.ndjson`], table, ".ndjson");
+    assert.notEqual(fileNameOf(folder), folder, "no table has that for its own");
+    const file = nameAmong([`${swapped(fileNameOf(table))}.ndjson`], table, ".ndjson");
     assert.equal(tableOfFile(file), table);
     assert.ok(isFresh(file) && file.length <= 255);
   }
   const all = TABLES.map((table) => nameAmong([`${swapped(table)}/`], table, "/").toLowerCase());
   assert.equal(new Set(all).size, TABLES.length);
-  for (const name of ["t.bak", "t.case-", "t.case-xyz", ".case-0", "1.case-0"]) {
+  for (
+    const name of [
+      "t.bak",
+      "t.case-",
+      "t.case-xyz",
+      ".case-0",
+      "a b",
+      "ä",
+      "a%2",
+      "a%20",
+      "%61",
+      "a%2fb",
+    ]
+  ) {
     assert.equal(tableOfFolder(name), null, name);
   }
 });

@@ -161,8 +161,39 @@ describe("a damaged version file is no other version", () => {
 
 describe("small things", () => {
   test("names of tables", () => {
-    for (const name of ["t", "_", "Test_1", "a".repeat(127)]) assert.ok(isTableName(name), name);
-    for (const name of ["", "1a", "a-b", "a.b", "..", "ä", "a\n", "a".repeat(128)]) {
+    for (
+      const name of [
+        "t",
+        "_",
+        "Test_1",
+        "a".repeat(127),
+        "1a",
+        "my-events",
+        "a.b",
+        "a b",
+        "Ünï",
+        "表",
+      ]
+    ) assert.ok(isTableName(name), name);
+    for (
+      const name of [
+        "",
+        "..",
+        ".a",
+        "a.",
+        " a",
+        "a ",
+        "a\n",
+        "a/b",
+        "a\\b",
+        "a*",
+        "a?",
+        "a;b",
+        "a,b",
+        "a`b",
+      ]
+        .concat("a".repeat(128), "ä".repeat(26), "\ud800")
+    ) {
       assert.ok(!isTableName(name), name);
     }
   });
