@@ -29,7 +29,7 @@ VOLUME /data
 USER 65532:65532
 # Inside a container the default, 127.0.0.1, could not be reached from outside. To trust an authority
 # of one's own, mount a file over that one, or name another.
-ENV SHISHI_LISTEN=0.0.0.0:8080 \
+ENV SHISHI_LISTEN=:8080 \
     SHISHI_DATA_DIR=/data \
     NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
 EXPOSE 8080

@@ -38,7 +38,8 @@ import { nodeFiles } from "./runtime/files.ts";
 import type { Followed, Predecessor } from "./runtime/handover.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { openFlock } from "./runtime/libc.ts";
-import { type Listening, serve, stillThere, stopListening } from "./runtime/server.ts";
+import { type Listeners, listenOnAll } from "./runtime/listeners.ts";
+import { stillThere, stopListening } from "./runtime/server.ts";
 import { isLoopback } from "./settings/checks.ts";
 import { writeAddress } from "./settings/kinds.ts";
 import type { Settings } from "./settings/settings.ts";
@@ -60,8 +61,8 @@ export interface CollectorOptions {
 
 /** A running collector; another process can follow it (`runtime/handover.ts`). */
 export interface Collector extends Followed {
-  /** Where it listens, e.g. `http://127.0.0.1:8080`. */
-  readonly url: string;
+  /** Where it listens, e.g. `http://127.0.0.1:8080`; sockets in the file system as `unix:/path`. */
+  readonly urls: readonly string[];
   readonly control: Control;
   /** Calls `listener` after each change of the state by an order, and with each order (`Lifecycle`). */
   watch(listener: (asked?: Order) => void): () => void;
@@ -83,9 +84,9 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
   const rooms = await openRooms(options);
   predecessor?.lead(rooms.control);
   const front = new Front(rooms);
-  let listening: Listening;
+  let listening: Listeners;
   try {
-    listening = startListening(rooms, front, predecessor !== null);
+    listening = await startListening(rooms, front, predecessor !== null);
   } catch (error) {
     await rooms.page.close();
     rooms.control.ended();
@@ -224,10 +225,14 @@ function pumpOptions(settings: Settings): PumpOptions {
   };
 }
 
-function startListening({ current, page, log }: Rooms, front: Front, followed: boolean): Listening {
+async function startListening(
+  { current, page, log }: Rooms,
+  front: Front,
+  followed: boolean,
+): Promise<Listeners> {
   const { listen, tls, sharePort, idleTimeoutMs } = current.settings;
-  const listening = serve({
-    ...listen,
+  const listening = await listenOnAll({
+    listen,
     ...(tls === null ? {} : { tls }),
     reusePort: followed,
     shared: sharePort,
@@ -321,7 +326,7 @@ class Front {
   #makeApp(): App {
     const { clock, log, ledger, control, page, admit, pump, deliver, current } = this.#rooms;
     const { settings } = current;
-    const loopback = isLoopback(settings.listen) && settings.tls === null;
+    const loopback = settings.listen.every(isLoopback) && settings.tls === null;
     return admit.createApp({
       clock,
       log,
@@ -463,9 +468,9 @@ class Integrations {
 // ── The rooms at work.
 
 class Running implements Collector {
-  readonly url: string;
+  readonly urls: readonly string[];
   readonly control: Lifecycle;
-  readonly listening: Listening;
+  readonly listening: Listeners;
   readonly #rooms: Rooms;
   readonly #front: Front;
   readonly #predecessor: Predecessor | null;
@@ -476,7 +481,7 @@ class Running implements Collector {
   constructor(
     rooms: Rooms,
     front: Front,
-    listening: Listening,
+    listening: Listeners,
     predecessor: Predecessor | null,
   ) {
     this.#rooms = rooms;
@@ -485,9 +490,12 @@ class Running implements Collector {
     this.control = rooms.control;
     this.listening = listening;
     this.#integrations = new Integrations(rooms, predecessor);
-    const { listen: { hostname }, tls } = rooms.current.settings;
-    const address = writeAddress({ hostname, port: listening.port });
-    this.url = `${tls === null ? "http" : "https"}://${address}`;
+    const { listen, tls } = rooms.current.settings;
+    const scheme = tls === null ? "http" : "https";
+    this.urls = [
+      ...listening.addresses.map((address) => `${scheme}://${writeAddress(address)}`),
+      ...listen.flatMap((listen) => "path" in listen ? [writeAddress(listen)] : []),
+    ];
     // Clients come again on another connection, which another collector may get.
     this.control.watch((asked) => asked === "stop" && listening.lastAnswers(true));
   }
@@ -501,7 +509,7 @@ class Running implements Collector {
     const { clock, log, ledger, pump, deliver, recovery, current } = this.#rooms;
     await sleep(clock, 0);
     const { group, id } = current.settings;
-    log.info("listening", { url: this.url, group, id, version: VERSION });
+    for (const url of this.urls) log.info("listening", { url, group, id, version: VERSION });
     this.control.started();
     void pump.recover().then(() => recovery.under = false);
     void deliver.prepare();

@@ -1,24 +1,45 @@
 /** This host: may the port be listened on, how many files may be open, and is its certificate fit for use? */
 
 import { X509Certificate } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { createServer } from "node:net";
+import { dirname } from "node:path";
 import process from "node:process";
 import type { Status } from "../contracts.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { createPost } from "../kernel/http.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { createFetch } from "../runtime/fetch.ts";
-import { writeAddress } from "../settings/kinds.ts";
+import { type ListenAddress, writeAddress } from "../settings/kinds.ts";
 import type { Settings } from "../settings/settings.ts";
 import { holderOf } from "../spool/lock.ts";
 import { urlHere } from "./cli.ts";
 import { healthOf } from "./health.ts";
 
+/** Every address that is listened on. */
 export async function lookAtPort(settings: Settings): Promise<Finding[]> {
-  const { hostname, port } = settings.listen;
-  const is = about(`listen ${writeAddress(settings.listen)}`);
-  const code = await tryToListen(hostname, port);
+  const found = settings.listen.map((listen) =>
+    "path" in listen ? lookAtPath(listen.path) : lookAt(settings, listen)
+  );
+  return (await Promise.all(found)).flat();
+}
+
+function lookAtPath(path: string): Finding[] {
+  const is = about(`listen unix:${path}`);
+  try {
+    accessSync(dirname(path), constants.W_OK);
+    return [is.ok("a socket in the file system")];
+  } catch {
+    return [is.wrong(`${dirname(path)} cannot be written`, "make the folder, or choose another")];
+  }
+}
+
+async function lookAt(settings: Settings, listen: ListenAddress): Promise<Finding[]> {
+  const is = about(`listen ${writeAddress(listen)}`);
+  const { port } = listen;
+  const code = listen.hostname === ""
+    ? await tryEverywhere(port)
+    : await tryToListen(listen.hostname, port);
   if (code === null) return [is.ok(port === 0 ? "any free port" : "free")];
   if (code === "EADDRINUSE") return [await whoListens(settings, is)];
   if (code === "EACCES" || code === "EPERM") {
@@ -99,6 +120,13 @@ async function whoShares(
       "give each collector on the port an id of its own",
     )
     : is.ok(`other collectors listen there as well: ${[...ids].sort().join(", ") || "unknown"}`);
+}
+
+async function tryEverywhere(port: number): Promise<string | null> {
+  const code = await tryToListen("::", port);
+  return code === "EAFNOSUPPORT" || code === "EADDRNOTAVAIL"
+    ? await tryToListen("0.0.0.0", port)
+    : code;
 }
 
 /** Null when it went well, else the system's code. */

@@ -8,7 +8,7 @@ import process from "node:process";
 import { unshareable } from "../runtime/host.ts";
 import { tlsProblem } from "../settings/checks.ts";
 import type { HelpPage } from "../settings/help.ts";
-import { isBooleanText, writeAddress } from "../settings/kinds.ts";
+import { isBooleanText, type ListenAddress, writeAddress } from "../settings/kinds.ts";
 import {
   type Loaded,
   loadSettings,
@@ -134,9 +134,33 @@ export function confirmOnTerminal(
   };
 }
 
-/** Where the collector on this host is spoken to; one that listens on every address, on loopback. */
+/**
+ * Where the collector on this host is spoken to; one that listens on every address, on loopback. `unix:/path`
+ * where it has sockets in the file system alone.
+ */
 export function urlHere({ listen, tls }: Settings): string {
-  const everywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
-  const hostname = everywhere[listen.hostname] ?? listen.hostname;
-  return `${tls === null ? "http" : "https"}://${writeAddress({ ...listen, hostname })}`;
+  const [first] = listen.toSorted((a, b) => Number("path" in a) - Number("path" in b));
+  if ("path" in first!) return writeAddress(first);
+  return `${tls === null ? "http" : "https"}://${writeAddress(reachable(first!))}`;
+}
+
+/** An address that stands for several, as one that a client can connect to. */
+export function reachable({ hostname, port }: ListenAddress): ListenAddress {
+  const everywhere: Record<string, string> = {
+    "": "127.0.0.1",
+    "0.0.0.0": "127.0.0.1",
+    "::": "::1",
+    localhost: "127.0.0.1",
+  };
+  return { hostname: everywhere[hostname] ?? hostname, port };
+}
+
+/** A URL of `urlHere` with this path, as `node:http` takes it. */
+export function targetOf(
+  url: string,
+  path: string,
+): { readonly target: URL; readonly socketPath?: string } {
+  return url.startsWith("unix:")
+    ? { target: new URL(path, "http://localhost"), socketPath: url.slice("unix:".length) }
+    : { target: new URL(path, url) };
 }

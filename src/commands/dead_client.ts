@@ -10,6 +10,7 @@ import { request as plain } from "node:http";
 import { request as secure } from "node:https";
 import { rootCertificates } from "node:tls";
 import { FOLDER_HEADER } from "../contracts.ts";
+import { targetOf } from "./cli.ts";
 
 export interface ClientOptions {
   /** `http(s)://host:port`. */
@@ -91,7 +92,7 @@ const REFUSED = ["ECONNREFUSED", "ConnectionRefused"];
 
 function exchange(options: ClientOptions, asked: Asked): Promise<Answer | Error> {
   const { url, token, certificates, folder } = options;
-  const target = new URL(asked.path, url);
+  const { target, ...at } = targetOf(url, asked.path);
   for (const [name, value] of Object.entries(asked.parameters ?? {})) {
     if (value !== null) target.searchParams.set(name, String(value));
   }
@@ -104,7 +105,13 @@ function exchange(options: ClientOptions, asked: Asked): Promise<Answer | Error>
     ...(folder === null ? {} : { [FOLDER_HEADER]: folder }),
   };
   return new Promise((resolve) => {
-    const settings = { method: asked.method, headers, agent: false as const, timeout: QUIET_MS };
+    const settings = {
+      method: asked.method,
+      headers,
+      agent: false as const,
+      timeout: QUIET_MS,
+      ...at,
+    };
     const request = target.protocol === "https:"
       ? secure(target, { ...settings, ca: [...certificates, ...rootCertificates] })
       : plain(target, settings);

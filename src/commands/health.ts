@@ -6,7 +6,7 @@
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import type { Settings } from "../settings/settings.ts";
-import { type CliCommand, settingsOrExitCode, urlHere } from "./cli.ts";
+import { type CliCommand, settingsOrExitCode, targetOf, urlHere } from "./cli.ts";
 
 const ONLY = ["listen", "tls-cert", "tls-key"] as const;
 const TIMEOUT_MS = 3_000;
@@ -31,8 +31,8 @@ export const health: CliCommand = {
 export async function healthOf(
   settings: Settings,
 ): Promise<{ readonly url: string; readonly problem: string | null }> {
-  const url = `${urlHere(settings)}/healthz`;
-  return { url, problem: await ask(url) };
+  const here = urlHere(settings);
+  return { url: `${here}/healthz`, problem: await ask(here) };
 }
 
 /**
@@ -41,9 +41,10 @@ export async function healthOf(
  */
 function ask(url: string): Promise<string | null> {
   const request = url.startsWith("https:") ? requestHttps : requestHttp;
-  const options = { rejectUnauthorized: false, agent: false, timeout: TIMEOUT_MS };
+  const { target, ...at } = targetOf(url, "/healthz");
+  const options = { rejectUnauthorized: false, agent: false, timeout: TIMEOUT_MS, ...at };
   return new Promise((resolve) => {
-    const asked = request(url, options, (response) => {
+    const asked = request(target, options, (response) => {
       response.resume();
       resolve(response.statusCode === 200 ? null : `answered ${response.statusCode}`);
     });

@@ -81,7 +81,9 @@ async function start(settings: Settings, log: Log): Promise<Collector> {
   if (process.env["FOLLOWS_PID"] === undefined) return await startCollector({ settings, log });
   const { follow } = await import("../runtime/handover.ts");
   const { predecessor, port } = await follow(settings.dataDir);
-  const listen = { ...settings.listen, port: settings.listen.port || port };
+  const listen = settings.listen.map((listen) =>
+    "path" in listen ? listen : { ...listen, port: listen.port || port }
+  );
   return await startCollector({ settings: { ...settings, listen }, log, predecessor });
 }
 

@@ -110,7 +110,9 @@ function print(argv: readonly string[]): number {
     user,
     shutdownTimeoutMs: settings.shutdownTimeoutMs,
     drainDelayMs: settings.drainDelayMs,
-    privilegedPort: settings.listen.port > 0 && settings.listen.port < 1024,
+    privilegedPort: settings.listen.some((listen) =>
+      "port" in listen && listen.port > 0 && listen.port < 1024
+    ),
     remarks,
   });
   process.stdout.write(text);

@@ -22,8 +22,9 @@ import type { Clock, Control, Log, Order } from "../contracts.ts";
 import { sleep, within } from "../kernel/time.ts";
 import { systemClock } from "./clock.ts";
 import { type Child, parent, spawnSelf } from "./peer.ts";
-import { type Listening, stopListening } from "./server.ts";
-import { sharedPort } from "./shared_port.ts";
+import type { Listeners } from "./listeners.ts";
+import { stopListening } from "./server.ts";
+import { type SharedPort, sharedPort } from "./shared_port.ts";
 
 /** Set for the new process alone; `commands/serve.ts` looks for it. */
 const FOLLOWS = "FOLLOWS_PID";
@@ -33,7 +34,7 @@ const ASK_WITHIN_MS = 5_000;
 /** The collector that is followed. */
 export interface Followed {
   readonly control: Control;
-  readonly listening: Listening;
+  readonly listening: Listeners;
   /** `listener` is called with what was asked for whenever something is. */
   watch(listener: (asked?: Order) => void): () => void;
   /** Why it cannot be followed at this moment, a sentence; null where nothing is in the way. */
@@ -193,12 +194,15 @@ export async function goodMoment(deps: MomentDeps): Promise<string | null> {
 }
 
 /** The new one may listen on the port too from now on. @returns why not, a sentence, or null. */
-async function letIn(listening: Listening): Promise<string | null> {
+async function letIn(listening: Listeners): Promise<string | null> {
   // A server from before a renewed certificate would get what is meant for the new process.
   await listening.alone();
-  return await sharedPort(listening.port) === null
-    ? "this system cannot share a port; restart it instead"
-    : null;
+  for (const { port, hostname } of listening.addresses) {
+    if (await sharedPort(port, hostname) === null) {
+      return "this system cannot share a port; restart it instead";
+    }
+  }
+  return null;
 }
 
 /** A handshake may be under way when the new one gets the port. */
@@ -207,16 +211,24 @@ const LINGER_MS = 500;
 const IDLE_MS = 10_000;
 
 /** New connections are for the new one. Resolves when no other is left, or none that is used. */
-async function leave(listening: Listening, log: Log): Promise<void> {
-  const mine = await sharedPort(listening.port);
-  if (!mine?.giveWay()) log.warn("new connections may be reset while this process ends");
+async function leave(listening: Listeners, log: Log): Promise<void> {
+  const mine = await Promise.all(
+    listening.addresses.map(({ port, hostname }) => sharedPort(port, hostname)),
+  );
+  for (const port of mine) {
+    if (!port?.giveWay()) log.warn("new connections may be reset while this process ends");
+  }
   listening.lastAnswers(true);
   const fromMs = systemClock.monotonicMs();
   for (;;) {
     await sleep(systemClock, LOOK_MS);
     const passedMs = systemClock.monotonicMs() - fromMs;
-    if (passedMs > IDLE_MS || passedMs > LINGER_MS && mine?.connections() === 0) return;
+    if (passedMs > IDLE_MS || passedMs > LINGER_MS && mine.every(unused)) return;
   }
+}
+
+function unused(port: SharedPort | null): boolean {
+  return port !== null && port.connections() === 0;
 }
 
 // ── The new one.

@@ -29,6 +29,8 @@ export interface ServeOptions {
   readonly hostname: string;
   /** 0 = the system chooses. */
   readonly port: number;
+  /** A socket in the file system, instead of these two. */
+  readonly path?: string;
   /** Another process of this program listens there and goes away soon. */
   readonly reusePort?: boolean;
   /** Other collectors listen there as well, and stay: the system shares out the connections. */
@@ -87,8 +89,13 @@ export function serve(options: ServeOptions): Listening {
       alone: () => Promise.resolve(),
     };
   } catch (error) {
-    const { hostname, port } = options;
-    const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+    const { hostname, port, path } = options;
+    const address = path === undefined
+      ? `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`
+      : `unix:${path}`;
+    if (path !== undefined) {
+      throw new Error(`cannot listen on ${address}: ${(error as Error).message}`);
+    }
     throw new Error(`cannot listen on ${address}: ${reasonOf(error, hostname)}`);
   }
 }
@@ -161,7 +168,7 @@ function withLastAnswers(start: Start): (options: ServeOptions) => Server {
 }
 
 interface BunServer {
-  port: number;
+  port?: number;
   requestIP(request: Request): { readonly address: string } | null;
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
@@ -170,8 +177,9 @@ function serveOnBun(options: ServeOptions): ReturnType<Start> {
   const idleS = Math.ceil((options.idleTimeoutMs ?? MOST_IDLE_S * 1000) / 1000);
   const addressOf = (request: Request) => server.requestIP(request)?.address ?? "";
   const server = bun!.serve({
-    hostname: options.hostname,
-    port: options.port,
+    ...(options.path === undefined
+      ? { hostname: options.hostname, port: options.port }
+      : { unix: options.path }),
     ...(options.tls ? { tls: options.tls } : {}),
     // The app's limit is the one that counts and answers in words; a body that it does not read is
     // thrown away as it arrives.
@@ -186,7 +194,8 @@ function serveOnBun(options: ServeOptions): ReturnType<Start> {
   }) as BunServer;
   let stopped: Promise<void> | null = null;
   return {
-    port: server.port,
+    // Undefined of a socket in the file system.
+    port: server.port ?? 0,
     stop: () => stopped ??= server.stop(false),
     kill: () => server.stop(true),
   };
@@ -216,10 +225,10 @@ function turn(): void {
 }
 
 interface DenoPeer {
-  readonly remoteAddr: { readonly hostname: string };
+  readonly remoteAddr: { readonly hostname?: string };
 }
 interface DenoServer {
-  addr: { port: number };
+  addr: { port?: number };
   shutdown(): Promise<void>;
   finished: Promise<void>;
 }
@@ -234,8 +243,9 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
   const start = (port: number): DenoServer => {
     const server = deno!.serve(
       {
-        hostname: options.hostname,
-        port,
+        ...(options.path === undefined
+          ? { hostname: options.hostname, port }
+          : { path: options.path }),
         ...(options.reusePort || options.shared ? { reusePort: true } : {}),
         ...(options.tls ? { cert: options.tls.cert, key: options.tls.key } : {}),
         signal: abort.signal,
@@ -243,7 +253,7 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
         onError: (error: unknown) => failed(options, error),
       },
       (request: Request, { remoteAddr }: DenoPeer) =>
-        options.handler(request, () => remoteAddr.hostname),
+        options.handler(request, () => remoteAddr.hostname ?? ""),
     ) as DenoServer;
     // It ends by itself, and the process with it, when a client cannot be let in for want of files.
     server.finished.catch((error) => {
@@ -264,7 +274,7 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
     });
   };
   let server = start(options.port);
-  const { port } = server.addr;
+  const { port = 0 } = server.addr;
   return {
     port,
     stop: () => {
@@ -350,7 +360,7 @@ function renewable(
       if (!shares) throw new Error("this runtime cannot listen twice on one port");
       await alone();
       // What would steer connections to the new one would take those of the others as well.
-      const retires = options.shared === true || await giveWay(current.port);
+      const retires = options.shared === true || await giveWay(current.port, options.hostname);
       const old = current;
       current = open(tls, old.port);
       retire(old, retires ? RETIRE_MS : 0);
@@ -365,8 +375,8 @@ function renewable(
   };
 }
 
-async function giveWay(port: number): Promise<boolean> {
+async function giveWay(port: number, hostname: string): Promise<boolean> {
   // Loaded late: a start has no use for it.
   const { sharedPort } = await import("./shared_port.ts");
-  return (await sharedPort(port))?.giveWay() ?? false;
+  return (await sharedPort(port, hostname))?.giveWay() ?? false;
 }

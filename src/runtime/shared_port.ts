@@ -15,6 +15,7 @@
  */
 
 import { readdirSync } from "node:fs";
+import { parseAddress } from "../kernel/address.ts";
 import { sleep } from "../kernel/time.ts";
 import { systemClock } from "./clock.ts";
 import { type Libc, openLibc } from "./libc.ts";
@@ -47,10 +48,11 @@ const LOOK_MS = 10;
 /**
  * Lets another socket listen on `port` beside the one of this process, as soon as that is the only one;
  * null where that cannot be had.
+ * @param hostname the address, where this process may listen on the port of another one as well.
  */
-export async function sharedPort(port: number): Promise<SharedPort | null> {
+export async function sharedPort(port: number, hostname: string): Promise<SharedPort | null> {
   const libc = await openLibc();
-  const fd = libc === null ? null : await onlyListener(libc, port);
+  const fd = libc === null ? null : await onlyListener(libc, port, hostname);
   if (libc === null || fd === null) return null;
   if (libc.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, number(1), 4) < 0) return null;
   return {
@@ -71,9 +73,17 @@ export async function sharedPort(port: number): Promise<SharedPort | null> {
 }
 
 /** Null where there is none, or more than one for too long. */
-async function onlyListener(libc: Libc, port: number): Promise<number | null> {
+async function onlyListener(
+  libc: Libc,
+  port: number,
+  hostname: string,
+): Promise<number | null> {
+  // A name is not looked up: then any address will do.
+  const wanted = parseAddress(hostname)?.join();
   for (let left = GONE_WITHIN_MS; left > 0; left -= LOOK_MS) {
-    const found = socketsOn(libc, port).filter(({ listens }) => listens);
+    const found = socketsOn(libc, port).filter(({ listens, address }) =>
+      listens && (wanted === undefined || address === wanted)
+    );
     const [listener] = found;
     if (listener === undefined) return null;
     if (found.length === 1) return listener.fd;
@@ -82,7 +92,11 @@ async function onlyListener(libc: Libc, port: number): Promise<number | null> {
   return null;
 }
 
-function socketsOn(libc: Libc, port: number): { fd: number; listens: boolean }[] {
+/** `address`: its 16 bytes as an IPv6 one. */
+function socketsOn(
+  libc: Libc,
+  port: number,
+): { fd: number; listens: boolean; address: string }[] {
   return readdirSync("/proc/self/fd").flatMap((name) => {
     const fd = Number(name);
     const address = new Uint8Array(128);
@@ -92,7 +106,10 @@ function socketsOn(libc: Libc, port: number): { fd: number; listens: boolean }[]
     if (family !== AF_INET && family !== AF_INET6 || view.getUint16(2) !== port) return [];
     const listens = number(0);
     libc.getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, listens, number(listens.length));
-    return [{ fd, listens: listens[0] === 1 }];
+    const bytes = family === AF_INET
+      ? parseAddress([...address.subarray(4, 8)].join("."))
+      : [...address.subarray(8, 24)];
+    return [{ fd, listens: listens[0] === 1, address: String(bytes) }];
   });
 }
 

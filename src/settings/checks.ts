@@ -4,7 +4,13 @@
  */
 
 import { nodeCrypto } from "../kernel/builtins.ts";
-import { formatBytes, formatDuration, type ListenAddress, writeAddress } from "./kinds.ts";
+import {
+  formatBytes,
+  formatDuration,
+  type ListenAddress,
+  type ListenPath,
+  writeAddress,
+} from "./kinds.ts";
 import type { Read } from "./load.ts";
 import type { SettingName, TABLE } from "./table.ts";
 import type { ValuesOf } from "./spec.ts";
@@ -59,11 +65,10 @@ export function crossProblems(values: Values, read: Read): string[] {
 export function warningsAbout(values: Values, read: Read): string[] {
   const warnings: string[] = [];
   const tokens = values["auth-tokens"] ?? [];
-  if (!isLoopback(values.listen) && tokens.length === 0) {
+  for (const listen of values.listen) {
+    if (isLoopback(listen) || tokens.length > 0) continue;
     warnings.push(
-      `listen: ${
-        writeAddress(values.listen)
-      } can be reached by others and auth-tokens is not set: ` +
+      `listen: ${writeAddress(listen)} can be reached by others and auth-tokens is not set: ` +
         "every client that reaches it can write",
     );
   }
@@ -104,7 +109,8 @@ export function warningsAbout(values: Values, read: Read): string[] {
 }
 
 /** Whether only this host can reach the address. */
-export function isLoopback(address: ListenAddress): boolean {
+export function isLoopback(address: ListenAddress | ListenPath): boolean {
+  if ("path" in address) return true;
   const host = address.hostname.toLowerCase();
   return host === "localhost" || /^127(?:\.\d{1,3}){3}$/.test(host) || host === "::1" ||
     /^(?:0{1,4}:){7}0{0,3}1$/.test(host);

@@ -11,14 +11,21 @@ import { isTableGlob, isTableName, TABLE_NAME_WANTED } from "../kernel/names.ts"
 import type { Rate } from "../kernel/rate.ts";
 import { type Kind, type Parsed, quote } from "./spec.ts";
 
-/** Where a server listens. Port 0 lets the system choose. */
+/** Where a server listens. Port 0 lets the system choose; hostname `""` is every address of the host. */
 export interface ListenAddress {
   readonly hostname: string;
   readonly port: number;
 }
 
-/** `127.0.0.1:8080`, `[::1]:8080`: as it is written, and as it stands in a URL. */
-export function writeAddress({ hostname, port }: ListenAddress): string {
+/** A socket in the file system. */
+export interface ListenPath {
+  readonly path: string;
+}
+
+/** `127.0.0.1:8080`, `[::1]:8080`, `:8080`, `unix:/run/x.sock`: as it is written. */
+export function writeAddress(listen: ListenAddress | ListenPath): string {
+  if ("path" in listen) return `unix:${listen.path}`;
+  const { hostname, port } = listen;
   return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
 
@@ -214,16 +221,18 @@ export const groupLabel: Kind<string> = {
   parse: (text) => text === "all" ? { ok: false } : label.parse(text),
 };
 
-/** `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`, or `:8080` for every IPv4 address. */
-export const listenAddress: Kind<ListenAddress> = {
-  placeholder: "ADDRESS:PORT",
-  wanted: "address:port such as 127.0.0.1:8080, [::1]:8080 or :8080",
+/** `127.0.0.1:8080`, `localhost:8080`, `[::1]:8080`, `:8080` for every address, or `unix:/PATH`. */
+export const listenAddress: Kind<ListenAddress | ListenPath> = {
+  placeholder: "ADDRESS:PORT|unix:PATH",
+  wanted: "address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, or unix:/path",
   parse(text) {
+    const path = /^unix:(\/\P{Cc}{1,90})$/u.exec(text)?.[1];
+    if (path !== undefined) return good({ path });
     const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})))?:(\d{1,5})$/
       .exec(text);
     const port = Number(match?.[3]);
     if (!match || port > 65535) return { ok: false };
-    return good({ hostname: match[1] ?? match[2] ?? "0.0.0.0", port });
+    return good({ hostname: match[1] ?? match[2] ?? "", port });
   },
 };
 

@@ -10,7 +10,7 @@ import type { Network } from "../kernel/address.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { failed, type Result } from "../kernel/result.ts";
 import { crossProblems, type TlsFiles, warningsAbout } from "./checks.ts";
-import type { ListenAddress } from "./kinds.ts";
+import type { ListenAddress, ListenPath } from "./kinds.ts";
 import { type Outside, readSettings, readText } from "./load.ts";
 import { quote, type SettingSpec, type ValuesOf } from "./spec.ts";
 import { type SettingName, TABLE } from "./table.ts";
@@ -28,7 +28,8 @@ export type NatsAuth =
 
 /** Deep frozen. Holds secrets: never log it whole. */
 export interface Settings {
-  readonly listen: ListenAddress;
+  /** At least one. */
+  readonly listen: readonly (ListenAddress | ListenPath)[];
   /** Empty = no token is asked for. */
   readonly authTokens: readonly string[];
   readonly tls: TlsFiles | null;
@@ -261,4 +262,4 @@ function deepFreeze<T>(value: T): T {
   return Object.freeze(value);
 }
 
-export type { Endpoint, ListenAddress, SettingName, SettingSpec, ValuesOf };
+export type { Endpoint, ListenAddress, ListenPath, SettingName, SettingSpec, ValuesOf };

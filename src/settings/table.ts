@@ -96,10 +96,11 @@ export const TABLE = [
   ...section("HTTP", [
     setting({
       name: "listen",
-      kind: listenAddress,
+      kind: list(listenAddress),
       default: "127.0.0.1:8080",
-      meaning: "where the HTTP server listens; :8080 is every IPv4 address, port 0 any free " +
-        "port; an address that others can reach prints a warning unless auth-tokens are set",
+      meaning: "where the HTTP server listens, one or several; :8080 is every IPv6 and IPv4 " +
+        "address, localhost both loopbacks, port 0 any free port, unix:/PATH a socket in the file " +
+        "system; an address that others can reach prints a warning unless auth-tokens are set",
       restart: true,
     }),
     setting({

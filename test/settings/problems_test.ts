@@ -34,10 +34,10 @@ const LINES: [string, Around, string[]][] = [
     '--log-level: expected debug, info, warn or error, got "loud"',
   ]],
   ["listen", { argv: ["--listen=8080"] }, [
-    '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got "8080"',
+    '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, or unix:/path, got "8080"',
   ]],
   ["port", { argv: ["--listen=:65536"] }, [
-    '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got ":65536"',
+    '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, or unix:/path, got ":65536"',
   ]],
   ["table", { argv: ["--table=a/b"] }, [
     "--table: expected a table name such as events, my-events or db.events, " +
@@ -111,9 +111,9 @@ const LINES: [string, Around, string[]][] = [
   }, [
     "table (file c): expected a table name such as events, my-events or db.events, " +
     "127 characters at most, got 5",
-    "listen (file c): expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, got an array",
     "ack (file c): expected memory, disk or clickhouse, got a date or time",
     "log-level (file c): expected debug, info, warn or error, got true",
+    'listen (file c): expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, or unix:/path, got "a"',
   ]],
   ["TOML fraction", { argv: ["--config=c"], files: { c: "concurrency = 1.5" } }, [
     'concurrency (file c): expected a whole number such as 1000 or 1_000_000, got "1.5"',

@@ -19,10 +19,10 @@ const nats = { "nats-url": "ws://n:9222" };
 
 const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "listen": {
-    text: "127.0.0.1:9",
+    text: "127.0.0.1:9,unix:/run/x.sock",
     other: "[::1]:8",
     read: (s) => s.listen,
-    want: { hostname: "127.0.0.1", port: 9 },
+    want: [{ hostname: "127.0.0.1", port: 9 }, { path: "/run/x.sock" }],
   },
   "auth-tokens": {
     text: "aaaaaaaaaaaaaaaa,b",

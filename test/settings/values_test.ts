@@ -9,7 +9,7 @@ describe("defaults", () => {
   const settings = settingsOf({});
   test("are those of the contract", () => {
     assert.deepEqual(settings, {
-      listen: { hostname: "127.0.0.1", port: 8080 },
+      listen: [{ hostname: "127.0.0.1", port: 8080 }],
       authTokens: [],
       tls: null,
       corsOrigins: [],
@@ -97,11 +97,11 @@ describe("ways to write", () => {
         argv: ["--backlog-bytes=1MiB"],
       }],
       ["rates", { rateLimit: { count: 3, periodMs: 3_600_000 } }, { argv: ["--rate-limit=3/h"] }],
-      ["port alone", { listen: { hostname: "0.0.0.0", port: 8080 } }, { argv: ["--listen=:8080"] }],
-      ["a name to listen on", { listen: { hostname: "localhost", port: 0 } }, {
+      ["port alone", { listen: [{ hostname: "", port: 8080 }] }, { argv: ["--listen=:8080"] }],
+      ["a name to listen on", { listen: [{ hostname: "localhost", port: 0 }] }, {
         argv: ["--listen=localhost:0"],
       }],
-      ["IPv6", { listen: { hostname: "::1", port: 80 } }, { argv: ["--listen=[::1]:80"] }],
+      ["IPv6", { listen: [{ hostname: "::1", port: 80 }] }, { argv: ["--listen=[::1]:80"] }],
       ["variables of a Kubernetes service named shishi", {}, {
         env: {
           SHISHI_SERVICE_HOST: "10.0.0.1",
