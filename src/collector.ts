@@ -218,7 +218,11 @@ function pumpOptions(settings: Settings): PumpOptions {
       flushIntervalMs,
       idleIntervalMs,
     },
-    budget: { maxRows: settings.backlog, maxBytes: settings.backlogBytes },
+    budget: {
+      maxRows: settings.backlog,
+      maxBytes: settings.backlogBytes,
+      tableShare: settings.tableShare,
+    },
     concurrency: settings.concurrency,
     reached: settings.ack === "memory" ? "memory" : "disk",
     maxSpoolBytes: settings.spoolMaxBytes,

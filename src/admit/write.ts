@@ -59,7 +59,6 @@ const LOOK_UP_MS = 2000;
 
 const UNCONFIRMED = "ClickHouse cannot be asked whether there is such a table, and rows of " +
   "many others wait for that; nothing was taken";
-const UNCONFIRMED_RETRY_S = 5;
 /** Each has a queue, and files on the disk. */
 const MOST_STRANGERS = 100;
 
@@ -119,7 +118,7 @@ export class Writer {
     if (columns === "missing") return reply.notFound(`there is no table ${excerpt(table)}`);
     const known = columns === "unknown" ? null : columns;
     if (known === null) {
-      if (!this.#strangers.mayTake(table)) return reply.closed(UNCONFIRMED, UNCONFIRMED_RETRY_S);
+      if (!this.#strangers.mayTake(table)) return reply.closed(UNCONFIRMED);
     } else {
       this.#strangers.known(table);
       if (known.takesNone !== null) return reply.takesNone(known.takesNone);

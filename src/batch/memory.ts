@@ -20,6 +20,8 @@ export interface MemoryLimits {
   readonly diskFirst: boolean;
   /** On disk at most; Infinity without a spool. */
   readonly maxSpoolBytes: number;
+  /** Of rows and of the disk, what a table in trouble may hold, from 0 to 1; all of it unless given. */
+  readonly tableShare?: number;
 }
 
 export interface MemoryDeps {
@@ -50,6 +52,10 @@ interface Round {
 
 export class Memory {
   #limits: MemoryLimits;
+  /** Of all held rows, wherever they are. */
+  #heldBytes = 0;
+  /** By table: rows, and their bytes wherever they are. */
+  readonly #byTable = new Map<string, { rows: number; bytes: number }>();
   #rows = 0;
   #bytes = 0;
   /** Of bodies that are being read, in a budget of their own, or slow uploads would be a way around. */
@@ -121,24 +127,69 @@ export class Memory {
 
   // ------------------------------------------------------------ is there room
 
-  /** Why there is no room for these rows, or null when there is. */
-  refusal(rows: number, bytes: number, nowMs: number): string | null {
-    return this.#budgetRefusal(rows, bytes) ?? this.#diskRefusal(bytes, nowMs);
+  /**
+   * Why there is no room for these rows, or null when there is.
+   * @param troubled tables in trouble. What they took beyond their share, before that was known, is not
+   * the others' loss.
+   */
+  refusal(
+    rows: number,
+    bytes: number,
+    nowMs: number,
+    troubled: () => Iterable<string> = () => [],
+  ): string | null {
+    return this.#budgetRefusal(rows, bytes, troubled) ?? this.#diskRefusal(bytes, nowMs);
   }
 
   /**
    * Why the rows of a body of so many bytes will find no room, as far as that is known before it is
    * read; null where it may. A body that is larger than everything may be mostly blanks.
    */
-  foreseen(bytes: number): string | null {
-    return bytes > this.#limits.maxBytes ? null : this.#budgetRefusal(1, bytes);
+  foreseen(bytes: number, troubled: () => Iterable<string> = () => []): string | null {
+    return bytes > this.#limits.maxBytes ? null : this.#budgetRefusal(1, bytes, troubled);
   }
 
-  #budgetRefusal(rows: number, bytes: number): string | null {
+  /** Rows that tables hold beyond their share. */
+  #beyondShare(tables: Iterable<string>): number {
+    const { maxRows, tableShare = 1 } = this.#limits;
+    let rows = 0;
+    for (const table of tables) {
+      rows += Math.max(0, (this.#byTable.get(table)?.rows ?? 0) - maxRows * tableShare);
+    }
+    return rows;
+  }
+
+  /** Why a table that is in trouble may not hold these rows too, or null when it may. */
+  shareRefusal(table: string, rows: number, bytes: number): string | null {
+    const { maxRows, maxSpoolBytes, tableShare = 1 } = this.#limits;
+    const held = this.#byTable.get(table) ?? { rows: 0, bytes: 0 };
+    const percent = `${Math.round(tableShare * 100)}%`;
+    if (held.rows + rows > maxRows * tableShare) {
+      return `${table} is in trouble and holds ${held.rows} rows: more than ${percent} of backlog ` +
+        `(table-share) is not for it`;
+    }
+    // What the disk needs beside the rows is shared out by them.
+    const onDisk = held.bytes === 0
+      ? 0
+      : Math.round(this.#usedSpoolBytes * held.bytes / this.#heldBytes);
+    if (this.#spool !== null && onDisk + bytes > maxSpoolBytes * tableShare) {
+      return `${table} is in trouble and holds ${onDisk} bytes of the disk: more than ${percent} of ` +
+        `spool-max-bytes (table-share) is not for it`;
+    }
+    return null;
+  }
+
+  #budgetRefusal(
+    rows: number,
+    bytes: number,
+    troubled: () => Iterable<string>,
+  ): string | null {
     const { maxRows, maxBytes } = this.#limits;
     if (rows > maxRows) return `${rows} rows in one request, but backlog is ${maxRows}`;
     if (bytes > maxBytes) return `${bytes} bytes in one request, but backlog-bytes is ${maxBytes}`;
-    if (this.#rows + rows > maxRows) {
+    if (
+      this.#rows + rows > maxRows && this.#rows + rows - this.#beyondShare(troubled()) > maxRows
+    ) {
       return `backlog is full: ${this.#rows} of ${maxRows} rows held`;
     }
     if (this.#bytes + bytes > maxBytes) {
@@ -188,14 +239,16 @@ export class Memory {
   // ------------------------------------------------------------ rows come
 
   /** There is room for these rows, and they take it. */
-  hold({ rows, body }: Chunk): void {
+  hold({ table, rows, body }: Chunk): void {
     this.#rows += rows;
     this.#bytes += body.length;
+    this.#count(table, rows, body.length);
   }
 
   /** A batch that an earlier process left on disk. */
   recovered(batch: HeldBatch): void {
     this.#rows += batch.rows;
+    this.#count(batch.table, batch.rows, batch.bytes);
     this.#ledger.recovered(batch.table, batch.rows);
   }
 
@@ -241,6 +294,7 @@ export class Memory {
       else {
         batch.release(reservation);
         this.#free(rows, body.length);
+        this.#count(batch.table, -rows, -body.length);
       }
     }
     return result;
@@ -250,6 +304,16 @@ export class Memory {
     this.#ledger.accepted(reservation.chunk);
     reservation.batch.commit(reservation);
     this.#resident.add(reservation.batch);
+  }
+
+  /** More rows of a table are held, or fewer. */
+  #count(table: string, rows: number, bytes: number): void {
+    const held = this.#byTable.get(table) ?? { rows: 0, bytes: 0 };
+    held.rows += rows;
+    held.bytes += bytes;
+    this.#heldBytes += bytes;
+    if (held.rows === 0) this.#byTable.delete(table);
+    else this.#byTable.set(table, held);
   }
 
   #free(rows: number, bytes: number): void {
@@ -379,6 +443,7 @@ export class Memory {
 
   /** A batch's rows are stored, dead letters, or lost: frees their room, in memory and on disk. */
   letGo(batch: HeldBatch): void {
+    this.#count(batch.table, -batch.rows, -batch.bytes);
     const outside = this.#returned(batch) || !batch.inMemory;
     this.#free(batch.rows, outside ? 0 : batch.bytes);
     const { where } = batch;

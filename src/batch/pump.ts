@@ -41,7 +41,7 @@ import { allSettled, Replays, RequestTicket } from "./ticket.ts";
 export interface PumpOptions {
   readonly fill: FillLimits;
   /** Held at most. */
-  readonly budget: Pick<MemoryLimits, "maxRows" | "maxBytes">;
+  readonly budget: Pick<MemoryLimits, "maxRows" | "maxBytes" | "tableShare">;
   /** INSERTs in flight, all tables together. */
   readonly concurrency: number;
   /** What a taken chunk has reached once its ticket's `kept` says so; `disk` needs a spool. */
@@ -110,7 +110,7 @@ export class Pump implements Intake, Holdings {
   }
 
   refusal(bytes: number): Refused | null {
-    const reason = this.#memory.foreseen(bytes);
+    const reason = this.#memory.foreseen(bytes, this.#troubled);
     return reason === null ? null : this.#full(reason);
   }
 
@@ -134,10 +134,14 @@ export class Pump implements Intake, Holdings {
     const known = chunk.replay === undefined ? null : this.replayed(chunk.table, chunk.replay);
     if (known !== null) return { kind: "taken", ticket: known };
     const nowMs = this.#nowMs();
-    const refusal = this.#memory.refusal(chunk.rows, chunk.body.length, nowMs);
+    const queue = this.#schedule.queue(chunk.table);
+    const { table, rows, body } = chunk;
+    const refusal = queue.trouble === null
+      ? this.#memory.refusal(rows, body.length, nowMs, this.#troubled)
+      : this.#memory.shareRefusal(table, rows, body.length) ??
+        this.#memory.refusal(rows, body.length, nowMs);
     if (refusal !== null) return this.#full(refusal);
     this.#memory.hold(chunk);
-    const queue = this.#schedule.queue(chunk.table);
     const before = queue.open;
     const reservations = chunk.replay === undefined
       ? queue.reserve(chunk, nowMs)
@@ -199,6 +203,8 @@ export class Pump implements Intake, Holdings {
     batch.drop();
     if (!batch.settled) batch.settle([]);
   }
+
+  readonly #troubled = () => this.#schedule.tableTroubles().keys();
 
   #full(reason: string): Refused {
     // A client that comes back sooner than the next probe would only be refused again.

@@ -137,8 +137,8 @@ describe("what is wrong is named, with what was found and what was wanted", () =
     ],
     ["/api/metrics?__proto__=1", "__proto__: unknown parameter; there are eventType, from, to"],
     [
-      "/api/dead?table=a.b&limit=501",
-      "table: expected the name of a table, got a.b; " +
+      "/api/dead?table=a;b&limit=501",
+      "table: expected the name of a table, got a;b; " +
       "limit: expected a whole number from 1 to 500, got 501",
     ],
   ];
@@ -185,8 +185,8 @@ test("what is to be deleted has to be said", async () => {
       ["?all=false", "expected table or all=true, got neither"],
       ["?table=t&all=true", "expected table or all=true, got both"],
       [
-        "?table=a.b&damaged=yes",
-        "table: expected the name of a table, got a.b; " +
+        "?table=a;b&damaged=yes",
+        "table: expected the name of a table, got a;b; " +
         "damaged: expected true or false, got yes",
       ],
     ] as const

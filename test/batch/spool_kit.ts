@@ -118,6 +118,7 @@ export async function pumpKit(
     readonly backlog?: number;
     readonly backlogBytes?: number;
     readonly maxSpoolBytes?: number;
+    readonly tableShare?: number;
     readonly flushIntervalMs?: number;
     readonly concurrency?: number;
   } = {},
@@ -141,7 +142,7 @@ export async function pumpKit(
   const { backlog = 1e6, backlogBytes = 1e8, maxSpoolBytes = 1e9 } = options;
   const pump = new Pump({
     fill: { maxRows, maxBytes: 1e6, flushIntervalMs, idleIntervalMs: null },
-    budget: { maxRows: backlog, maxBytes: backlogBytes },
+    budget: { maxRows: backlog, maxBytes: backlogBytes, tableShare: options.tableShare ?? 1 },
     concurrency,
     reached: options.ack ?? "disk",
     maxSpoolBytes,

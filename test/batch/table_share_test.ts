@@ -1,0 +1,72 @@
+/** A table in trouble is its own trouble: it holds its share, and the others have room. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Taken } from "../../src/contracts.ts";
+import { events } from "../kit/chunks.ts";
+import { settle } from "../kit/manual_clock.ts";
+import { stored, tableTrouble } from "../kit/scripted_sink.ts";
+import { type PumpKit, pumpKit } from "./spool_kit.ts";
+
+/** Takes rows of a table, and waits until the disk has answered. */
+async function post({ pump }: PumpKit, table: string, rows: number): Promise<Taken["kind"]> {
+  const answer = pump.take(events(rows, { table }));
+  if (answer.kind === "taken") await answer.ticket.kept;
+  await settle();
+  return answer.kind;
+}
+
+for (const ack of ["memory", "disk"] as const) {
+  describe(`a table in trouble, ack=${ack}`, () => {
+    const kitOf = async () => {
+      const kit = await pumpKit({ ack, maxRows: 10, backlog: 100, tableShare: 0.5 });
+      kit.sink.script = ({ batch }) => batch.table === "bad" ? tableTrouble : stored;
+      return kit;
+    };
+
+    test("is refused alone when it holds its share", async () => {
+      const kit = await kitOf();
+      for (let n = 0; n < 5; n++) assert.equal(await post(kit, "bad", 10), "taken");
+      const answer = kit.pump.take(events(1, { table: "bad" }));
+      assert.ok(answer.kind === "refused" && answer.why === "full");
+      assert.match(answer.reason, /^bad is in trouble and holds 50 rows: more than 50% of backlog/);
+      assert.equal(await post(kit, "good", 40), "taken");
+    });
+
+    test("takes nothing from the others that it took before its trouble was known", async () => {
+      const kit = await kitOf();
+      assert.equal(await post(kit, "bad", 100), "taken");
+      assert.equal(await post(kit, "bad", 1), "refused");
+      assert.equal(kit.pump.refusal(10), null);
+      for (let n = 0; n < 20; n++) assert.equal(await post(kit, "good", 50), "taken", `${n}`);
+      assert.equal(await post(kit, "good", 51), "refused", "more than is theirs");
+      assert.equal(kit.ledger.totals().stored, 1000);
+    });
+
+    test("may hold more again when its trouble is over", async () => {
+      const kit = await kitOf();
+      await post(kit, "bad", 50);
+      assert.equal(await post(kit, "bad", 10), "refused");
+      kit.sink.script = () => stored;
+      await kit.clock.advance(60_000);
+      await settle();
+      for (let n = 0; n < 10; n++) assert.equal(await post(kit, "bad", 10), "taken");
+      assert.equal(kit.ledger.totals().held, 0);
+    });
+  });
+}
+
+test("a table in trouble fills its share of the disk, not more", async () => {
+  const kit = await pumpKit({ maxRows: 1, maxSpoolBytes: 4000, tableShare: 0.5 });
+  kit.sink.script = ({ batch }) => batch.table === "bad" ? tableTrouble : stored;
+  let rows = 0;
+  while (await post(kit, "bad", 1) === "taken") rows++;
+  const answer = kit.pump.take(events(1, { table: "bad" }));
+  assert.ok(answer.kind === "refused");
+  assert.match(
+    answer.reason,
+    /bytes of the disk: more than 50% of spool-max-bytes \(table-share\)/,
+  );
+  assert.ok(kit.pump.spoolBytes() > 1000 && kit.pump.spoolBytes() <= 2100, `${rows} rows`);
+  assert.equal(await post(kit, "good", 1), "taken");
+});
