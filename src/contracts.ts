@@ -383,7 +383,10 @@ export const FOLDER_HEADER = "Shishi-Folder";
 
 /** The dead letters of a running collector. Rejects with the disk's error. */
 export interface DeadLetters {
-  /** Equal for those who look at the same folder; null where there is none. Throws the disk's error. */
+  /**
+   * Equal for processes that look at the same folder; null where there is none. Throws the disk's
+   * error.
+   */
   folder(): string | null;
   /** The newest first. @param table null: of all tables. `total`: how many there are. */
   newest(
@@ -518,7 +521,7 @@ export interface Control {
    * takes at most `withinMs`, shutdown-timeout unless given. Idempotent.
    */
   stop(why: string, withinMs?: number): Promise<void>;
-  /** Ends the time in which a collector that was told to stop still takes events; false: there is none. */
+  /** Ends the time in which a stopping collector still takes events; false: there is none. */
   hurry(): boolean;
 }
 

@@ -6,12 +6,12 @@
 import type { Clock, Control, Holdings, Ledger, Log, Order, State, Status } from "./contracts.ts";
 import { within } from "./kernel/time.ts";
 
-/** `leaving`: told to stop, but events are still taken while balancers look away (drain-delay). */
+/** `leaving`: a stop was ordered, but events are still taken until balancers look away (drain-delay). */
 type Phase = "starting" | "running" | "paused" | "leaving" | "draining" | "stopped";
 
 /** The phases that may follow each. An order for another one changes nothing, and is no error. */
 const NEXT: Readonly<Record<Phase, readonly Phase[]>> = {
-  // Paused or told to stop already, where it follows a collector that is.
+  // Paused or stopping already, where it follows a collector that is.
   starting: ["running", "paused", "leaving", "draining", "stopped"],
   running: ["paused", "leaving", "draining"],
   paused: ["running", "draining"],

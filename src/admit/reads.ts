@@ -80,7 +80,7 @@ export function createReads(deps: ReadsDeps): Reads {
 
   async function purge(request: Request): Promise<Response> {
     const asked = readParameters(request.url, PURGED, ({ table, all }) =>
-      // One that is wrong by itself is told already.
+      // One that is wrong by itself is reported already.
       table === undefined || all === undefined || (table !== null) !== (all === true)
         ? null
         : `expected table or all=true, got ${table === null ? "neither" : "both"}`);

@@ -65,7 +65,7 @@ async function run(argv: readonly string[]): Promise<number> {
   return wrong ? 1 : 0;
 }
 
-/** In the order in which they are told: servers, then this host. Each is loaded when it is wanted. */
+/** In the order of the report: servers, then this host. Each is loaded when it is wanted. */
 function looksOf(settings: Settings): Look[] {
   const { clickhouse, influx, nats, tls, dataDir, group, id } = settings;
   const clock = systemClock;
@@ -114,7 +114,7 @@ const host = () => import("./check_host.ts");
 /** At once; each has at most a few requests under way. */
 const AT_ONCE = 16;
 
-/** Something to look at, and the words for it where nothing is heard in time. */
+/** Something to look at, and what is said of it where no answer comes in time. */
 export interface Look {
   readonly what: string;
   /** Has time limits of its own, and never rejects. */

@@ -234,7 +234,7 @@ interface Counted {
 
 /**
  * Asks the collector, and where there is none looks into the folder.
- * @param reading the letters are not changed: any reason not to be told is one to look there.
+ * @param reading the letters are not changed: where the collector does not answer, they are read there.
  * @returns an exit code where there is nothing to work on.
  */
 async function find(

@@ -131,7 +131,7 @@ async function attend(
 /** Beyond shutdown-timeout: to spill what is left, and to send the last answers. */
 const STOP_MORE_MS = 20_000;
 
-/** Introduces a collector that listens to the service manager. @returns null where none can be told. */
+/** Introduces a collector that listens to the service manager. @returns null where there is none. */
 async function inform(
   collector: Collector,
   settings: () => Settings,
@@ -152,7 +152,7 @@ async function inform(
   });
   collector.watch(notices.changed);
   notices.ready();
-  // It may have been told to stop while it started.
+  // A stop may have come while it started.
   notices.changed();
   return notices;
 }

@@ -414,8 +414,8 @@ export function asOf(tables: readonly DeadTable[], otherwiseMs: number): string 
 }
 
 /**
- * Equal for those who look at the same folder, also from within a container; null where there is none.
- * Throws the system's error.
+ * Equal for processes that look at the same folder, also from within a container; null where there is
+ * none. Throws the system's error.
  */
 export function identityOf(folder: string): string | null {
   try {

@@ -256,7 +256,7 @@ function whyNoAnswer(
   io: FleetIo,
 ): string | null {
   const doubt = "is nats-url right, does the target exist?";
-  if (end === "nobody") return `no collector listens on ${subject}: ${doubt}`;
+  if (end === "unheard") return `no collector listens on ${subject}: ${doubt}`;
   if (end === "silent") {
     return `no collector answered on ${subject} within ${seconds(waitedMs)}: ${doubt}`;
   }

@@ -3,7 +3,7 @@
  * answers as they come, and the status asked again and again. Every way to command a fleet is made of
  * these. Problems are said on `err` here; the answers are the caller's to show.
  *
- * The fleet is not known beforehand, so a call waits by silence: it is over once a while has passed since
+ * The fleet is not known in advance, so a call waits by silence: it is over once a while has passed since
  * a collector last answered for the first time, and every collector that took the command has finished
  * it; or at the timeout.
  */
@@ -94,8 +94,8 @@ export async function reach(io: FleetIo): Promise<Wire | null> {
 export interface Outcome {
   readonly command: Command;
   readonly subject: string;
-  /** `silent`: no answer in time. `nobody`: the server knows of no listener. `lost`: connection lost. */
-  readonly end: "done" | "timeout" | "silent" | "nobody" | "lost";
+  /** `silent`: no answer in time. `unheard`: the server knows of no listener. `lost`: connection lost. */
+  readonly end: "done" | "timeout" | "silent" | "unheard" | "lost";
   /** The last answer of each collector, sorted by group and id. */
   readonly answers: readonly Answer[];
   /** Those that took the command and did not finish it in time. */
@@ -135,7 +135,7 @@ export async function ask(
 
   const inbox = newInbox();
   wire.subscribe(inbox, (message) => {
-    if (message.noResponders) return waiting.end("nobody");
+    if (message.noResponders) return waiting.end("unheard");
     const answer = answerTo(command, message, warn);
     if (answer === null) return;
     const counted = tally.add(answer);

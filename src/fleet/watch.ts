@@ -84,7 +84,7 @@ function display(subject: string, region: Region | null, io: FleetIo): Show {
   return (fleet, server) => {
     const time = new Date(io.clock.nowMs()).toISOString().slice(11, 19);
     const head = fleet.length === 0
-      ? `${time}Z  nobody answers on ${subject} at ${server}`
+      ? `${time}Z  no collector answers on ${subject} at ${server}`
       : `${time}Z  ${summary(fleet)}`;
     const lines = [head, ...(fleet.length === 0 ? [] : statusTable(fleet, io.color === true))];
     if (region !== null) return region.draw(lines);

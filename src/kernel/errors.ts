@@ -37,7 +37,7 @@ export function reasonOf(error: unknown): string {
   return (code === "" || text.includes(code) ? text : `${code}: ${text}`).replace(/\s+/g, " ");
 }
 
-/** As `reasonOf`, without the path: for those who may write, but need not know this host. */
+/** As `reasonOf`, without the path: for clients, which need not know this host. */
 export function reasonWithoutPath(error: unknown): string {
   return reasonOf(error).replace(/, \w+ '.*$/, "");
 }

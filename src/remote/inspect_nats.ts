@@ -47,7 +47,7 @@ export async function inspectNats(
     for (const subject of subjectsOf(prefix, group, id).keys()) {
       wire.subscribe(subject, () => {});
     }
-    // The server's complaints come before its answer to the flush; they are told a moment later.
+    // The server's complaints come before its answer to the flush; they are known a moment later.
     const heard = await wire.flush(TIMEOUT_MS) && await wire.flush(TIMEOUT_MS);
     if (!heard) return [is.wrong(`no answer within ${TIMEOUT_MS / 1000} s`)];
     const { version = "of an unknown version", asksWho = true } = wire.about ?? {};

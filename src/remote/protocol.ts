@@ -102,7 +102,7 @@ export interface Answer {
  */
 export const INSTANCE_HEADER = "Shishi-Instance";
 
-/** Above it an answer goes without its tables; NATS takes 1 MiB unless told otherwise. */
+/** Above it an answer goes without its tables; NATS takes 1 MiB unless configured otherwise. */
 const MAX_ANSWER_BYTES = 512 * 1024;
 
 /** What a collector says after a command. @param state overrules the status' own. */

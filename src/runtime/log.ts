@@ -1,15 +1,15 @@
 /**
- * The log: one line an event, on stderr. Readable on a terminal, JSON lines elsewhere, so that
+ * The log: one line for each event, on stderr. Readable on a terminal, JSON lines elsewhere, so that
  * journald and every log shipper can parse it. Whatever a server or a client has put into a value, it
  * starts no line of its own and moves no cursor.
  *
- * Lines that repeat are folded: the first is told at once, then one line a minute for as long as more
- * come, with how many there were and the last one's fields. What is folded must not mislead or hide a
- * thing:
+ * Lines that repeat are folded: the first is written at once, then one line a minute for as long as more
+ * come, with how many there were and the last one's fields. Folding must neither mislead nor hide
+ * anything:
  * - Warnings are alike when message and `LIKE` fields are: a table's retries, a client's bad rows.
  * - An error is alike only when every field is: it may be the one trace of a batch that is lost.
- * - Nothing else is folded. `info` tells that something has changed ("ClickHouse is there"), so what
- *   was kept back is told before it, and whatever comes after it is told as if for the first time.
+ * - Nothing else is folded. `info` says that something has changed ("ClickHouse is there"), so what
+ *   was kept back is written before it, and what comes after it is written as if for the first time.
  */
 
 import { nodeUtil } from "../kernel/builtins.ts";
@@ -21,7 +21,7 @@ import { writeStderr } from "./stderr.ts";
 export type LogLevel = "debug" | "info" | "warn" | "error";
 export type LogFormat = "auto" | "text" | "json";
 
-/** A log whose folded lines can be told early: at the end nothing may stay untold. */
+/** A log whose folded lines can be written early: at the end none may be missing. */
 export interface FoldedLog extends Log {
   flush(): void;
   /** The last line of the process: as `info`, but whatever the level is, and after all that was folded. */
@@ -100,7 +100,7 @@ function missing(lines: number): Line {
 
 /** A log that others hold on to while it is replaced. */
 export interface SwitchLog extends FoldedLog {
-  /** What the one before has folded is told first. */
+  /** What the previous log has folded is written first. */
   use(log: FoldedLog): void;
 }
 
@@ -180,14 +180,14 @@ export interface Line {
 }
 
 const WINDOW_MS = 60_000;
-/** Kinds of lines that are remembered. One more, and the oldest is told and forgotten. */
+/** Kinds of lines that are remembered. One more, and the oldest is written and forgotten. */
 const MOST_KINDS = 200;
 /** What tells one warning from another, beside its message. */
 const LIKE = ["table", "code", "server", "file", "folder", "command", "subject"];
 
 interface Kind {
   last: Line;
-  /** Lines since `sinceMs` that were not told. */
+  /** Lines since `sinceMs` that were not written. */
   times: number;
   sinceMs: number;
 }
@@ -237,7 +237,7 @@ export class Fold {
     return null;
   }
 
-  /** Everything that was not told, and a fresh start. */
+  /** Everything that was not written, and a fresh start. */
   flush(nowMs: number): Line[] {
     const told = [...this.#kinds.values()].flatMap(({ last, times, sinceMs }) =>
       summary(last, times, nowMs - sinceMs)
@@ -253,7 +253,7 @@ function keyOf({ level, message, fields }: Line): string {
 }
 
 function summary(last: Line, times: number, overMs: number): Line[] {
-  // One that was kept back is told as itself.
+  // A single line that was kept back is written as it is.
   if (times <= 1) return times === 0 ? [] : [last];
   return [{ ...last, repeated: { times, overMs } }];
 }

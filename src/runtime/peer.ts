@@ -27,7 +27,7 @@ export interface Peer {
 
 export interface Child extends Peer {
   readonly pid: number;
-  /** SIGKILL. */
+  /** Ends it at once (SIGKILL). */
   kill(): void;
   /** Resolves with how it ended, for people: `exit code 1`, `SIGKILL`. Never rejects. */
   readonly exited: Promise<string>;
@@ -63,7 +63,7 @@ export function createPeer(input: Readable, output: Writable, methods: Methods):
     waiting.clear();
     tellGone();
   };
-  // A pipe that breaks says so here too; that it has ended is told by the other direction.
+  // A pipe that breaks says so here too; its end is seen in the other direction.
   output.on("error", () => {});
   input.on("error", end);
   createInterface({ input, crlfDelay: Infinity }).on("line", take).on("close", end);

@@ -33,7 +33,7 @@ export interface ServeOptions {
   readonly path?: string;
   /** Another process of this program listens there and goes away soon. */
   readonly reusePort?: boolean;
-  /** Other collectors listen there as well, and stay: the system shares out the connections. */
+  /** Other collectors listen there as well, and stay: the system distributes the connections. */
   readonly shared?: boolean;
   readonly tls?: Tls;
   /**
@@ -123,7 +123,9 @@ function reasonOf(error: unknown, hostname: string): string {
 /** What a runtime can do. */
 interface Runtime {
   start(options: ServeOptions): Server;
-  /** Listens for a moment, alone; the port. */
+  /**
+   * Listens for a moment without sharing, which fails where another program listens. @returns the port.
+   */
   tryAlone(options: ServeOptions): number;
   /** Whether it can share a port. */
   readonly shares: boolean;

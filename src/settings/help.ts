@@ -13,7 +13,7 @@ export interface HelpPage {
   readonly about?: string;
   /** One of these comes first: `ls`. */
   readonly words?: readonly string[];
-  /** The settings that the command takes, `config` with them; all unless told otherwise. */
+  /** The settings that the command takes, `config` with them; all unless given. */
   readonly only?: readonly SettingName[];
   /** The command's own flags; their section comes first. */
   readonly extra?: readonly SettingSpec[];
@@ -79,7 +79,7 @@ function bySection(specs: readonly SettingSpec[]): Map<string, SettingSpec[]> {
   return sections;
 }
 
-/** @param everywhere also outside the command line. @param runs the command can be told to reload. */
+/** @param everywhere also outside the command line. @param runs the command can reload. */
 function flagLines(spec: SettingSpec, everywhere: boolean, runs: boolean): string[] {
   const no = spec.kind.file === "boolean" && everywhere ? "[no-]" : "";
   const name = `  --${no}${spec.name} ${spec.kind.placeholder}`.trimEnd();

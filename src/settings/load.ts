@@ -130,7 +130,7 @@ function readConfig(
   outside: Outside,
 ): Gathered {
   const chosen = choose(givens.filter((given) => given.spec.name === "config"));
-  // More than one is a problem that is told with the others.
+  // More than one is a problem that is reported with the others.
   if (chosen === null || !chosen.ok || chosen.value.text === "") return NOTHING;
   const { text, label } = chosen.value;
   const toml = readText(text, outside);
@@ -194,7 +194,7 @@ function defaultOf(spec: SettingSpec, host: Host): Value {
   return { value: parsed.value, shown: text };
 }
 
-/** Reads a file; a failure is told in the system's words, without what it was reading. */
+/** Reads a file; a failure is reported in the system's words, without what it was reading. */
 export function readText(path: string, { readFile }: Pick<Outside, "readFile">): Result<string> {
   try {
     return done(readFile(path));

@@ -1,7 +1,7 @@
 /**
  * Settings read again while the program runs. Flags and environment are those of the process; the TOML file
- * and the files of secrets and certificates may be others by now. What only a restart can take keeps the
- * value that runs, and is told; nothing else than that and the new value is possible. Where anything is
+ * and the files of secrets and certificates may have changed. What only a restart can take keeps the
+ * value that runs, and is reported. Where anything is
  * wrong nothing changes.
  *
  * `reloadSettings` finds what has changed. `Reloader` decides when: at SIGHUP everything is read again; once

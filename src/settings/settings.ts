@@ -103,10 +103,10 @@ export interface Snapshot {
 
 export interface LoadOptions<E extends readonly SettingSpec[] = readonly []>
   extends Omit<Outside, "hostname"> {
-  /** Default for `id`; the host's own name unless told otherwise. */
+  /** Default for `id`; the host's own name unless given. */
   readonly hostname?: () => string;
   /**
-   * The settings that this command takes (`config` always is one); all unless told otherwise. The rest
+   * The settings that this command takes (`config` always is one); all unless given. The rest
    * keep their defaults: a flag of theirs is refused, a variable or key of theirs is passed over.
    */
   readonly only?: readonly SettingName[];
@@ -171,7 +171,7 @@ const FILE_MARKS = {
   "nats-creds": ["-----BEGIN", "a NATS .creds file"],
 } as const;
 
-/** Read at once, so that a wrong path is told with the other problems and not at the first use. */
+/** Read at once, so that a wrong path is reported with the other problems and not at the first use. */
 function readFileOf(
   name: keyof typeof FILE_MARKS,
   values: Values,

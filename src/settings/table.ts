@@ -155,8 +155,9 @@ export const TABLE = [
       name: "idle-timeout",
       kind: duration({ min: 60_000, max: HOUR_MS }),
       default: "255s",
-      meaning: "a connection on which nothing moves is closed after this; more than 255s = it is " +
-        "not closed; have it longer than a proxy in front keeps its own",
+      meaning:
+        "a connection on which nothing moves is closed after this (over 255s: never); set it " +
+        "longer than a proxy in front keeps its connections",
       restart: true,
     }),
     setting({
@@ -200,7 +201,7 @@ export const TABLE = [
       kind: oneOf(["strict", "off"]),
       default: "strict",
       meaning: "strict = a value that its column cannot hold is an error of its row; off = " +
-        "ClickHouse alone judges, and stores another value in place of some",
+        "only ClickHouse checks, and silently changes some values",
     }),
     setting({
       name: "max-event-age",

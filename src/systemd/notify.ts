@@ -120,7 +120,7 @@ export interface NoticesDeps {
 export interface Notices {
   /** It listens. Beats and status lines begin. */
   ready(): void;
-  /** To be called after a change of the state: a stop is told at once. */
+  /** To be called after a change of the state: a stop is sent at once. */
   changed(): void;
   /** Settings are read again; to be followed by `reloaded`, whatever came of it. */
   reloading(): void;
@@ -129,7 +129,7 @@ export interface Notices {
   replacedBy(pid: number): void;
 }
 
-/** The line of status is looked at this often, and told when it has changed. */
+/** The line of status is looked at this often, and sent when it has changed. */
 const STATUS_MS = 5_000;
 /** While it stops it asks for this much at least, again and again. */
 const EXTEND_MS = 30_000;

@@ -104,7 +104,7 @@ test("nobody there, NATS lost and back again: the watch goes on", async () => {
   const bus = new Bus();
   const { out, err, stop } = watch(bus);
   await bus.clock.advance(2_500);
-  assert.match(out.at(-1)!, /nobody answers on shishi\.status at bus:1$/);
+  assert.match(out.at(-1)!, /no collector answers on shishi\.status at bus:1$/);
   bus.reachable = false;
   bus.cut();
   await bus.clock.advance(30_000);
