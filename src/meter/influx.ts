@@ -215,9 +215,16 @@ function meaning(problem: unknown): Written {
   if (status === 404 && /database not found/i.test(body)) return { kind: "no-database" };
   if (status === 413) return { kind: "too-large", message };
   if (status === 400 || status === 422) {
-    return { kind: "refused", message, outlived: /retention policy/i.test(body) };
+    return { kind: "refused", message, outlived: outlived(body) };
   }
+  // InfluxDB 2 calls it an error of its own that a point is too old, and stays with it.
+  if (status === 500 && outlived(body)) return { kind: "refused", message, outlived: true };
   return { kind: "away", message };
+}
+
+/** A point is older than the database keeps: "points beyond retention policy". */
+function outlived(body: string): boolean {
+  return /retention policy/i.test(body);
 }
 
 function wordsOf(problem: unknown): string {

@@ -172,9 +172,17 @@ describe("InfluxDB 2 and 3", () => {
     }
   });
 
-  test("refuse points in their own words: 400 and 422", async () => {
+  const TOO_OLD =
+    '{"code":"internal error","message":"unexpected error writing points to database: partial write: ' +
+    'points beyond retention policy dropped=1"}';
+
+  test("refuse points in their own words: 400, 422 and 500", async () => {
     for (
-      const [status, body, keepsTime] of [[400, PARTIAL, true], [422, DROPPED, false]] as const
+      const [status, body, keepsTime] of [[400, PARTIAL, true], [422, DROPPED, false], [
+        500,
+        TOO_OLD,
+        false,
+      ]] as const
     ) {
       const from = fake.seen.length;
       fake.behave(({ body: lines }) => lines.includes("poison") ? { status, body } : "pass");
