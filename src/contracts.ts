@@ -235,17 +235,33 @@ export type Verdict =
     /** 1-based row that the server names, or null. */
     readonly row: number | null;
   }
-  | Trouble & { readonly kind: "table" }
+  /** `view`: a materialized view failed, after the table had its rows. */
+  | Trouble & { readonly kind: "table"; readonly view?: ViewName }
   /** 252 "too many partitions": fewer rows at once will pass. */
   | Trouble & { readonly kind: "split" }
   /** 115: this server does not know the setting; drop it for this server and send again. */
   | Trouble & { readonly kind: "unknown-setting"; readonly setting: string };
+
+export interface ViewName {
+  readonly database: string;
+  readonly name: string;
+}
+
+/** Whether a view digests these rows of the table it reads; null where that cannot be told. */
+export type ViewJudge = (request: InsertRequest, signal: AbortSignal) => Promise<boolean | null>;
 
 /** One server, one attempt. Never throws. */
 export interface Inserter {
   insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict>;
   /** Which rows the server can parse, 0-based, without inserting; `null` where it cannot tell. */
   sieve(request: InsertRequest, signal: AbortSignal): Promise<readonly number[] | null>;
+  /** Asks, without inserting, whether a view of the table that failed with this code fails for some rows. */
+  judgeOf?(
+    table: string,
+    view: ViewName,
+    code: number,
+    signal: AbortSignal,
+  ): Promise<ViewJudge | null>;
 }
 
 // ── deliver → admit: what is known of the tables that rows are written to.

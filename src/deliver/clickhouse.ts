@@ -31,7 +31,13 @@ export function createInserter(
   // the next attempt would store those rows again. A gzip that is cut short it refuses.
   const gzip = () =>
     compress === "gzip" || compress === "auto" && (!local || pins.unknown.has(TOKEN));
-  const sieve = createSieve({ endpoint, post, query, timeoutMs: insertTimeoutMs, pins });
+  const { sieve, judgeOf } = createSieve({
+    endpoint,
+    post,
+    query,
+    timeoutMs: insertTimeoutMs,
+    pins,
+  });
 
   async function insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict> {
     if (!isTableName(request.table)) {
@@ -79,7 +85,7 @@ export function createInserter(
     }
   }
 
-  return { insert, sieve };
+  return { insert, sieve, judgeOf };
 }
 
 /** There compressing would only cost. */

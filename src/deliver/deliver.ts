@@ -23,7 +23,7 @@ import { done } from "../kernel/result.ts";
 import { createPins } from "./pins.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
 import { createSink } from "./sink.ts";
-import { createTables } from "./tables.ts";
+import { createTables } from "./plan.ts";
 import { isTooOld } from "./verdict.ts";
 
 export interface DeliverSettings {
@@ -105,6 +105,8 @@ export function createDeliver(
   const inserter: Inserter = {
     insert: (request, signal) => servers.failover.inserter.insert(request, signal),
     sieve: (request, signal) => servers.failover.inserter.sieve(request, signal),
+    judgeOf: (table, view, code, signal) =>
+      servers.failover.inserter.judgeOf!(table, view, code, signal),
   };
   const query: Query = {
     rows: (sql, signal) => servers.failover.query.rows(sql, signal),
@@ -179,5 +181,6 @@ function metered(
       return verdict;
     },
     sieve: (request, signal) => inserter.sieve(request, signal),
+    judgeOf: (...asked) => inserter.judgeOf?.(...asked) ?? Promise.resolve(null),
   };
 }

@@ -181,6 +181,9 @@ export function createFailover(
           (verdict) => verdict.kind === "transient" || verdict.kind === "table" ? verdict : null,
           request.table,
         ),
+      judgeOf: (table, view, code, signal) =>
+        candidatesFor(table)[0]!.node.inserter.judgeOf?.(table, view, code, signal) ??
+          Promise.resolve(null),
       sieve: (request, signal) =>
         (candidatesFor(request.table)[0] as Health).node.inserter.sieve(request, signal),
     },

@@ -89,6 +89,16 @@ export function afterStored(plan: Plan): Plan {
   return { ...next, runs: [...next.runs, startRun(plan.word.rows, 8)], word: null };
 }
 
+/** The piece of the last `step` is in the table; a view digested all of it but these rows of it. */
+export function afterView(plan: Plan, bad: readonly number[], said: Refusal): Plan {
+  const next = afterStored(plan);
+  let { dead } = next;
+  for (const index of bad) {
+    dead = { head: { index, code: said.code, message: said.message }, tail: dead };
+  }
+  return { ...next, dead };
+}
+
 /** The server refused the piece for a row; `row` is the 1-based one in the piece, or null. */
 export function afterRow(plan: Plan, row: number | null, said: Refusal): Plan {
   const [run, ...later] = plan.runs as readonly [Run, ...Run[]];

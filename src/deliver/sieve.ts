@@ -11,7 +11,13 @@ import type { Exchanged, Post } from "../kernel/http.ts";
 import { isTableName } from "../kernel/names.ts";
 import { credentials, type Pins, READ_SETTINGS } from "./pins.ts";
 import type { Query } from "./query.ts";
-import { describeTable, EVENT_STRUCTURE, insertableColumns, quoteName } from "./sql.ts";
+import {
+  describeTable,
+  describeView,
+  EVENT_STRUCTURE,
+  insertableColumns,
+  quoteName,
+} from "./sql.ts";
 import { exceptionOf, isClickHouse, TRANSIENT_CODES } from "./verdict.ts";
 
 export function createSieve(
@@ -23,7 +29,7 @@ export function createSieve(
     /** Shared with the INSERT. */
     readonly pins: Pins;
   },
-): Inserter["sieve"] {
+): Required<Pick<Inserter, "sieve" | "judgeOf">> {
   const { endpoint, post, query, timeoutMs, pins } = tools;
   // A server that refuses the question once (18.16 skips no errors of an external table) will refuse
   // it again; the rows need not be sent for it.
@@ -31,7 +37,7 @@ export function createSieve(
   /** Null: not known yet. */
   let honest: boolean | null = null;
 
-  return async (request, signal) => {
+  const sieve: Inserter["sieve"] = async (request, signal) => {
     if (cannot.has(request.table) || !isTableName(request.table)) return null;
     if (await pins.check(signal) !== null) return null;
     const structure = await structureOf(request, signal);
@@ -55,20 +61,55 @@ export function createSieve(
     return numbersOf(answer.body, request.rows);
   };
 
+  /**
+   * The view's own SELECT is asked over the rows, in the place of its table. What it says decides nothing
+   * but which rows are left out of an INSERT, which then shows whether it was right.
+   */
+  const judgeOf: NonNullable<Inserter["judgeOf"]> = async (table, view, code, signal) => {
+    if (!isTableName(table) || await pins.check(signal) !== null) return null;
+    const defined = await query.rows(describeView(view.database, view.name), signal);
+    const found = await query.rows(describeTable(endpoint.database, table), signal);
+    if (!defined.ok || !found.ok || found.value.length === 0) return null;
+    const select = overSieve(
+      String(defined.value[0]?.["as_select"] ?? ""),
+      endpoint.database,
+      table,
+    );
+    const columns = insertableColumns(found.value)
+      .map((column) => `${quoteName(column.name)} ${column.type}`).join(", ");
+    honest ??= await isHonest(signal);
+    if (select === null || !honest && columns.search(TIME) >= 0) return null;
+    return async (request, signal) => {
+      const boundary = boundaryOf(request.token);
+      const answered = await ask(
+        { number: "", columns },
+        framed([join(request.body)], boundary),
+        request,
+        signal,
+        `SELECT * FROM (${select}) FORMAT Null`,
+      );
+      if (!answered.ok) return null;
+      const exception = exceptionOf(answered.value);
+      if (exception !== null) return exception.code === code ? false : null;
+      return answered.value.status === 200 && isClickHouse(answered.value) ? true : null;
+    };
+  };
+
   /** Puts a question; `form` holds the rows. */
   function ask(
     { number, columns }: Structure,
     form: Uint8Array,
     { rows, token }: Pick<InsertRequest, "rows" | "token">,
     signal: AbortSignal,
+    statement?: string,
   ): Promise<Exchanged> {
     const url = new URL(endpoint.url);
     pins.write(url, READ_SETTINGS);
     const parameters = {
-      query: `SELECT ${quoteName(number)} FROM sieve`,
+      query: statement ?? `SELECT ${quoteName(number)} FROM sieve`,
       sieve_format: "JSONEachRow",
       sieve_structure: columns,
-      input_format_allow_errors_num: "1000000000",
+      input_format_allow_errors_num: statement === undefined ? "1000000000" : "0",
       default_format: "TabSeparated",
     };
     for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
@@ -109,6 +150,8 @@ export function createSieve(
     return new TextDecoder().decode(answered.value.body) === "0\n";
   }
 
+  return { sieve, judgeOf };
+
   async function structureOf(
     request: InsertRequest,
     signal: AbortSignal,
@@ -142,16 +185,47 @@ function boundaryOf(token: string): string {
   return `shishi-${token.replace(/[^A-Za-z0-9]/g, "").slice(0, 48)}`;
 }
 
+/** The SELECT of a view with the rows in the place of its table; null where that does not stand in it. */
+function overSieve(select: string, database: string, table: string): string | null {
+  const either = (name: string) => {
+    const plain = name.replace(/[^A-Za-z0-9_]/g, "\\$&");
+    return `(?:${plain}|\`${plain}\`)`;
+  };
+  const source = new RegExp(
+    `\\b(FROM|JOIN) ${either(database)}\\.${either(table)}(?![\\w\`.])( AS )?`,
+    "g",
+  );
+  if (!source.test(select)) return null;
+  return select.replace(
+    source,
+    (_, word: string, as?: string) =>
+      `${word} sieve AS ${as === undefined ? quoteName(table) : ""}`,
+  );
+}
+
+/** A form whose one file is the rows. */
+function framed(rows: readonly Uint8Array[], boundary: string): Uint8Array {
+  const { head, tail } = frameOf(boundary);
+  return join([head, ...rows, tail]);
+}
+
+function frameOf(boundary: string): { readonly head: Uint8Array; readonly tail: Uint8Array } {
+  const encoder = new TextEncoder();
+  return {
+    head: encoder.encode(
+      `--${boundary}\r\nContent-Disposition: form-data; name="sieve"; filename="sieve"\r\n` +
+        "Content-Type: application/octet-stream\r\n\r\n",
+    ),
+    tail: encoder.encode(`\r\n--${boundary}--\r\n`),
+  };
+}
+
 /** The multipart body: each line `{…` becomes `{"_row":N,…`; an empty object keeps no comma. */
 function formOf(request: InsertRequest, number: string, boundary: string): Uint8Array {
   const body = join(request.body);
   const offsets = lineOffsets([body], request.rows);
   const encoder = new TextEncoder();
-  const head = encoder.encode(
-    `--${boundary}\r\nContent-Disposition: form-data; name="sieve"; filename="sieve"\r\n` +
-      "Content-Type: application/octet-stream\r\n\r\n",
-  );
-  const tail = encoder.encode(`\r\n--${boundary}--\r\n`);
+  const { head, tail } = frameOf(boundary);
   const splice = number.length + 16;
   const form = new Uint8Array(head.length + body.length + request.rows * splice + tail.length);
   form.set(head);

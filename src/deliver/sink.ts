@@ -19,12 +19,15 @@ import type {
   Tables,
   Trouble,
   Verdict,
+  ViewName,
 } from "../contracts.ts";
+import { windowOf } from "./plan.ts";
 import {
   afterRow,
   afterSieve,
   afterSplit,
   afterStored,
+  afterView,
   type Plan,
   startPlan,
   step,
@@ -51,6 +54,8 @@ interface Progress {
    * column was missing for a moment: the same INSERT is sent once more before a row dies for it.
    */
   triedAgain: boolean;
+  /** INSERTs of its table that were stored when a view first refused all of its rows; null: none did. */
+  storedThen: number | null;
   /** Its rows and where they lie, for INSERTs of some of them; during an attempt. */
   parts: { readonly whole: Uint8Array; readonly offsets: Float64Array } | null;
 }
@@ -58,6 +63,8 @@ interface Progress {
 export function createSink(tools: SinkTools): Sink {
   const { inserter, tables, log, createEventsTable } = tools;
   const progressOf = new WeakMap<Batch, Progress>();
+  /** INSERTs stored since the start, by table. */
+  const storedOf = new Map<string, number>();
 
   async function deliver(batch: Batch, signal: AbortSignal): Promise<Delivery> {
     const delivery = await attempt(batch, signal);
@@ -74,6 +81,7 @@ export function createSink(tools: SinkTools): Sink {
         inserts: 0,
         schemaChanged: null,
         triedAgain: false,
+        storedThen: null,
         parts: null,
       };
     progressOf.set(batch, progress);
@@ -96,9 +104,67 @@ export function createSink(tools: SinkTools): Sink {
         mayCreate = false;
         if (await createEventsTable?.()) continue;
       }
+      if (verdict.kind === "table" && verdict.view !== undefined) {
+        const bad = await indigestible(batch, progress, next.rows, request, {
+          ...verdict,
+          view: verdict.view,
+        }, signal);
+        if (bad !== null) {
+          progress.plan = afterView(progress.plan, bad, verdict);
+          continue;
+        }
+      }
+      if (verdict.kind === "stored") {
+        storedOf.set(batch.table, (storedOf.get(batch.table) ?? 0) + 1);
+      }
       const held = await take(batch, progress, verdict);
       if (held !== null) return held;
     }
+  }
+
+  /**
+   * A view of the table failed; the table itself has all of the piece. The view is asked which rows it
+   * cannot digest, and the others are sent under the same token: the table and the views that have them
+   * take nothing twice, the one that failed takes what it can.
+   * @returns the rows that it cannot, in the batch; null: nothing is known, or it fails for all of them.
+   */
+  async function indigestible(
+    batch: Batch,
+    progress: Progress,
+    piece: Uint32Array,
+    request: InsertRequest,
+    first: ViewFailure,
+    signal: AbortSignal,
+  ): Promise<readonly number[] | null> {
+    const columns = await tables.refresh(batch.table);
+    if (typeof columns === "string" || !((windowOf(columns) ?? 0) > 0)) return null;
+    let left = piece;
+    const bad: number[] = [];
+    let failure = first;
+    for (let views = 0; views < MOST_VIEWS; views++) {
+      const judge = await inserter.judgeOf?.(batch.table, failure.view, failure.code, signal) ??
+        null;
+      if (judge === null) return null;
+      const found = await searched(left, (rows) => judge(requestOf(batch, progress, rows), signal));
+      if (found === null || found.length === 0) return null;
+      bad.push(...found);
+      const isBad = new Set(bad);
+      left = piece.filter((row) => !isBad.has(row));
+      if (left.length === 0) {
+        // Its view may be broken altogether, unless it digests what others bring meanwhile.
+        const stored = storedOf.get(batch.table) ?? 0;
+        const others = progress.storedThen !== null && stored > progress.storedThen;
+        progress.storedThen ??= stored;
+        return others ? bad : null;
+      }
+      progress.inserts++;
+      const again = { ...requestOf(batch, progress, left), token: request.token };
+      const verdict = await inserter.insert(again, signal);
+      if (verdict.kind === "stored") return bad;
+      if (verdict.kind !== "table" || verdict.view === undefined) return null;
+      failure = { ...verdict, view: verdict.view };
+    }
+    return null;
   }
 
   /** Brings the plan on by one verdict; a delivery ends the attempt instead. */
@@ -178,6 +244,39 @@ export function createSink(tools: SinkTools): Sink {
   }
 
   return { deliver };
+}
+
+type ViewFailure = Trouble & { readonly view: ViewName };
+
+/** Views of one table that fail for rows of one batch. */
+const MOST_VIEWS = 8;
+/** Questions about one batch: by halving, some twenty bad rows of ten thousand. */
+const MOST_QUESTIONS = 600;
+/** Rows asked about one by one that are bad without exception: it fails for all. */
+const ALL_BAD = 16;
+
+/** The rows that are bad, found by halving; null where that cannot be told, or takes too long. */
+async function searched(
+  rows: Uint32Array,
+  digests: (rows: Uint32Array) => Promise<boolean | null>,
+): Promise<readonly number[] | null> {
+  const bad: number[] = [];
+  const left = [rows];
+  let good = false;
+  for (let asked = 0; left.length > 0; asked++) {
+    if (asked >= MOST_QUESTIONS || bad.length >= ALL_BAD && !good) return null;
+    const some = left.pop()!;
+    const fine = await digests(some);
+    if (fine === null) return null;
+    good ||= fine;
+    if (fine) continue;
+    if (some.length === 1) bad.push(some[0]!);
+    else {
+      const middle = some.length >> 1;
+      left.push(some.subarray(middle), some.subarray(0, middle));
+    }
+  }
+  return bad;
 }
 
 /** The schema may change back: the next attempt asks for the columns again. */

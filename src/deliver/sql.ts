@@ -57,12 +57,29 @@ ORDER BY (event_type, timestamp)
 SETTINGS non_replicated_deduplication_window = 1000`;
 }
 
-/** Columns of a table with types; empty where there is no such table (or no right to see it). */
+/**
+ * Columns of a table with types, and with each of them its engine and how many INSERTs tables of its kind
+ * remember where it does not say; empty where there is no such table (or no right to see it).
+ */
 export function describeTable(database: string, table: string): string {
   const place = placeOf(table);
-  return `SELECT name, type, default_kind FROM system.columns WHERE database = ${
-    quoteString(place.database ?? database)
-  } AND table = ${quoteString(place.table)}`;
+  const [inDatabase, name] = [quoteString(place.database ?? database), quoteString(place.table)];
+  const of = (what: string) =>
+    `(SELECT any(${what}) FROM system.tables WHERE database = ${inDatabase} AND name = ${name}) AS ${what}`;
+  const usual = (setting: string) =>
+    `(SELECT any(value) FROM system.merge_tree_settings WHERE name = '${setting}') AS ${setting}`;
+  return `SELECT name, type, default_kind, ${of("engine")}, ${of("engine_full")}, ${
+    usual("replicated_deduplication_window")
+  }, ${
+    usual("non_replicated_deduplication_window")
+  } FROM system.columns WHERE database = ${inDatabase} AND table = ${name}`;
+}
+
+/** The SELECT of a view. */
+export function describeView(database: string, view: string): string {
+  return `SELECT as_select FROM system.tables WHERE database = ${
+    quoteString(database)
+  } AND name = ${quoteString(view)}`;
 }
 
 /** Of what `describeTable` is answered, the columns that an INSERT may give. */

@@ -6,7 +6,7 @@
  * therefore believed only where the server itself puts it, at the very end of the text.
  */
 
-import type { Trouble, Verdict } from "../contracts.ts";
+import type { Trouble, Verdict, ViewName } from "../contracts.ts";
 import type { Answer, Exchanged } from "../kernel/http.ts";
 
 /** Code and text of an exception, as far as an answer tells one. */
@@ -38,9 +38,12 @@ export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
   if (TRANSIENT_CODES.has(code)) {
     return { kind: "transient", ...trouble, ...retryAfter(answer, nowMs) };
   }
-  // The rows may be in the table already when one of its views fails. Only the same batch under the
-  // same token is harmless then; taking it apart would store rows twice.
-  if (PUSHING_TO_VIEW.test(text)) return { kind: "table", ...trouble };
+  // The table has the rows when one of its views fails (all ages of ClickHouse: measured). Only the same
+  // token is harmless then; other tokens would store rows twice.
+  if (PUSHING_TO_VIEW.test(text)) {
+    const view = viewOf(text);
+    return { kind: "table", ...trouble, ...(view === null ? {} : { view }) };
+  }
   if (ROW_CODES.has(code)) return { kind: "row", row: rowOf(code, text), ...trouble };
   // 18.16 has no code of its own for some of these (an unknown enum element is a LOGICAL_ERROR).
   if (readsAValue(text)) return { kind: "row", row: rowOf(code, text), ...trouble };
@@ -147,6 +150,18 @@ function rowOf(code: number, text: string): number | null {
     : text.match(ROW_AT_THE_END);
   const row = Number(found?.[1] ?? 0);
   return Number.isSafeInteger(row) && row > 0 ? row : null;
+}
+
+/** The view that failed, of the end of a text; rows may stand before it. */
+function viewOf(text: string): ViewName | null {
+  const name = "(?:`((?:[^`\\\\]|\\\\.)+)`|([A-Za-z_0-9]+))";
+  const end = "(?: \\([0-9a-f-]{36}\\))?\\.?(?: \\([A-Z_0-9]+\\) \\(version |, e\\.what\\(\\) = )";
+  const all = [...text.matchAll(new RegExp(`while pushing to view ${name}\\.${name}${end}`, "g"))];
+  const found = all.at(-1);
+  if (found === undefined) return null;
+  const [, quoted, plain, quotedName, plainName] = found;
+  const whole = (one?: string, other?: string) => one?.replace(/\\(.)/g, "$1") ?? other ?? "";
+  return { database: whole(quoted, plain), name: whole(quotedName, plainName) };
 }
 
 function readsAValue(text: string): boolean {

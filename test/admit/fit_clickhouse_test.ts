@@ -148,7 +148,7 @@ describe("the door and ClickHouse", () => {
     return decoded.rows === 1 ? new TextDecoder().decode(decoded.body).trim() : null;
   }
 
-  const SETTINGS = [...Object.entries(READ_SETTINGS), ["session_timezone", "Asia/Tokyo"]]
+  const SETTINGS = Object.entries({ ...READ_SETTINGS, session_timezone: "Asia/Tokyo" })
     .map(([name, value]) => `${name}='${value}'`).join(", ");
 
   /** What ClickHouse gives back of a row, times in UTC; null: it refuses it. */

@@ -1,5 +1,6 @@
 /**
- * What is known of the tables' columns: asked rarely, remembered shortly, and answered from memory.
+ * The plan of each table: what is known of its columns, engine, deduplication window and of what it cannot
+ * take; asked rarely, remembered shortly, and answered from memory.
  * So long may a row be refused for a column that was added a moment ago, hence the short times.
  * A table that is missing is remembered more shortly than one that is there, so that a table created
  * a moment ago is found; a server that cannot be asked is left alone for a second.
@@ -14,7 +15,20 @@ import { type Query, tooOld } from "./query.ts";
 import { createEventsTable, describeTable, insertableColumns } from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
-export type Known = Columns | "missing" | "unknown";
+export type Known = TablePlan | "missing" | "unknown";
+
+/** What is known of one table. */
+export interface TablePlan extends Columns {
+  /** Null: not known. */
+  readonly engine: string | null;
+  /** How many INSERTs it remembers by their token; null: not known. */
+  readonly window: number | null;
+}
+
+/** How many INSERTs a table remembers, as far as that is known. */
+export function windowOf(columns: Columns): number | null {
+  return "window" in columns ? (columns as TablePlan).window : null;
+}
 
 export interface TableTools {
   readonly query: Query;
@@ -39,7 +53,14 @@ interface Entry {
   asking: Promise<Known> | null;
 }
 
-export function createTables(tools: TableTools): Tables & {
+/** What the room itself knows of tables, beyond what others may ask. */
+export interface Plans extends Tables {
+  /** From memory, whatever its age; null where nothing is known. */
+  plan(table: string): TablePlan | null;
+  refresh(table: string): Promise<Known>;
+}
+
+export function createTables(tools: TableTools): Plans & {
   /** CREATE TABLE IF NOT EXISTS for the table of events. Never rejects. */
   prepare(): Promise<Answered<null>>;
   /** Ends questions under way. */
@@ -101,7 +122,7 @@ export function createTables(tools: TableTools): Tables & {
       }
       return "unknown";
     }
-    return columnsOf(answer.value);
+    return columnsOf(answer.value, table);
   }
 
   async function lookUp(table: string, waitMs: number): Promise<Known> {
@@ -138,6 +159,10 @@ export function createTables(tools: TableTools): Tables & {
       if (!isFresh(entry)) void ask(table);
       return entry.known;
     },
+    plan(table) {
+      const known = entries.get(table)?.known;
+      return typeof known === "object" ? known : null;
+    },
     lookUp,
     refresh,
     prepare() {
@@ -151,8 +176,41 @@ export function createTables(tools: TableTools): Tables & {
   };
 }
 
+/** Engines that keep nothing of their own and take no INSERT. */
+const READ_ONLY: ReadonlySet<string> = new Set([
+  "View",
+  "LiveView",
+  "WindowView",
+  "Dictionary",
+  "Values",
+  "Loop",
+]);
+
+/** Engine, window and refusal, of a row of `describeTable`. */
+function engineOf(
+  row: Readonly<Record<string, unknown>>,
+  table: string,
+): Pick<TablePlan, "engine" | "window" | "takesNone"> {
+  const engine = String(row["engine"] ?? "");
+  if (engine === "") return { engine: null, window: null, takesNone: null };
+  const takesNone = READ_ONLY.has(engine)
+    ? { why: "kind" as const, reason: `${table} is a ${engine}, which takes no rows` }
+    : null;
+  if (!engine.endsWith("MergeTree")) return { engine, window: 0, takesNone };
+  const setting = `${
+    /^(?:Replicated|Shared)/.test(engine) ? "" : "non_"
+  }replicated_deduplication_window`;
+  const own = new RegExp(`\\b(?<!non_)${setting} = '?(\\d+)`).exec(String(row["engine_full"]));
+  const usual = row[setting];
+  const window = own?.[1] ?? (usual === undefined || usual === "" ? null : usual);
+  return { engine, window: window === null ? null : Number(window), takesNone };
+}
+
 /** The columns that an INSERT may give; no rows at all: this user sees no such table. */
-export function columnsOf(rows: readonly Readonly<Record<string, unknown>>[]): Columns | "missing" {
+export function columnsOf(
+  rows: readonly Readonly<Record<string, unknown>>[],
+  table: string,
+): TablePlan | "missing" {
   if (rows.length === 0) return "missing";
   const columns = insertableColumns(rows).toSorted((a, b) =>
     a.name < b.name ? -1 : a.name > b.name ? 1 : 0
@@ -162,6 +220,6 @@ export function columnsOf(rows: readonly Readonly<Record<string, unknown>>[]): C
     names: new Set(columns.map(({ name }) => name)),
     columns,
     fingerprint: nodeCrypto().createHash("sha256").update(known).digest("hex").slice(0, 32),
-    takesNone: null,
+    ...engineOf(rows[0]!, table),
   };
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Answered } from "../../src/contracts.ts";
 import type { Query, Row } from "../../src/deliver/query.ts";
-import { columnsOf, createTables } from "../../src/deliver/tables.ts";
+import { columnsOf, createTables } from "../../src/deliver/plan.ts";
 import { fakeClock, silent } from "./kit.ts";
 
 const row = (name: string, type = "String", kind = ""): Row => ({ name, type, default_kind: kind });
@@ -130,7 +130,7 @@ describe("tables", () => {
 
   test("the fingerprint is equal exactly when names and types are", () => {
     const print = (...rows: Row[]) => {
-      const known = columnsOf(rows);
+      const known = columnsOf(rows, "t");
       return known === "missing" ? "" : known.fingerprint;
     };
     assert.equal(print(row("a"), row("b")), print(row("b"), row("a")));
@@ -142,7 +142,7 @@ describe("tables", () => {
       print(row("a")),
     );
     assert.notEqual(print(row("a"), row("d", "UInt8", "DEFAULT")), print(row("a")));
-    assert.equal(columnsOf([]), "missing");
+    assert.equal(columnsOf([], "t"), "missing");
   });
 
   test("the table of events is created; a server that is too old is told so in a sentence", async () => {
