@@ -8,7 +8,7 @@
 import type { Endpoint, Inserter, InsertRequest } from "../contracts.ts";
 import { join, lineOffsets } from "./rows.ts";
 import type { Exchanged, Post } from "../kernel/http.ts";
-import { isTableName } from "../kernel/names.ts";
+import { isTableName, placeOf } from "../kernel/names.ts";
 import { credentials, type Pins, READ_SETTINGS } from "./pins.ts";
 import type { Query } from "./query.ts";
 import {
@@ -67,13 +67,14 @@ export function createSieve(
    */
   const judgeOf: NonNullable<Inserter["judgeOf"]> = async (table, view, code, signal) => {
     if (!isTableName(table) || await pins.check(signal) !== null) return null;
+    const place = placeOf(table);
     const defined = await query.rows(describeView(view.database, view.name), signal);
     const found = await query.rows(describeTable(endpoint.database, table), signal);
     if (!defined.ok || !found.ok || found.value.length === 0) return null;
     const select = overSieve(
       String(defined.value[0]?.["as_select"] ?? ""),
-      endpoint.database,
-      table,
+      place.database ?? endpoint.database,
+      place.table,
     );
     const columns = insertableColumns(found.value)
       .map((column) => `${quoteName(column.name)} ${column.type}`).join(", ");
