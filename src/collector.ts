@@ -33,6 +33,7 @@ import { createPage, type OpenPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import type { Remote } from "./remote/remote.ts";
 import { systemClock } from "./runtime/clock.ts";
+import { authorities } from "./runtime/authorities.ts";
 import { createFetch } from "./runtime/fetch.ts";
 import { nodeFiles } from "./runtime/files.ts";
 import type { Followed, Predecessor } from "./runtime/handover.ts";
@@ -140,7 +141,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
   ]);
   const deliver = createDeliver(deliverSettings(current.settings), {
     ...base,
-    fetch: createFetch({ pooled: false }),
+    fetch: createFetch({ pooled: false, certificates: authoritiesOf(current.settings) }),
   });
   const pump = new Pump(pumpOptions(current.settings), {
     ...base,
@@ -192,6 +193,11 @@ async function openDataFolder(
     clock: systemClock,
   });
   return { disk, letters };
+}
+
+/** Read when they are first needed. */
+function authoritiesOf({ authorities: own }: Settings) {
+  return () => authorities(own);
 }
 
 function identityOf({ group, id }: Settings) {
@@ -441,7 +447,7 @@ class Integrations {
       group,
       id,
       rssBytes,
-      fetch: createFetch({ pooled: true }),
+      fetch: createFetch({ pooled: true, certificates: authoritiesOf(settings) }),
     });
     this.#mirror.start();
   }

@@ -11,6 +11,7 @@ import { about, type Finding } from "../kernel/finding.ts";
 import { within } from "../kernel/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { wantsColor } from "../runtime/program.ts";
+import { authorities } from "../runtime/authorities.ts";
 import { createFetch } from "../runtime/fetch.ts";
 import { boolean } from "../settings/kinds.ts";
 import type { Settings } from "../settings/settings.ts";
@@ -69,13 +70,14 @@ async function run(argv: readonly string[]): Promise<number> {
 function looksOf(settings: Settings): Look[] {
   const { clickhouse, influx, nats, tls, dataDir, group, id } = settings;
   const clock = systemClock;
+  const certificates = () => authorities(settings.authorities);
   return [
     ...clickhouse.map((endpoint): Look => ({
       what: `clickhouse ${endpoint.label}`,
       async look() {
         const { inspectClickHouse } = await import("../deliver/inspect_clickhouse.ts");
         return inspectClickHouse(endpoint, settings, {
-          fetch: createFetch({ pooled: false }),
+          fetch: createFetch({ pooled: false, certificates }),
           clock,
         });
       },
@@ -84,7 +86,7 @@ function looksOf(settings: Settings): Look[] {
       what: `influxdb ${influx.label}`,
       async look() {
         const { inspectInflux } = await import("../meter/inspect_influx.ts");
-        return inspectInflux(influx, { fetch: createFetch({ pooled: true }), clock });
+        return inspectInflux(influx, { fetch: createFetch({ pooled: true, certificates }), clock });
       },
     }]),
     ...(nats === null ? [] : nats.servers.map((server): Look => ({

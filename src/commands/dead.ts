@@ -4,7 +4,6 @@
  * takes its lock first.
  */
 
-import { readFileSync } from "node:fs";
 import process from "node:process";
 import { styleText } from "node:util";
 import type { DeadTable, Purged, Replaying } from "../contracts.ts";
@@ -15,7 +14,7 @@ import { sleep } from "../kernel/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import { openFlock } from "../runtime/libc.ts";
-import { boolean, count, duration, matching, text, token } from "../settings/kinds.ts";
+import { boolean, count, duration, matching, token } from "../settings/kinds.ts";
 import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
 import { section, setting } from "../settings/spec.ts";
 import { deadFolder } from "../spool/data_dir.ts";
@@ -32,6 +31,7 @@ import { askCollector, type ClientOptions, type NotTold } from "./dead_client.ts
 const SETTINGS: readonly SettingName[] = [
   "data-dir",
   "listen",
+  "ca-file",
   "auth-tokens",
   "tls-cert",
   "tls-key",
@@ -64,12 +64,6 @@ const WHERE = [
     default: null,
     meaning: "bearer token; the first of auth-tokens unless given",
     secret: true,
-  }),
-  setting({
-    name: "ca-file",
-    kind: text("FILE", "the path of a PEM file"),
-    default: null,
-    meaning: "PEM certificates to trust besides the well-known ones; tls-cert unless given",
   }),
 ] as const;
 const LS = section(HEADING, [json, ...WHERE]);
@@ -186,17 +180,9 @@ function read<const E extends readonly SettingSpec[]>(argv: readonly string[], s
   const where = extra as unknown as {
     readonly url: string | null;
     readonly token: string | null;
-    readonly "ca-file": string | null;
   };
-  let certificates: readonly string[] = settings.tls === null ? [] : [settings.tls.cert];
-  if (where["ca-file"] !== null) {
-    try {
-      certificates = [readFileSync(where["ca-file"], "utf8")];
-    } catch (error) {
-      err(`--ca-file: expected a PEM file, got ${messageOf(error)}`);
-      return 2;
-    }
-  }
+  const own = settings.authorities ?? settings.tls?.cert ?? null;
+  const certificates = own === null ? [] : [own];
   const named = where.url !== null;
   const client = {
     url: where.url ?? urlHere(settings),

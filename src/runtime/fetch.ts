@@ -14,20 +14,28 @@ export interface FetchOptions {
   /** `false` costs a connection a request and is right for anything that is not idempotent. */
   readonly pooled: boolean;
   /**
-   * PEM texts: authorities that are trusted besides the usual ones. A server's own certificate is one of
-   * these on Bun; Deno takes none that calls itself an authority for a server's.
+   * PEM texts: authorities that are trusted besides the usual ones; a function is asked at the first
+   * request that needs them. A server's own certificate is one of these on Bun; Deno takes none that calls
+   * itself an authority for a server's.
    */
-  readonly certificates?: readonly string[];
+  readonly certificates?: readonly string[] | (() => readonly string[]);
 }
 
 export function createFetch({ pooled, certificates = [] }: FetchOptions): Fetch {
-  const more = {
-    ...clientOf(pooled, certificates),
-    ...(deno === undefined && certificates.length > 0 ? { tls: { ca: roots(certificates) } } : {}),
+  const plain = clientOf(pooled, []);
+  let secure: object | null = null;
+  const trusting = () => {
+    const all = typeof certificates === "function" ? certificates() : certificates;
+    return {
+      ...clientOf(pooled, all),
+      ...(deno === undefined && all.length > 0 ? { tls: { ca: roots(all) } } : {}),
+    };
   };
-  return (url, init) =>
-    fetch(url, { ...init, ...more } as RequestInit)
+  return (url, init) => {
+    const more = /^https:/i.test(url) ? secure ??= trusting() : plain;
+    return fetch(url, { ...init, ...more } as RequestInit)
       .catch((error) => Promise.reject(plainNetworkError(error)));
+  };
 }
 
 function clientOf(pooled: boolean, caCerts: readonly string[]): { readonly client?: unknown } {

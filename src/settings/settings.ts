@@ -33,6 +33,8 @@ export interface Settings {
   /** Empty = no token is asked for. */
   readonly authTokens: readonly string[];
   readonly tls: TlsFiles | null;
+  /** The text of `ca-file`. */
+  readonly authorities: string | null;
   /** Lower case, without a path; `*` = any. */
   readonly corsOrigins: readonly string[];
   /** `null` = off. */
@@ -145,7 +147,7 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
   const problems = [...read.problems, ...crossProblems(values, read)];
 
   const texts = new Map<string, string>();
-  for (const name of ["tls-cert", "tls-key", "nats-creds"] as const) {
+  for (const name of ["tls-cert", "tls-key", "ca-file", "nats-creds"] as const) {
     const label = read.labels.get(name);
     if (label === undefined) continue;
     const content = readFileOf(name, values, outside);
@@ -167,6 +169,7 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
 
 const FILE_MARKS = {
   "tls-cert": ["-----BEGIN CERTIFICATE", "a PEM file with a certificate"],
+  "ca-file": ["-----BEGIN CERTIFICATE", "a PEM file with certificates"],
   "tls-key": ["PRIVATE KEY-----", "a PEM file with a private key"],
   "nats-creds": ["-----BEGIN", "a NATS .creds file"],
 } as const;
@@ -200,6 +203,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     tls: certFile !== null && keyFile !== null
       ? { certFile, keyFile, cert: texts.get("tls-cert") ?? "", key: texts.get("tls-key") ?? "" }
       : null,
+    authorities: texts.get("ca-file") ?? null,
     corsOrigins: values["cors-origins"] ?? [],
     rateLimit: values["rate-limit"],
     trustedProxies: values["trusted-proxies"] ?? [],

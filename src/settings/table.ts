@@ -124,6 +124,14 @@ export const TABLE = [
       meaning: "PEM file with the private key of tls-cert",
     }),
     setting({
+      name: "ca-file",
+      kind: file,
+      default: null,
+      meaning: "PEM file with authorities to trust besides the runtime's and the system's, for " +
+        "ClickHouse and InfluxDB over HTTPS",
+      restart: true,
+    }),
+    setting({
       name: "cors-origins",
       kind: list(origin),
       default: null,

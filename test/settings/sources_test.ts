@@ -37,6 +37,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     want: { certFile: "cert.pem", keyFile: "key.pem", cert: CERT, key: KEY },
     with: { "tls-key": "key.pem" },
   },
+  "ca-file": { text: "cert.pem", other: "other.pem", read: (s) => s.authorities, want: CERT },
   "tls-key": {
     text: "key.pem",
     other: "other.pem",

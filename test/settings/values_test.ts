@@ -14,6 +14,7 @@ describe("defaults", () => {
       tls: null,
       corsOrigins: [],
       rateLimit: null,
+      authorities: null,
       trustedProxies: [],
       idleTimeoutMs: 255_000,
       maxBodyBytes: 10 * 2 ** 20,
