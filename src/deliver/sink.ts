@@ -196,7 +196,8 @@ export function createSink(tools: SinkTools): Sink {
           }
         }
         if (progress.schemaChanged) {
-          if (isUnknownField(verdict)) return hold(progress, verdict);
+          // A late row or two that name it are their own trouble; most rows needing it is the table's.
+          if (isUnknownField(verdict) && isNeeded(batch, verdict)) return hold(progress, verdict);
           progress.plan = withoutSieve(progress.plan);
         }
         progress.plan = afterRow(progress.plan, verdict.row, verdict);
@@ -288,6 +289,21 @@ function hold(progress: Progress, trouble: Trouble): Delivery {
 
 function isUnknownField(trouble: Trouble): boolean {
   return trouble.code === 117 && /unknown field/i.test(trouble.message);
+}
+
+/** Whether half of the rows or more give the field that is unknown; also where that cannot be told. */
+function isNeeded(batch: Batch, trouble: Trouble): boolean {
+  const field = /JSONEachRow format: (.+)$/.exec(trouble.message)?.[1];
+  if (field === undefined) return true;
+  let giving = 0;
+  for (const line of new TextDecoder().decode(join(batch.body)).trimEnd().split("\n")) {
+    try {
+      if (Object.hasOwn(JSON.parse(line), field)) giving++;
+    } catch {
+      return true;
+    }
+  }
+  return giving * 2 >= batch.rows;
 }
 
 function requestOf(

@@ -83,6 +83,20 @@ describe("sink", () => {
     assert.deepEqual(new Set(tokens), new Set([batch.id]));
   });
 
+  test("a column that is gone: one late row of 1,001 is set aside, the others land", async () => {
+    const { sink } = sinkOf((lines) => {
+      const at = lines.findIndex((line) => line.includes('"b"'));
+      return at < 0 ? { kind: "stored" } : { ...unknownField, row: at + 1 } as Verdict;
+    }, () => columns("changed"));
+    const lines = Array.from({ length: 1000 }, (_, i) => `{"i":${i}}`);
+    lines.splice(700, 0, '{"i":5000,"b":1}');
+    const late = await sink.deliver(batchOf(lines, { fingerprint: "same" }), never);
+    assert.deepEqual(late.kind === "settled" && late.dead.map(({ index }) => index), [700]);
+    const all = lines.map((line) => line.replace("}", ',"b":2}'));
+    const held = await sink.deliver(batchOf(all, { fingerprint: "same" }), never);
+    assert.equal(held.kind, "table");
+  });
+
   test("a field that was always unknown is an error of its row", async () => {
     const { sink } = sinkOf(() => unknownField);
     const delivery = await sink.deliver(batchOf(["{1}"], { fingerprint: "same" }), never);
