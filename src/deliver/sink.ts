@@ -207,7 +207,8 @@ export function createSink(tools: SinkTools): Sink {
       case "split": {
         const plan = afterSplit(progress.plan);
         if (plan === null) {
-          return { kind: "table", code: verdict.code, message: verdict.message };
+          const kind = verdict.code === 241 ? "transient" : "table";
+          return { kind, code: verdict.code, message: verdict.message };
         }
         progress.plan = plan;
         return null;

@@ -17,6 +17,8 @@ export interface Exception {
 
 const MESSAGE_LENGTH = 500;
 
+const OWN_MEMORY = /Query memory limit exceeded|Memory limit \(for query\) exceeded/;
+
 const PUSHING_TO_VIEW = /while pushing to view/i;
 
 /** `nowMs` is for a `Retry-After` that is a date. */
@@ -35,6 +37,10 @@ export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
       : { kind: "unknown-setting", setting, ...trouble };
   }
   if (code === 252 && /too many partitions/i.test(text)) return { kind: "split", ...trouble };
+  // Memory of this very INSERT; a view's comes after the table has the rows.
+  if (code === 241 && OWN_MEMORY.test(text) && !PUSHING_TO_VIEW.test(text)) {
+    return { kind: "split", ...trouble };
+  }
   if (TRANSIENT_CODES.has(code)) {
     return { kind: "transient", ...trouble, ...retryAfter(answer, nowMs) };
   }
