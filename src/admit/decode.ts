@@ -10,7 +10,8 @@ import { isUtf8 } from "node:buffer";
 import type { Columns, Shape, TypeCounts } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { RowReader } from "./closer.ts";
-import { ANY_TIME, EventReader, type EventWindow } from "./event.ts";
+import { EventReader } from "./event.ts";
+import { ANY_TIME, type EventWindow } from "./timestamp.ts";
 import { TableRowReader } from "./row.ts";
 import { type Fault, Scanner } from "./scanner.ts";
 

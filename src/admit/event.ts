@@ -10,17 +10,14 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
 import type { Scanner } from "./scanner.ts";
-import { epochMs, eventTime, inRange, isoMs, TIMESTAMP_WANTED } from "./timestamp.ts";
-
-/** Times of events that are taken; null: any that ClickHouse can hold. */
-export interface EventWindow {
-  /** Older ones are refused. */
-  readonly maxAgeMs: number | null;
-  /** Of the future. */
-  readonly maxSkewMs: number | null;
-}
-
-export const ANY_TIME: EventWindow = { maxAgeMs: null, maxSkewMs: null };
+import {
+  epochMs,
+  eventTime,
+  type EventWindow,
+  inRange,
+  isoMs,
+  TIMESTAMP_WANTED,
+} from "./timestamp.ts";
 
 const encoder = new TextEncoder();
 

@@ -10,7 +10,7 @@
 import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { eachElement, eachMember } from "./closer.ts";
-import { isUtc, type TypedColumn } from "./program.ts";
+import { isUtc, type TypedColumn } from "./type_program.ts";
 import { readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
 import { hasDefault, type Type } from "./types.ts";
 

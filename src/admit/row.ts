@@ -9,7 +9,7 @@ import { done } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
 import { fitColumn } from "./fit.ts";
-import type { Program } from "./program.ts";
+import type { Program } from "./type_program.ts";
 import type { Scanner } from "./scanner.ts";
 
 /** Column names in an error message at most. */

@@ -7,9 +7,8 @@
 import { Buffer } from "node:buffer";
 import { type Columns, LONGEST_TYPE_BYTES, OTHER_TYPE, type TypeCounts } from "../contracts.ts";
 import { SCANNER_WASM } from "./scanner_wasm.ts";
-import type { EventWindow } from "./event.ts";
-import { type Program, programOf } from "./program.ts";
-import { EARLIEST_MS, eventTime, LATEST_MS } from "./timestamp.ts";
+import { type Program, programOf } from "./type_program.ts";
+import { EARLIEST_MS, eventTime, type EventWindow, LATEST_MS } from "./timestamp.ts";
 
 /** The good rows of a request. */
 export interface Gathered {

@@ -8,6 +8,16 @@
 export const EARLIEST_MS = Date.UTC(1900, 0, 1);
 export const LATEST_MS = Date.UTC(2299, 11, 31, 23, 59, 59, 999);
 
+/** Times of events that are taken; null: any that ClickHouse can hold. */
+export interface EventWindow {
+  /** Older ones are refused. */
+  readonly maxAgeMs: number | null;
+  /** Of the future. */
+  readonly maxSkewMs: number | null;
+}
+
+export const ANY_TIME: EventWindow = { maxAgeMs: null, maxSkewMs: null };
+
 /** For error messages. */
 export const TIMESTAMP_WANTED =
   "ISO 8601, epoch seconds or epoch milliseconds between 1900-01-01 and 2299-12-31";

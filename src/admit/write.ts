@@ -12,7 +12,7 @@
 import type { Ack, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
 import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
-import type { EventWindow } from "./event.ts";
+import type { EventWindow } from "./timestamp.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { excerpt } from "../kernel/text.ts";
