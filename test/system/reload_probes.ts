@@ -17,6 +17,7 @@ import { type ClickHouse, startNats } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { operatorMode } from "../remote/jwt.ts";
 import { asker } from "../remote/kit.ts";
+import { freePort } from "../kit/free_port.ts";
 import { bad, good } from "./rows.ts";
 import { type Reloading, startReloading, type Wishes } from "./reloading.ts";
 
@@ -142,6 +143,17 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     await posts(at, EVENT, "/events", 429);
     await at.set({ "rate-limit": "off" });
     await posts(at, EVENT);
+  },
+  async "trusted-proxies"({ at }) {
+    const behind = async (client: string) =>
+      (await at.shishi.post(EVENT, { headers: { "x-forwarded-for": client } })).status;
+    await at.set({ "rate-limit": "1/h", "trusted-proxies": ["127.0.0.1"] });
+    for (const client of ["192.0.2.1", "192.0.2.2"]) assert.equal(await behind(client), 202);
+    assert.equal(await behind("192.0.2.1"), 429);
+    // Both are now the address of the connection.
+    await at.set({ "rate-limit": "1/h" });
+    await behind("192.0.2.3");
+    assert.equal(await behind("192.0.2.4"), 429);
   },
   async "max-body-bytes"({ at }) {
     await at.set({ "max-body-bytes": "1KiB" });
@@ -333,6 +345,26 @@ export const PROBES: Readonly<Record<string, Probe>> = {
       () => assert.match(at.shishi.stderr(), /INFO .*reloaded.*log-format text -> json/),
       SOON,
     );
+  },
+  async "drain-delay"({ fake }) {
+    const port = await freePort();
+    const own = await startReloading(() => ({
+      listen: `127.0.0.1:${port}`,
+      "clickhouse-url": fake.url,
+      "shutdown-timeout": "0s",
+    }), { listens: true });
+    try {
+      await own.set({ "drain-delay": "1h" });
+      own.shishi.signal("SIGTERM");
+      await eventually(async () => {
+        assert.equal((await own.shishi.get("/readyz")).json.reasons[0], "draining");
+      }, SOON);
+      await posts(own, EVENT);
+      own.shishi.signal("SIGTERM");
+      assert.equal((await own.shishi.exited).code, 0);
+    } finally {
+      await own.close();
+    }
   },
   async "shutdown-timeout"({ at, fake }) {
     await at.set({

@@ -1,17 +1,28 @@
 /** Every setting: a reload takes it, and a probe sees that, or the log says that it needs a restart. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { TABLE } from "../../src/settings/table.ts";
 import type { SettingSpec } from "../../src/settings/spec.ts";
 import { type FakeClickHouse, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { type FakeInflux, startFakeInflux } from "../kit/fake_influx.ts";
+import { CERTIFICATE } from "../kit/certificate.ts";
 import { freePort } from "../kit/free_port.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { PROBES } from "./reload_probes.ts";
 import { type Reloading, startReloading, told, type Wishes } from "./reloading.ts";
 import { createPlain } from "./rows.ts";
 
+const dir = tempDir("authorities");
+const authorities = join(dir, "ca.pem");
+writeFileSync(authorities, CERTIFICATE);
+after(() => removeDir(dir));
+
 const RESTART: Wishes = {
+  "ca-file": authorities,
+  "idle-timeout": "10m",
   listen: "127.0.0.1:1",
   "share-port": "true",
   "data-dir": "elsewhere",
