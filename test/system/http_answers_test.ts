@@ -111,7 +111,8 @@ const BODIES: readonly Case[] = [
     name: `a timestamp of ${time}`,
     body: event("no", `,"timestamp":${time}`),
     status: 400,
-    says: /timestamp: expected ISO 8601 or epoch milliseconds between 1900-01-01 and 2299-12-31/,
+    says:
+      /timestamp: expected ISO 8601, epoch seconds or epoch milliseconds between 1900-01-01 and 2299-12-31/,
   })),
   { name: "NaN", body: event("no", ',"properties":{"x":NaN}'), status: 400, says: /not JSON/ },
   {

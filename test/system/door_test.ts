@@ -1,0 +1,96 @@
+/**
+ * The door knows the table, on a ClickHouse in another zone: what it takes is stored as it was sent,
+ * under whatever name the table has; what the table cannot hold is an error of its row.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { eventually } from "../kit/wait.ts";
+
+const NAMES = ["my-events", "2026_log", "Ünï", "other.t"];
+
+for (const modern of [true, false]) {
+  describe(`ClickHouse ${modern ? "26.7" : "18.16"}`, () => {
+    let clickhouse: ClickHouse;
+    let shishi: Shishi;
+    const window = modern ? "SETTINGS non_replicated_deduplication_window = 1000" : "";
+    const create = (name: string, columns: string) =>
+      clickhouse.query(
+        `CREATE TABLE ${name} (${columns}) ENGINE = MergeTree ORDER BY tuple() ${window}`,
+      );
+    before(async () => {
+      clickhouse = await (modern ? startClickHouse() : startOldClickHouse());
+      await clickhouse.query("CREATE DATABASE other");
+      for (const name of NAMES) {
+        await create(name.split(".").map((part) => `\`${part}\``).join("."), "a UInt8");
+      }
+      await create("n", "u UInt8, i Int32, d Date, e Enum8('new' = 1, 'paid' = 2), t DateTime");
+      shishi = await startShishi({
+        args: [
+          `--clickhouse-url=${clickhouse.url}`,
+          "--tables=*,other.t",
+          "--flush-interval=100ms",
+        ],
+      });
+    });
+    after(async () => {
+      await shishi.close();
+      await clickhouse.close();
+    });
+
+    const assertStored = (sql: string, wanted: string) =>
+      eventually(async () => assert.equal(await clickhouse.query(sql), wanted), {
+        withinMs: 15_000,
+      });
+
+    test("names", async () => {
+      for (const name of NAMES) {
+        const path = `/events/${encodeURIComponent(name)}`;
+        assert.equal((await shishi.post('{"a":1}', { path })).status, 202, name);
+        const quoted = name.split(".").map((part) => `\`${part}\``).join(".");
+        await assertStored(`SELECT count() FROM ${quoted}`, "1");
+      }
+      assert.equal((await shishi.post("{}", { path: "/events/system.query_log" })).status, 404);
+    });
+
+    test("values", async () => {
+      const rows = [
+        '{"u":300}',
+        '{"i":2147483648}',
+        '{"i":-2147483649}',
+        '{"d":"2026-13-01"}',
+        '{"d":"2026-02-30"}',
+        '{"e":null}',
+        '{"t":1764400000123}',
+        '{"u":7,"i":-5,"d":"2026-01-02","e":"paid","t":"2025-11-29 07:06:40"}',
+        '{"u":8,"e":2,"t":1764400000.5,"d":"2026-01-02"}',
+        '{"u":9,"e":"new","t":"2025-11-29T09:06:40+02:00","d":"2026-01-02"}',
+      ];
+      const answer = await shishi.post(rows.join("\n"), { path: "/events/n" });
+      const { accepted, rejected, errors } = answer.json;
+      assert.deepEqual([answer.status, accepted, rejected], [202, 3, 7]);
+      assert.equal(errors[0].error, "u: 300 does not fit UInt8 (0 to 255)");
+      await assertStored(
+        "SELECT u, i, toString(d), toString(e), toUnixTimestamp(t) FROM n ORDER BY u",
+        [
+          "7\t-5\t2026-01-02\tpaid\t1764400000",
+          "8\t0\t2026-01-02\tpaid\t1764400000",
+          "9\t0\t2026-01-02\tnew\t1764400000",
+        ].join("\n"),
+      );
+    });
+
+    test("times of events", { skip: !modern }, async () => {
+      const times = ["1764400000123", "1764400000.123", '"2025-11-29T07:06:40.123Z"'];
+      const body = times.map((time) => `{"eventType":"e","timestamp":${time}}`).join("\n");
+      assert.equal((await shishi.post(`${body}\n{"eventType":"now"}`)).status, 202);
+      await assertStored(
+        "SELECT event_type, count(), uniqExact(timestamp), " +
+          "any(if(event_type = 'e', toUnixTimestamp64Milli(timestamp) = 1764400000123, " +
+          "abs(now() - timestamp) < 60)) FROM analytics_events GROUP BY event_type ORDER BY 1",
+        "e\t3\t1\t1\nnow\t1\t1\t1",
+      );
+    });
+  });
+}
