@@ -38,6 +38,10 @@ function fit(path: string, type: Type, raw: string): Result<string> {
       const sent = timeOf(type, raw);
       return sent === null ? misfit(path, type, raw) : done(sent);
     }
+    case "enum": {
+      const sent = enumOf(type, raw);
+      return sent === null ? misfit(path, type, raw) : done(sent);
+    }
     default:
       return fitsScalar(type, raw) ? done(raw) : misfit(path, type, raw);
   }
@@ -166,12 +170,6 @@ function fitsScalar(type: Type, raw: string): boolean {
       const text = textOf(raw);
       return text !== null && (isIpv4(text) || isIpv6(text));
     }
-    case "enum": {
-      const text = textOf(raw);
-      if (text !== null && type.numbers.has(text)) return true;
-      const digits = bare(raw);
-      return INTEGER.test(digits) && [...type.numbers.values()].includes(Number(digits));
-    }
     case "date":
       return isDate(type, textOf(raw) ?? "");
     default:
@@ -218,6 +216,18 @@ function isIpv6(text: string): boolean {
 function isDate({ minMs, maxMs }: Type & { kind: "date" }, text: string): boolean {
   const read = /^\d{4}-\d{2}-\d{2}$/.test(text) ? readTimeText(text) : null;
   return read !== null && read.ms >= minMs && read.ms <= maxMs;
+}
+
+/** A name as it came; the name of a number, which old servers do not read. */
+function enumOf({ numbers }: Type & { kind: "enum" }, raw: string): string | null {
+  const text = textOf(raw);
+  if (text !== null && numbers.has(text)) return raw;
+  const digits = bare(raw);
+  if (!INTEGER.test(digits)) return null;
+  for (const [name, number] of numbers) {
+    if (number === Number(digits)) return JSON.stringify(name);
+  }
+  return null;
 }
 
 // ── Times.

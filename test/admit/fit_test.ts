@@ -46,8 +46,8 @@ const KEPT: readonly (readonly [string, ...string[]])[] = [
   ["UUID", '"01890a5d-ac96-774b-bcce-b302099a8057"', '"01890A5DAC96774BBCCEB302099A8057"'],
   ["IPv4", '"255.0.0.1"', '"01.2.3.4"'],
   ["IPv6", '"::"', '"2001:db8::1"', '"::ffff:1.2.3.4"', '"1:2:3:4:5:6:7:8"', '"1.2.3.4"'],
-  [ENUM, '"new"', "2", '"2"'],
-  ["Enum8('a\\'b' = 0, 'ü, (x)' = -1)", '"ü, (x)"', '"a\'b"', "-1", "null"],
+  [ENUM, '"new"'],
+  ["Enum8('a\\'b' = 0, 'ü, (x)' = -1)", '"ü, (x)"', '"a\'b"', "null"],
   ["Date", '"1970-01-01"', '"2149-06-06"', '"2024-02-29"', "null"],
   ["Date32", '"1900-01-01"', '"2299-12-31"'],
   ["DateTime", "0", "4294967295", '"2106-02-07T06:28:15Z"', '"2025-11-29 07:06:40+02:00"'],
@@ -223,6 +223,12 @@ const TIMES: readonly (readonly [string, string, string])[] = [
   ],
   ["Map(String, DateTime64(3))", '{"a":1764400000123}', '{"a":"2025-11-29 07:06:40.123Z"}'],
 ];
+
+test("the number of an Enum is sent as its name, which every version reads", () => {
+  assert.equal(sent(ENUM, "2"), '"paid"');
+  assert.equal(sent(ENUM, '"1"'), '"new"');
+  assert.equal(sent("Enum8('a\\'b' = 0, 'ü, (x)' = -1)", "-1"), '"ü, (x)"');
+});
 
 describe("a time that could be read in two ways is sent in one", () => {
   for (const [type, value, wanted] of TIMES) {
