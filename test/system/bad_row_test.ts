@@ -19,8 +19,10 @@ for (const modern of [true, false]) {
     });
     after(() => clickhouse.close());
 
+    // What the door finds by itself never gets as far as a batch.
+    const unchecked = ["--tables=*", "--type-check=off"];
     const start = (...args: string[]) =>
-      startShishi({ args: ["--clickhouse-url", clickhouse.url, "--tables=*", ...args] });
+      startShishi({ args: ["--clickhouse-url", clickhouse.url, ...unchecked, ...args] });
     const count = (table: string) => clickhouse.query(`SELECT count(), uniqExact(n) FROM ${table}`);
 
     test("one bad row among 10,000: 9,999 land with at most two more INSERTs", async () => {

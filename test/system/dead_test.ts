@@ -73,6 +73,8 @@ for (const modern of [true, false]) {
       startShishi({
         args: [
           "--tables=*",
+          // What the door finds by itself never becomes a letter.
+          "--type-check=off",
           "--flush-interval=50ms",
           "--data-dir",
           dataDir,
@@ -300,7 +302,7 @@ for (const modern of [true, false]) {
         );
         assert.equal(
           await clickhouse.query(
-            "SELECT id, toUnixTimestamp64Milli(timestamp) FROM analytics_events WHERE user_id = 'nobody'",
+            "SELECT id, toString(timestamp) FROM analytics_events WHERE user_id = 'nobody'",
           ),
           `${id}\t${timestamp}`,
         );

@@ -267,7 +267,7 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     assert.match(text, /spool-max-bytes is 65536/);
   },
   async "dead-max-bytes"({ at }) {
-    const tables = { tables: ["plain"] };
+    const tables = { tables: ["plain"], "type-check": "off" };
     const dead = async () => (await at.shishi.status()).tables.plain;
     await at.set(tables);
     await posts(at, `{"n":"none","s":"${"x".repeat(70_000)}"}`, "/events/plain");
@@ -279,6 +279,42 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     }, SOON);
     await at.set(tables);
     await eventually(async () => assert.equal((await dead()).dead, 2), SOON);
+  },
+  async "type-check"({ at }) {
+    await at.set({ tables: ["plain"] });
+    await posts(at, bad(1), "/events/plain", 400);
+    await at.set({ tables: ["plain"], "type-check": "off" });
+    await posts(at, bad(1), "/events/plain");
+  },
+  async "table-share"({ at, real }) {
+    const settings = { tables: ["share"], backlog: 1000 };
+    await real.query("CREATE TABLE share (n UInt32) ENGINE = MergeTree ORDER BY n");
+    await at.set(settings);
+    await posts(at, { n: 1 }, "/events/share");
+    await real.query("DROP TABLE share");
+    await posts(at, { n: 2 }, "/events/share");
+    await eventually(async () => {
+      assert.equal((await at.shishi.status()).tables.share.state, "trouble");
+    }, SOON);
+    await at.set({ ...settings, "table-share": "1%" });
+    const { text } = await posts(at, Array(20).fill({ n: 3 }), "/events/share", 429);
+    assert.match(text, /table-share/);
+    await real.query("CREATE TABLE share (n UInt32) ENGINE = MergeTree ORDER BY n");
+    await eventually(async () => {
+      assert.equal((await at.shishi.status()).tables.share.held, 0);
+    }, SOON);
+  },
+  async "max-event-age"({ at }) {
+    const old = { ...EVENT, timestamp: "2020-01-01T00:00:00Z" };
+    await posts(at, old);
+    await at.set({ "max-event-age": "24h" });
+    await posts(at, old, "/events", 400);
+  },
+  async "max-event-skew"({ at }) {
+    const early = { ...EVENT, timestamp: Date.now() + 3_600_000 };
+    await posts(at, early);
+    await at.set({ "max-event-skew": "1m" });
+    await posts(at, early, "/events", 400);
   },
   async "influx-url"({ at, influx }) {
     const before = influx.seen.length;
