@@ -232,6 +232,7 @@ function pumpOptions(settings: Settings): PumpOptions {
     concurrency: settings.concurrency,
     reached: settings.ack === "memory" ? "memory" : "disk",
     maxSpoolBytes: settings.spoolMaxBytes,
+    keyWindowMs: settings.idempotencyWindowMs,
   };
 }
 

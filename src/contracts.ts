@@ -38,6 +38,35 @@ export interface Chunk {
   readonly fingerprint: string | null;
   /** Dead letters that are sent again: a batch of their own with this id, taken once. */
   readonly replay?: string;
+  /** A chunk that may be given again under this key is taken once. */
+  readonly key?: ChunkKey;
+}
+
+/** What is known of a chunk that may be given more than once. */
+export interface ChunkKey extends Named {
+  /** Rows that came with it and were refused for their content: what is said of it again has them too. */
+  readonly rejected: number;
+}
+
+/** What a sender calls a request or message, and what was in it. */
+export interface Named {
+  /** 1 to 128 visible ASCII characters; of one table. */
+  readonly key: string;
+  /** Of the bytes that came under it. */
+  readonly hash: string;
+}
+
+/** A key with which rows were taken, as long as it is remembered. */
+export interface KnownKey extends ChunkKey {
+  readonly table: string;
+  /** Rows that were taken with it. */
+  readonly accepted: number;
+  /** When, epoch milliseconds. */
+  readonly sinceMs: number;
+  /** Batches that its rows are in, or were; empty once they have left for certain. */
+  readonly batches: readonly string[];
+  /** It is remembered no longer, and the disk need not keep it. Looked at whenever a file is wanted. */
+  readonly gone: boolean;
 }
 
 /** A sealed batch: it never changes again. `id` (UUIDv7) is the `insert_deduplication_token`. */
@@ -66,12 +95,19 @@ export type Ack = "memory" | "disk" | "clickhouse";
 export const UNAVAILABLE_RETRY_S = 5;
 
 /** What the intake says at once. `refused`: nothing of the chunk was taken. */
-export type Taken = { readonly kind: "taken"; readonly ticket: Ticket } | Refused;
+export type Taken =
+  | {
+    readonly kind: "taken";
+    readonly ticket: Ticket;
+    /** The rows came before, under the same key: how many were taken then, and how many not. */
+    readonly before?: { readonly accepted: number; readonly rejected: number };
+  }
+  | Refused;
 
 export interface Refused {
   readonly kind: "refused";
-  /** `full`: 429. `closed`: 503, stopping or paused. */
-  readonly why: "full" | "closed";
+  /** `full`: 429. `closed`: 503, stopping or paused. `key`: 422, it came with something else before. */
+  readonly why: "full" | "closed" | "key";
   readonly reason: string;
   readonly retryAfterS: number;
 }
@@ -105,6 +141,11 @@ export interface Intake {
   release(bytes: number): void;
   /** The ticket of a replay that was taken before; null where it is not known. */
   replayed(table: string, id: string): Ticket | null;
+  /**
+   * What `take` would say of a chunk of this key, if that is known before its rows are: it was taken
+   * before, or must not be taken. A promise while what an earlier process took is not known.
+   */
+  known(table: string, named: Named): Taken | null | Promise<Taken | null>;
   /** Why writes are refused before their body is read, or null when they are taken. */
   closed(): "stopping" | "paused" | null;
 }
@@ -130,6 +171,11 @@ export interface RecoveredBatch extends BatchHead {
   readonly types: TypeCounts;
 }
 
+/** A key that the disk remembers, until it is `gone`. */
+export interface RecoveredKey extends KnownKey {
+  gone: boolean;
+}
+
 /** What the disk had of a batch has vanished. */
 export interface Vanished {
   readonly id: string;
@@ -149,8 +195,9 @@ export interface Spool {
    * their batch; those of one batch that share a round get the same promise, and rounds are answered in
    * order. After an append that failed the batch takes no other: all that follow get the same problem.
    * A batch of which no append succeeded leaves nothing behind.
+   * @param key is as safe as the rows, and outlives them until it is `gone`.
    */
-  append(batch: GrowingBatch, body: Uint8Array, rows: number): Promise<Result>;
+  append(batch: GrowingBatch, body: Uint8Array, rows: number, key?: KnownKey): Promise<Result>;
   /**
    * A sealed batch is about to leave memory, or must survive it: after this its rows can be read back.
    * Null: they can be already. Else they are written, whole, and must not change meanwhile; `remove`
@@ -167,8 +214,13 @@ export interface Spool {
    * rows be missed later, until they are removed or written again.
    */
   probe(): Promise<readonly Vanished[]>;
-  /** What earlier processes left, batch by batch, oldest first; to be called once. */
-  recover(): AsyncIterable<RecoveredBatch>;
+  /**
+   * What earlier processes left, batch by batch, oldest first; to be called once.
+   * @param onKeys is called with keys that they took, before the first batch. `all`: there are no more.
+   */
+  recover(onKeys?: (keys: readonly RecoveredKey[], all: boolean) => void): AsyncIterable<
+    RecoveredBatch
+  >;
   /** Resolves when nothing is being written and no file is open. */
   close(): Promise<void>;
 }

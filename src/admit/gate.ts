@@ -231,6 +231,7 @@ const ALLOWED_HEADERS = [
   "authorization",
   "content-type",
   "content-encoding",
+  "idempotency-key",
   "prefer",
   reply.REQUEST_ID,
 ];

@@ -41,16 +41,18 @@ export interface Tally {
   readonly accepted: number;
   readonly rejected: number;
   readonly errors: readonly RowError[];
+  /** They came before, under the same key. */
+  readonly duplicate?: boolean;
 }
 
 /** @param dead rows that ClickHouse refused, known only with `clickhouse`. @param applied preferences. */
 export function taken(tally: Tally, ack: Ack, dead: number, applied: string): Response {
-  const { accepted, rejected, errors } = tally;
+  const { accepted, rejected, errors, duplicate = false } = tally;
   const init = ack === "clickhouse" ? STORED : ACCEPTED;
   const list = errors.length === 0 ? "[]" : JSON.stringify(errors);
-  const deadPart = dead > 0 ? `,"dead":${dead}` : "";
+  const more = (dead > 0 ? `,"dead":${dead}` : "") + (duplicate ? ',"duplicate":true' : "");
   return new Response(
-    `{"accepted":${accepted},"rejected":${rejected},"ack":"${ack}"${deadPart},"errors":${list}}\n`,
+    `{"accepted":${accepted},"rejected":${rejected},"ack":"${ack}"${more},"errors":${list}}\n`,
     applied === "" ? init : { ...init, headers: withApplied(applied) },
   );
 }
@@ -98,6 +100,17 @@ export function wrongMethod(method: string, path: string, allowed: string): Resp
   return json(405, { error: `${path} takes ${allowed}, not ${excerpt(method)}` }, {
     allow: allowed,
   });
+}
+
+export function badKey(key: string): Response {
+  return badRequest(
+    `Idempotency-Key: expected 1 to 128 visible ASCII characters, got ${excerpt(key)}`,
+  );
+}
+
+/** A key that came with something else before. */
+export function usedKey(key: string, reason: string): Response {
+  return json(422, { error: `Idempotency-Key ${excerpt(key)}: ${reason}` });
 }
 
 export function unknownEncoding(header: string): Response {

@@ -3,13 +3,24 @@
  * `app.ts` has let the request in and found its table. Here it goes down the page: `#write` looks at the
  * headers and has the body read (`body.ts`) and unpacked (`inflate.ts`); `#decode` has good rows made of
  * it (`decode.ts`); `#take` gives them to the intake as one chunk; `#taken` answers (`reply.ts`) when
- * they are as safe as was asked for.
+ * they are as safe as was asked for. A body that came before under its key is not decoded again.
  *
  * Promises: nothing is taken in part; rows count only when they were really decided (a 429 or 503 leaves
  * no trace in the books); what was reserved for the body is given back on every exit.
  */
 
-import type { Ack, Clock, Intake, Ledger, Refused, Tables, Ticket } from "../contracts.ts";
+import type {
+  Ack,
+  Clock,
+  Intake,
+  Ledger,
+  Named,
+  Refused,
+  Tables,
+  Taken,
+  Ticket,
+} from "../contracts.ts";
+import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
 import type { EventWindow } from "./timestamp.ts";
@@ -48,6 +59,8 @@ interface Writing {
   readonly request: Request;
   readonly target: Target;
   readonly encoding: Encoding | null;
+  /** Under which the client may send it again. */
+  readonly key: string | null;
   readonly startedMs: number;
   readonly grant: Grant;
 }
@@ -138,12 +151,15 @@ export class Writer {
     const encoding = parseEncoding(header);
     if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
     const length = Number(request.headers.get("content-length") ?? 0);
-    if (encoding === null && length <= settings.maxBodyBytes) {
+    const key = keyOf(request);
+    if (key !== null && !KEY.test(key)) return reply.badKey(key);
+    // What came before is answered also where there is no room.
+    if (encoding === null && key === null && length <= settings.maxBodyBytes) {
       const foreseen = intake.refusal(length);
       if (foreseen !== null) return refused(foreseen);
     }
     const grant = new Grant(intake);
-    const writing: Writing = { request, target, encoding, startedMs, grant };
+    const writing: Writing = { request, target, encoding, key, startedMs, grant };
     const body = readBody(
       request,
       encoding,
@@ -158,16 +174,39 @@ export class Writer {
   }
 
   #decode(writing: Writing, body: ReadBody): Response | Promise<Response> {
-    const { clock, settings } = this.#deps;
+    const { settings } = this.#deps;
     if (body.kind !== "read") {
       writing.grant.free();
       return reply.unread(body.kind, settings.maxBodyBytes, writing.encoding);
     }
+    const { key } = writing;
+    return key === null
+      ? this.#decodeAll(writing, body.bytes, null)
+      : this.#decodeOnce(writing, body.bytes, { key, hash: hashOf(body.bytes) });
+  }
+
+  /** A body with a key. */
+  #decodeOnce(writing: Writing, bytes: Uint8Array, named: Named): Response | Promise<Response> {
+    const go = (known: Taken | null) => {
+      if (known === null) return this.#decodeAll(writing, bytes, named);
+      writing.grant.free();
+      const prefer = parsePrefer(writing.request.headers.get("prefer"));
+      return this.#given(writing, known, NOTHING_NEW, prefer);
+    };
+    const known = this.#deps.intake.known(writing.target.table, named);
+    return known instanceof Promise ? known.then(go) : go(known);
+  }
+
+  #decodeAll(
+    writing: Writing,
+    bytes: Uint8Array,
+    named: Named | null,
+  ): Response | Promise<Response> {
     try {
-      const decoded = this.#queue.decode(body.bytes, writing.target, clock.nowMs());
-      if (!(decoded instanceof Promise)) return this.#take(writing, decoded);
+      const decoded = this.#queue.decode(bytes, writing.target, this.#deps.clock.nowMs());
+      if (!(decoded instanceof Promise)) return this.#take(writing, decoded, named);
       return decoded.then(
-        (decoded) => this.#take(writing, decoded),
+        (decoded) => this.#take(writing, decoded, named),
         (error) => failed(writing.grant, error),
       );
     } catch (error) {
@@ -175,7 +214,7 @@ export class Writer {
     }
   }
 
-  #take(writing: Writing, decoded: Decoded): Response | Promise<Response> {
+  #take(writing: Writing, decoded: Decoded, named: Named | null): Response | Promise<Response> {
     // What is left is done at once, up to where the rows are the intake's own.
     writing.grant.free();
     if (decoded.kind === "refused") return reply.badRequest(decoded.error);
@@ -190,25 +229,36 @@ export class Writer {
       return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "");
     }
     const fingerprint = columns?.fingerprint ?? null;
-    const answer = intake.take({ table, shape, rows, body, lent, types, fingerprint });
-    if (answer.kind === "refused") return refused(answer);
-    const { ticket } = answer;
+    const chunk = { table, shape, rows, body, lent, types, fingerprint };
+    const taken = intake.take(named === null ? chunk : { ...chunk, key: { ...named, rejected } });
+    return this.#given(writing, taken, { accepted: rows, rejected, errors }, prefer);
+  }
+
+  #given(
+    writing: Writing,
+    taken: Taken,
+    fresh: reply.Tally,
+    prefer: Preferences,
+  ): Response | Promise<Response> {
+    if (taken.kind === "refused") return refused(taken, writing.key);
+    const { ticket, before } = taken;
+    const tally = before === undefined ? fresh : { ...NOTHING_NEW, ...before };
     return ticket.kept === null
-      ? this.#taken(writing, decoded, prefer, ticket)
+      ? this.#taken(writing, tally, prefer, ticket)
       : ticket.kept.then((unkept) =>
-        unkept === null ? this.#taken(writing, decoded, prefer, ticket) : refused(unkept)
+        unkept === null ? this.#taken(writing, tally, prefer, ticket) : refused(unkept)
       );
   }
 
   #taken(
     { target, startedMs }: Writing,
-    { rows, rejected, errors }: Decoded & { kind: "rows" },
+    tally: reply.Tally,
     prefer: Preferences,
     ticket: Ticket,
   ): Response | Promise<Response> {
     const { ledger, clock } = this.#deps;
-    if (rejected > 0) ledger.rejected(target.table, "invalid", rejected);
-    const tally = { accepted: rows, rejected, errors };
+    const { rejected, duplicate = false } = tally;
+    if (rejected > 0 && !duplicate) ledger.rejected(target.table, "invalid", rejected);
     const waitMs = this.#waitMs(prefer);
     const applied = prefer.strict ? STRICT : "";
     if (waitMs !== null) {
@@ -241,7 +291,8 @@ export class Writer {
   }
 }
 
-function refused({ why, reason, retryAfterS }: Refused): Response {
+function refused({ why, reason, retryAfterS }: Refused, key: string | null = null): Response {
+  if (why === "key") return reply.usedKey(key ?? "", reason);
   return why === "full" ? reply.full(reason, retryAfterS) : reply.closed(reason, retryAfterS);
 }
 
@@ -254,6 +305,23 @@ function failed(grant: Grant, error: unknown): never {
 function withWait(applied: string, { waitS }: Preferences): string {
   if (waitS === null) return applied;
   return applied === "" ? `wait=${waitS}` : `${applied}, wait=${waitS}`;
+}
+
+const KEY = /^[\x21-\x7e]{1,128}$/;
+/** What was wrong with its rows is not remembered. */
+const NOTHING_NEW: reply.Tally = { accepted: 0, rejected: 0, errors: [], duplicate: true };
+
+/** Of the header, or `?key=` where a client can set none; null: there is none. */
+function keyOf({ headers, url }: Request): string | null {
+  const header = headers.get("idempotency-key");
+  if (header !== null) return header;
+  const query = url.indexOf("?");
+  return query < 0 ? null : new URLSearchParams(url.slice(query + 1)).get("key");
+}
+
+/** 132 bits of SHA-256: no other body has it. */
+function hashOf(bytes: Uint8Array): string {
+  return nodeCrypto().createHash("sha256").update(bytes).digest("base64url").slice(0, 22);
 }
 
 /** `?strict`, `?strict=1` or `?strict=true`. */

@@ -17,8 +17,10 @@ import {
   type Delivery,
   type Holdings,
   type Intake,
+  type KnownKey,
   type Ledger,
   type Log,
+  type Named,
   type Refused,
   type Sink,
   type Spool,
@@ -31,6 +33,7 @@ import { uuid7 } from "../kernel/names.ts";
 import { DONE, type Result } from "../kernel/result.ts";
 import { within } from "../kernel/time.ts";
 import { type Fate, HeldBatch, type Reservation } from "./batch.ts";
+import { Keys } from "./keys.ts";
 import { deadOf } from "./lines.ts";
 import { Memory, type MemoryLimits } from "./memory.ts";
 import type { Backlog } from "./progress.ts";
@@ -48,6 +51,8 @@ export interface PumpOptions {
   readonly reached: Exclude<Ack, "clickhouse">;
   /** On disk at most; Infinity without a spool. */
   readonly maxSpoolBytes: number;
+  /** How long a key is remembered. */
+  readonly keyWindowMs: number;
 }
 
 export interface PumpDeps {
@@ -75,6 +80,8 @@ export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
   readonly #memory: Memory;
   readonly #replays: Replays;
+  readonly #keys: Keys;
+  #keyWindowMs: number;
   readonly #alarm: Alarm;
   readonly #abort = new AbortController();
   /** By how much the wall clock was ahead of the monotonic one at the start. */
@@ -100,6 +107,13 @@ export class Pump implements Intake, Holdings {
       mintId: () => uuid7(clock.nowMs()),
     });
     this.#replays = new Replays(clock);
+    this.#keyWindowMs = options.keyWindowMs;
+    this.#keys = new Keys({
+      clock,
+      windowMs: () => this.#keyWindowMs,
+      nowMs: () => this.#nowMs(),
+      heldBatch: (table, id) => this.#schedule.queue(table).find(id),
+    }, deps.spool !== null);
     this.#alarm = new Alarm(clock, () => this.#turn());
   }
 
@@ -126,6 +140,10 @@ export class Pump implements Intake, Holdings {
     return this.#replays.find(this.#schedule.queue(table), id, this.#reached);
   }
 
+  known(table: string, named: Named): Taken | null | Promise<Taken | null> {
+    return this.#keys.knownSoon(table, named);
+  }
+
   take(chunk: Chunk): Taken {
     if (this.#closed !== null) {
       const reason = this.#closed;
@@ -133,6 +151,8 @@ export class Pump implements Intake, Holdings {
     }
     const known = chunk.replay === undefined ? null : this.replayed(chunk.table, chunk.replay);
     if (known !== null) return { kind: "taken", ticket: known };
+    const before = chunk.key === undefined ? null : this.#keys.known(chunk.table, chunk.key);
+    if (before !== null) return before;
     const nowMs = this.#nowMs();
     const queue = this.#schedule.queue(chunk.table);
     const { table, rows, body } = chunk;
@@ -142,18 +162,22 @@ export class Pump implements Intake, Holdings {
         this.#memory.refusal(rows, body.length, nowMs);
     if (refusal !== null) return this.#full(refusal);
     this.#memory.hold(chunk);
-    const before = queue.open;
+    const open = queue.open;
     const reservations = chunk.replay === undefined
       ? queue.reserve(chunk, nowMs)
       : queue.reserveAlone(chunk, chunk.replay, nowMs);
-    const kept = this.#keep(queue, reservations);
+    const keyed = chunk.key === undefined
+      ? null
+      : this.#keys.begin(chunk.table, chunk.rows, chunk.key);
+    const kept = this.#keep(queue, reservations, keyed?.record);
     // A batch that was closed to make room for these rows need not wait until the disk has them.
-    const closed = before !== null && queue.open !== before;
+    const closed = open !== null && queue.open !== open;
     if (kept === null) {
       this.#relieve();
       this.#changed(queue, closed || reservations.some(({ batch }) => batch.sealed));
     } else if (closed) this.#changed(queue, true);
     if (chunk.replay !== undefined) this.#replays.taken(reservations[0]!.batch, kept);
+    keyed?.taken(this.#reached, kept, reservations);
     const ticket = new RequestTicket(this.#reached, kept, reservations, this.deps.clock);
     return { kind: "taken", ticket };
   }
@@ -162,18 +186,23 @@ export class Pump implements Intake, Holdings {
   #keep(
     queue: TableQueue,
     reservations: readonly Reservation[],
+    key?: KnownKey,
   ): Promise<Refused | null> | null {
-    if (reservations.length === 1) return this.#keepOne(queue, reservations[0]!);
-    const kept = reservations.map((reservation) => this.#keepOne(queue, reservation));
+    if (reservations.length === 1) return this.#keepOne(queue, reservations[0]!, key);
+    const kept = reservations.map((reservation) => this.#keepOne(queue, reservation, key));
     if (kept.every((each) => each === null)) return null;
     // A chunk that was cut waits for all of its rounds; should the disk take one and not the next, it is
     // refused although the first part stays: the disk has that for good.
     return Promise.all(kept).then((answers) => answers.find((refused) => refused !== null) ?? null);
   }
 
-  #keepOne(queue: TableQueue, reservation: Reservation): Promise<Refused | null> | null {
+  #keepOne(
+    queue: TableQueue,
+    reservation: Reservation,
+    key?: KnownKey,
+  ): Promise<Refused | null> | null {
     const { batch } = reservation;
-    const committed = this.#memory.keep(reservation);
+    const committed = this.#memory.keep(reservation, key);
     if (committed === null) return null;
     let kept = this.#kept.get(committed);
     if (kept === undefined) {
@@ -216,7 +245,9 @@ export class Pump implements Intake, Holdings {
 
   /** Holds what earlier processes left on disk. Resolves when all is held, or nothing is any more. */
   async recover(): Promise<void> {
-    for await (const found of this.deps.spool?.recover() ?? []) {
+    const { spool } = this.deps;
+    const onKeys: Parameters<Spool["recover"]>[0] = (keys, all) => this.#keys.recover(keys, all);
+    for await (const found of spool?.recover(onKeys) ?? []) {
       // It stays there.
       if (this.#ended) return;
       const queue = this.#schedule.queue(found.table);
@@ -227,6 +258,7 @@ export class Pump implements Intake, Holdings {
       queue.insert(batch);
       this.#turn();
     }
+    this.#keys.recovered();
   }
 
   // ------------------------------------------------------------ what is held
@@ -288,6 +320,7 @@ export class Pump implements Intake, Holdings {
   adopt(options: PumpOptions, elsewhere: boolean): void {
     this.#schedule.adopt({ ...options.fill, concurrency: options.concurrency }, elsewhere);
     this.#reached = options.reached;
+    this.#keyWindowMs = options.keyWindowMs;
     if (this.#memory.adopt(memoryLimits(options))) void this.spill();
     this.#relieve();
     this.#turn();
@@ -304,6 +337,7 @@ export class Pump implements Intake, Holdings {
    * their rows is written again: it must not be taken for safe. What is not is lost, and counted.
    */
   async probeDisk(): Promise<void> {
+    this.#keys.expire();
     const vanished = new Map((await this.#memory.probe()).map(({ id, file }) => [id, file]));
     if (vanished.size === 0) return;
     this.#schedule.closeAll();

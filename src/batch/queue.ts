@@ -63,6 +63,12 @@ export class TableQueue {
     if (this.#open !== null) yield this.#open;
   }
 
+  /** One that is held here. */
+  find(id: string): HeldBatch | null {
+    for (const batch of this.held()) if (batch.id === id) return batch;
+    return null;
+  }
+
   // ------------------------------------------------------------ rows come
 
   /** From the next row on. */

@@ -114,8 +114,7 @@ export class Replays {
   /** The replay, while it is held. */
   held(queue: TableQueue, id: string): HeldBatch | null {
     if (!isReplay(id)) return null;
-    for (const batch of queue.held()) if (batch.id === id) return batch;
-    return null;
+    return queue.find(id);
   }
 
   /** Its rows are on their way to the disk. */

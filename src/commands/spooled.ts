@@ -215,6 +215,7 @@ function problemOf(seen: Seen): string | null {
     }
     case "begun":
     case "journal":
+    case "keys":
     case "batch":
       return null;
   }

@@ -72,6 +72,8 @@ export interface Settings {
   readonly tableShare: number;
   readonly shutdownTimeoutMs: number;
   readonly drainDelayMs: number;
+  /** How long a key of a write is remembered. */
+  readonly idempotencyWindowMs: number;
   /** As given: may be relative to the current folder. */
   readonly dataDir: string;
   readonly spoolMaxBytes: number;
@@ -230,6 +232,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     tableShare: values["table-share"],
     shutdownTimeoutMs: values["shutdown-timeout"],
     drainDelayMs: values["drain-delay"],
+    idempotencyWindowMs: values["idempotency-window"],
     dataDir: values["data-dir"],
     spoolMaxBytes: values["spool-max-bytes"],
     deadMaxBytes: values["dead-max-bytes"],

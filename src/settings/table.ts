@@ -281,6 +281,13 @@ export const TABLE = [
         "clickhouse = inserted (spooled first; not inserted within insert-timeout: 202)",
     }),
     setting({
+      name: "idempotency-window",
+      kind: duration({ min: 1_000, max: 7 * 24 * HOUR_MS }),
+      default: "1h",
+      meaning: "how long a write with an Idempotency-Key is remembered: the same one again is " +
+        "answered and not stored; of very many the oldest are forgotten earlier",
+    }),
+    setting({
       name: "backlog",
       kind: count({ min: 1, max: 1_000_000_000 }),
       default: "1000000",

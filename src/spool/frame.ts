@@ -17,6 +17,15 @@
  * whose rows have left (stored, dead letters, or lost); `"void"` says nothing at all. Fields that a
  * reader does not know are no business of its.
  *
+ * **Keys** under which rows came stand behind the rows, one a line, and are as safe as they are:
+ *
+ *     #key {"table":"t","key":"order-7","hash":"…","accepted":2,"rejected":0,"since":1764400000123}
+ *
+ * `"keys"` in the head is how many bytes of them there are. A key whose rows were cut into several
+ * batches stands in a frame of each, with the rows of that frame, and counts when they are all there.
+ * Keys are remembered for longer than rows are held: where a file is wanted, those that live are written
+ * once more, in a frame without rows in the newest file, with the batches that their rows are in.
+ *
  * **Recycling.** A file is written over from its start when no batch needs it any more: blocks that
  * were written before are synced in half the time (0.25 against 0.45 ms, and half of the kernel's
  * work), for no size has to be made safe. Behind the last frame there is then what the file held
@@ -35,12 +44,13 @@
 
 import { Buffer } from "node:buffer";
 import process from "node:process";
-import type { BatchHead } from "../contracts.ts";
+import type { BatchHead, KnownKey } from "../contracts.ts";
 import { isBatchId, isFingerprint, type Range } from "./segment.ts";
 
 const NEWLINE = 0x0a;
 const HEAD_BEGIN = '#shishi {"file":';
 const END_BEGIN = "#end ";
+const KEY_BEGIN = "#key ";
 /** Of a checksum in an end line. */
 const CRC_CHARS = 8;
 /** Ids that one mark names at most. */
@@ -68,13 +78,41 @@ export interface FrameText {
 
 const NO_BODIES: readonly Uint8Array[] = [];
 
+/** A key, with how many of its rows are in a frame. */
+export interface KeyedRows {
+  readonly key: KnownKey;
+  readonly rows: number;
+}
+
 /** Rows of a batch, whose `tail` is that of `tailOf`. */
 export function rowsFrame(
   { from, rows, bytes }: { readonly from: number; readonly rows: number; readonly bytes: number },
   tail: Uint8Array,
   bodies: readonly Uint8Array[],
+  keyed: readonly KeyedRows[] | null = null,
 ): FrameText {
-  return { head: `,"from":${from},"rows":${rows},"bytes":${bytes}`, tail, bodies };
+  const head = `,"from":${from},"rows":${rows},"bytes":${bytes}`;
+  if (keyed === null) return { head, tail, bodies };
+  const keys = Buffer.from(keyed.map(({ key, rows }) => keyLine(key, rows, null)).join(""));
+  return { head: `${head},"keys":${keys.length}`, tail, bodies: [...bodies, keys] };
+}
+
+/** Keys that outlive the file in which they came. */
+export function keysFrame(known: readonly KnownKey[]): FrameText {
+  const lines = known.map((key) => keyLine(key, key.accepted, key.batches)).join("");
+  const keys = Buffer.from(lines);
+  return { head: `,"bytes":0,"keys":${keys.length}}\n`, tail: null, bodies: [keys] };
+}
+
+/** @param batches null: that of the frame. */
+function keyLine(of: KnownKey, rows: number, batches: readonly string[] | null): string {
+  const { table, key, hash, accepted, rejected, sinceMs } = of;
+  const said = {
+    ...{ table, key, hash, accepted, rejected, since: sinceMs },
+    ...(rows === accepted ? {} : { rows }),
+    ...(batches === null || batches.length === 0 ? {} : { batches }),
+  };
+  return `${KEY_BEGIN}${JSON.stringify(said)}\n`;
 }
 
 /** What all frames of a batch say of it. */
@@ -168,6 +206,8 @@ export type Live = RowsFrame | { readonly settled: readonly string[] };
 
 export interface JournalContent {
   readonly live: readonly Live[];
+  /** Keys that stand in live frames. */
+  readonly keys: readonly KeyedRows[];
   /** What was written there and cannot be read. */
   readonly bad: readonly Range[];
 }
@@ -177,6 +217,7 @@ export function readFrames(bytes: Uint8Array, file: number): JournalContent {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const begin = `${HEAD_BEGIN}${file},"frame":`;
   const live: Live[] = [];
+  const keys: KeyedRows[] = [];
   const bad: Range[] = [];
   /** Everything before it is judged. */
   let judged = 0;
@@ -190,13 +231,14 @@ export function readFrames(bytes: Uint8Array, file: number): JournalContent {
     }
     if (at > judged) bad.push({ start: judged, end: at });
     if (frame.live !== null) live.push(frame.live);
+    keys.push(...frame.keys);
     last = frame.number;
     judged = frame.end;
     at = text.indexOf(begin, judged);
   }
   const end = tornEnd(text, judged, file, last);
   if (end > judged) bad.push({ start: judged, end });
-  return { live, bad };
+  return { live, keys, bad };
 }
 
 /** Where the rows lie of a frame that begins at `at`, if the checksum vouches for it; else null. */
@@ -211,7 +253,12 @@ function frameAt(
   text: Buffer,
   at: number,
   file: number,
-): { readonly number: number; readonly end: number; readonly live: Live | null } | null {
+): {
+  readonly number: number;
+  readonly end: number;
+  readonly live: Live | null;
+  readonly keys: readonly KeyedRows[];
+} | null {
   const newline = text.indexOf(NEWLINE, at);
   if (newline < 0) return null;
   const head = headIn(text.toString("utf8", at + "#shishi ".length, newline));
@@ -219,7 +266,8 @@ function frameAt(
     return null;
   }
   const start = newline + 1;
-  const end = start + head.bytes;
+  const rowsEnd = start + head.bytes;
+  const end = rowsEnd + (isCount(head.keys) ? head.keys : 0);
   if (end > text.length) return null;
   const named = `${END_BEGIN}${file}.${head.frame} `;
   const length = named.length + CRC_CHARS + 1;
@@ -228,7 +276,27 @@ function frameAt(
   const crc = crc32(text.subarray(at, end)).toString(16).padStart(CRC_CHARS, "0");
   if (line.slice(named.length, -1) !== crc) return null;
   const frame = { start: at, end: end + length };
-  return { number: head.frame, end: frame.end, live: liveOf(head, frame, { start, end }) };
+  const live = liveOf(head, frame, { start, end: rowsEnd });
+  const keys = end === rowsEnd ? [] : keysIn(text.toString("utf8", rowsEnd, end), head.batch);
+  return { number: head.frame, end: frame.end, live, keys };
+}
+
+/** @param batch that of the frame, if it has one. */
+function keysIn(lines: string, batch: unknown): KeyedRows[] {
+  return lines.split("\n").flatMap((line) => {
+    const said = line.startsWith(KEY_BEGIN) ? headIn(line.slice(KEY_BEGIN.length)) : null;
+    if (said === null) return [];
+    const { table, key, hash, accepted, rejected, since, rows = accepted, batches = [] } = said;
+    const known = typeof table === "string" && typeof key === "string" &&
+      typeof hash === "string" && isCount(accepted) && isCount(rejected) && isCount(since) &&
+      isCount(rows) && Array.isArray(batches);
+    if (!known) return [];
+    const of = isBatchId(batch) ? [batch] : batches.filter(isBatchId);
+    return [{
+      key: { table, key, hash, accepted, rejected, sinceMs: since, batches: of, gone: false },
+      rows,
+    }];
+  });
 }
 
 type Head = Readonly<Record<string, unknown>>;

@@ -12,7 +12,7 @@
 
 import { Buffer } from "node:buffer";
 import { basename, dirname, join } from "node:path";
-import type { Files, PlacedFile } from "../contracts.ts";
+import type { Files, KnownKey, PlacedFile } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { allEnded, Underway } from "../kernel/time.ts";
 import { type DataDir, journalFolder, moveToQuarantine } from "./data_dir.ts";
@@ -41,6 +41,8 @@ export interface JournalFile {
   marked: boolean;
   /** Ids of batches that need frames of it. */
   readonly batches: Set<string>;
+  /** Keys that stand in it and in no newer file; some may be gone. */
+  readonly keys: Set<KnownKey>;
   /** Damaged parts of it are nowhere else: it goes to quarantine, where another one is removed. */
   keep: boolean;
 }
@@ -81,8 +83,22 @@ export function journalFile(path: string, number: number, bytes: number): Journa
     frames: 0,
     marked: false,
     batches: new Set(),
+    keys: new Set(),
     keep: false,
   };
+}
+
+/** Nothing in it is needed. */
+export function isFree(file: JournalFile): boolean {
+  return file.batches.size === 0 && !hasKeys(file);
+}
+
+export function hasKeys({ keys }: JournalFile): boolean {
+  for (const key of keys) {
+    if (!key.gone) return true;
+    keys.delete(key);
+  }
+  return false;
 }
 
 export interface JournalDeps {
@@ -201,7 +217,7 @@ export class Journal {
     this.#active = null;
     this.#failed = false;
     // Where the disk takes nothing, files without a frame would gather.
-    if (active !== null && !active.marked && active.batches.size === 0) this.#discard(active);
+    if (active !== null && !active.marked && isFree(active)) this.#discard(active);
     await this.#makeReady();
     const oldest = this.#files[0];
     const reusable = oldest !== undefined && this.#isSpare(oldest);
@@ -213,7 +229,7 @@ export class Journal {
 
   /** Nothing needs it, and it may be written over. */
   #isSpare(file: JournalFile): boolean {
-    return file.batches.size === 0 && !file.keep && file.bytes <= 2 * this.#fileBytes &&
+    return isFree(file) && !file.keep && file.bytes <= 2 * this.#fileBytes &&
       dirname(file.path) === this.#folder;
   }
 
@@ -274,7 +290,7 @@ export class Journal {
 
   /** Removes what is free beyond the spare files. @param spares how many may stay. */
   tidy(spares = SPARE_FILES): void {
-    let free = this.#files.findIndex((file) => file === this.#active || file.batches.size > 0);
+    let free = this.#files.findIndex((file) => file === this.#active || !isFree(file));
     if (free < 0) free = this.#files.length;
     for (const file of this.#files.slice(0, free)) {
       if (free <= spares && this.#isSpare(file)) break;
@@ -323,6 +339,8 @@ export class Journal {
     if (this.#files.every(({ batches }) => batches.size === 0)) {
       const last = this.#files.at(-1);
       for (const file of [...this.#files]) {
+        // What is newer has the marks of what is older, also where that stays for its keys.
+        if (!isFree(file)) break;
         // The newest has the marks of the others: it goes when they have gone for certain.
         if (file === last && this.#files.length > 1) await this.#removed();
         this.#discard(file);

@@ -164,7 +164,9 @@ async function* bothOf(
   dir: DataDir,
   whole: Promise<boolean>,
 ): AsyncGenerator<Found, void, undefined> {
-  yield* recover(beside, found);
+  for await (const each of recover(beside, found)) {
+    yield each.kind === "keys" ? { ...each, all: false } : each;
+  }
   if (await whole) yield* recover(dir, await listSpool(dir));
 }
 

@@ -14,7 +14,7 @@
 
 import { basename, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import type { BatchHead, Files } from "../contracts.ts";
+import type { BatchHead, Files, RecoveredKey } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
 import { count, eventTypeOf } from "../kernel/ndjson.ts";
@@ -25,7 +25,7 @@ import {
   moveToQuarantine,
   spoolFolder,
 } from "./data_dir.ts";
-import { type Live, readFrames, rowsAt } from "./frame.ts";
+import { type KeyedRows, type Live, readFrames, rowsAt } from "./frame.ts";
 import { type JournalFile, journalFile, journalName, journalNumber, type Part } from "./journal.ts";
 import {
   mintedMs,
@@ -82,7 +82,15 @@ export interface FoundJournal {
   readonly files: readonly JournalFile[];
 }
 
-export type Found = FoundBatch | FoundJournal | Quarantined;
+/** Keys that journals remember, and the newest file in which each stands. */
+export interface FoundKeys {
+  readonly kind: "keys";
+  readonly keys: readonly { readonly key: RecoveredKey; readonly file: JournalFile }[];
+  /** No other journal is read after this. */
+  readonly all: boolean;
+}
+
+export type Found = FoundBatch | FoundJournal | FoundKeys | Quarantined;
 
 interface FoundFile {
   readonly table: string | null;
@@ -178,8 +186,9 @@ export type Seen =
   /** It may be in order: we, or the machine, are short of something. */
   | { readonly kind: "waits"; readonly file: FoundFile; readonly error: unknown }
   | { readonly kind: "unreadable"; readonly file: FoundFile; readonly error: unknown }
-  /** Journals are read before the first batch is given. */
+  /** Journals are read before the first batch is given, and what keys they have is told once. */
   | FoundJournal
+  | FoundKeys
   | {
     readonly kind: "damage";
     readonly file: JournalFile;
@@ -219,7 +228,10 @@ export async function* survey(
 ): AsyncGenerator<Seen, void, undefined> {
   for (const file of foreign) yield { kind: "foreign", file };
   const inJournal = new Map<string, InJournal>();
-  for (const journal of journals) yield* readJournal(files, journal, inJournal);
+  const keys = new Map<string, InJournals>();
+  for (const journal of journals) yield* readJournal(files, journal, inJournal, keys);
+  const whole = [...keys.values()].filter(({ key, rows }) => rows >= key.accepted);
+  yield { kind: "keys", keys: whole, all: true };
   const inSegments = new Map(segments.map((file) => [file.is.id, file]));
   const ids = [...new Set([...inJournal.keys(), ...inSegments.keys()])].sort();
   for (const id of ids) {
@@ -254,6 +266,14 @@ export async function* survey(
   }
 }
 
+/** What the journals have of a key. */
+interface InJournals {
+  key: RecoveredKey;
+  file: JournalFile;
+  /** In all frames in which it stands. */
+  rows: number;
+}
+
 const NOTHING = new Uint8Array(0);
 
 function release(kept: InJournal | undefined): void {
@@ -265,6 +285,7 @@ async function* readJournal(
   files: Files,
   journal: Listing["journals"][number],
   inJournal: Map<string, InJournal>,
+  keys: Map<string, InJournals>,
 ): AsyncGenerator<Seen, void, undefined> {
   const read: { file: JournalFile; live: readonly Live[] }[] = [];
   for (const { path, number } of journal) {
@@ -283,9 +304,10 @@ async function* readJournal(
       yield { kind: "waits", file: found, error };
       return;
     }
-    const { live, bad } = readFrames(bytes, number);
+    const { live, keys: keyed, bad } = readFrames(bytes, number);
     const file = journalFile(path, number, bytes.length);
     read.push({ file, live });
+    for (const each of keyed) collectKey(file, each, keys);
     for (const range of bad) yield { kind: "damage", file, range, bytes };
     if (bytes.length > BYTES_A_TURN) await setImmediate();
   }
@@ -298,7 +320,27 @@ async function* readJournal(
   yield { kind: "journal", files: read.map(({ file }) => file) };
 }
 
-function collect(file: JournalFile, live: Live, inJournal: Map<string, InJournal>): void {
+/** The same key may have been taken again after its time. */
+function collectKey(
+  file: JournalFile,
+  { key, rows }: KeyedRows,
+  keys: Map<string, InJournals>,
+): void {
+  const name = `${key.key}\n${key.table}`;
+  const known = keys.get(name);
+  if (known === undefined || known.key.sinceMs < key.sinceMs) {
+    keys.set(name, { key: { ...key }, file, rows });
+  } else if (known.key.sinceMs === key.sinceMs) {
+    const batches = [...new Set([...known.key.batches, ...key.batches])];
+    keys.set(name, { key: { ...key, batches }, file, rows: known.rows + rows });
+  }
+}
+
+function collect(
+  file: JournalFile,
+  live: Live,
+  inJournal: Map<string, InJournal>,
+): void {
   if ("settled" in live) {
     file.marked = true;
     // What came before is not needed; a replay may be taken again under its id.
@@ -351,6 +393,7 @@ export async function* recover(
         yield await moveWhole(dir, seen.file, `cannot be read: ${reasonOf(seen.error)}`);
         break;
       case "journal":
+      case "keys":
         yield seen;
         break;
       case "damage":

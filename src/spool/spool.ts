@@ -13,7 +13,7 @@
  * **The journal is bounded, and a table that is stuck pins nothing.** When there are more files than what
  * memory may hold can need, the batches of the oldest move, in the background: those that are sealed are
  * written once more, whole, as segments, files of their own whose name is the token and whose content
- * the rows of the INSERT; those that are not go to the newest file. What the journal does not have at
+ * the rows of the INSERT; those that are not go to the newest file, and so do keys that live. What the journal does not have at
  * all (`ack=memory`) becomes a segment when memory lets it go.
  */
 
@@ -22,7 +22,9 @@ import type {
   BatchHead,
   Clock,
   GrowingBatch,
+  KnownKey,
   RecoveredBatch,
+  RecoveredKey,
   Spool,
   Vanished,
 } from "../contracts.ts";
@@ -30,9 +32,19 @@ import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
 import { DONE, done, failed, type Result } from "../kernel/result.ts";
 import { Underway } from "../kernel/time.ts";
 import { type DataDir, probeDisk } from "./data_dir.ts";
-import { type FrameText, IDS_A_MARK, rowsFrame, settledFrame, tailOf } from "./frame.ts";
+import {
+  type FrameText,
+  IDS_A_MARK,
+  type KeyedRows,
+  keysFrame,
+  rowsFrame,
+  settledFrame,
+  tailOf,
+} from "./frame.ts";
 import {
   FILE_BYTES,
+  hasKeys,
+  isFree,
   Journal,
   type JournalFile,
   type Part,
@@ -59,6 +71,9 @@ export interface SpoolDeps {
 /** Files that the journal has beyond those that memory's rows fill: half filled, or free. */
 const MORE_FILES = 3;
 const MEMORY_BYTES = 256 * 1024 * 1024;
+
+/** That move at once: what is written between them waits no longer than for other rows. */
+const KEYS_A_FRAME = 1000;
 
 /** What the disk has of a batch. */
 class Kept {
@@ -104,6 +119,7 @@ interface Group {
   readonly bodies: Uint8Array[];
   rows: number;
   bytes: number;
+  keys: KeyedRows[] | null;
   readonly synced: Promise<Result>;
   readonly answer: (result: Result) => void;
 }
@@ -114,6 +130,13 @@ interface Copy {
   readonly parts: readonly Part[];
   readonly bodies: readonly Uint8Array[];
   readonly over: (copied: boolean) => void;
+}
+
+/** Keys that go from a file to the newest. */
+interface MovedKeys {
+  readonly file: JournalFile;
+  readonly keys: readonly KnownKey[];
+  readonly over: (moved: boolean) => void;
 }
 
 export class JournalSpool implements Spool {
@@ -127,6 +150,7 @@ export class JournalSpool implements Spool {
   #next = new Map<GrowingBatch, Group>();
   /** parts that move, */
   #copies: Copy[] = [];
+  #movedKeys: MovedKeys[] = [];
   /** and marks. */
   #settled: Kept[] = [];
   /** Marks that are written, but not synced yet. */
@@ -167,15 +191,24 @@ export class JournalSpool implements Spool {
 
   // ------------------------------------------------------------ group commit
 
-  append(batch: GrowingBatch, body: Uint8Array, rows: number): Promise<Result> {
+  append(batch: GrowingBatch, body: Uint8Array, rows: number, key?: KnownKey): Promise<Result> {
     const problem = this.#mayBeThere(batch.id);
     if (problem !== null) return Promise.resolve(failed(problem));
     let group = this.#next.get(batch);
     if (group === undefined) {
       const { promise, resolve } = Promise.withResolvers<Result>();
-      group = { batch, bodies: [], rows: 0, bytes: 0, synced: promise, answer: resolve };
+      group = {
+        batch,
+        bodies: [],
+        rows: 0,
+        bytes: 0,
+        keys: null,
+        synced: promise,
+        answer: resolve,
+      };
       this.#next.set(batch, group);
     }
+    if (key !== undefined) (group.keys ??= []).push({ key, rows });
     group.bodies.push(body);
     group.rows += rows;
     group.bytes += body.length;
@@ -201,15 +234,20 @@ export class JournalSpool implements Spool {
     await Promise.resolve();
     let well = true;
     do {
-      while (this.#next.size + this.#copies.length > 0 || well && this.#settled.length > 0) {
+      while (this.#waiting > 0 || well && this.#settled.length > 0) {
         well = await this.#round();
       }
       // Nothing else will make them safe soon.
       if (this.#journalBytes === 0) await this.#syncMarks();
       this.#journal.tidy();
       await this.#journal.rest();
-    } while (this.#next.size + this.#copies.length > 0 || well && this.#settled.length > 0);
+    } while (this.#waiting > 0 || well && this.#settled.length > 0);
     this.#running = false;
+  }
+
+  /** What a round is wanted for. */
+  get #waiting(): number {
+    return this.#next.size + this.#copies.length + this.#movedKeys.length;
   }
 
   /** @returns whether the disk took it. */
@@ -225,14 +263,17 @@ export class JournalSpool implements Spool {
     const copies = this.#copies.filter(({ kept }) => !kept.gone);
     for (const copy of this.#copies) if (copy.kept.gone) copy.over(true);
     this.#copies = [];
+    const moved = this.#movedKeys;
+    this.#movedKeys = [];
     const settled = this.#settled;
     this.#settled = [];
     let problem: string | null = null;
     try {
-      await this.#write(groups, copies, settled);
+      await this.#write(groups, copies, moved, settled);
     } catch (error) {
       problem = reasonWithoutPath(error);
       this.#fail(error);
+      for (const { over } of moved) over(false);
       this.#writtenNot(groups, copies, settled, problem);
     }
     for (const { batch, answer } of all) {
@@ -247,28 +288,39 @@ export class JournalSpool implements Spool {
   async #write(
     groups: readonly Group[],
     copies: readonly Copy[],
+    moved: readonly MovedKeys[],
     settled: readonly Kept[],
   ): Promise<void> {
     const frames: FrameText[] = [];
     const kept = groups.map(({ batch }) => this.#keptOf(batch));
-    groups.forEach(({ rows, bytes, bodies }, at) => {
+    groups.forEach(({ rows, bytes, bodies, keys }, at) => {
       const { rows: from, tail } = kept[at]!;
-      frames.push(rowsFrame({ from, rows, bytes }, tail!, bodies));
+      frames.push(rowsFrame({ from, rows, bytes }, tail!, bodies, keys));
     });
     for (const { kept, parts, bodies } of copies) {
       frames.push(rowsFrame(joined(parts), tailOf(kept.head), bodies));
     }
+    for (const { keys } of moved) frames.push(keysFrame(keys));
     for (let at = 0; at < settled.length; at += IDS_A_MARK) {
       frames.push(settledFrame(settled.slice(at, at + IDS_A_MARK).map(({ head }) => head.id)));
     }
     if (frames.length === 0) return;
-    const sync = groups.length + copies.length > 0;
+    const sync = groups.length + copies.length + moved.length > 0;
     const places = await this.#journal.write(frames, sync, settled.length > 0);
-    groups.forEach(({ rows, bytes }, at) => {
+    groups.forEach(({ rows, bytes, keys }, at) => {
       const { rows: from } = kept[at]!;
       this.#add(kept[at]!, { ...places[at]!, from, rows, bytes });
+      for (const { key } of keys ?? []) places[at]!.file.keys.add(key);
     });
     copies.forEach((copy, at) => this.#copied(copy, places[groups.length + at]!));
+    const { file: newest } = places[0]!;
+    for (const { file, keys, over } of moved) {
+      for (const key of keys) {
+        file.keys.delete(key);
+        newest.keys.add(key);
+      }
+      over(true);
+    }
     this.#marked.push(...settled);
     if (!sync) return;
     this.#note(null);
@@ -398,7 +450,7 @@ export class JournalSpool implements Spool {
     const { files } = this.#journal;
     const { memoryBytes = () => MEMORY_BYTES, fileBytes = FILE_BYTES } = this.deps;
     const most = Math.ceil(memoryBytes() / fileBytes) + MORE_FILES;
-    const at = files.findIndex(({ batches }) => batches.size > 0);
+    const at = files.findIndex((file) => !isFree(file));
     const oldest = files[at];
     // What is free behind it waits for it.
     if (oldest === undefined || files.length - at <= most || oldest === this.#moved) return;
@@ -407,6 +459,7 @@ export class JournalSpool implements Spool {
   }
 
   async #moveAll(file: JournalFile): Promise<void> {
+    await this.#moveKeys(file);
     for (const id of [...file.batches]) {
       const kept = this.#kept.get(id);
       if (kept === undefined || kept.segment !== null || this.#trouble !== null) continue;
@@ -418,6 +471,20 @@ export class JournalSpool implements Spool {
     }
     this.#journal.tidy();
     this.#move();
+  }
+
+  /** @returns whether none is left in it. */
+  async #moveKeys(file: JournalFile): Promise<boolean> {
+    while (hasKeys(file)) {
+      if (this.#trouble !== null) return false;
+      const keys = [...file.keys].filter(({ gone }) => !gone).slice(0, KEYS_A_FRAME);
+      const moved = await new Promise<boolean>((over) => {
+        this.#movedKeys.push({ file, keys, over });
+        this.#start();
+      });
+      if (!moved) return false;
+    }
+    return true;
   }
 
   async #moveSealed(kept: Kept): Promise<void> {
@@ -563,7 +630,9 @@ export class JournalSpool implements Spool {
 
   // ------------------------------------------------------------ start and end
 
-  async *recover(): AsyncGenerator<RecoveredBatch, void, undefined> {
+  async *recover(
+    onKeys?: (keys: readonly RecoveredKey[], all: boolean) => void,
+  ): AsyncGenerator<RecoveredBatch, void, undefined> {
     const { promise, resolve } = Promise.withResolvers<void>();
     void this.#underway.add(promise);
     const { log } = this.#dir;
@@ -572,6 +641,7 @@ export class JournalSpool implements Spool {
       for await (const found of this.deps.earlier()) {
         if (found.kind === "quarantined") quarantined++;
         else if (found.kind === "journal") this.#journal.adopt(found.files);
+        else if (found.kind === "keys") this.#adoptKeys(found, onKeys);
         else {
           const batch = this.#adopt(found);
           if (batch === null) continue;
@@ -586,6 +656,16 @@ export class JournalSpool implements Spool {
       this.#unread = false;
       resolve();
     }
+  }
+
+  /** What is not remembered keeps no file. */
+  #adoptKeys(
+    { keys, all }: Found & { kind: "keys" },
+    onKeys?: (keys: readonly RecoveredKey[], all: boolean) => void,
+  ): void {
+    if (onKeys === undefined) return;
+    for (const { key, file } of keys) file.keys.add(key);
+    onKeys(keys.map(({ key }) => key), all);
   }
 
   /** Null where a batch of that id is held: the next start finds this one. */
@@ -613,6 +693,12 @@ export class JournalSpool implements Spool {
 
   async close(): Promise<void> {
     await this.#underway.idle();
+    const { files } = this.#journal;
+    if (files.every(({ batches }) => batches.size === 0)) {
+      // One file is enough for what the next start is to remember.
+      for (const file of files.slice(0, -1)) if (!await this.#moveKeys(file)) break;
+      await this.#underway.idle();
+    }
     if (this.#settled.length > 0) await this.#round();
     await this.#syncMarks();
     await this.#journal.close();

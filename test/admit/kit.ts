@@ -9,6 +9,7 @@ import type {
   Intake,
   Ledger,
   Log,
+  Named,
   Page,
   Queries,
   Status,
@@ -132,6 +133,12 @@ export class Script {
     this.questions.push(question);
     return Promise.resolve(this.asked);
   }
+  /** What is known of keys, and what was asked. */
+  readonly named: Named[] = [];
+  known(_table: string, named: Named): ReturnType<Intake["known"]> {
+    this.named.push(named);
+    return null;
+  }
   readonly clock = new ManualClock();
 }
 
@@ -174,6 +181,7 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
       script.reserved -= bytes;
     },
     replayed: () => null,
+    known: (table, named) => script.known(table, named),
     closed: () => script.closed,
   };
   const tables: Tables = {

@@ -152,7 +152,7 @@ test("a preflight is answered for who may post, and says what may be sent", asyn
     assert.equal(said("access-control-allow-methods"), "post");
     assert.equal(
       said("access-control-allow-headers"),
-      "authorization,content-type,content-encoding,prefer,x-request-id",
+      "authorization,content-type,content-encoding,idempotency-key,prefer,x-request-id",
     );
     assert.equal(said("access-control-max-age"), "7200");
     assert.match(said("vary")!, /\borigin\b/);

@@ -52,6 +52,7 @@ export function bench(o: BenchOptions = {}): Bench {
     concurrency: o.concurrency ?? 4,
     reached: "memory",
     maxSpoolBytes: Infinity,
+    keyWindowMs: 3_600_000,
   };
   const pump = new Pump(options, {
     sink,

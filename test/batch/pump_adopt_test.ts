@@ -14,6 +14,7 @@ const options = (more: Partial<PumpOptions["fill"]> = {}, all: Partial<PumpOptio
   concurrency: 4,
   reached: "memory" as const,
   maxSpoolBytes: Infinity,
+  keyWindowMs: 3_600_000,
   ...all,
 });
 

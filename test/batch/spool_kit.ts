@@ -121,17 +121,22 @@ export async function pumpKit(
     readonly tableShare?: number;
     readonly flushIntervalMs?: number;
     readonly concurrency?: number;
+    readonly keyWindowMs?: number;
+    readonly clock?: ManualClock;
+    readonly journalFileBytes?: number;
   } = {},
 ): Promise<PumpKit> {
   const files = options.files ?? new FaultyFiles();
   const gate = new GatedFiles(files);
-  const clock = new ManualClock();
+  const clock = options.clock ?? new ManualClock();
   const sink = new ScriptedSink();
   const ledger = createLedger();
   const log = memoryLog();
   const opened = await openDisk({
     dir: { files: gate, dataDir: DATA, log },
     clock,
+    memoryBytes: () => options.backlogBytes ?? 1e8,
+    journalFileBytes: options.journalFileBytes,
     onLost() {},
     lock: () => Promise.resolve({ release: () => Promise.resolve() }),
   });
@@ -146,6 +151,7 @@ export async function pumpKit(
     concurrency,
     reached: options.ack ?? "disk",
     maxSpoolBytes,
+    keyWindowMs: options.keyWindowMs ?? 3_600_000,
   }, {
     sink,
     ledger,

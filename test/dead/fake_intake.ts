@@ -111,6 +111,7 @@ export function startFakeIntake(options: FakeIntakeOptions) {
     reserve: () => true,
     release() {},
     replayed: (_table, id) => tickets.get(id) ?? null,
+    known: () => null,
     closed: () => null,
   };
   const has = (table: string) =>

@@ -115,6 +115,7 @@ for (const compress of ["none", "gzip"] as const) {
       concurrency: 2,
       reached: "memory",
       maxSpoolBytes: Infinity,
+      keyWindowMs: 3_600_000,
     }, {
       sink,
       ledger,

@@ -92,6 +92,7 @@ export class Life {
       concurrency: config.concurrency,
       reached: config.ack,
       maxSpoolBytes: config.maxSpoolBytes,
+      keyWindowMs: 3_600_000,
     }, {
       sink,
       ledger,

@@ -214,6 +214,7 @@ export class Run {
       concurrency,
       reached,
       maxSpoolBytes: 1e9,
+      keyWindowMs: 3_600_000,
     };
   }
 

@@ -312,5 +312,6 @@ function optionsOf(config: Config): PumpOptions {
     concurrency: config.concurrency,
     reached: "memory",
     maxSpoolBytes: Infinity,
+    keyWindowMs: 3_600_000,
   };
 }

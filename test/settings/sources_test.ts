@@ -102,6 +102,12 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "flush-interval": { text: "250ms", other: "2s", read: (s) => s.flushIntervalMs, want: 250 },
   "idle-interval": { text: "20ms", other: "off", read: (s) => s.idleIntervalMs, want: 20 },
   "ack": { text: "clickhouse", other: "memory", read: (s) => s.ack, want: "clickhouse" },
+  "idempotency-window": {
+    text: "5m",
+    other: "2h",
+    read: (s) => s.idempotencyWindowMs,
+    want: 300_000,
+  },
   "backlog": { text: "20000", other: "30000", read: (s) => s.backlog, want: 20000 },
   "backlog-bytes": { text: "16MiB", other: "1GiB", read: (s) => s.backlogBytes, want: 2 ** 24 },
   "drain-delay": { text: "5s", other: "3s", read: (s) => s.drainDelayMs, want: 5_000 },

@@ -38,6 +38,7 @@ describe("defaults", () => {
       tableShare: 0.5,
       shutdownTimeoutMs: 10_000,
       drainDelayMs: 0,
+      idempotencyWindowMs: 3_600_000,
       dataDir: "./shishi-data",
       spoolMaxBytes: 2 ** 30,
       deadMaxBytes: 256 * 2 ** 20,

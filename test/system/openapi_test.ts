@@ -152,6 +152,12 @@ for (const one of operations.filter(isWrite)) {
     assert.equal(await ask(one, well, { body: large }), 413);
     const headers = { "content-encoding": "lzma" };
     assert.equal(await ask(one, well, { body, headers }), 415);
+    const key = { "idempotency-key": "openapi" };
+    for (const status of [202, 202]) {
+      assert.equal(await ask(one, well, { body, headers: key }), status);
+    }
+    const query = "?key=openapi";
+    assert.equal(await ask(one, well, { body: `${body} `, query }), 422);
     if (one.path !== "/events/{table}") return;
     const elsewhere = await fetch(`${well.url}/events/elsewhere`, { method: "POST", body });
     assert.equal(elsewhere.status, 404);

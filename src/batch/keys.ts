@@ -1,0 +1,248 @@
+/**
+ * What was taken under a key, remembered for a time, so that a sender that repeats itself repeats
+ * nothing: a client that got no answer, a broker that delivers again.
+ *
+ * A key is known from the moment in which its rows are taken, also while they are on their way to the
+ * disk: who comes second waits for the same round. What is refused is forgotten. The disk has keys in
+ * the frames of their rows (`spool/frame.ts`), so an earlier process's are known as soon as its journal
+ * is read; until then nobody can tell, and keyed rows wait. Memory is bounded: the oldest are forgotten.
+ */
+
+import type {
+  Ack,
+  ChunkKey,
+  Clock,
+  KnownKey,
+  Named,
+  RecoveredKey,
+  Refused,
+  Taken,
+  Ticket,
+} from "../contracts.ts";
+import { within } from "../kernel/time.ts";
+import type { HeldBatch, Span } from "./batch.ts";
+import { RequestTicket } from "./ticket.ts";
+
+/** Remembered at most, all tables together. */
+const MOST_KEYS = 100_000;
+/** And so many bytes, each key with about what it costs beside its text. */
+const MOST_BYTES = 16 * 1024 * 1024;
+const KEY_BYTES = 400;
+/** What an earlier process took is waited for; then the sender is asked to come again. */
+const READ_MS = 10_000;
+const READ_RETRY_S = 1;
+
+export interface KeysDeps {
+  readonly clock: Clock;
+  /** How long a key is remembered. */
+  readonly windowMs: () => number;
+  /** Epoch milliseconds. */
+  readonly nowMs: () => number;
+  /** A batch that an earlier process left, once all of them are held; null for one that has left. */
+  readonly heldBatch: (table: string, id: string) => HeldBatch | null;
+  /** For tests. */
+  readonly most?: { readonly keys: number; readonly bytes: number };
+}
+
+/** Rows of the key's chunk may be anywhere still. */
+interface Remembered {
+  readonly key: RecoveredKey & { batches: readonly string[] };
+  ticket: Ticket;
+}
+
+export class Keys {
+  /** By table and key, the oldest first. */
+  #known = new Map<string, Remembered>();
+  #bytes = 0;
+  /** Resolves when keys of earlier processes are known; null when they are. */
+  #unread: PromiseWithResolvers<void> | null;
+  /** Resolves when all is held that earlier processes left. */
+  readonly #recovered = Promise.withResolvers<void>();
+  readonly #most: { readonly keys: number; readonly bytes: number };
+
+  /** @param unread an earlier process may have left some. */
+  constructor(readonly deps: KeysDeps, unread: boolean) {
+    this.#unread = unread ? Promise.withResolvers() : null;
+    this.#most = deps.most ?? { keys: MOST_KEYS, bytes: MOST_BYTES };
+  }
+
+  get size(): number {
+    return this.#known.size;
+  }
+
+  // ------------------------------------------------------------ a key comes
+
+  /** What is to be said of a chunk with this key; null: it is new. */
+  known(table: string, named: Named): Taken | null {
+    if (this.#unread !== null) return NOT_READ;
+    this.expire();
+    const found = this.#known.get(nameOf(table, named.key));
+    if (found === undefined) return null;
+    const { key: { hash, accepted, rejected }, ticket } = found;
+    if (hash !== named.hash) return CAME_OTHERWISE;
+    return { kind: "taken", ticket, before: { accepted, rejected } };
+  }
+
+  /** As `known`, but waits until what an earlier process took is known. */
+  knownSoon(table: string, named: Named): Taken | null | Promise<Taken | null> {
+    if (this.#unread === null) return this.known(table, named);
+    return within(this.deps.clock, READ_MS, this.#unread.promise, undefined)
+      .then(() => this.known(table, named));
+  }
+
+  /** Rows were taken for the first time. What is returned goes to the disk with them. */
+  begin(table: string, rows: number, { key, hash, rejected }: ChunkKey): Begun {
+    const record = {
+      table,
+      key,
+      hash,
+      accepted: rows,
+      rejected,
+      sinceMs: this.deps.nowMs(),
+      batches: [] as readonly string[],
+      gone: false,
+    };
+    return {
+      record,
+      /** They are on their way. @param spans filled once they are kept. */
+      taken: (reached, kept, spans) => {
+        record.batches = [...new Set(spans.map(({ batch }) => batch.id))];
+        const found: Remembered = {
+          key: record,
+          ticket: new RequestTicket(reached, kept, spans, this.deps.clock),
+        };
+        this.#add(found);
+        if (kept === null) this.#follow(found, reached, spans);
+        else {
+          void kept.then((refused) => {
+            if (refused !== null) this.#forget(found);
+            else this.#follow(found, reached, spans);
+          });
+        }
+      },
+    };
+  }
+
+  /** Lets go of the request, and of the batches as they leave. */
+  #follow(found: Remembered, reached: Ack, spans: readonly Span[]): void {
+    const { clock } = this.deps;
+    const bare = spans.map(({ batch, from, to }) => ({ batch, from, to }));
+    found.ticket = new RequestTicket(reached, null, bare, clock);
+    let open = bare.length;
+    for (const { batch } of bare) {
+      batch.whenSettled((fate) => {
+        // Given up: the next start knows more.
+        if (fate === null || --open > 0) return;
+        found.key.batches = [];
+        void found.ticket.settled(0).then((settled) => {
+          found.ticket = { reached, kept: null, settled: () => Promise.resolve(settled) };
+        });
+      });
+    }
+  }
+
+  // ------------------------------------------------------------ what earlier processes took
+
+  /** @param all there are no more. */
+  recover(keys: readonly RecoveredKey[], all: boolean): void {
+    const now = [...this.#known.values()];
+    this.#known = new Map();
+    this.#bytes = 0;
+    for (const key of [...keys].sort((a, b) => a.sinceMs - b.sinceMs)) {
+      this.#add({ key, ticket: this.#ticketOf(key) });
+    }
+    // What was taken meanwhile is newer.
+    for (const each of now) this.#add(each);
+    if (all) this.#read();
+    this.expire();
+  }
+
+  /** All is held that earlier processes left. */
+  recovered(): void {
+    this.#read();
+    this.#recovered.resolve();
+  }
+
+  #read(): void {
+    this.#unread?.resolve();
+    this.#unread = null;
+  }
+
+  /** How many of its rows are dead is not remembered beyond the end of a process. */
+  #ticketOf({ table, batches }: KnownKey): Ticket {
+    const { clock, heldBatch } = this.deps;
+    const settled = async (waitMs: number) => {
+      const untilMs = clock.monotonicMs() + waitMs;
+      if (!await within(clock, waitMs, this.#recovered.promise.then(() => true), false)) {
+        return null;
+      }
+      const held = batches.map((id) => heldBatch(table, id)).filter((batch) => batch !== null);
+      const spans = held.map((batch) => ({ batch, from: 0, to: 0 }));
+      const leftMs = Math.max(0, untilMs - clock.monotonicMs());
+      return await new RequestTicket("disk", null, spans, clock).settled(leftMs);
+    };
+    return { reached: "disk", kept: null, settled };
+  }
+
+  // ------------------------------------------------------------ keys go
+
+  #add(found: Remembered): void {
+    const name = nameOf(found.key.table, found.key.key);
+    const before = this.#known.get(name);
+    if (before !== undefined) this.#forget(before);
+    this.#known.set(name, found);
+    this.#bytes += bytesOf(found.key);
+    while (this.#known.size > this.#most.keys || this.#bytes > this.#most.bytes) {
+      const [oldest] = this.#known.values();
+      if (oldest === undefined) break;
+      this.#forget(oldest);
+    }
+  }
+
+  /** Forgets what is older than the window. */
+  expire(): void {
+    const sinceMs = this.deps.nowMs() - this.deps.windowMs();
+    for (const found of this.#known.values()) {
+      if (found.key.sinceMs > sinceMs) break;
+      this.#forget(found);
+    }
+  }
+
+  #forget(found: Remembered): void {
+    const { key } = found;
+    key.gone = true;
+    const name = nameOf(key.table, key.key);
+    if (this.#known.get(name) !== found) return;
+    this.#known.delete(name);
+    this.#bytes -= bytesOf(key);
+  }
+}
+
+/** A key whose rows are about to be taken. */
+export interface Begun {
+  readonly record: KnownKey;
+  readonly taken: (reached: Ack, kept: Ticket["kept"], spans: readonly Span[]) => void;
+}
+
+const NOT_READ: Refused = {
+  kind: "refused",
+  why: "closed",
+  reason: "what came before the start under which key is still being read; nothing was taken",
+  retryAfterS: READ_RETRY_S,
+};
+
+const CAME_OTHERWISE: Refused = {
+  kind: "refused",
+  why: "key",
+  reason: "another body came under this key before; nothing was taken",
+  retryAfterS: READ_RETRY_S,
+};
+
+function nameOf(table: string, key: string): string {
+  // No key has a newline.
+  return `${key}\n${table}`;
+}
+
+function bytesOf({ table, key }: KnownKey): number {
+  return KEY_BYTES + table.length + key.length;
+}
