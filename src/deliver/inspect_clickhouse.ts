@@ -12,7 +12,7 @@ import { compileGlobs, isTableName, placeOf } from "../kernel/names.ts";
 import { createInserter } from "./clickhouse.ts";
 import { createPins, credentials } from "./pins.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
-import { describeTable, quoteName, quoteString } from "./sql.ts";
+import { describeTable, quoteName, quoteString, SYNCED } from "./sql.ts";
 
 /** What a collector would send there. */
 export interface Wanted {
@@ -332,9 +332,32 @@ async function insertable(
   }
   const takes = shape === "event" ? "takes events" : "takes rows";
   const { rows, trouble, todo } = await windowOf(server, table);
-  return trouble === undefined
+  const window = trouble === undefined
     ? [is.ok(`${takes}; deduplication window ${rows}`)]
     : [is.ok(takes), is.warning(`${trouble}: ${TWICE}`, todo)];
+  return await isSynced(server, table) ? window : [
+    ...window,
+    is.warning(
+      "fsync_after_insert is 0: a power cut on its host can take rows that are stored",
+      `ALTER TABLE ${named(server, table)} MODIFY SETTING ${SYNCED}`,
+    ),
+  ];
+}
+
+/** False for a table that could sync what it stores and does not. Of a replicated one others have the rows. */
+async function isSynced(server: Server, name: string): Promise<boolean> {
+  const { database = null, table } = placeOf(name);
+  const { query, endpoint } = server;
+  const described = await query.rows(
+    `SELECT engine, engine_full FROM system.tables WHERE database = ${
+      quoteString(database ?? endpoint.database)
+    } AND name = ${quoteString(table)}`,
+  );
+  const { engine = "", engine_full = "" } = described.ok ? described.value[0] ?? {} : {};
+  if (!/^(?!Replicated|Shared)\w*MergeTree$/.test(String(engine))) return true;
+  const own = /\bfsync_after_insert = '?(\d+|true|false)/.exec(String(engine_full))?.[1];
+  const synced = own ?? await defaultOf(server, "fsync_after_insert");
+  return synced === null || !["0", "false"].includes(String(synced));
 }
 
 interface Window {

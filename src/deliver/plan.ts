@@ -60,6 +60,9 @@ export interface Plans extends Tables {
   refresh(table: string): Promise<Known>;
 }
 
+/** A server from before it could sync an INSERT. */
+const UNKNOWN_SETTING = 115;
+
 export function createTables(tools: TableTools): Plans & {
   /** CREATE TABLE IF NOT EXISTS for the table of events. Never rejects. */
   prepare(): Promise<Answered<null>>;
@@ -140,7 +143,11 @@ export function createTables(tools: TableTools): Plans & {
   }
 
   async function create(): Promise<Answered<null>> {
-    const made = await query.command(createEventsTable(database, eventsTable), closing.signal);
+    const { signal } = closing;
+    let made = await query.command(createEventsTable(database, eventsTable), signal);
+    if (!made.ok && made.code === UNKNOWN_SETTING) {
+      made = await query.command(createEventsTable(database, eventsTable, false), signal);
+    }
     if (made.ok) {
       await refresh(eventsTable);
       return made;

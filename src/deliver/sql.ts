@@ -42,9 +42,11 @@ export function insertStatement(shape: Shape, database: string, table: string): 
 
 /**
  * The table of events. The deduplication window makes a resent batch harmless: a plain MergeTree
- * remembers no token by default. 1000 batches outlive any retry of one that is under way.
+ * remembers no token by default. 1000 batches outlive any retry of one that is under way. It syncs what it
+ * answers for: by default a power cut on its host can take rows that are let go here at that answer.
+ * @param synced false for a server that has no such settings.
  */
-export function createEventsTable(database: string, table: string): string {
+export function createEventsTable(database: string, table: string, synced = true): string {
   return `CREATE TABLE IF NOT EXISTS ${qualified(database, table)} (
   id UUID,
   timestamp DateTime64(3, 'UTC'),
@@ -54,8 +56,11 @@ export function createEventsTable(database: string, table: string): string {
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(timestamp)
 ORDER BY (event_type, timestamp)
-SETTINGS non_replicated_deduplication_window = 1000`;
+SETTINGS non_replicated_deduplication_window = 1000${synced ? `, ${SYNCED}` : ""}`;
 }
+
+/** Settings of a table whose rows survive a power cut once they are stored. */
+export const SYNCED = "fsync_after_insert = 1, fsync_part_directory = 1";
 
 /**
  * Columns of a table with types, and with each of them its engine and how many INSERTs tables of its kind

@@ -145,6 +145,20 @@ describe("tables", () => {
     assert.equal(columnsOf([], "t"), "missing");
   });
 
+  test("the table of events syncs what it stores, where the server can", async () => {
+    const { tables, state } = room();
+    await tables.prepare();
+    assert.match(
+      state.commands[0]!,
+      /_window = 1000, fsync_after_insert = 1, fsync_part_dir\w+ = 1$/,
+    );
+    state.answer = { ok: false, code: 115, problem: "Unknown setting fsync_after_insert" };
+    await tables.prepare();
+    assert.match(state.commands[2]!, /_window = 1000$/);
+    assert.equal(state.commands.length, 3);
+    await tables.close();
+  });
+
   test("the table of events is created; a server that is too old is told so in a sentence", async () => {
     const { tables, state } = room();
     assert.deepEqual(await tables.prepare(), { ok: true, value: null });

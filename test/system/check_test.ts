@@ -182,6 +182,10 @@ describe("check", () => {
     );
     await toDo(
       0,
+      /^! table short on \S+: fsync_after_insert is 0: a power cut .* → ALTER TABLE default\.short M/,
+    );
+    await toDo(
+      0,
       /^! table short on \S+: non_replicated_dedup\w+ is 0: a retry can store .* twice →/,
     );
     const lines = aboutServers(await check(0, only(clickhouse.url), args));
