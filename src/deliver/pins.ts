@@ -184,7 +184,8 @@ export function createPins(
         if (exception.code === 452 && setting !== null) {
           return { code: 452, message: messageOf(exception.text) };
         }
-        if (exception.code !== 115 || setting === null || unknown.has(setting)) return null;
+        const carried = setting !== null && url.searchParams.has(setting);
+        if (exception.code !== 115 || !carried) return null;
         unknown.add(setting);
         continue;
       }

@@ -87,7 +87,8 @@ export function createQuery(
           });
           const refused = answered.ok ? exceptionOf(answered.value) : null;
           const setting = refused?.code === 115 ? settingOf(refused) : null;
-          if (setting === null || asked.includes(setting) || pins.unknown.has(setting)) {
+          // Another question may have met it meanwhile: what counts is whether this one carried it.
+          if (setting === null || asked.includes(setting) || !url.searchParams.has(setting)) {
             return responseOf(answered, clock.nowMs());
           }
           pins.refused(115, setting);

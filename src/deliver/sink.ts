@@ -294,7 +294,8 @@ function isUnknownField(trouble: Trouble): boolean {
 
 /** Whether half of the rows or more give the field that is unknown; also where that cannot be told. */
 function isNeeded(batch: Batch, trouble: Trouble): boolean {
-  const field = /JSONEachRow format: (.+)$/.exec(trouble.message)?.[1];
+  // 18.16 goes on with the row's number.
+  const field = /JSONEachRow format: (.+?)(?::? \(at row \d+\).*)?$/s.exec(trouble.message)?.[1];
   if (field === undefined) return true;
   let giving = 0;
   for (const line of new TextDecoder().decode(join(batch.body)).trimEnd().split("\n")) {
@@ -304,7 +305,8 @@ function isNeeded(batch: Batch, trouble: Trouble): boolean {
       return true;
     }
   }
-  return giving * 2 >= batch.rows;
+  // A name that no row gives was not read aright.
+  return giving === 0 || giving * 2 >= batch.rows;
 }
 
 function requestOf(
