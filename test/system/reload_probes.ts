@@ -14,7 +14,7 @@ import {
 import type { FakeClickHouse } from "../kit/fake_clickhouse.ts";
 import type { FakeInflux } from "../kit/fake_influx.ts";
 import { type ClickHouse, startNats } from "../kit/servers.ts";
-import { eventually } from "../kit/wait.ts";
+import { eventually, pause } from "../kit/wait.ts";
 import { operatorMode } from "../remote/jwt.ts";
 import { asker } from "../remote/kit.ts";
 import { freePort } from "../kit/free_port.ts";
@@ -285,6 +285,18 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     await posts(at, bad(1), "/events/plain", 400);
     await at.set({ tables: ["plain"], "type-check": "off" });
     await posts(at, bad(1), "/events/plain");
+  },
+  async "idempotency-window"({ at }) {
+    const again = async () => {
+      const headers = { "idempotency-key": "probe" };
+      return (await at.shishi.post({ eventType: "keyed" }, { headers })).json.duplicate === true;
+    };
+    await at.set({});
+    assert.equal(await again(), false);
+    await pause(1100);
+    assert.equal(await again(), true);
+    await at.set({ "idempotency-window": "1s" });
+    assert.equal(await again(), false);
   },
   async "table-share"({ at, real }) {
     const settings = { tables: ["share"], backlog: 1000 };
