@@ -21,8 +21,8 @@ const SHA256 = 2;
 const SHA256_BYTES = 32;
 const LOG2_PAGE = 12;
 const PAGE_BYTES = 1 << LOG2_PAGE;
-/** Of memory, on any Mac. */
-const SEGMENT_BYTES = 16_384n;
+/** What the last segment takes of memory is rounded up to this, as Bun does it. */
+const SEGMENT_BYTES = BigInt(PAGE_BYTES);
 /** Of a signature that holds one blob, and of a directory before the name. */
 const ENVELOPE_BYTES = 20;
 const HEADER_BYTES = 88;

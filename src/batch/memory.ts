@@ -168,11 +168,12 @@ export class Memory {
       return `${table} is in trouble and holds ${held.rows} rows: more than ${percent} of backlog ` +
         `(table-share) is not for it`;
     }
+    if (this.#spool === null || !this.#limits.diskFirst) return null;
     // What the disk needs beside the rows is shared out by them.
     const onDisk = held.bytes === 0
       ? 0
       : Math.round(this.#usedSpoolBytes * held.bytes / this.#heldBytes);
-    if (this.#spool !== null && onDisk + bytes > maxSpoolBytes * tableShare) {
+    if (onDisk + bytes > maxSpoolBytes * tableShare) {
       return `${table} is in trouble and holds ${onDisk} bytes of the disk: more than ${percent} of ` +
         `spool-max-bytes (table-share) is not for it`;
     }

@@ -163,7 +163,7 @@ test("removed, it leaves settings and rows", async () => {
   await root.ok(["dpkg", "--remove", "shishi-collector"]);
   assert.ok(!here("usr/bin/shishi") && !here(UNIT));
   assert.ok(here(CONFFILE));
-  assert.match(await root.ok(["grep", "-rl", "kept", `/${STATE}/spool`]), /ndjson/);
+  assert.match(await root.ok(["grep", "-rl", "kept", `/${STATE}`]), /ndjson/);
 });
 
 test("purged, it leaves the rows that exist nowhere else, and says so", async () => {
@@ -171,7 +171,7 @@ test("purged, it leaves the rows that exist nowhere else, and says so", async ()
   assert.equal(code, 0, stderr);
   assert.match(stdout + stderr, /\/var\/lib\/shishi holds rows that ClickHouse does not have/);
   assert.ok(!here("etc/shishi") && !here(ENABLED));
-  assert.match(await root.ok(["grep", "-rl", "kept", `/${STATE}/spool`]), /ndjson/);
+  assert.match(await root.ok(["grep", "-rl", "kept", `/${STATE}`]), /ndjson/);
 });
 
 test("installed again, it delivers them; purged then, nothing is left", async () => {

@@ -147,7 +147,11 @@ test("dead letters of both lie in one place: those of the new one wait for the o
   await clickhouse.query("CREATE DATABASE upgrade_letters");
   await createPlain(clickhouse, "upgrade_letters.plain", DEDUPLICATED);
   const shishi = await startShishi({
-    args: ["--clickhouse-url", `${clickhouse.url}/upgrade_letters`, "--tables=plain"],
+    args: [
+      ...["--clickhouse-url", `${clickhouse.url}/upgrade_letters`, "--tables=plain"],
+      // What the door finds by itself never becomes a letter.
+      "--type-check=off",
+    ],
   });
   // A connection that stays open holds up the handing over.
   const idle = await openRaw(shishi.url);
