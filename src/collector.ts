@@ -237,12 +237,12 @@ function pumpOptions(settings: Settings): PumpOptions {
 }
 
 async function startListening(
-  { current, page, log }: Rooms,
+  { current, log }: Rooms,
   front: Front,
   followed: boolean,
 ): Promise<Listeners> {
   const { listen, tls, sharePort, idleTimeoutMs } = current.settings;
-  const listening = await listenOnAll({
+  return await listenOnAll({
     listen,
     ...(tls === null ? {} : { tls }),
     reusePort: followed,
@@ -251,7 +251,6 @@ async function startListening(
     handler: (request, addressOf) => front.answer(request, addressOf),
     onError: (error) => log.error("a request failed", { error: String(error) }),
   });
-  return page.leaving(listening);
 }
 
 // ── What is answered over HTTP.
@@ -499,7 +498,8 @@ class Running implements Collector {
     this.#front = front;
     this.#predecessor = predecessor;
     this.control = rooms.control;
-    this.listening = listening;
+    // To a successor viewers go at once; at a stop they are told that it is one.
+    this.listening = rooms.page.leaving(listening);
     this.#integrations = new Integrations(rooms, predecessor);
     const { listen, tls } = rooms.current.settings;
     const scheme = tls === null ? "http" : "https";

@@ -299,6 +299,17 @@ export class Journal {
     }
   }
 
+  /** Where nothing is held the file in use goes as well: a full disk needs its room. No round may run. */
+  async makeRoom(): Promise<void> {
+    if (!this.#files.every(isFree)) return this.tidy(0);
+    this.#active = null;
+    this.#failed = false;
+    this.#unsynced = false;
+    for (const file of [...this.#files]) this.#discard(file);
+    await this.#shut();
+    await this.#underway.idle();
+  }
+
   #discard(file: JournalFile): void {
     this.#files = this.#files.filter((other) => other !== file);
     void this.#underway.add(this.#remove(file));

@@ -584,7 +584,7 @@ export class JournalSpool implements Spool {
     if (this.#trouble === null && !this.#filesGone) return [];
     this.#segments.forgetFolders();
     // What nothing needs is room for what is wanted.
-    if (this.#trouble !== null) this.#journal.tidy(0);
+    if (this.#trouble !== null && !this.#running) await this.#journal.makeRoom();
     this.#note(await probeDisk(this.#dir));
     if (this.#trouble !== null) return [];
     if (this.#settled.length > 0) this.#start();

@@ -17,7 +17,8 @@ before(async () => {
   await clickhouse.query("CREATE TABLE narrow (n UInt8) ENGINE = MergeTree ORDER BY tuple()");
   const args = ["--clickhouse-url", clickhouse.url, "--flush-interval", "200ms"];
   [shishi, browser] = await Promise.all([
-    startShishi({ args: [...args, "--tables", "narrow,log_*"] }),
+    // What the door finds by itself never becomes a letter.
+    startShishi({ args: [...args, "--tables", "narrow,log_*", "--type-check=off"] }),
     startTestBrowser(),
   ]);
 });

@@ -124,7 +124,11 @@ test("a page is GET: another method is told so", async () => {
 
 test("whoever comes anew is told all, problems too; a stop ends what is told", async () => {
   await clickhouse.query("CREATE TABLE narrow (n UInt8) ENGINE = MergeTree ORDER BY n");
-  const shishi = await start("--flush-interval", "100ms", "--tables", "narrow");
+  const shishi = await start(
+    ...["--flush-interval", "100ms", "--tables", "narrow"],
+    // What the door finds by itself is no problem of the collector.
+    "--type-check=off",
+  );
   try {
     await Promise.all(
       Array.from(

@@ -28,6 +28,8 @@ async function withLetters(database: string, rows: number, ...args: string[]): P
     clickhouse,
     database,
     "--tables=*",
+    // What the door finds by itself never becomes a letter.
+    "--type-check=off",
     "--flush-interval=50ms",
     ...args,
   );
@@ -158,7 +160,14 @@ test("kill -9 of the collector in the middle of a replay: each row is stored onc
       `CREATE TABLE killed.t (n String, s String) ENGINE = MergeTree ORDER BY n ${DEDUPLICATED}`,
     );
     await shishi.close();
-    shishi = await startIn(clickhouse, "killed", "--tables=*", "--data-dir", dir);
+    shishi = await startIn(
+      clickhouse,
+      "killed",
+      "--tables=*",
+      "--type-check=off",
+      "--data-dir",
+      dir,
+    );
     await eventually(async () => {
       const { status, json, text } = await replay(shishi);
       assert.deepEqual([status, json.left], [200, 0], text);
