@@ -60,7 +60,8 @@ describe("every query is answered", () => {
     [clickhouse, influx] = await Promise.all([startClickHouse(), startInflux()]);
     await clickhouse.query("CREATE TABLE plain (n UInt32) ENGINE = MergeTree ORDER BY n");
     shishi = await startShishi({
-      args: ["--flush-interval", "600ms", "--influx-interval", "400ms"],
+      // What the door finds by itself never becomes a dead letter.
+      args: ["--flush-interval", "600ms", "--influx-interval", "400ms", "--type-check", "off"],
       env: {
         SHISHI_CLICKHOUSE_URL: clickhouse.url,
         SHISHI_TABLES: "plain",
