@@ -81,16 +81,19 @@ for (const modern of [true, false]) {
       );
     });
 
-    test("times of events", { skip: !modern }, async () => {
-      const times = ["1764400000123", "1764400000.123", '"2025-11-29T07:06:40.123Z"'];
-      const body = times.map((time) => `{"eventType":"e","timestamp":${time}}`).join("\n");
-      assert.equal((await shishi.post(`${body}\n{"eventType":"now"}`)).status, 202);
-      await assertStored(
-        "SELECT event_type, count(), uniqExact(timestamp), " +
-          "any(if(event_type = 'e', toUnixTimestamp64Milli(timestamp) = 1764400000123, " +
-          "abs(now() - timestamp) < 60)) FROM analytics_events GROUP BY event_type ORDER BY 1",
-        "e\t3\t1\t1\nnow\t1\t1\t1",
-      );
-    });
+    // 18.16 cannot hold events.
+    if (modern) {
+      test("times of events", async () => {
+        const times = ["1764400000123", "1764400000.123", '"2025-11-29T07:06:40.123Z"'];
+        const body = times.map((time) => `{"eventType":"e","timestamp":${time}}`).join("\n");
+        assert.equal((await shishi.post(`${body}\n{"eventType":"now"}`)).status, 202);
+        await assertStored(
+          "SELECT event_type, count(), uniqExact(timestamp), " +
+            "any(if(event_type = 'e', toUnixTimestamp64Milli(timestamp) = 1764400000123, " +
+            "abs(now() - timestamp) < 60)) FROM analytics_events GROUP BY event_type ORDER BY 1",
+          "e\t3\t1\t1\nnow\t1\t1\t1",
+        );
+      });
+    }
   });
 }
