@@ -43,8 +43,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import process from "node:process";
 import type { BatchHead, KnownKey } from "../contracts.ts";
+import { nodeZlib } from "../kernel/builtins.ts";
 import { isBatchId, isFingerprint, type Range } from "./segment.ts";
 
 const NEWLINE = 0x0a;
@@ -58,11 +58,8 @@ export const IDS_A_MARK = 500;
 /** A head with its table's name, or a mark with `IDS_A_MARK`, takes less. */
 export const LONGEST_HEAD_BYTES = 32 * 1024;
 
-/** Taken with the first row, as in `segment.ts`. */
-let zlib: typeof import("node:zlib") | null = null;
-
 function crc32(bytes: Uint8Array, before = 0): number {
-  return (zlib ??= process.getBuiltinModule("node:zlib")).crc32(bytes, before);
+  return nodeZlib().crc32(bytes, before);
 }
 
 // ---------------------------------------------------------------- writing

@@ -14,8 +14,8 @@
  * A file's name says what its batch is: `<id>.<shape>.<columns fingerprint or ->.ndjson`.
  */
 
-import process from "node:process";
 import type { Shape } from "../contracts.ts";
+import { nodeZlib } from "../kernel/builtins.ts";
 
 const NEWLINE = 0x0a;
 const BLANK = 0x20;
@@ -30,12 +30,9 @@ const BRACE = 0x7b;
 /** Of CRC-32, lowest power first. */
 const POLYNOMIAL = 0xedb88320 | 0;
 
-/** Taken with the first row: it brings streams with it, 3 of the 40 ms until a first answer. */
-let zlib: typeof import("node:zlib") | null = null;
-
 /** @param before the CRC of the bytes in front of these. */
 function crc32(bytes: Uint8Array, before = 0): number {
-  return (zlib ??= process.getBuiltinModule("node:zlib")).crc32(bytes, before);
+  return nodeZlib().crc32(bytes, before);
 }
 
 /** Bytes `start` (included) to `end` (excluded). */
