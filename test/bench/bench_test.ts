@@ -57,6 +57,7 @@ const wrongFlags: [args: string[], named: RegExp][] = [
   [["--into", ""], /--into: .*got ""/],
   [["--rounds", "0"], /--rounds: a whole number from 1 .*got "0"/],
   [["--seconds", "1.5"], /--seconds: .*got "1.5"/],
+  [["--against", "/not/there"], /--against: a build .*"\/not\/there" is not there/],
 ];
 for (const [args, named] of wrongFlags) {
   test(`names what is wrong with ${args.join(" ")}`, () => {
@@ -104,6 +105,17 @@ test("a ratio is the median of the rounds, each against the reference that ran l
   const [, , of] = summarise(closed);
   assert.deepEqual([of?.ratio, of?.target, of?.landed], [0.6, 0.55, true]);
   assert.deepEqual([of?.figures.rowsPerSecond, of?.figures.peakRssBytes], [60, 60]);
+});
+
+test("the other build is what ran right after, in the same round", () => {
+  const scenario = SCENARIOS.find(({ name }) => name === "S2")!;
+  const disk = { ack: "disk", sink: "swallow" } as const;
+  const closed: Results["closed"] = [];
+  for (const [round, speed] of [[1, 100], [2, 50], [3, 100]] as const) {
+    closed.push({ scenario, who: disk, round, sample: sample(speed * 0.9) });
+    closed.push({ scenario, who: { ...disk, build: "other" }, round, sample: sample(speed) });
+  }
+  assert.deepEqual(summarise(closed).map(({ ofOther }) => ofOther), [0.9, null]);
 });
 
 test("two collectors on one port are compared with one in the same round", () => {

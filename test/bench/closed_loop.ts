@@ -100,11 +100,15 @@ export async function measureCollector(
   ack: Ack,
   load: Load,
   stage: Stage,
+  binary?: string,
 ): Promise<Sample> {
   const slow = load.scenario.name === "slow";
   await sink.reset();
   if (slow) await sink.slow(SLOW_MS);
-  const subject = await startCollector(sink, ack, stage, load.options.quick ? QUICK_ARGS : []);
+  const subject = await startCollector(sink, ack, stage, {
+    more: load.options.quick ? QUICK_ARGS : [],
+    binary,
+  });
   const sample = await measure(subject, load, sink);
   await subject.close();
   return sample;

@@ -1,4 +1,6 @@
 /** The flags of the benchmark. Everything that is wrong is named, with what was wanted. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 export const PARTS = [
@@ -32,6 +34,8 @@ export interface Options {
   readonly openSeconds: number;
   readonly quick: boolean;
   readonly json: boolean;
+  /** Another build of the collector that takes turns with dist/shishi; null = none. */
+  readonly against: string | null;
 }
 
 export type Asked =
@@ -53,6 +57,8 @@ export const HELP = `npm run bench [-- FLAGS]: measures dist/shishi beside two b
   --into SINKS   swallow (answers every INSERT at once), clickhouse (the embedded one)
   --rounds N     how often each run is repeated, the servers taking turns (default 2)
   --seconds N    of one run (default 10); the open loop takes six times as long
+  --against FILE another build of the collector, measured after each run of dist/shishi (start, closed
+                 loops), and the ratio of rows/s to it
   --json         JSON on stdout instead of tables; progress goes to stderr in any case
   --help
 
@@ -73,6 +79,7 @@ export function readOptions(args: readonly string[]): Asked {
         rounds: { type: "string" },
         seconds: { type: "string" },
         json: { type: "boolean", default: false },
+        against: { type: "string" },
         help: { type: "boolean", default: false },
       },
     }));
@@ -108,7 +115,13 @@ export function readOptions(args: readonly string[]): Asked {
     openSeconds: quick ? 2 : seconds * 6,
     quick,
     json,
+    against: values.against === undefined ? null : resolve(values.against),
   };
+  if (options.against !== null && !existsSync(options.against)) {
+    problems.push(
+      `--against: a build of the collector was wanted, ${quoted(values.against!)} is not there`,
+    );
+  }
   return problems.length > 0 ? { kind: "wrong", problems } : { kind: "run", options };
 }
 

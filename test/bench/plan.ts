@@ -48,7 +48,12 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
       label: "start",
       seconds: 0.2 * starts + idleMs / 1000,
       run: async (stage) => {
-        results.start = await measureStart(await sinks("swallow"), { starts, idleMs }, stage);
+        results.start = await measureStart(
+          await sinks("swallow"),
+          { starts, idleMs },
+          stage,
+          options.against,
+        );
       },
     });
   }
@@ -56,14 +61,20 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
   for (const scenario of SCENARIOS.filter(({ name }) => parts.includes(name))) {
     const load = { scenario, body: bodyFile(dir, scenario), options };
     for (let round = 1; round <= options.rounds; round++) {
-      for (const who of participants(scenario, options)) {
+      for (const who of withOther(participants(scenario, options), options)) {
         jobs.push({
           label: `${scenario.name} ${nameOf(who)}, round ${round} of ${options.rounds}`,
           seconds: warmupSeconds + seconds + AROUND_S,
           run: async (stage) => {
             const sample = "reference" in who
               ? await measureReference(who.reference, load, stage)
-              : await measureCollector(await sinks(who.sink), who.ack, load, stage);
+              : await measureCollector(
+                await sinks(who.sink),
+                who.ack,
+                load,
+                stage,
+                who.build === "other" ? options.against! : undefined,
+              );
             results.closed.push({ scenario, who, round, sample });
           },
         });
@@ -139,6 +150,13 @@ function participants(scenario: Scenario, options: Options): Who[] {
       return isCompared ? [...references.slice(-1), who] : [who];
     }),
   ];
+}
+
+/** After each run of a collector the same by the other build, where there is one. */
+function withOther(whos: readonly Who[], { against }: Options): Who[] {
+  return whos.flatMap((who): Who[] =>
+    against === null || "reference" in who ? [who] : [who, { ...who, build: "other" }]
+  );
 }
 
 /** The collector's default, where it was asked for. */

@@ -19,13 +19,15 @@ export function asJson(conditions: Conditions, results: Results): string {
     {
       conditions,
       start,
-      closed: summarise(closed).map(({ scenario, who, figures, ratio, target, landed }) => ({
+      closed: summarise(closed).map((
+        { scenario, who, figures, ratio, target, ofOther, landed },
+      ) => ({
         scenario: scenario.name,
         ...whoOf(who),
         ...figures,
         ...("reference" in who
           ? {}
-          : { ratio, ratioOf: scenario.references.at(-1) ?? null, target, landed }),
+          : { ratio, ratioOf: scenario.references.at(-1) ?? null, target, ofOther, landed }),
         rounds: closed
           .filter((run) => run.scenario === scenario && nameOf(run.who) === nameOf(who))
           .map(({ sample }) => sample),
@@ -57,7 +59,8 @@ function startLines({ start }: Results): string[] {
   return [
     "",
     `first answer after exec  min ${number(start.firstAnswerMinMs)}, median ${number(median)} ms ` +
-    `of ${start.starts} ${against(median <= FIRST_ANSWER_MS, `≤ ${FIRST_ANSWER_MS} ms`)}`,
+    `of ${start.starts} ${against(median <= FIRST_ANSWER_MS, `≤ ${FIRST_ANSWER_MS} ms`)}` +
+    (start.otherMedianMs === null ? "" : `, the other build ${number(start.otherMedianMs)}`),
     `idle memory              ${number(idleMb)} MB ${
       against(idleMb <= IDLE_RSS_MB, `≤ ${IDLE_RSS_MB} MB`)
     }`,
@@ -84,7 +87,7 @@ function closedLines({ closed }: Results): string[] {
           "written",
           "429",
         ],
-        ...["server CPU", "load core", "landed", ratioOf(scenario)],
+        ...["server CPU", "load core", "landed", ratioOf(scenario), "of other build"],
       ],
       ...all.filter((one) => one.scenario === scenario).map(closedRow),
     ]),
@@ -96,7 +99,7 @@ function ratioOf(scenario: Scenario): string {
   return reference === undefined ? "" : `of ${reference}`;
 }
 
-function closedRow({ who, figures, ratio, target, landed }: ClosedSummary): string[] {
+function closedRow({ who, figures, ratio, target, ofOther, landed }: ClosedSummary): string[] {
   const peakMb = figures.peakRssBytes / 1e6;
   const tooLarge = landed !== null && peakMb > PEAK_RSS_MB ? " ✗" : "";
   return [
@@ -118,6 +121,7 @@ function closedRow({ who, figures, ratio, target, landed }: ClosedSummary): stri
       : `${ratio.toFixed(2)}${
         target === null ? "" : ` ${against(ratio >= target, `≥ ${target.toFixed(2)}`)}`
       }`,
+    ofOther === null ? "" : ofOther.toFixed(2),
   ];
 }
 

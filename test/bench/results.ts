@@ -10,7 +10,7 @@ import type { VisibleSample } from "./visible.ts";
 /** Who was measured in a closed loop. */
 export type Who =
   | { readonly reference: Reference }
-  | { readonly ack: Ack; readonly sink: SinkName };
+  | { readonly ack: Ack; readonly sink: SinkName; readonly build?: "other" };
 
 export interface Results {
   start: StartSample | null;
@@ -32,5 +32,6 @@ export interface Results {
 }
 
 export function nameOf(who: Who): string {
-  return "reference" in who ? who.reference : `ack=${who.ack} → ${who.sink}`;
+  if ("reference" in who) return who.reference;
+  return `ack=${who.ack} → ${who.sink}${who.build === "other" ? ", other build" : ""}`;
 }

@@ -15,6 +15,8 @@ export interface StartSample {
   readonly starts: number;
   readonly firstAnswerMinMs: number;
   readonly firstAnswerMedianMs: number;
+  /** Of the other build, in turns; null where none was asked for. */
+  readonly otherMedianMs: number | null;
   readonly idleRssBytes: number;
   readonly binaryBytes: number;
 }
@@ -25,10 +27,14 @@ export async function measureStart(
   sink: Sink,
   { starts, idleMs }: { readonly starts: number; readonly idleMs: number },
   stage: Stage,
+  other: string | null,
 ): Promise<StartSample> {
-  const times: number[] = [];
-  for (let n = 0; n < starts; n++) times.push(await firstAnswerMs(sink, stage));
-  times.sort((a, b) => a - b);
+  const times: number[] = [], otherTimes: number[] = [];
+  for (let n = 0; n < starts; n++) {
+    times.push(await firstAnswerMs(sink, stage, BINARY));
+    if (other !== null) otherTimes.push(await firstAnswerMs(sink, stage, other));
+  }
+  for (const list of [times, otherTimes]) list.sort((a, b) => a - b);
   const collector = await startCollector(sink, "disk", stage);
   await pause(idleMs);
   const idleRssBytes = residentBytes(collector.pid).bytes;
@@ -37,16 +43,17 @@ export async function measureStart(
     starts,
     firstAnswerMinMs: times[0]!,
     firstAnswerMedianMs: times[Math.floor(times.length / 2)]!,
+    otherMedianMs: otherTimes[Math.floor(otherTimes.length / 2)] ?? null,
     idleRssBytes,
     binaryBytes: statSync(BINARY).size,
   };
 }
 
 /** From before the process is made until `/healthz` has answered 200; an empty data folder. */
-async function firstAnswerMs(sink: Sink, stage: Stage): Promise<number> {
+async function firstAnswerMs(sink: Sink, stage: Stage, binary: string): Promise<number> {
   const port = await freePort();
   const dir = tempDir("start");
-  const [command, args] = on("server", BINARY, [
+  const [command, args] = on("server", binary, [
     ...argsFor(sink, "disk"),
     ...["--listen", `127.0.0.1:${port}`],
   ]);

@@ -74,11 +74,14 @@ export async function startCollector(
   sink: Sink,
   ack: Ack,
   stage: Stage,
-  more: readonly string[] = [],
-  core: Core | "all" = "server",
+  { more = [], core = "server", binary = BINARY }: {
+    readonly more?: readonly string[];
+    readonly core?: Core | "all";
+    readonly binary?: string | undefined;
+  } = {},
 ): Promise<Collector> {
-  if (!existsSync(BINARY)) throw new Error("dist/shishi is missing: npm run build");
-  const [command, args] = on(core, BINARY, [...argsFor(sink, ack), ...more]);
+  if (!existsSync(binary)) throw new Error("dist/shishi is missing: npm run build");
+  const [command, args] = on(core, binary, [...argsFor(sink, ack), ...more]);
   const shishi = await startShishi({ binary: command, args });
   const kill = stage.keep(shishi.close);
   await eventually(async () => {

@@ -14,6 +14,8 @@ export interface ClosedSummary {
   /** rows/s, of the scenario's last reference; null for references and where none was measured. */
   readonly ratio: number | null;
   readonly target: number | null;
+  /** rows/s, of the other build in the run after it; null where none was measured. */
+  readonly ofOther: number | null;
   /** Whether every accepted row is there; null for a reference. */
   readonly landed: boolean | null;
 }
@@ -45,6 +47,12 @@ export function summarise(closed: Results["closed"]): ClosedSummary[] {
       if (reference === undefined) return [];
       return [run.sample.rowsPerSecond / reference.sample.rowsPerSecond];
     });
+    const others = runs.flatMap((run) => {
+      const after = closed[closed.indexOf(run) + 1];
+      const isOther = after?.scenario === run.scenario && "ack" in after.who &&
+        after.who.build === "other" && !("build" in run.who);
+      return isOther ? [run.sample.rowsPerSecond / after.sample.rowsPerSecond] : [];
+    });
     const isReference = "reference" in who;
     return {
       scenario,
@@ -64,6 +72,7 @@ export function summarise(closed: Results["closed"]): ClosedSummary[] {
         loadCoreBusy: of("loadCoreBusy"),
       },
       ratio: isReference || ratios.length === 0 ? null : median(ratios),
+      ofOther: others.length === 0 ? null : median(others),
       target: isReference ? null : targetOf(scenario, who),
       landed: isReference ? null : runs.every(({ sample }) => sample.problems.length === 0),
     };
