@@ -21,7 +21,7 @@ import { stillSends, type StillThere, throwAwayBody } from "./body.ts";
 import { type AddressOf, createClientAddress, type TrustedProxy } from "./client.ts";
 import { createFinish } from "./finish.ts";
 import { DecodeQueue } from "./decode.ts";
-import { createGate, type GateSettings, isEvents, isPosting, pathOf } from "./gate.ts";
+import { createGate, type GateSettings, isPosting, pathOf, plainTable } from "./gate.ts";
 import { compileGlobs } from "../kernel/names.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
@@ -156,9 +156,14 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
   });
 
   const answer: App["fetch"] = (request, addressOf) => {
-    // A request of one event costs the router about a fifth of what it costs at all.
-    if (request.method === "POST" && isEvents(request.url)) {
-      return checkClient(request, addressOf, true) ?? postEvents(request);
+    // A small request costs the router about a fifth of what it costs at all.
+    if (request.method === "POST") {
+      const table = plainTable(request.url);
+      if (table !== null) {
+        const refused = checkClient(request, addressOf, true);
+        if (refused !== null) return refused;
+        return table === "" ? postEvents(request) : checkWrite(request) ?? postRows(request, table);
+      }
     }
     const path = pathOf(request);
     // A probe comes by any name, and often.

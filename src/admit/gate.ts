@@ -88,9 +88,28 @@ export function pathOf(request: Request): string {
   return getPath(url.startsWith("/") ? { url: `http://host${url}` } as Request : request);
 }
 
-/** Exactly `/events` on any host; what is written in another way is the router's. */
-export function isEvents(url: string): boolean {
-  return url.endsWith("/events") && url.indexOf("/", "https://".length) === url.length - 7;
+const EVENTS = "/events";
+
+/**
+ * The table in a URL that is exactly `/events/TABLE` on any host, `""` for `/events` alone; null for
+ * what is written in another way (a query, an escape, a slash more): that is the router's.
+ */
+export function plainTable(url: string): string | null {
+  const path = url.indexOf("/", "https://".length);
+  if (path < 0 || !url.startsWith(EVENTS, path)) return null;
+  const end = path + EVENTS.length;
+  if (end === url.length) return "";
+  if (url.charCodeAt(end) !== SLASH || end + 1 === url.length) return null;
+  for (let at = end + 1; at < url.length; at++) if (!isPlain(url.charCodeAt(at))) return null;
+  return url.slice(end + 1);
+}
+
+const SLASH = 0x2f;
+
+/** Of a name that no router would read in another way: a letter, a digit, `_`, `-` or `.`. */
+function isPlain(code: number): boolean {
+  return (code >= 0x61 && code <= 0x7a) || (code >= 0x30 && code <= 0x39) || code === 0x5f ||
+    (code >= 0x41 && code <= 0x5a) || code === 0x2d || code === 0x2e;
 }
 
 /** Whether events or rows are posted there. */

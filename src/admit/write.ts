@@ -12,6 +12,7 @@
 import type {
   Ack,
   Clock,
+  Columns,
   Intake,
   Ledger,
   Named,
@@ -123,11 +124,20 @@ export class Writer {
   }
 
   /** Rows of any other table; `table` is a valid name. */
-  async rows(request: Request, table: string): Promise<Response> {
-    let columns = this.#deps.tables.columns(table);
-    if (typeof columns === "string") {
-      columns = await this.#deps.tables.lookUp(table, LOOK_UP_MS);
-    }
+  rows(request: Request, table: string): Response | Promise<Response> {
+    const columns = this.#deps.tables.columns(table);
+    return typeof columns === "string"
+      ? this.#deps.tables.lookUp(table, LOOK_UP_MS).then((found) =>
+        this.#rowsOf(request, table, found)
+      )
+      : this.#rowsOf(request, table, columns);
+  }
+
+  #rowsOf(
+    request: Request,
+    table: string,
+    columns: Columns | "missing" | "unknown",
+  ): Response | Promise<Response> {
     if (columns === "missing") return reply.notFound(`there is no table ${excerpt(table)}`);
     const known = columns === "unknown" ? null : columns;
     if (known === null) {
@@ -137,7 +147,7 @@ export class Writer {
       if (known.takesNone !== null) return reply.takesNone(known.takesNone);
     }
     const typeCheck = this.#deps.settings.typeCheck === "strict";
-    return await this.#write(request, { table, shape: "row", columns: known, typeCheck });
+    return this.#write(request, { table, shape: "row", columns: known, typeCheck });
   }
 
   /**

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import zlib from "node:zlib";
 import { columnsOf } from "../kit/columns.ts";
 import { settle } from "../kit/manual_clock.ts";
+import { plainTable } from "../../src/admit/gate.ts";
 import { answerOf, appOn, ask, bytesOf, post, Script } from "./kit.ts";
 
 const GOOD = '{"eventType":"click","userId":"u1"}';
@@ -215,6 +216,38 @@ test("404: a table that is not there, not allowed, no name, or the one for event
   }
   assert.equal((await post(narrow, "/events/other", "{}")).status, 404);
   assert.equal(script.chunks.length, 0);
+});
+
+test("a plain path goes past the router, and means what the router would have read", async () => {
+  const names = ["flights", "my-events", "a.b", "2026_log", "A_Z-09", "x"];
+  for (const name of names) {
+    assert.equal(plainTable(`http://host:1/events/${name}`), name);
+    const taken: string[] = [];
+    // An escape that means the same letter is the router's.
+    const escaped = `%${name.charCodeAt(0).toString(16)}${name.slice(1)}`;
+    for (const path of [name, escaped, `${name}?strict=0`]) {
+      const script = new Script();
+      await post(appOn(script, { tables: ["*", "a.b"] }), `/events/${path}`, '{"zip":2}');
+      taken.push(...script.chunks.map(({ table }) => table));
+    }
+    assert.deepEqual(taken, [name, name, name]);
+  }
+  assert.equal(plainTable("https://host/events"), "");
+  for (
+    const url of [
+      "http://host/events/",
+      "http://host/events/a/",
+      "http://host/events/a/b",
+      "http://host/events?strict",
+      "http://host/events/a?strict",
+      "http://host/events/%61",
+      "http://host/x/events/a",
+      "http://host/eventsa",
+      "http://events/a",
+      "http://host",
+      "/events/a",
+    ]
+  ) assert.equal(plainTable(url), null, url);
 });
 
 test("403, 409: a table that can never take rows", async () => {
