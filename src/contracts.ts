@@ -6,6 +6,7 @@
  * counted by the `Ledger`. Outcomes are values; an exception is a bug.
  */
 
+import type { Quota } from "./kernel/quota.ts";
 import type { Failed, Result } from "./kernel/result.ts";
 import type { Clock } from "./kernel/time.ts";
 
@@ -267,6 +268,20 @@ export interface Endpoint {
   readonly label: string;
 }
 
+/** A bearer token that may append and nothing else. */
+export interface WriteToken {
+  /** Stands for it wherever people read of it. */
+  readonly label: string;
+  /** SHA-256, hexadecimal: the token itself is not kept. */
+  readonly hash: string;
+  /** How long it is. */
+  readonly chars: number;
+  /** Names or globs, `events` for `POST /events`; null: every table that may be written. */
+  readonly tables: readonly string[] | null;
+  /** Tokens of one label share them. */
+  readonly quotas: readonly Quota[];
+}
+
 /** One INSERT of some rows of a batch. */
 export interface InsertRequest {
   readonly table: string;
@@ -504,6 +519,15 @@ export interface TypeTotals {
   readonly stored: number;
 }
 
+/** What came with the tokens of one label. */
+export interface TokenTotals {
+  /** Taken: of bodies as they were unpacked. */
+  readonly rows: number;
+  readonly bytes: number;
+  /** Requests that were refused: for want of a right (403), or for a quota (429, 413). */
+  readonly refused: { readonly right: number; readonly quota: number };
+}
+
 /** The one place where counts live; everything that shows a number reads it from here. */
 export interface Ledger {
   /** Good rows that the intake took: received, held. */
@@ -525,6 +549,11 @@ export interface Ledger {
   http(status: number): void;
   mirrorError(): void;
   control(command: string, ok: boolean): void;
+  /** Rows that were taken with a write token, by its label; bytes of the unpacked body. */
+  tokenTook(label: string, rows: number, bytes: number): void;
+  tokenRefused(label: string, why: "right" | "quota"): void;
+  /** By label, in the order in which they came. */
+  tokenTotals(): ReadonlyMap<string, TokenTotals>;
   totals(): LedgerTotals;
   tableTotals(): ReadonlyMap<string, LedgerTotals>;
   typeTotals(): Iterable<TypeTotals>;
@@ -570,6 +599,8 @@ export interface Status {
   readonly spool_bytes: number;
   /** What an earlier process left in the spool is still being read; `held` goes on growing. */
   readonly recovering: boolean;
+  /** By label of the write tokens; absent where there are none. */
+  readonly tokens?: Readonly<Record<string, TokenTotals>>;
   readonly tables: Readonly<
     Record<string, LedgerTotals & { readonly state: "ok" | "trouble"; readonly trouble?: string }>
   >;

@@ -156,6 +156,7 @@ export class Lifecycle implements Control {
   status(): Status {
     const { group, id, version, runtime, pump, ledger, clock, recovering } = this.#options;
     const troubles = pump.troubles().tables;
+    const tokens = ledger.tokenTotals();
     return {
       group,
       id,
@@ -168,6 +169,7 @@ export class Lifecycle implements Control {
       memory_bytes: pump.memoryBytes(),
       spool_bytes: pump.spoolBytes(),
       recovering: recovering(),
+      ...(tokens.size > 0 ? { tokens: Object.fromEntries(tokens) } : {}),
       tables: Object.fromEntries(
         [...ledger.tableTotals()].map(([table, totals]) => {
           const trouble = troubles.get(table);

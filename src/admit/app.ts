@@ -26,6 +26,7 @@ import { compileGlobs } from "../kernel/names.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
+import { type Account, Accounts } from "./tokens.ts";
 import { Strangers, Writer, type WriteSettings } from "./write.ts";
 
 export interface AdmitSettings extends WriteSettings, GateSettings {
@@ -78,51 +79,69 @@ export interface Shared {
   readonly limit: RateLimiter;
   readonly queue: DecodeQueue;
   readonly strangers: Strangers;
+  readonly accounts: Accounts;
 }
 
 export function createShared(clock: Clock): Shared {
-  return { limit: new RateLimiter(clock), queue: new DecodeQueue(), strangers: new Strangers() };
+  return {
+    limit: new RateLimiter(clock),
+    queue: new DecodeQueue(),
+    strangers: new Strangers(),
+    accounts: new Accounts(clock),
+  };
 }
 
 export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.clock)): App {
-  const { intake, control, settings } = deps;
+  const { intake, control, ledger, settings } = deps;
   // The usual router gets ready at the first request, in 4 ms; this one is as soon as it is filled.
   const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
   shared.strangers.adopt(settings.tables);
+  shared.accounts.adopt(settings.writeTokens ?? []);
+  // So that its series begin at 0, and not at what came first.
+  for (const { label } of settings.writeTokens ?? []) ledger.tokenTook(label, 0, 0);
   const writer = new Writer(deps, shared.queue, shared.strangers);
   const allowed = compileGlobs(settings.tables);
   const clientAddress = createClientAddress(settings.trustedProxies ?? []);
-  const gate = createGate(settings, shared.limit, clientAddress);
-  const { checkToken, checkClient, preflight } = gate;
+  const gate = createGate(settings, shared.limit, shared.accounts, ledger, clientAddress);
+  const { checkToken, checkWriter, checkClient, preflight } = gate;
   const finish = createFinish(deps, gate, clientAddress);
 
-  /** The answer that a write gets without a look at its body, or null. */
-  const checkWrite = (request: Request): Response | null => {
+  const refusesAll = (): Response | null => {
     const closed = intake.closed();
-    return closed === null ? checkToken(request) : reply.closed(CLOSED[closed]);
+    return closed === null ? null : reply.closed(CLOSED[closed]);
   };
   /** Loaded with the first read: the first answer does not need it. */
   const loadReads = async () => (await import("./reads.ts")).createReads(deps);
   let reads: ReturnType<typeof loadReads> | null = null;
   const read = (path: string, answer: (request: Request) => Promise<Response>) =>
     app.get(path, async (c) => checkToken(c.req.raw) ?? await answer(c.req.raw));
-  const postEvents = (request: Request) =>
-    checkWrite(request) ?? writer.events(request, settings.table);
+  const postEvents = (request: Request) => {
+    const refused = refusesAll();
+    if (refused !== null) return refused;
+    const account = checkWriter(request, "events", settings.table);
+    return account instanceof Response ? account : writer.events(request, settings.table, account);
+  };
   const postRows = (request: Request, table: string) => {
+    const refused = refusesAll();
+    if (refused !== null) return refused;
+    const account = checkWriter(request, table);
+    return account instanceof Response ? account : postRowsOn(account, request, table);
+  };
+  const postRowsOn = (account: Account | null, request: Request, table: string) => {
     if (table === settings.table) {
       return reply.notFound(`${table} takes analytics events: use POST /events`);
     }
     if (!allowed(table)) {
       return reply.notFound(`${excerpt(table)} is not one of the tables that may be written`);
     }
-    return writer.rows(request, table);
+    return writer.rows(request, table, account);
   };
 
   if (preflight !== null) app.on("OPTIONS", ["/events", "/events/:table"], preflight);
   app.post("/events", (c) => postEvents(c.req.raw));
   app.post(
     "/events/:table",
-    (c) => checkWrite(c.req.raw) ?? postRows(c.req.raw, c.req.param("table")),
+    (c) => postRows(c.req.raw, c.req.param("table")),
   );
   app.get("/healthz", () => reply.alive());
   app.get("/readyz", async () => reply.readiness(await control.unready()));
@@ -136,7 +155,9 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
   read("/openapi.json", async (request) => (await (reads ??= loadReads())).description(request));
   app.post(
     "/api/dead/replay",
-    async (c) => checkWrite(c.req.raw) ?? (await (reads ??= loadReads())).replay(c.req.raw),
+    async (c) =>
+      refusesAll() ?? checkToken(c.req.raw) ??
+        (await (reads ??= loadReads())).replay(c.req.raw),
   );
   app.delete(
     "/api/dead",
@@ -162,7 +183,7 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
       if (table !== null) {
         const refused = checkClient(request, addressOf, true);
         if (refused !== null) return refused;
-        return table === "" ? postEvents(request) : checkWrite(request) ?? postRows(request, table);
+        return table === "" ? postEvents(request) : postRows(request, table);
       }
     }
     const path = pathOf(request);

@@ -25,15 +25,20 @@ const ID = reply.REQUEST_ID;
 
 export function createFinish(
   { ledger, log }: FinishDeps,
-  { mark }: Pick<Gate, "mark">,
+  { mark, labelOf }: Pick<Gate, "mark" | "labelOf">,
   clientAddress: ClientAddress,
 ): Finish {
-  const about = (request: Request, { headers }: Response, addressOf: AddressOf) => ({
-    request: headers.get(ID),
-    method: excerpt(request.method),
-    path: excerpt(pathOf(request)),
-    client: clientAddress(request, addressOf),
-  });
+  const about = (request: Request, { headers }: Response, addressOf: AddressOf) => {
+    const token = labelOf(request);
+    return {
+      request: headers.get(ID),
+      method: excerpt(request.method),
+      // Without its query: a token may stand there.
+      path: excerpt(pathOf(request)),
+      client: clientAddress(request, addressOf),
+      ...(token === null ? {} : { token }),
+    };
+  };
   return {
     done(response, request, addressOf) {
       const { status } = response;

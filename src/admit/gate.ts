@@ -1,21 +1,26 @@
 /**
  * What is let in before anything else is looked at: no page of another site, no client that asks too
- * often, none without a token where there are some; and what browsers learn of it, from a preflight and
- * from the headers of every answer. With no setting of these it costs a write a look at `Origin`.
+ * often, none without a token where there are some, and a write token to its tables alone; and what
+ * browsers learn of it, from a preflight and from the headers of every answer. With no setting of these it
+ * costs a write a look at `Origin`.
  */
 
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import { getPath } from "hono/utils/url";
-import { nodeCrypto, nodeNet } from "../kernel/builtins.ts";
+import { nodeNet } from "../kernel/builtins.ts";
+import type { Ledger, WriteToken } from "../contracts.ts";
 import type { AddressOf, ClientAddress } from "./client.ts";
 import type { Rate, RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
+import { type Account, type Accounts, createTokens, type Found } from "./tokens.ts";
 
 export interface GateSettings {
-  /** None = no token is asked for. */
+  /** May do everything. None of these and of the next = no token is asked for. */
   readonly authTokens: readonly string[];
+  /** May append; none unless given. */
+  readonly writeTokens?: readonly WriteToken[];
   /** None = no CORS headers at all. `*` = every origin. */
   readonly corsOrigins: readonly string[];
   /** Only this host can reach the server, in plain HTTP. */
@@ -25,8 +30,16 @@ export interface GateSettings {
 }
 
 export interface Gate {
-  /** The answer to a request without a token, or null. */
+  /** The answer to a request for anything but a write that has no right to it, or null. */
   readonly checkToken: (request: Request) => Response | null;
+  /**
+   * The answer to a write that has no right to it; else whose account it is on, or null: on no one's.
+   * @param names what the table is called, in the path and in ClickHouse.
+   */
+  readonly checkWriter: (
+    request: Request,
+    ...names: readonly string[]
+  ) => Response | Account | null;
   /** The answer to a page of another site and to a client that asks too often, or null. @param posting as of `Origins`. */
   readonly checkClient: (
     request: Request,
@@ -37,37 +50,62 @@ export interface Gate {
   readonly preflight: MiddlewareHandler | null;
   /** Sets the headers that say what browsers may do with the answer. */
   readonly mark: (response: Response, request: Request) => void;
+  /** The label of the write token that a request has, for the log; null: it has none. */
+  readonly labelOf: (request: Request) => string | null;
 }
 
 /**
  * @param limit what is known of clients; it outlives a change of settings.
+ * @param accounts of the write tokens' labels; the same.
  * @param clientAddress whose request counts for which client.
  */
 export function createGate(
   settings: GateSettings,
   limit: RateLimiter,
+  accounts: Accounts,
+  ledger: Pick<Ledger, "tokenRefused">,
   clientAddress: ClientAddress = (request, addressOf) => addressOf(request),
 ): Gate {
-  const { authTokens, corsOrigins, loopback, rateLimit } = settings;
-  const authorize = createAuth(authTokens);
-  const origins = createOrigins({ corsOrigins, onlyOwnHost: loopback && authorize === null });
+  const { authTokens, writeTokens = [], corsOrigins, loopback, rateLimit } = settings;
+  const tokens = createTokens(authTokens, writeTokens, accounts);
+  const origins = createOrigins({ corsOrigins, onlyOwnHost: loopback && tokens === null });
   const crossOrigin = corsOrigins.length > 0;
-  // Not by their place: another change of settings may order them otherwise.
-  const names = rateLimit === null ? [] : authTokens.map(nameOf);
+  const isHeld = (found: Found) => typeof found === "object" ? found : null;
 
   return {
-    checkToken({ headers }) {
-      if (authorize === null) return null;
-      const header = headers.get("authorization");
-      return authorize(header) >= 0 ? null : reply.unauthorized(header);
+    checkToken(request) {
+      if (tokens === null) return null;
+      const found = tokens.inHeader(request);
+      const holder = isHeld(found);
+      if (holder === null) return reply.unauthorized(found === "unknown", tokens, false);
+      if (holder.appender === null) return null;
+      const { label } = holder.appender.account;
+      ledger.tokenRefused(label, "right");
+      return reply.mayOnlyAppend(label);
+    },
+    checkWriter(request, ...names) {
+      if (tokens === null) return null;
+      const found = tokens.ofWrite(request);
+      const holder = isHeld(found);
+      if (holder === null) return reply.unauthorized(found === "unknown", tokens, true);
+      const { appender } = holder;
+      if (appender === null) return null;
+      const { account, tables, mayWrite } = appender;
+      if (mayWrite(...names)) return account;
+      ledger.tokenRefused(account.label, "right");
+      return reply.notItsTable(account.label, names[0]!, tables ?? []);
     },
     checkClient(request, addressOf, posting) {
       const foreign = origins.refusal(request, posting);
       if (foreign !== null) return reply.foreign(foreign);
       if (rateLimit === null || request.method === "OPTIONS") return null;
-      const token = authorize?.(request.headers.get("authorization")) ?? -1;
+      const found = tokens === null
+        ? "none"
+        : posting
+        ? tokens.ofWrite(request)
+        : tokens.inHeader(request);
       const waitMs = limit.waitMs(
-        names[token] ?? clientOf(clientAddress(request, addressOf)),
+        isHeld(found)?.key ?? clientOf(clientAddress(request, addressOf)),
         rateLimit,
       );
       return waitMs === 0 ? null : reply.tooOften(rateLimit, waitMs / 1000);
@@ -76,6 +114,10 @@ export function createGate(
     mark(response, request) {
       if (request.method !== "POST") protect(response, request);
       if (crossOrigin) share(response, request, origins.allowed);
+    },
+    labelOf(request) {
+      const found = tokens === null ? "none" : tokens.ofWrite(request);
+      return isHeld(found)?.appender?.account.label ?? null;
     },
   };
 }
@@ -115,37 +157,6 @@ function isPlain(code: number): boolean {
 /** Whether events or rows are posted there. */
 export function isPosting(path: string): boolean {
   return /^\/events(\/[^/]+)?$/.test(path);
-}
-
-// ── Bearer tokens. Only their hashes are kept, all of equal length, and every one is compared, so that
-// neither memory nor time gives a token away.
-
-/** Which of the tokens an `Authorization` header carries, from 0; -1: none. */
-export type Authorize = (header: string | null) => number;
-
-/** @returns null when there are no tokens: none is asked for. */
-export function createAuth(tokens: readonly string[]): Authorize | null {
-  if (tokens.length === 0) return null;
-  const hashes = tokens.map(hash);
-  return (header) => {
-    const match = /^Bearer +(\S+) *$/i.exec(header ?? "");
-    if (match === null) return -1;
-    const given = hash(match[1]!);
-    let found = -1;
-    hashes.forEach((known, index) => {
-      if (nodeCrypto().timingSafeEqual(known, given)) found = index;
-    });
-    return found;
-  };
-}
-
-/** Tells tokens apart without showing them. */
-function nameOf(token: string): string {
-  return `token ${nodeCrypto().createHash("sha256").update(token).digest("hex")}`;
-}
-
-function hash(token: string): Uint8Array {
-  return nodeCrypto().createHash("sha256").update(token).digest();
 }
 
 /** What counts as one client: an IPv4 address, or the /64 of an IPv6 one, which is given to one site. */

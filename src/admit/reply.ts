@@ -14,6 +14,7 @@ import {
 import type { ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
 import { ENCODINGS, MOST_FRAMES } from "./inflate.ts";
+import type { Exceeded } from "../kernel/quota.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 
@@ -70,15 +71,64 @@ export function badRequest(error: string): Response {
   return json(400, { error });
 }
 
-/** @param header `Authorization` as it came; it is never repeated. */
-export function unauthorized(header: string | null): Response {
-  return /^Bearer /i.test(header ?? "")
-    ? json(401, { error: "Authorization: the token is not one of auth-tokens" }, {
+/**
+ * @param wrong it came with a token, which is never repeated. @param tokens which are set.
+ * @param write it is a write, which both kinds may do.
+ */
+export function unauthorized(
+  wrong: boolean,
+  tokens: { readonly reading: boolean; readonly writing: boolean },
+  write: boolean,
+): Response {
+  if (!tokens.reading && !write) {
+    return json(401, { error: "auth-tokens is not set, and write-tokens may only append" }, {
+      "www-authenticate": "Bearer",
+    });
+  }
+  const kinds = [
+    ...(tokens.reading ? ["auth-tokens"] : []),
+    ...(tokens.writing && write ? ["write-tokens"] : []),
+  ];
+  return wrong
+    ? json(401, { error: `Authorization: the token is not one of ${kinds.join(" or ")}` }, {
       "www-authenticate": 'Bearer error="invalid_token"',
     })
     : json(401, { error: "a bearer token is needed: Authorization: Bearer TOKEN" }, {
       "www-authenticate": "Bearer",
     });
+}
+
+const NO_RIGHT = { "www-authenticate": 'Bearer error="insufficient_scope"' };
+
+/** A write token where an auth token is needed. @param label of the token. */
+export function mayOnlyAppend(label: string): Response {
+  const error = `write-tokens: ${label} may only append; this needs one of auth-tokens`;
+  return json(403, { error }, NO_RIGHT);
+}
+
+/** A write token of other tables. */
+export function notItsTable(label: string, table: string, tables: readonly string[]): Response {
+  const error = `write-tokens: ${label} may not write to ${excerpt(table)}, only to ${
+    tables.join(", ")
+  }`;
+  return json(403, { error }, NO_RIGHT);
+}
+
+/** A quota of a write token. @param amount of the request, where that alone is too much. */
+export function quotaUsed(
+  label: string,
+  { quota: { text, what }, retryAfterS }: Exceeded,
+  amount: number,
+): Response {
+  if (retryAfterS === null) {
+    return json(413, {
+      error: `write-tokens: ${label} has a quota of ${text} (${what}), and this request has ` +
+        `${amount} ${what}; nothing was taken`,
+    });
+  }
+  const error = `write-tokens: ${label} has used up its quota of ${text} (${what}); ` +
+    "nothing was taken";
+  return json(429, { error }, { "retry-after": seconds(retryAfterS) });
 }
 
 /** A page of another site asks. */

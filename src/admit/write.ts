@@ -15,6 +15,7 @@ import type {
   Columns,
   Intake,
   Ledger,
+  Log,
   Named,
   Refused,
   Tables,
@@ -28,7 +29,9 @@ import type { EventWindow } from "./timestamp.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { excerpt } from "../kernel/text.ts";
+import type { Exceeded } from "../kernel/quota.ts";
 import * as reply from "./reply.ts";
+import type { Account } from "./tokens.ts";
 
 export interface WriteSettings {
   /** What an answer waits for. */
@@ -50,6 +53,7 @@ export interface WriterDeps {
   readonly tables: Tables;
   readonly ledger: Ledger;
   readonly clock: Clock;
+  readonly log: Pick<Log, "warn">;
   /** Asked before rows are taken; null or absent where the runtime answers every request in order. */
   readonly stillThere?: StillThere | null;
   readonly settings: WriteSettings;
@@ -64,9 +68,14 @@ interface Writing {
   readonly key: string | null;
   readonly startedMs: number;
   readonly grant: Grant;
+  /** Of the write token that it came with, if any. */
+  readonly account: Account | null;
 }
 
 const STRICT = "handling=strict";
+
+/** A quota of an hour or a day that is used up is news. */
+const TOLD_FROM_MS = 3_600_000;
 
 /** A first POST waits so long for what ClickHouse says of its table. */
 const LOOK_UP_MS = 2000;
@@ -115,27 +124,28 @@ export class Writer {
     this.#deadlines = new Deadlines(deps.clock, deps.settings.bodyTimeoutMs);
   }
 
-  /** Analytics events. */
-  events(request: Request, table: string): Response | Promise<Response> {
+  /** Analytics events. @param account of the write token, if it came with one. */
+  events(request: Request, table: string, account: Account | null): Response | Promise<Response> {
     const columns = this.#deps.tables.columns(table);
     const known = typeof columns === "string" ? null : columns;
     const { eventWindow: window } = this.#deps.settings;
-    return this.#write(request, { table, shape: "event", columns: known, window });
+    return this.#write(request, { table, shape: "event", columns: known, window }, account);
   }
 
   /** Rows of any other table; `table` is a valid name. */
-  rows(request: Request, table: string): Response | Promise<Response> {
+  rows(request: Request, table: string, account: Account | null): Response | Promise<Response> {
     const columns = this.#deps.tables.columns(table);
     return typeof columns === "string"
       ? this.#deps.tables.lookUp(table, LOOK_UP_MS).then((found) =>
-        this.#rowsOf(request, table, found)
+        this.#rowsOf(request, table, account, found)
       )
-      : this.#rowsOf(request, table, columns);
+      : this.#rowsOf(request, table, account, columns);
   }
 
   #rowsOf(
     request: Request,
     table: string,
+    account: Account | null,
     columns: Columns | "missing" | "unknown",
   ): Response | Promise<Response> {
     if (columns === "missing") return reply.notFound(`there is no table ${excerpt(table)}`);
@@ -147,14 +157,18 @@ export class Writer {
       if (known.takesNone !== null) return reply.takesNone(known.takesNone);
     }
     const typeCheck = this.#deps.settings.typeCheck === "strict";
-    return this.#write(request, { table, shape: "row", columns: known, typeCheck });
+    return this.#write(request, { table, shape: "row", columns: known, typeCheck }, account);
   }
 
   /**
    * No `await` on the way of a usual request: what it costs beyond reading and answering is mostly its
    * promises, and each `await` is one more (nine of them were a quarter of the whole).
    */
-  #write(request: Request, target: Target): Response | Promise<Response> {
+  #write(
+    request: Request,
+    target: Target,
+    account: Account | null,
+  ): Response | Promise<Response> {
     const { clock, intake, settings, stillThere = null } = this.#deps;
     const startedMs = clock.monotonicMs();
     const header = request.headers.get("content-encoding");
@@ -168,8 +182,10 @@ export class Writer {
       const foreseen = intake.refusal(length);
       if (foreseen !== null) return refused(foreseen);
     }
+    const exceeded = key === null ? account?.refusal(1, 1) ?? null : null;
+    if (exceeded !== null) return this.#exceeded(account!, exceeded, 1);
     const grant = new Grant(intake);
-    const writing: Writing = { request, target, encoding, key, startedMs, grant };
+    const writing: Writing = { request, target, encoding, key, startedMs, grant, account };
     const body = readBody(
       request,
       encoding,
@@ -201,7 +217,7 @@ export class Writer {
       if (known === null) return this.#decodeAll(writing, bytes, named);
       writing.grant.free();
       const prefer = parsePrefer(writing.request.headers.get("prefer"));
-      return this.#given(writing, known, NOTHING_NEW, prefer);
+      return this.#given(writing, known, NOTHING_NEW, prefer, 0);
     };
     const known = this.#deps.intake.known(writing.target.table, named);
     return known instanceof Promise ? known.then(go) : go(known);
@@ -214,9 +230,9 @@ export class Writer {
   ): Response | Promise<Response> {
     try {
       const decoded = this.#queue.decode(bytes, writing.target, this.#deps.clock.nowMs());
-      if (!(decoded instanceof Promise)) return this.#take(writing, decoded, named);
+      if (!(decoded instanceof Promise)) return this.#take(writing, decoded, named, bytes.length);
       return decoded.then(
-        (decoded) => this.#take(writing, decoded, named),
+        (decoded) => this.#take(writing, decoded, named, bytes.length),
         (error) => failed(writing.grant, error),
       );
     } catch (error) {
@@ -224,11 +240,16 @@ export class Writer {
     }
   }
 
-  #take(writing: Writing, decoded: Decoded, named: Named | null): Response | Promise<Response> {
+  #take(
+    writing: Writing,
+    decoded: Decoded,
+    named: Named | null,
+    bodyBytes: number,
+  ): Response | Promise<Response> {
     // What is left is done at once, up to where the rows are the intake's own.
     writing.grant.free();
     if (decoded.kind === "refused") return reply.badRequest(decoded.error);
-    const { request, target: { table, shape, columns } } = writing;
+    const { request, account, target: { table, shape, columns } } = writing;
     const { intake, ledger } = this.#deps;
     const { rows, rejected, errors, body, lent, types } = decoded;
     const prefer = parsePrefer(request.headers.get("prefer"));
@@ -238,10 +259,26 @@ export class Writer {
       if (rows > 0) ledger.rejected(table, "strict", rows);
       return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "");
     }
+    const exceeded = account?.refusal(rows, bodyBytes) ?? null;
+    if (exceeded !== null) {
+      return this.#exceeded(account!, exceeded, exceeded.quota.what === "rows" ? rows : bodyBytes);
+    }
     const fingerprint = columns?.fingerprint ?? null;
     const chunk = { table, shape, rows, body, lent, types, fingerprint };
     const taken = intake.take(named === null ? chunk : { ...chunk, key: { ...named, rejected } });
-    return this.#given(writing, taken, { accepted: rows, rejected, errors }, prefer);
+    return this.#given(writing, taken, { accepted: rows, rejected, errors }, prefer, bodyBytes);
+  }
+
+  /** @param amount of the request, of what the quota counts. */
+  #exceeded(account: Account, exceeded: Exceeded, amount: number): Response {
+    const { label } = account;
+    const { quota: { text, periodMs }, first } = exceeded;
+    this.#deps.ledger.tokenRefused(label, "quota");
+    // Of shorter periods the counts tell enough.
+    if (first && periodMs >= TOLD_FROM_MS) {
+      this.#deps.log.warn("a write token has used up a quota", { token: label, quota: text });
+    }
+    return reply.quotaUsed(label, exceeded, amount);
   }
 
   #given(
@@ -249,26 +286,37 @@ export class Writer {
     taken: Taken,
     fresh: reply.Tally,
     prefer: Preferences,
+    bodyBytes: number,
   ): Response | Promise<Response> {
     if (taken.kind === "refused") return refused(taken, writing.key);
     const { ticket, before } = taken;
     const tally = before === undefined ? fresh : { ...NOTHING_NEW, ...before };
-    return ticket.kept === null
-      ? this.#taken(writing, tally, prefer, ticket)
-      : ticket.kept.then((unkept) =>
-        unkept === null ? this.#taken(writing, tally, prefer, ticket) : refused(unkept)
-      );
+    const { account } = writing;
+    // At once, or other requests would use the same room while this one is synced.
+    const giveBack = account === null || before !== undefined
+      ? null
+      : account.use(tally.accepted, bodyBytes);
+    if (ticket.kept === null) return this.#taken(writing, tally, prefer, ticket, bodyBytes);
+    return ticket.kept.then((unkept) => {
+      if (unkept === null) return this.#taken(writing, tally, prefer, ticket, bodyBytes);
+      giveBack?.();
+      return refused(unkept);
+    });
   }
 
   #taken(
-    { target, startedMs }: Writing,
+    { target, startedMs, account }: Writing,
     tally: reply.Tally,
     prefer: Preferences,
     ticket: Ticket,
+    bodyBytes: number,
   ): Response | Promise<Response> {
     const { ledger, clock } = this.#deps;
     const { rejected, duplicate = false } = tally;
     if (rejected > 0 && !duplicate) ledger.rejected(target.table, "invalid", rejected);
+    if (account !== null && !duplicate) {
+      ledger.tokenTook(account.label, tally.accepted, bodyBytes);
+    }
     const waitMs = this.#waitMs(prefer);
     const applied = prefer.strict ? STRICT : "";
     if (waitMs !== null) {

@@ -14,7 +14,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Ledger, LedgerTotals, Shape, TypeTotals } from "../contracts.ts";
+import type { Ledger, LedgerTotals, Shape, TokenTotals, TypeTotals } from "../contracts.ts";
 import { Histogram, Recent } from "./histogram.ts";
 import { boundedLabel } from "./label.ts";
 
@@ -25,6 +25,8 @@ const MAX_TABLES = 1000;
 const MAX_REASONS = 32;
 const MAX_CODES = 200;
 const MAX_COMMANDS = 16;
+/** As many as may be set; those of earlier settings count along. */
+const MAX_TOKENS = 1000;
 const RECENT_INSERTS = 1000;
 
 // deno-fmt-ignore
@@ -65,6 +67,15 @@ export function createLedger(
   /** By status, so that the usual one costs no text; those that are none at 0. */
   const statuses = new Float64Array(600);
   const commands = new Map<string, { ok: number; failed: number }>();
+  const tokens = new Map<string, TokenAccount>();
+  const tokenAccount = (label: string): TokenAccount => {
+    const known = tokens.get(label);
+    if (known !== undefined) return known;
+    const name = tokens.size < MAX_TOKENS ? label : OTHER;
+    const account = tokens.get(name) ?? { rows: 0, bytes: 0, refused: { right: 0, quota: 0 } };
+    tokens.set(name, account);
+    return account;
+  };
   const requestSeconds = new Histogram(REQUEST_SECONDS);
   const insertSeconds = new Histogram(INSERT_SECONDS);
   const insertRows = new Histogram(INSERT_ROWS);
@@ -145,6 +156,18 @@ export function createLedger(
       commands.set(name, count);
     },
 
+    tokenTook(label, rows, bytes) {
+      const account = tokenAccount(label);
+      account.rows += rows;
+      account.bytes += bytes;
+    },
+
+    tokenRefused(label, why) {
+      tokenAccount(label).refused[why]++;
+    },
+
+    tokenTotals: () => tokens,
+
     totals: () => totalsOf(books.all()),
 
     tableTotals() {
@@ -206,6 +229,12 @@ export function createLedger(
     insertSeconds,
     insertRows,
   };
+}
+
+interface TokenAccount extends TokenTotals {
+  rows: number;
+  bytes: number;
+  readonly refused: { right: number; quota: number };
 }
 
 function bump(counts: Map<string, number>, name: string, by: number, bound: number): void {

@@ -113,6 +113,30 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
       [...ledger.controls()].map(({ command, ok, count }) => [{ command, ok: String(ok) }, count]),
   );
 
+  const byToken = (field: "rows" | "bytes") => () =>
+    [...ledger.tokenTotals()].map(([token, totals]): Sample => [{ token }, totals[field]]);
+  counter(
+    "shishi_token_rows_total",
+    "Rows taken with a write token, by its label.",
+    ["token"],
+    byToken("rows"),
+  );
+  counter(
+    "shishi_token_bytes_total",
+    "Bytes of the unpacked bodies of those rows.",
+    ["token"],
+    byToken("bytes"),
+  );
+  counter(
+    "shishi_token_refused_total",
+    "Requests refused to a write token: for want of a right, or for a quota.",
+    ["token", "reason"],
+    () =>
+      [...ledger.tokenTotals()].flatMap(([token, { refused }]) =>
+        Object.entries(refused).map(([reason, count]): Sample => [{ token, reason }, count])
+      ),
+  );
+
   gauge("shishi_build_info", "Always 1.", ["version", "runtime"], () => [
     [{ version: deps.version, runtime: deps.runtime }, 1],
   ]);

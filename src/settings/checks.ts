@@ -65,8 +65,9 @@ export function crossProblems(values: Values, read: Read): string[] {
 export function warningsAbout(values: Values, read: Read): string[] {
   const warnings: string[] = [];
   const tokens = values["auth-tokens"] ?? [];
+  const writers = values["write-tokens"] ?? [];
   for (const listen of values.listen) {
-    if (isLoopback(listen) || tokens.length > 0) continue;
+    if (isLoopback(listen) || tokens.length + writers.length > 0) continue;
     warnings.push(
       `listen: ${writeAddress(listen)} can be reached by others and auth-tokens is not set: ` +
         "every client that reaches it can write",
@@ -79,6 +80,17 @@ export function warningsAbout(values: Values, read: Read): string[] {
         `${SHORT_TOKEN_LENGTH} characters and may be guessed`,
     );
   });
+  for (const { label, chars } of writers) {
+    if (chars >= SHORT_TOKEN_LENGTH) continue;
+    warnings.push(
+      `write-tokens: ${label} is shorter than ${SHORT_TOKEN_LENGTH} characters and may be guessed`,
+    );
+  }
+  if (writers.length > 0 && tokens.length === 0) {
+    warnings.push(
+      "write-tokens: auth-tokens is not set: the page, metrics, status and queries are refused",
+    );
+  }
   if ((values["control-secret"]?.length ?? Infinity) < SHORT_TOKEN_LENGTH) {
     warnings.push(
       `${read.labels.get("control-secret")}: is shorter than ${SHORT_TOKEN_LENGTH} characters ` +

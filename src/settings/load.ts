@@ -152,7 +152,8 @@ function choose(givens: readonly Given[]): Result<Given> | null {
     if (first.spec.kind.file !== "list" || first.file) {
       return failed(`${first.label}: expected once, got it ${more.length + 1} times`);
     }
-    return done({ ...first, text: [first, ...more].map((given) => given.text).join(",") });
+    const joint = first.spec.kind.joint ?? ",";
+    return done({ ...first, text: [first, ...more].map((given) => given.text).join(joint) });
   }
   return null;
 }
@@ -439,12 +440,13 @@ function readValue(value: unknown, spec: SettingSpec): string | Unfit {
   if (accepts === "list" && Array.isArray(value)) {
     const odd = value.find((item) => typeof item !== "string" || item === "");
     if (odd !== undefined) return { found: "an item that is no text", exact: false };
-    const torn = value.find((item) => item.includes(","));
+    const { joint = ",", show = quote } = spec.kind;
+    const torn = value.find((item) => item.includes(joint));
     if (torn !== undefined) {
-      const show = spec.kind.show ?? quote;
-      return { found: `the item ${show(torn)}, with a comma`, exact: true };
+      const between = joint === "," ? "a comma" : "a line break";
+      return { found: `the item ${show(torn)}, with ${between}`, exact: true };
     }
-    return value.join(",");
+    return value.join(joint);
   }
   return readString(value);
 }

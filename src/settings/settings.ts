@@ -5,7 +5,7 @@
  */
 
 import { hostname } from "node:os";
-import type { Endpoint } from "../contracts.ts";
+import type { Endpoint, WriteToken } from "../contracts.ts";
 import type { Network } from "../kernel/address.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { failed, type Result } from "../kernel/result.ts";
@@ -32,6 +32,8 @@ export interface Settings {
   readonly listen: readonly (ListenAddress | ListenPath)[];
   /** Empty = no token is asked for. */
   readonly authTokens: readonly string[];
+  /** That may only append; hashed. */
+  readonly writeTokens: readonly WriteToken[];
   readonly tls: TlsFiles | null;
   /** The text of `ca-file`. */
   readonly authorities: string | null;
@@ -202,6 +204,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
   return {
     listen: values.listen,
     authTokens: values["auth-tokens"] ?? [],
+    writeTokens: values["write-tokens"] ?? [],
     tls: certFile !== null && keyFile !== null
       ? { certFile, keyFile, cert: texts.get("tls-cert") ?? "", key: texts.get("tls-key") ?? "" }
       : null,

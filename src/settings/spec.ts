@@ -28,6 +28,8 @@ export interface Kind<T> {
   readonly bare?: string;
   /** What a TOML file may give besides a string. Flags of a `list` may be repeated. */
   readonly file?: "number" | "boolean" | "list";
+  /** Stands between the values of a `list`; a comma where absent. */
+  readonly joint?: string;
 }
 
 /** What the outside tells a default that is not fixed. */

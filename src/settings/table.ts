@@ -29,6 +29,7 @@ import {
   websockets,
 } from "./kinds.ts";
 import { section, setting } from "./spec.ts";
+import { writeTokens } from "./write_tokens.ts";
 
 const KIB = 1024;
 const GIB = 1024 ** 3;
@@ -109,6 +110,16 @@ export const TABLE = [
       default: null,
       meaning:
         "bearer tokens; once set, every request but those for /, /healthz and /readyz needs one",
+      secret: true,
+    }),
+    setting({
+      name: "write-tokens",
+      kind: writeTokens,
+      default: null,
+      meaning:
+        "bearer tokens that may only append, such as web:TOKEN=events,logs_*;1000/s;5GiB/d: " +
+        "a label, the tables (all unless given; events is POST /events) and how many rows or bytes " +
+        "of them a second, minute, hour or day; several by spaces or lines",
       secret: true,
     }),
     setting({

@@ -39,7 +39,10 @@ test("a refused and a failed request are in the log under the id of their answer
   const log: Log = { debug: write, info: write, warn: write, error: write };
   const addressOf = () => "192.0.2.1";
   const client = (request: Request, addressOf: (request: Request) => string) => addressOf(request);
-  const finish = createFinish({ log, ledger: { http: () => {} } }, { mark: () => {} }, client);
+  const finish = createFinish({ log, ledger: { http: () => {} } }, {
+    mark: () => {},
+    labelOf: () => null,
+  }, client);
   const request = new Request("http://localhost/events?token=secret", { method: "POST" });
   const refused = finish.done(new Response("", { status: 400 }), request, addressOf);
   const failed = finish.done(

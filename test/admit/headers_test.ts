@@ -3,7 +3,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { createAuth } from "../../src/admit/gate.ts";
 import { compileGlobs } from "../../src/kernel/names.ts";
 import { parseEncoding } from "../../src/admit/inflate.ts";
 import { parsePrefer } from "../../src/admit/prefer.ts";
@@ -50,27 +49,6 @@ test("any Prefer header is read, quickly", () => {
   }
   assert.ok(performance.now() - startedMs < patient(1000));
 });
-
-test("without tokens everybody may", () => assert.equal(createAuth([]), null));
-
-const AUTH: readonly (readonly [string | null, number])[] = [
-  ["Bearer one", 0],
-  ["bearer two", 1],
-  ["Bearer  two ", 1],
-  ["Bearer three", -1],
-  ["Bearer on", -1],
-  ["Bearer one two", -1],
-  ["Basic one", -1],
-  ["one", -1],
-  ["Bearer ", -1],
-  ["", -1],
-  [null, -1],
-];
-for (const [header, wanted] of AUTH) {
-  test(`Authorization: ${header}`, () => {
-    assert.equal(createAuth(["one", "two"])!(header), wanted);
-  });
-}
 
 const CODINGS: readonly (readonly [string | null, ReturnType<typeof parseEncoding>])[] = [
   [null, null],

@@ -17,7 +17,7 @@ import type {
   Taken,
   Ticket,
 } from "../../src/contracts.ts";
-import { type AdmitSettings, type App, createApp } from "../../src/admit/app.ts";
+import { type AdmitSettings, type App, createApp, type Shared } from "../../src/admit/app.ts";
 import { type Decoded, Decoding, type Target } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
 import { done } from "../../src/kernel/result.ts";
@@ -79,6 +79,12 @@ export class Script {
   readonly rejected: string[] = [];
   readonly statuses: number[] = [];
   readonly logged: string[] = [];
+  /** Everything of each line. */
+  readonly lines: string[] = [];
+  /** What the ledger was told of tokens. */
+  readonly tokens: string[] = [];
+  /** What becomes of rows that are taken; null: they are kept at once. */
+  kept: Ticket["kept"] = null;
   acknowledged = 0;
   /** Bytes that are reserved at the moment, and at most. */
   reserved = 0;
@@ -157,15 +163,15 @@ const STATUS: Status = {
   tables: {},
 };
 
-/** The app, and a way to ask it; `settings` on top of the defaults. */
-export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
+/** The app, and a way to ask it; `settings` on top of the defaults. @param shared as of `createApp`. */
+export function appOn(script: Script, settings: Partial<AdmitSettings> = {}, shared?: Shared) {
   const intake: Intake = {
     take(chunk) {
       if (script.refuse) return script.refuse;
       script.chunks.push(chunk);
       const ticket = {
         reached: script.reached,
-        kept: null,
+        kept: script.kept,
         settled: (ms: number) => script.settled(ms),
       };
       return { kind: "taken", ticket };
@@ -194,11 +200,17 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
       void script.rejected.push(`${table} ${reason} ${rows}`),
     acknowledged: () => void script.acknowledged++,
     http: (status: number) => void script.statuses.push(status),
+    tokenTook: (label: string, rows: number, bytes: number) =>
+      void (rows > 0 && script.tokens.push(`${label} ${rows} ${bytes}`)),
+    tokenRefused: (label: string, why: string) => void script.tokens.push(`${label} ${why}`),
   } as unknown as Ledger;
   const control = { status: () => STATUS, unready: () => script.unready } as unknown as Control;
-  const quiet = (message: string) => void script.logged.push(message);
+  const quiet = (message: string, fields?: unknown) => {
+    script.logged.push(message);
+    script.lines.push(`${message} ${JSON.stringify(fields ?? {})}`);
+  };
   const log: Log = { debug: quiet, info: quiet, warn: quiet, error: quiet };
-  return createApp({
+  const deps = {
     intake,
     tables,
     ledger,
@@ -224,8 +236,9 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}) {
       loopback: false,
       rateLimit: null,
       ...settings,
-    },
-  });
+    } satisfies AdmitSettings,
+  };
+  return shared === undefined ? createApp(deps) : createApp(deps, shared);
 }
 
 export interface Answer {

@@ -93,6 +93,9 @@ const NAMES: readonly [name: string, type: string, labels: string][] = [
   ["shishi_http_requests_total", "counter", "status"],
   ["shishi_mirror_errors_total", "counter", ""],
   ["shishi_control_commands_total", "counter", "command,ok"],
+  ["shishi_token_rows_total", "counter", "token"],
+  ["shishi_token_bytes_total", "counter", "token"],
+  ["shishi_token_refused_total", "counter", "reason,token"],
   ["shishi_build_info", "gauge", "runtime,version"],
   ["shishi_collector_info", "gauge", "group,id"],
   ["process_resident_memory_bytes", "gauge", ""],
@@ -116,6 +119,9 @@ describe("a scrape", () => {
     ledger.http(202);
     ledger.mirrorError();
     ledger.control("stop", true);
+    ledger.tokenTook("web", 2, 50);
+    ledger.tokenTook("web", 1, 7);
+    ledger.tokenRefused("web", "quota");
     ledger.control("stop", false);
 
     const { samples, types } = await scrape();
@@ -137,6 +143,10 @@ describe("a scrape", () => {
         JSON.stringify(Object.entries(sample.labels).sort()) ===
           JSON.stringify(Object.entries(labels).sort())
       )?.value;
+    assert.equal(value("shishi_token_rows_total", { token: "web" }), 3);
+    assert.equal(value("shishi_token_bytes_total", { token: "web" }), 57);
+    assert.equal(value("shishi_token_refused_total", { token: "web", reason: "quota" }), 1);
+    assert.equal(value("shishi_token_refused_total", { token: "web", reason: "right" }), 0);
     assert.equal(value("analytics_events_total", { event_type: "click" }), 5);
     assert.equal(value("analytics_events_total", { event_type: "view" }), 2);
     assert.equal(sumOf(samples, "analytics_events_total"), 7);

@@ -154,6 +154,31 @@ const LINES: [string, Around, string[]][] = [
     'unexpected argument "server": expected a flag such as --listen',
     'unexpected argument "maybe": expected a flag such as --listen',
   ]],
+  ...([
+    ["a,b", "token 1: a comma or a second colon in the token (separate tokens by spaces)"],
+    ["ok web:x:y", "token 2: a comma or a second colon in the token (separate tokens by spaces)"],
+    ["web:", "token 1: nothing before = or ;"],
+    ["=events", "token 1: nothing before = or ;"],
+    ["a=events,", "token 1: table 2 has a name that no table has"],
+    ["a=x y=b/c", "token 2: table 1 has a name that no table has"],
+    ["a;1000", "token 1: quota 1 is not like 1000/s or 5GiB/d"],
+    ["a;1/s;0/d", "token 1: quota 2 is not like 1000/s or 5GiB/d"],
+    ["a;5GiB/w", "token 1: quota 1 is not like 1000/s or 5GiB/d"],
+    ["a b a", "token 3: one that was given before"],
+    ["é", "token 1: a sign that is no visible ASCII"],
+    ["# none\n", "nothing but comments"],
+    [
+      "web:a;1/s web:b;2/s",
+      "token 2: other quotas than those of another token with the label web",
+    ],
+  ] as const).map(([text, found]): [string, Around, string[]] => [
+    `write-tokens ${text}`,
+    { env: { SHISHI_WRITE_TOKENS: text } },
+    [
+      "write-tokens (environment SHISHI_WRITE_TOKENS): expected tokens such as " +
+      "web:TOKEN=events,logs_*;1000/s;5GiB/d, one a line or separated by spaces, got " + found,
+    ],
+  ]),
   ["stray words that may be secrets", { argv: ["--auth-tokens", "a", "b", "-x", "c", "d"] }, [
     "unexpected argument *** after --auth-tokens: expected a flag such as --listen",
     "-x: unknown flag",
@@ -240,6 +265,13 @@ const WARNINGS: [string, Around, string[]][] = [
   ]],
   ["open, with tokens", { argv: ["--listen=:80", "--auth-tokens=0123456789abcdef"] }, []],
   ["loopback", { argv: ["--listen=127.9.0.1:80"] }, []],
+  ["open, with write tokens", {
+    argv: ["--listen=:80", "--write-tokens=0123456789abcdef", "--auth-tokens=0123456789abcdef"],
+  }, []],
+  ["write tokens alone, a short one", { argv: ["--write-tokens=web:short"] }, [
+    "write-tokens: web is shorter than 16 characters and may be guessed",
+    "write-tokens: auth-tokens is not set: the page, metrics, status and queries are refused",
+  ]],
   ["short token", { argv: ["--auth-tokens=0123456789abcdef,short"] }, [
     "auth-tokens: token 2 of 2 is shorter than 16 characters and may be guessed",
   ]],

@@ -30,6 +30,30 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     read: (s) => s.authTokens,
     want: ["aaaaaaaaaaaaaaaa", "b"],
   },
+  "write-tokens": {
+    text: "web:aaaaaaaaaaaaaaaa=events,log_*;1000/s;5GiB/d bb==",
+    other: "c",
+    read: (s) => s.writeTokens,
+    want: [
+      {
+        label: "web",
+        hash: "0c0beacef8877bbf2416eb00f2b5dc96354e26dd1df5517320459b1236860f8c",
+        chars: 16,
+        tables: ["events", "log_*"],
+        quotas: [
+          { what: "rows", most: 1000, periodMs: 1000, text: "1000/s" },
+          { what: "bytes", most: 5 * 2 ** 30, periodMs: 86_400_000, text: "5GiB/d" },
+        ],
+      },
+      {
+        label: "t-b8a5b8",
+        hash: "58b18d0419c7fc31d7527cd70d2ff9b3da6b0097b4d26775abb04dfd1dbcc9a0",
+        chars: 4,
+        tables: null,
+        quotas: [],
+      },
+    ],
+  },
   "tls-cert": {
     text: "cert.pem",
     other: "other.pem",

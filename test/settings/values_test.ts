@@ -11,6 +11,7 @@ describe("defaults", () => {
     assert.deepEqual(settings, {
       listen: [{ hostname: "127.0.0.1", port: 8080 }],
       authTokens: [],
+      writeTokens: [],
       tls: null,
       corsOrigins: [],
       rateLimit: null,
@@ -61,6 +62,69 @@ describe("defaults", () => {
       (Object.isFrozen(value) && Object.values(value).every(frozen));
     assert.ok(frozen(settings));
     assert.throws(() => (settings.clickhouse as unknown[]).push(1), TypeError);
+  });
+});
+
+/** Of each token: label, tables, quotas. */
+const writersOf = (around: Parameters<typeof settingsOf>[0]) =>
+  settingsOf(around).writeTokens.map(({ label, tables, quotas }) => [
+    label,
+    tables?.join() ?? "all",
+    quotas.map(({ what, most, periodMs }) => `${most} ${what} in ${periodMs}`).join(),
+  ]);
+
+describe("write tokens", () => {
+  const wanted = [
+    ["web", "events,logs_*", "1000 rows in 1000,5368709120 bytes in 86400000"],
+    ["app", "all", ""],
+    ["ci", "Ünï,db.t", "10000 rows in 3600000,512 bytes in 60000"],
+  ];
+  const texts = [
+    "web:0123=events,logs_*;1000/s;5GiB/d",
+    "app:456==",
+    "ci:789=Ünï,db.t;10_000/h;512B/m",
+  ];
+  const file = [
+    "# who may append",
+    "",
+    `  ${texts[0]}   # the shop`,
+    `${texts[1]}\r`,
+    `#${texts[0]}`,
+    texts[2],
+  ].join("\n");
+  test("by spaces, by lines, by flags, as an array, and in a file with comments", () => {
+    for (
+      const around of [
+        { env: { SHISHI_WRITE_TOKENS: texts.join(" ") } },
+        { env: { SHISHI_WRITE_TOKENS: texts.join("\n") } },
+        { argv: texts.flatMap((text) => ["--write-tokens", text]) },
+        { argv: ["--config=c"], files: { c: `write-tokens = ${JSON.stringify(texts)}` } },
+        { argv: ["--config=c"], files: { c: `write-tokens = "${texts.join(" ")}"` } },
+        { argv: ["--write-tokens-file=f"], files: { f: file } },
+        { argv: ["--config=c"], files: { c: 'write-tokens-file = "f"', f: file } },
+      ]
+    ) assert.deepEqual(writersOf(around), wanted, JSON.stringify(around));
+  });
+
+  test("without a label it has a short one of its own, that stays", () => {
+    const [[one], [two], [three]] = writersOf({ argv: ["--write-tokens=abc== abd== abc="] }) as [
+      [string],
+      [string],
+      [string],
+    ];
+    for (const label of [one, two, three]) assert.match(label!, /^t-[0-9a-f]{6}$/);
+    assert.equal(new Set([one, two, three]).size, 3);
+    assert.deepEqual(writersOf({ argv: ["--write-tokens=abc=="] })[0]![0], one);
+  });
+
+  test("two of one label may be there at a time, with the same quotas", () => {
+    const argv = ["--write-tokens", "web:old;5/s web:new;5/s"];
+    assert.deepEqual(writersOf({ argv }).map(([label]) => label), ["web", "web"]);
+  });
+
+  test("nothing of the token is kept", () => {
+    const settings = settingsOf({ argv: ["--write-tokens=web:a-very-secret-token"] });
+    assert.doesNotMatch(JSON.stringify(settings), /secret/);
   });
 });
 

@@ -134,6 +134,19 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     const answer = await at.shishi.get("/healthz", { origin: "https://app.example" });
     assert.equal(answer.headers.get("access-control-allow-origin"), "https://app.example");
   },
+  async "write-tokens"({ at }) {
+    const statusWith = async (token: string, path = "/events") =>
+      (await at.shishi.post(EVENT, { path: `${path}?token=${token}` })).status;
+    await at.set({ "write-tokens": ["web:old=events;2/d", "gone=events"] });
+    assert.equal(await statusWith("old"), 202);
+    await at.set({ "write-tokens": ["web:old=events;2/d", "web:new=events;2/d"] });
+    assert.equal(await statusWith("gone"), 401);
+    assert.equal(await statusWith("new", "/events/plain"), 403);
+    assert.equal(await statusWith("new"), 202);
+    // The one takes the other's place with what is left of its quota.
+    assert.equal(await statusWith("old"), 429);
+    assert.doesNotMatch(at.shishi.stderr(), /web:old|web:new|token=/);
+  },
   async "rate-limit"({ at }) {
     await at.set({ "rate-limit": "2/h", "max-block-size": 7 });
     await posts(at, EVENT);
