@@ -281,7 +281,7 @@ export class JournalSpool implements Spool {
       answer(refused === undefined ? DONE : failed(refused));
     }
     // Those who wait have heard of it before the next round: the answer may seal the batch.
-    for (const { synced } of all) await synced;
+    await all.at(-1)?.synced;
     return problem === null;
   }
 
