@@ -675,6 +675,8 @@ export interface Queries {
 export interface Page {
   /** `GET /`: needs no token, for it shows nothing before it has one. */
   document(request: Request): Promise<Response>;
+  /** `GET /shishi.js`: for pages of every site, and as public as they are. */
+  snippet(request: Request): Promise<Response>;
   /** `GET /api/live`: server-sent events until either side ends them. */
   live(): Promise<Response>;
 }

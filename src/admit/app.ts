@@ -60,7 +60,8 @@ export interface AdmitDeps {
   readonly settings: AdmitSettings;
 }
 
-const HEALTH: readonly string[] = ["/healthz", "/readyz"];
+/** A probe comes by any name, and often; the script is loaded by pages of every site. */
+const FOR_ALL: readonly string[] = ["/healthz", "/readyz", "/shishi.js"];
 const CLOSED = {
   stopping: "the collector is stopping; nothing was taken",
   paused: "the collector is paused; nothing was taken",
@@ -164,6 +165,7 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
     async (c) => checkToken(c.req.raw) ?? (await (reads ??= loadReads())).purge(c.req.raw),
   );
   app.get("/", (c) => deps.page.document(c.req.raw));
+  app.get("/shishi.js", (c) => deps.page.snippet(c.req.raw));
   read("/api/live", async (request) => {
     const live = await deps.page.live();
     // What follows would never be read.
@@ -187,8 +189,9 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
       }
     }
     const path = pathOf(request);
-    // A probe comes by any name, and often.
-    const refused = HEALTH.includes(path) ? null : checkClient(request, addressOf, isPosting(path));
+    const refused = FOR_ALL.includes(path)
+      ? null
+      : checkClient(request, addressOf, isPosting(path));
     return refused ?? app.fetch(request);
   };
   /** A refusal waits until its client can read it. */

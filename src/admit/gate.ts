@@ -300,6 +300,8 @@ function share(
 ): void {
   const origin = headers.get("origin");
   if (origin === null || method === "OPTIONS" || !allowed(origin)) return;
+  // What every page may read is the same for all, so that it can be kept for all.
+  if (response.headers.get("access-control-allow-origin") === "*") return;
   response.headers.set("access-control-allow-origin", origin);
   response.headers.set("access-control-expose-headers", EXPOSED.join(", "));
   response.headers.append("vary", "Origin");

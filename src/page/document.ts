@@ -8,10 +8,9 @@
  * imports, exports and comments. Hence no two of them may give the same name to something.
  */
 
-import { createHash } from "node:crypto";
-import { gzipSync } from "node:zlib";
 import uplotScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
+import { createFixed, type Fixed, sha256 } from "./fixed.ts";
 import charts from "./web/charts.js" with { type: "text" };
 import dom from "./web/dom.js" with { type: "text" };
 import figures from "./web/figures.js" with { type: "text" };
@@ -26,43 +25,19 @@ import viewer from "./web/viewer.js" with { type: "text" };
 /** What is used stands before what uses it. */
 const MODULES = [format, dom, stream, charts, figures, playground, letters, viewer];
 
-export interface Document {
-  /** @param request decides by its headers whether it is packed, or known already. */
-  answer(request: Request): Response;
-}
-
-export function createDocument(): Document {
+export function createDocument(): Fixed {
   const html = fill(template, {
     style: `${uplotStyle}\n${style}`,
     uplot: uplotScript,
     script: MODULES.map(bare).join(""),
   });
-  const plain = new TextEncoder().encode(html);
-  const packed = gzipSync(plain, { level: 9 });
-  const headers = {
+  return createFixed(html, {
     "content-type": "text/html; charset=utf-8",
     "content-security-policy": policyOf(html),
     "cache-control": "no-cache",
     "cross-origin-opener-policy": "same-origin",
-    etag: `"${sha256(html).slice(0, 22)}"`,
     "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    vary: "accept-encoding",
-  };
-
-  return {
-    answer({ headers: given }) {
-      if (given.get("if-none-match")?.includes(headers.etag)) {
-        return new Response(null, { status: 304, headers });
-      }
-      const gzip = /\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))/.test(
-        given.get("accept-encoding") ?? "",
-      );
-      return gzip
-        ? new Response(packed, { headers: { ...headers, "content-encoding": "gzip" } })
-        : new Response(plain, { headers });
-    },
-  };
+  });
 }
 
 /** A module as a piece of a larger one. */
@@ -96,8 +71,4 @@ function policyOf(html: string): string {
     "frame-ancestors 'none'",
     "require-trusted-types-for 'script'",
   ].join("; ");
-}
-
-function sha256(text: string): string {
-  return createHash("sha256").update(text).digest("base64");
 }

@@ -6,7 +6,7 @@
 
 import type { Clock, Page } from "../contracts.ts";
 import { repeat } from "../kernel/time.ts";
-import type { Document } from "./document.ts";
+import type { Fixed } from "./fixed.ts";
 import type { Live, PageSource } from "./live.ts";
 import type { RecorderDeps } from "./recorder.ts";
 
@@ -31,7 +31,8 @@ export function createPage(deps: RecorderDeps, clock: Pick<Clock, "after">): Ope
   let cancel = () => {};
   let source: Promise<PageSource> | null = null;
   let live: Promise<Live> | null = null;
-  let document: Promise<Document> | null = null;
+  let document: Promise<Fixed> | null = null;
+  let snippet: Promise<Fixed> | null = null;
 
   async function record(): Promise<PageSource> {
     const recorder = (await import("./recorder.ts")).createRecorder(deps);
@@ -48,6 +49,11 @@ export function createPage(deps: RecorderDeps, clock: Pick<Clock, "after">): Ope
     async document(request) {
       document ??= import("./document.ts").then(({ createDocument }) => createDocument());
       return (await document).answer(request);
+    },
+
+    async snippet(request) {
+      snippet ??= import("./snippet.ts").then(({ createSnippet }) => createSnippet());
+      return (await snippet).answer(request);
     },
 
     async live() {

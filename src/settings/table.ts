@@ -109,7 +109,7 @@ export const TABLE = [
       kind: list(token),
       default: null,
       meaning:
-        "bearer tokens; once set, every request but those for /, /healthz and /readyz needs one",
+        "bearer tokens; once set, every request but those for /, /shishi.js, /healthz and /readyz needs one",
       secret: true,
     }),
     setting({

@@ -73,6 +73,8 @@ export function errorsOf(decoded: Decoded): string[] {
   return decoded.errors.map(({ index, error }) => `${index}: ${error}`);
 }
 
+const JAVASCRIPT = { headers: { "content-type": "text/javascript", etag: '"1"' } };
+
 /** What the intake and the ledger were told, and what the intake is to answer. */
 export class Script {
   readonly chunks: Chunk[] = [];
@@ -101,6 +103,7 @@ export class Script {
   unready: string[] = [];
   page: Page = {
     document: () => Promise.resolve(new Response("<!doctype html>")),
+    snippet: () => Promise.resolve(new Response("", JAVASCRIPT)),
     live: () => Promise.resolve(new Response("event: now\n\n")),
   };
   /** What was asked of the stored events and of the dead letters, and the answers to it. */

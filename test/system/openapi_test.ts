@@ -81,7 +81,7 @@ function operation(method: string, path: string): Operation {
   return operations.find((one) => one.method === method && one.path === path)!;
 }
 const isWrite = ({ path }: Operation) => path.startsWith("/events");
-const isOpen = ({ path }: Operation) => ["/", "/healthz", "/readyz"].includes(path);
+const isOpen = ({ path }: Operation) => ["/", "/shishi.js", "/healthz", "/readyz"].includes(path);
 const isQuestion = ({ path }: Operation) => ["/api/metrics", "/api/events"].includes(path);
 const GOOD: Readonly<Record<string, string>> = {
   "/events": '{"eventType":"click"}',
@@ -200,7 +200,7 @@ test("a wrong question, the known document, a collector that is not ready", asyn
     assert.equal(await ask(one, well, { query: "?from=yesterday&colour=red" }), 400);
     assert.equal(await ask(one, alone, { headers: WITH_TOKEN }), 503);
   }
-  for (const path of ["/", "/openapi.json"]) {
+  for (const path of ["/", "/openapi.json", "/shishi.js"]) {
     const tag = (await fetch(well.url + path)).headers.get("etag") ?? "";
     const headers = { "if-none-match": tag };
     assert.equal(await ask(operation("get", path), well, { headers }), 304);
@@ -227,14 +227,14 @@ test("full, then stopping", async () => {
 const fetchStatus = async (shishi: Shishi) =>
   await (await fetch(`${shishi.url}/api/status`, { headers: WITH_TOKEN })).json();
 
-test("who is kept out: a page of another site, a client that asks too often; health answers all", async () => {
+test("who is kept out: a page of another site, a client that asks too often; health and the script answer all", async () => {
   for (const one of operations) {
-    const health = ["/healthz", "/readyz"].includes(one.path);
+    const free = ["/healthz", "/readyz", "/shishi.js"].includes(one.path);
     const app = appOn(new Script(), { rateLimit: { count: 1, periodMs: 60_000 } });
     const foreign = { headers: { origin: "https://elsewhere.example" } };
-    assert.equal(await askApp(one, app, foreign), health ? 200 : 403, one.path);
+    assert.equal(await askApp(one, app, foreign), free ? 200 : 403, one.path);
     await app.fetch(request(one, "http://localhost"), () => "127.0.0.1");
-    assert.equal(await askApp(one, app), health ? 200 : 429, one.path);
+    assert.equal(await askApp(one, app), free ? 200 : 429, one.path);
   }
 });
 
