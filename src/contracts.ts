@@ -35,6 +35,8 @@ export interface Chunk {
   /** `body` changes once the intake has answered: what is kept of it is copied. */
   readonly lent?: boolean;
   readonly types: TypeCounts;
+  /** Of rows of a table: the keys that they have. Null or absent: not known. */
+  readonly keys?: ReadonlySet<string> | null;
   /** The columns that the rows were checked against (`Columns.fingerprint`), null while unknown. */
   readonly fingerprint: string | null;
   /** Dead letters that are sent again: a batch of their own with this id, taken once. */
@@ -85,6 +87,8 @@ export interface Batch {
   readonly body: readonly Uint8Array[];
   /** Of its chunks; a chunk with another one begins a batch of its own. */
   readonly fingerprint: string | null;
+  /** Of all of its rows, as in a chunk; not known of what an earlier process took. */
+  readonly keys?: ReadonlySet<string> | null;
 }
 
 // ── admit → batch: how rows are given to the pipe, and what is said of them at once and later.
@@ -286,6 +290,8 @@ export interface WriteToken {
 export interface InsertRequest {
   readonly table: string;
   readonly shape: Shape;
+  /** The columns that the INSERT of rows names; null or absent: none, so that it is about all of them. */
+  readonly columns?: readonly string[] | null;
   /** NDJSON; pieces in order, each ends where a row does. */
   readonly body: readonly Uint8Array[];
   readonly rows: number;
@@ -342,9 +348,9 @@ export interface Column {
   readonly defaultKind: "" | "DEFAULT" | "EPHEMERAL";
 }
 
-/** Why a table can never take rows: it is no table that is written, or we have no right to. */
-export interface TakesNone {
-  /** `right`: 403. `kind`: 409 (a view, a dictionary). */
+/** Why a table, or a column, can never take anything: it is none that is written, or there is no right to. */
+export interface Closed {
+  /** Of a table, `right`: 403, and `kind`: 409 (a view, a dictionary). */
   readonly why: "right" | "kind";
   /** For people: `v is a View, which takes no rows`. */
   readonly reason: string;
@@ -352,14 +358,16 @@ export interface TakesNone {
 
 /** The columns of a table, as far as they are known. */
 export interface Columns {
-  /** Names that an INSERT may give: neither MATERIALIZED nor ALIAS. */
+  /** Names that an INSERT may give. */
   readonly names: ReadonlySet<string>;
+  /** Names of its other columns: MATERIALIZED, ALIAS (`kind`), or no right to insert into them. */
+  readonly closed: ReadonlyMap<string, Closed>;
   /** Those of `names`, with their types; empty where types are not known. */
   readonly columns: readonly Column[];
   /** Equal exactly when names and types are equal, whatever their order. */
   readonly fingerprint: string;
   /** Null for a table that takes rows, as far as that is known. */
-  readonly takesNone: TakesNone | null;
+  readonly takesNone: Closed | null;
 }
 
 /** What admit may ask about tables. `unknown`: ClickHouse could not be asked yet; rows are taken. */
@@ -368,8 +376,11 @@ export interface Tables {
   columns(table: string): Columns | "missing" | "unknown";
   /** As `columns`, but waits up to `waitMs` for a first answer, so that a first POST meets a 404. */
   lookUp(table: string, waitMs: number): Promise<Columns | "missing" | "unknown">;
-  /** The answer of the server itself, not from memory; `unknown` where it cannot be asked. */
-  refresh(table: string): Promise<Columns | "missing" | "unknown">;
+  /**
+   * The answer of the server itself, not from memory; `unknown` where it cannot be asked.
+   * @param rights also what the user may insert into, which is remembered longer.
+   */
+  refresh(table: string, rights?: boolean): Promise<Columns | "missing" | "unknown">;
 }
 
 // ── batch → dead: rows that ClickHouse refuses for good, kept before their batch is let go; and what

@@ -44,6 +44,8 @@ export type Decoded =
     /** `body` is gone with the next request that is decoded by the same scanner. */
     readonly lent: boolean;
     readonly types: TypeCounts;
+    /** Of rows of a table, the keys that they have; null: not known. */
+    readonly keys: ReadonlySet<string> | null;
     readonly rejected: number;
     readonly errors: readonly RowError[];
   }
@@ -161,10 +163,10 @@ export class Decoding {
 
   /** What came of it, once. */
   end(): Decoded {
-    const { body, lent, types } = this.#scanner.finish();
+    const { body, lent, types, keys } = this.#scanner.finish();
     if (this.#refusal !== null) return { kind: "refused", error: this.#refusal };
     const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;
-    return { kind: "rows", rows, body, lent, types, rejected, errors };
+    return { kind: "rows", rows, body, lent, types, keys, rejected, errors };
   }
 
   get #rows(): number {

@@ -7,8 +7,8 @@
 import {
   type Ack,
   type Asked,
+  type Closed,
   type Replaying,
-  type TakesNone,
   UNAVAILABLE_RETRY_S,
 } from "../contracts.ts";
 import type { ReadBody } from "./body.ts";
@@ -137,7 +137,7 @@ export function foreign(error: string): Response {
 }
 
 /** Of a table that can never take rows. */
-export function takesNone({ why, reason }: TakesNone): Response {
+export function takesNone({ why, reason }: Closed): Response {
   return json(why === "right" ? 403 : 409, { error: reason });
 }
 

@@ -48,6 +48,8 @@ export class TableRowReader implements RowReader {
     this.#scanner.text(`{${sent.join(",")}}`);
     if (this.#columns === null) {
       found.value.filter(isPlain).forEach(({ key }) => this.#scanner.learn(key));
+    } else {
+      found.value.forEach(({ key }) => this.#scanner.had(key));
     }
     return null;
   }
@@ -55,6 +57,8 @@ export class TableRowReader implements RowReader {
   /** What is wrong with a key, or null for a column's name. */
   readonly #stranger = (key: string): string | null => {
     if (this.#columns?.names.has(key) !== false) return null;
+    const closed = this.#columns.closed.get(key);
+    if (closed !== undefined) return `${excerpt(key)}: ${closed.reason}`;
     this.#has ??= hasColumns([...this.#columns.names]);
     return `${excerpt(key)}: no column of ${this.#table}, ${this.#has}`;
   };

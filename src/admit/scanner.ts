@@ -17,6 +17,8 @@ export interface Gathered {
   readonly lent: boolean;
   /** How many rows of each event type. */
   readonly types: TypeCounts;
+  /** Of rows of a table: the keys that they have, and perhaps some of refused rows; null: not known. */
+  readonly keys: ReadonlySet<string> | null;
 }
 
 /** Why bytes are not one JSON value that may be used. */
@@ -35,7 +37,7 @@ const NO_TYPES: TypeCounts = new Map();
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 type Calls = Record<
-  "init" | "lines" | "elements" | "addKey" | "clearKeys" | "renew" | "normalize",
+  "init" | "lines" | "elements" | "addKey" | "clearKeys" | "lastRow" | "renew" | "normalize",
   (...values: (number | boolean)[]) => number
 >;
 type Address =
@@ -87,6 +89,7 @@ export class Scanner {
   /** Of these columns; null: values are not looked at. */
   #program: Program | null = null;
   #keyBytes = 0;
+  readonly #keys: Keys;
   #source: Uint8Array = NOTHING;
   /** What of the source is in the window: [from, to). */
   #from = 0;
@@ -107,6 +110,7 @@ export class Scanner {
     this.#state = new Uint32Array(memory.buffer, at.STATE, 4);
     this.#runs = new Uint32Array(memory.buffer, at.RUNS);
     this.#times = new BigInt64Array(memory.buffer, at.WINDOW, 2);
+    this.#keys = new Keys(new Uint32Array(memory.buffer));
     calls.init(this.#outputEnd);
     this.#begin();
   }
@@ -165,9 +169,15 @@ export class Scanner {
     if (this.#columns === null && !this.#addKey(key)) this.#forgetKeys();
   }
 
+  /** A row that was put together elsewhere has this key, one of the columns. */
+  had(key: string): void {
+    this.#keys.had(key);
+  }
+
   /** Begins a request; `source` must not change until `finish`. */
   open(source: Uint8Array): void {
     this.#source = source;
+    this.#keys.open(this.#calls.lastRow());
     this.#begin();
     this.#load(0);
   }
@@ -231,10 +241,11 @@ export class Scanner {
     this.#countRuns();
     this.#source = this.#textIn = NOTHING;
     const types = this.#types.size > 0 ? this.#types : NO_TYPES;
+    const keys = this.#events || !this.#columns ? null : this.#keys.seen();
     const body = this.#memory.subarray(this.#output, this.#state[OUT]);
-    if (this.#spill.bytes === 0) return { body, lent: true, types };
+    if (this.#spill.bytes === 0) return { body, lent: true, types, keys };
     this.#spill.add(body);
-    return { body: this.#spill.take(), lent: false, types };
+    return { body: this.#spill.take(), lent: false, types, keys };
   }
 
   /** In a memory of its own, as large as it needs to be, and gone with the text. */
@@ -325,14 +336,83 @@ export class Scanner {
     const room = this.#memory.subarray(KEYS + this.#keyBytes, KEYS + KEYS_BYTES);
     const { read, written } = this.#encoder.encodeInto(key, room);
     if (read < key.length) return false;
-    const added = this.#calls.addKey(room.byteOffset, written, node) !== 0;
-    if (added) this.#keyBytes += written;
-    return added;
+    const slot = this.#calls.addKey(room.byteOffset, written, node);
+    if (slot === 0) return false;
+    this.#keyBytes += written;
+    this.#keys.add(key, slot);
+    return true;
   }
 
   #forgetKeys(): void {
     this.#calls.clearKeys();
     this.#keyBytes = 0;
+    this.#keys.forget();
+  }
+}
+
+/** In a key's slot: the row that had it last. */
+const ROW_AT = 8;
+
+/**
+ * Which of the known keys the rows of a request have. Each is looked at once a request, whatever the
+ * number of its rows, and nothing is made where they are those of the request before.
+ */
+class Keys {
+  readonly #words: Uint32Array;
+  readonly #places = new Map<string, number>();
+  /** Of `seen`, by place. */
+  #last: boolean[] = [];
+  #seen: ReadonlySet<string> = new Set();
+  /** The last row of the request before. */
+  #opened = 0;
+  /** Those for which there was no slot. */
+  readonly #others = new Set<string>();
+
+  /** @param words the scanner's memory. */
+  constructor(words: Uint32Array) {
+    this.#words = words;
+  }
+
+  /** Rows are counted from 0 again. */
+  forget(): void {
+    this.#places.clear();
+    this.#last = [];
+    this.#seen = new Set();
+    this.#opened = 0;
+  }
+
+  add(key: string, slot: number): void {
+    this.#places.set(key, (slot + ROW_AT) / 4);
+  }
+
+  open(row: number): void {
+    this.#opened = row;
+    this.#others.clear();
+  }
+
+  had(key: string): void {
+    const place = this.#places.get(key);
+    if (place === undefined) this.#others.add(key);
+    else this.#words[place] = this.#opened + 1;
+  }
+
+  /** Since `open`. It never changes. */
+  seen(): ReadonlySet<string> {
+    let index = 0;
+    let same = true;
+    for (const place of this.#places.values()) {
+      // Rows are counted past the end of their 32 bits.
+      const had = ((this.#words[place]! - this.#opened) | 0) > 0;
+      if (this.#last[index] !== had) {
+        this.#last[index] = had;
+        same = false;
+      }
+      index++;
+    }
+    if (!same) {
+      this.#seen = new Set([...this.#places.keys()].filter((_, at) => this.#last[at]));
+    }
+    return this.#others.size === 0 ? this.#seen : this.#seen.union(this.#others);
   }
 }
 

@@ -251,7 +251,7 @@ export class Writer {
     if (decoded.kind === "refused") return reply.badRequest(decoded.error);
     const { request, account, target: { table, shape, columns } } = writing;
     const { intake, ledger } = this.#deps;
-    const { rows, rejected, errors, body, lent, types } = decoded;
+    const { rows, rejected, errors, body, lent, types, keys } = decoded;
     const prefer = parsePrefer(request.headers.get("prefer"));
     const strict = prefer.strict || asksStrict(request.url);
     if (rows === 0 || (strict && rejected > 0)) {
@@ -264,7 +264,7 @@ export class Writer {
       return this.#exceeded(account!, exceeded, exceeded.quota.what === "rows" ? rows : bodyBytes);
     }
     const fingerprint = columns?.fingerprint ?? null;
-    const chunk = { table, shape, rows, body, lent, types, fingerprint };
+    const chunk = { table, shape, rows, body, lent, types, keys, fingerprint };
     const taken = intake.take(named === null ? chunk : { ...chunk, key: { ...named, rejected } });
     return this.#given(writing, taken, { accepted: rows, rejected, errors }, prefer, bodyBytes);
   }

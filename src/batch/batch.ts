@@ -119,6 +119,7 @@ export class HeldBatch implements Batch, GrowingBatch {
   #reservedBytes = 0;
   #newestMs: number;
   readonly #types = new Map<string, number>();
+  #keys: ReadonlySet<string> | null = NO_KEYS;
   /** Null once it is sealed. */
   #slabs: Slabs | null = new Slabs();
   #body: Uint8Array[] = [];
@@ -150,6 +151,7 @@ export class HeldBatch implements Batch, GrowingBatch {
     const batch = new HeldBatch(found.id, found, found.oldestMs);
     batch.#rows = found.rows;
     batch.#bytes = found.bytes;
+    batch.#keys = null;
     for (const [type, rows] of found.types) batch.#types.set(type, rows);
     batch.close();
     batch.synced();
@@ -187,6 +189,10 @@ export class HeldBatch implements Batch, GrowingBatch {
 
   get types(): TypeCounts {
     return this.#types;
+  }
+
+  get keys(): ReadonlySet<string> | null {
+    return this.#keys;
   }
 
   /** When the last row was taken. */
@@ -249,6 +255,7 @@ export class HeldBatch implements Batch, GrowingBatch {
     this.#rows += chunk.rows;
     this.#bytes += chunk.body.length;
     for (const [type, rows] of chunk.types) count(this.#types, type, rows);
+    this.#keys = both(this.#keys, chunk.keys ?? null);
     this.release(reservation);
   }
 
@@ -388,4 +395,16 @@ export class HeldBatch implements Batch, GrowingBatch {
   #illegal(from: string, to: string): never {
     throw new Error(`batch ${this.id}: from ${from} to ${to} is no legal step`);
   }
+}
+
+const NO_KEYS: ReadonlySet<string> = new Set();
+
+/** One of the two where it has all of them, as it mostly does; null where one is not known. */
+function both(
+  one: ReadonlySet<string> | null,
+  other: ReadonlySet<string> | null,
+): ReadonlySet<string> | null {
+  if (one === other || one === null || other === null) return one === null ? null : other;
+  if (other.isSubsetOf(one)) return one;
+  return one.isSubsetOf(other) ? other : one.union(other);
 }

@@ -55,7 +55,7 @@ export function createInserter(
       pins.write(url, settings);
       url.searchParams.set(
         "query",
-        insertStatement(request.shape, endpoint.database, request.table),
+        insertStatement(request.shape, endpoint.database, request.table, request.columns),
       );
       const answer = await post({
         method: "POST",

@@ -110,13 +110,14 @@ export function createDeliver(
   };
   const query: Query = {
     rows: (sql, signal) => servers.failover.query.rows(sql, signal),
+    word: (sql, signal) => servers.failover.query.word(sql, signal),
     command: (sql, signal) => servers.failover.query.command(sql, signal),
     ping: (signal) => servers.failover.query.ping(signal),
   };
   const tables: Tables = {
     columns: (table) => servers.tables.columns(table),
     lookUp: (table, waitMs) => servers.tables.lookUp(table, waitMs),
-    refresh: (table) => servers.tables.refresh(table),
+    refresh: (table, rights) => servers.tables.refresh(table, rights),
   };
 
   async function prepare(): Promise<Answered<null>> {

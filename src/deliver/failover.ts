@@ -189,6 +189,7 @@ export function createFailover(
     },
     query: {
       rows: (sql, signal) => each(signal, (node) => node.query.rows(sql, signal), failed),
+      word: (sql, signal) => each(signal, (node) => node.query.word(sql, signal), failed),
       command: (sql, signal) => each(signal, (node) => node.query.command(sql, signal), failed),
       ping: (signal) =>
         each(

@@ -11,8 +11,9 @@ import { createPost, type Fetch } from "../kernel/http.ts";
 import { compileGlobs, isTableName, placeOf } from "../kernel/names.ts";
 import { createInserter } from "./clickhouse.ts";
 import { createPins, credentials } from "./pins.ts";
+import { createTables, namedColumns, type Plans } from "./plan.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
-import { describeTable, quoteName, quoteString, SYNCED } from "./sql.ts";
+import { describeColumns, quoteName, quoteString, SYNCED } from "./sql.ts";
 
 /** What a collector would send there. */
 export interface Wanted {
@@ -56,8 +57,14 @@ interface Server {
   readonly clock: Clock;
   readonly endpoint: Endpoint;
   readonly query: Query;
+  /** What the collector would know of its tables. */
+  readonly tables: Pick<Plans, "refresh">;
   /** Sends the very INSERT that the collector sends, without a row: what it needs is tried, nothing stored. */
-  tryInsert(table: string, shape: "event" | "row"): Promise<Verdict>;
+  tryInsert(
+    table: string,
+    shape: "event" | "row",
+    columns: readonly string[] | null,
+  ): Promise<Verdict>;
   /** The answer to a statement that takes no FORMAT, or null where there is none. */
   word(sql: string): Promise<string | null>;
 }
@@ -78,13 +85,21 @@ function connect(
     insertTimeoutMs: TIMEOUT_MS,
     compress: "none",
   });
+  const tables = createTables({
+    query,
+    database: endpoint.database,
+    eventsTable: "",
+    clock,
+    log: { debug() {}, info() {}, warn() {}, error() {} },
+  });
   return {
     clock,
     endpoint,
     query,
-    tryInsert: (table, shape) =>
+    tables,
+    tryInsert: (table, shape, columns) =>
       inserter.insert(
-        { table, shape, body: [], rows: 0, token: `check-${crypto.randomUUID()}` },
+        { table, shape, columns, body: [], rows: 0, token: `check-${crypto.randomUUID()}` },
         new AbortController().signal,
       ),
     async word(sql) {
@@ -187,7 +202,7 @@ async function inspectEventsTable(
   const { query, endpoint } = server;
   const is = about(`table ${table} on ${endpoint.label}`);
   if (!isTableName(table)) return [is.wrong("no name for a table")];
-  const described = await query.rows(describeTable(endpoint.database, table));
+  const described = await query.rows(describeColumns(endpoint.database, table));
   if (!described.ok) {
     return [is.wrong(described.problem, remedy(described.code, endpoint))];
   }
@@ -323,14 +338,26 @@ async function insertable(
 ): Promise<Finding[]> {
   const { endpoint } = server;
   const is = about(`table ${table} on ${endpoint.label}`);
-  const verdict = await server.tryInsert(table, shape);
+  const plan = await server.tables.refresh(table);
+  const known = typeof plan === "string" ? null : plan;
+  if (known !== null && known.takesNone !== null) {
+    const { why, reason } = known.takesNone;
+    return [is.wrong(reason, why === "right" ? rightTo(server, table, known.engine) : undefined)];
+  }
+  const columns = known === null || shape === "event" ? null : namedColumns(known, known.names);
+  const verdict = await server.tryInsert(table, shape, columns);
   if (verdict.kind !== "stored") {
     const todo = verdict.code === 497 && /INSERT/.test(verdict.message)
       ? grant(server, "INSERT", table)
       : remedy(verdict.code, endpoint);
     return [is.wrong(`an INSERT is refused: ${verdict.message}`, todo)];
   }
-  const takes = shape === "event" ? "takes events" : "takes rows";
+  const lacking = [...known?.closed.values() ?? []].some(({ why }) => why === "right");
+  const takes = shape === "event"
+    ? "takes events"
+    : lacking
+    ? `takes rows with ${columns?.join(", ")} alone: there is no right to the others`
+    : "takes rows";
   const { rows, trouble, todo } = await windowOf(server, table);
   const window = trouble === undefined
     ? [is.ok(`${takes}; deduplication window ${rows}`)]
@@ -357,7 +384,7 @@ async function isSynced(server: Server, name: string): Promise<boolean> {
   if (!/^(?!Replicated|Shared)\w*MergeTree$/.test(String(engine))) return true;
   const own = /\bfsync_after_insert = '?(\d+|true|false)/.exec(String(engine_full))?.[1];
   const synced = own ?? await defaultOf(server, "fsync_after_insert");
-  return synced === null || !["0", "false"].includes(String(synced));
+  return synced === null || synced === "unseen" || !["0", "false"].includes(String(synced));
 }
 
 interface Window {
@@ -384,6 +411,13 @@ async function windowOf(server: Server, table: string): Promise<Window> {
   const setting = `${replicated ? "" : "non_"}replicated_deduplication_window`;
   const own = new RegExp(`\\b(?<!non_)${setting} = '?(\\d+)`).exec(String(engine_full))?.[1];
   const rows = own === undefined ? await defaultOf(server, setting) : Number(own);
+  if (rows === "unseen") {
+    return {
+      rows: 0,
+      trouble: "how many INSERTs it remembers cannot be seen",
+      todo: `GRANT SELECT ON system.merge_tree_settings TO ${userOf(server)}`,
+    };
+  }
   if (rows === null) {
     // Servers from before that setting remember INSERTs into replicated tables, and of those alone.
     return replicated ? { rows: 100 } : {
@@ -399,12 +433,16 @@ async function windowOf(server: Server, table: string): Promise<Window> {
   };
 }
 
-/** Null: this server has no such setting. */
-async function defaultOf({ query }: Server, setting: string): Promise<number | null> {
+/** Null: this server has no such setting. `unseen`: the user may not ask. */
+async function defaultOf(
+  { query }: Server,
+  setting: string,
+): Promise<number | null | "unseen"> {
   const answer = await query.rows(
     `SELECT value FROM system.merge_tree_settings WHERE name = ${quoteString(setting)}`,
   );
-  const value = answer.ok ? answer.value[0]?.["value"] : undefined;
+  if (!answer.ok) return "unseen";
+  const value = answer.value[0]?.["value"];
   return value === undefined ? null : Number(value);
 }
 
@@ -424,10 +462,18 @@ async function mayI(server: Server, right: string, table: string): Promise<boole
   return answer === "1" ? true : answer === "0" ? false : null;
 }
 
+/** What lets rows in that the user may not write. @param engine null: not known, since it may only read. */
+function rightTo(server: Server, table: string, engine: string | null): string | undefined {
+  return engine === null ? remedy(164, server.endpoint) : grant(server, "INSERT", table);
+}
+
 /** The statement that gives the right. */
 function grant(server: Server, right: string, table: string): string {
-  const user = plainOrQuoted(server.endpoint.user || "default");
-  return `GRANT ${right} ON ${named(server, table)} TO ${user}`;
+  return `GRANT ${right} ON ${named(server, table)} TO ${userOf(server)}`;
+}
+
+function userOf({ endpoint }: Server): string {
+  return plainOrQuoted(endpoint.user || "default");
 }
 
 /** What to do about a refusal that has nothing to do with a table; undefined where its words say it. */

@@ -57,6 +57,7 @@ export const READ_SETTINGS: Settings = {
   input_format_skip_unknown_fields: "0",
   input_format_json_ignore_unknown_keys_in_named_tuple: "0",
   input_format_json_ignore_unnecessary_fields: "1",
+  input_format_column_name_matching_mode: "match_case",
   input_format_import_nested_json: "0",
   // A value of another JSON type becomes the text of itself in a String column.
   input_format_json_read_numbers_as_strings: "1",

@@ -7,12 +7,12 @@
  */
 
 import { nodeCrypto } from "../kernel/builtins.ts";
-import type { Answered, Clock, Columns, Log, Tables } from "../contracts.ts";
+import type { Answered, Clock, Closed, Columns, Log, Tables } from "../contracts.ts";
 import { isTableName } from "../kernel/names.ts";
 import { failed } from "../kernel/result.ts";
 import { Underway, within } from "../kernel/time.ts";
 import { type Query, tooOld } from "./query.ts";
-import { createEventsTable, describeTable, insertableColumns } from "./sql.ts";
+import { checkGrant, createEventsTable, describeTable, insertableColumns } from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
 export type Known = TablePlan | "missing" | "unknown";
@@ -51,17 +51,45 @@ interface Entry {
   atMs: number;
   /** The question under way. */
   asking: Promise<Known> | null;
+  /** Columns without a right to insert into them, and when that was learned; null: not asked. */
+  refused: { readonly names: ReadonlySet<string>; readonly atMs: number } | null;
+}
+
+/**
+ * The columns that an INSERT of rows with these keys names: those that are there, also where the right to
+ * them is missing, which then is what ClickHouse says.
+ * @param keys null: not known. @returns null where none can be named.
+ */
+export function namedColumns(
+  { names, closed, columns }: Columns,
+  keys: ReadonlySet<string> | null,
+): readonly string[] | null {
+  const named = [...keys ?? names].filter((key) =>
+    names.has(key) || closed.get(key)?.why === "right"
+  ).sort();
+  if (named.length > 0) return named;
+  // Rows of nothing but defaults; some servers would give a column that is named a zero instead.
+  const any = columns.find(({ defaultKind }) => defaultKind === "") ??
+    columns.find(({ defaultKind }) => defaultKind === "DEFAULT");
+  return any === undefined ? null : [any.name];
 }
 
 /** What the room itself knows of tables, beyond what others may ask. */
 export interface Plans extends Tables {
   /** From memory, whatever its age; null where nothing is known. */
   plan(table: string): TablePlan | null;
-  refresh(table: string): Promise<Known>;
+  refresh(table: string, rights?: boolean): Promise<Known>;
 }
 
 /** A server from before it could sync an INSERT. */
 const UNKNOWN_SETTING = 115;
+/** The user's profile lets it set nothing, and then write nothing either. */
+const READ_ONLY_USER = 164;
+const NO_RIGHT = 497;
+/** Questions about the rights to one table's columns, by halving; those that are left count as given. */
+const MOST_RIGHTS = 200;
+/** A right that was missing is asked for again after this; one that was there when an INSERT lacks it. */
+const RIGHTS_TTL_MS = 15_000;
 
 export function createTables(tools: TableTools): Plans & {
   /** CREATE TABLE IF NOT EXISTS for the table of events. Never rejects. */
@@ -77,7 +105,7 @@ export function createTables(tools: TableTools): Plans & {
   function entryOf(table: string): Entry {
     let entry = entries.get(table);
     if (entry === undefined) {
-      entry = { known: "unknown", atMs: -Infinity, asking: null };
+      entry = { known: "unknown", atMs: -Infinity, asking: null, refused: null };
     } else {
       entries.delete(table);
     }
@@ -103,7 +131,7 @@ export function createTables(tools: TableTools): Plans & {
   function ask(table: string): Promise<Known> {
     const entry = entryOf(table);
     if (entry.asking !== null) return entry.asking;
-    const asking = askServer(table).then((known) => {
+    const asking = askServer(table, entry).then((known) => {
       entry.asking = null;
       entry.atMs = clock.monotonicMs();
       // Old knowledge beats none: rows are judged by it until the server can be asked.
@@ -116,16 +144,48 @@ export function createTables(tools: TableTools): Plans & {
     return asking;
   }
 
-  async function askServer(table: string): Promise<Known> {
+  async function askServer(table: string, entry: Entry): Promise<Known> {
     if (!isTableName(table)) return "missing";
-    const answer = await query.rows(describeTable(database, table), closing.signal);
+    const describe = (usual: boolean) =>
+      query.rows(describeTable(database, table, usual), closing.signal);
+    let answer = await describe(true);
+    if (!answer.ok && answer.code === NO_RIGHT) answer = await describe(false);
     if (!answer.ok) {
+      if (answer.code === READ_ONLY_USER) return { ...UNSEEN, ...READER };
       if (!closing.signal.aborted) {
         log.debug("columns cannot be asked", { table, code: answer.code, error: answer.problem });
       }
       return "unknown";
     }
-    return columnsOf(answer.value, table);
+    const found = columnsOf(answer.value, table);
+    if (found === "missing" || found.takesNone !== null) return found;
+    const { refused } = entry;
+    const known = refused !== null &&
+      (refused.names.size === 0 || clock.monotonicMs() - refused.atMs < RIGHTS_TTL_MS);
+    if (known) return restricted(found, table, refused.names);
+    const names = await refusedOf(found, table);
+    entry.refused = { names, atMs: clock.monotonicMs() };
+    return restricted(found, table, names);
+  }
+
+  /** Columns that the user has no right to insert into. A server that cannot tell is believed to give all. */
+  async function refusedOf(plan: TablePlan, table: string): Promise<ReadonlySet<string>> {
+    const refused = new Set<string>();
+    let left = MOST_RIGHTS;
+    const isGiven = async (columns: readonly string[]) => {
+      if (left-- <= 0) return true;
+      const word = await query.word(checkGrant(database, table, columns), closing.signal);
+      return !word.ok || word.value !== "0";
+    };
+    if (await isGiven([])) return refused;
+    const parts = [[...plan.names]];
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+      if (part.length === 0 || await isGiven(part)) continue;
+      const middle = part.length >> 1;
+      if (middle === 0) refused.add(part[0]!);
+      else parts.push(part.slice(middle), part.slice(0, middle));
+    }
+    return refused;
   }
 
   async function lookUp(table: string, waitMs: number): Promise<Known> {
@@ -136,9 +196,11 @@ export function createTables(tools: TableTools): Plans & {
     return await within(clock, waitMs, asking, entry.known);
   }
 
-  async function refresh(table: string): Promise<Known> {
+  async function refresh(table: string, rights = false): Promise<Known> {
     // A question that is under way may have been answered before the caller's reason to ask.
-    await entries.get(table)?.asking;
+    const entry = entries.get(table);
+    await entry?.asking;
+    if (rights && entry !== undefined) entry.refused = null;
     return await ask(table);
   }
 
@@ -183,6 +245,14 @@ export function createTables(tools: TableTools): Plans & {
   };
 }
 
+/** What is known of a table whose columns cannot be asked. */
+const UNSEEN: Pick<Columns, "names" | "closed" | "columns" | "fingerprint"> = {
+  names: new Set(),
+  closed: new Map(),
+  columns: [],
+  fingerprint: "",
+};
+
 /** Engines that keep nothing of their own and take no INSERT. */
 const READ_ONLY: ReadonlySet<string> = new Set([
   "View",
@@ -193,6 +263,16 @@ const READ_ONLY: ReadonlySet<string> = new Set([
   "Loop",
 ]);
 
+/** Of any table, for a user whose profile is read-only. */
+const READER: Pick<TablePlan, "engine" | "window" | "takesNone"> = {
+  engine: null,
+  window: null,
+  takesNone: {
+    why: "right",
+    reason: "the user of clickhouse-url may only read (its profile sets readonly)",
+  },
+};
+
 /** Engine, window and refusal, of a row of `describeTable`. */
 function engineOf(
   row: Readonly<Record<string, unknown>>,
@@ -200,6 +280,7 @@ function engineOf(
 ): Pick<TablePlan, "engine" | "window" | "takesNone"> {
   const engine = String(row["engine"] ?? "");
   if (engine === "") return { engine: null, window: null, takesNone: null };
+  if (Number(row["readonly"] ?? 0) > 0) return READER;
   const takesNone = READ_ONLY.has(engine)
     ? { why: "kind" as const, reason: `${table} is a ${engine}, which takes no rows` }
     : null;
@@ -223,10 +304,37 @@ export function columnsOf(
     a.name < b.name ? -1 : a.name > b.name ? 1 : 0
   );
   const known = JSON.stringify(columns.map(({ name, type }) => [name, type]));
+  const closed = rows.flatMap(({ name, default_kind: kind }): [string, Closed][] =>
+    kind === "MATERIALIZED" || kind === "ALIAS"
+      ? [[String(name), { why: "kind", reason: `${kind} in ${table}: no row gives it` }]]
+      : []
+  );
   return {
     names: new Set(columns.map(({ name }) => name)),
+    closed: new Map(closed),
     columns,
     fingerprint: nodeCrypto().createHash("sha256").update(known).digest("hex").slice(0, 32),
     ...engineOf(rows[0]!, table),
   };
+}
+
+/** The plan without the columns that the user has no right to insert into. */
+function restricted(
+  plan: TablePlan,
+  table: string,
+  refused: ReadonlySet<string>,
+): TablePlan {
+  if (refused.size === 0) return plan;
+  const names = plan.names.difference(refused);
+  const why = "right" as const;
+  if (names.size === 0) {
+    const reason = `the user of clickhouse-url has no right to insert into ${table}`;
+    return { ...plan, takesNone: { why, reason } };
+  }
+  const closed = new Map(plan.closed);
+  for (const name of refused) {
+    const reason = `the user of clickhouse-url has no right to insert it into ${table}`;
+    closed.set(name, { why, reason });
+  }
+  return { ...plan, names, closed };
 }

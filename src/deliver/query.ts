@@ -25,6 +25,8 @@ export type Row = Readonly<Record<string, unknown>>;
 export interface Query {
   /** The rows of a SELECT. */
   rows(sql: string, signal?: AbortSignal): Promise<Answered<readonly Row[]>>;
+  /** The answer to a statement that takes no FORMAT. */
+  word(sql: string, signal?: AbortSignal): Promise<Answered<string>>;
   /** A statement without an answer. */
   command(sql: string, signal?: AbortSignal): Promise<Answered<null>>;
   ping(signal?: AbortSignal): Promise<boolean>;
@@ -123,6 +125,11 @@ export function createQuery(
       attempt(async () => {
         const answer = await client(signal).query({ query, format: "JSONEachRow" });
         return await answer.json<Row>();
+      }),
+    word: (query, signal) =>
+      attempt(async () => {
+        const { stream } = await client(signal).exec({ query });
+        return (await new Response(stream).text()).trim();
       }),
     command: (query, signal) =>
       attempt(async () => {

@@ -62,3 +62,31 @@ export function tokenOf(batchId: string, batchRows: number, rows: Uint32Array): 
   hash.update(new Uint8Array(rows.buffer, rows.byteOffset, rows.byteLength));
   return `${batchId}-${hash.digest("hex").slice(0, 24)}`;
 }
+
+/** Bytes that are read in one go: a few milliseconds. */
+const SLICE_BYTES = 256 * 1024;
+
+/**
+ * The keys that rows have, for a batch that does not know them any more: others have their turn between
+ * slices. Null where a row cannot be read.
+ */
+export async function keysIn(body: readonly Uint8Array[]): Promise<ReadonlySet<string> | null> {
+  const keys = new Set<string>();
+  const decoder = new TextDecoder();
+  const whole = join(body);
+  for (let at = 0; at < whole.length;) {
+    // Up to a row's end.
+    const end = whole.indexOf(10, at + SLICE_BYTES) + 1 || whole.length;
+    const lines = decoder.decode(whole.subarray(at, end)).trimEnd();
+    try {
+      for (const line of lines.split("\n")) {
+        for (const key of Object.keys(JSON.parse(line))) keys.add(key);
+      }
+    } catch {
+      return null;
+    }
+    at = end;
+    if (at < whole.length) await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  return keys;
+}

@@ -12,7 +12,7 @@ import { isTableName, placeOf } from "../kernel/names.ts";
 import { credentials, type Pins, READ_SETTINGS } from "./pins.ts";
 import type { Query } from "./query.ts";
 import {
-  describeTable,
+  describeColumns,
   describeView,
   EVENT_STRUCTURE,
   insertableColumns,
@@ -69,7 +69,7 @@ export function createSieve(
     if (!isTableName(table) || await pins.check(signal) !== null) return null;
     const place = placeOf(table);
     const defined = await query.rows(describeView(view.database, view.name), signal);
-    const found = await query.rows(describeTable(endpoint.database, table), signal);
+    const found = await query.rows(describeColumns(endpoint.database, table), signal);
     if (!defined.ok || !found.ok || found.value.length === 0) return null;
     const select = overSieve(
       String(defined.value[0]?.["as_select"] ?? ""),
@@ -160,7 +160,7 @@ export function createSieve(
     if (request.shape === "event") {
       return { number: "_row", columns: `\`_row\` UInt32, ${EVENT_STRUCTURE}` };
     }
-    const found = await query.rows(describeTable(endpoint.database, request.table), signal);
+    const found = await query.rows(describeColumns(endpoint.database, request.table), signal);
     if (!found.ok || found.value.length === 0) return null;
     const columns = insertableColumns(found.value);
     let number = "_row";

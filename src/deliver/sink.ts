@@ -21,7 +21,7 @@ import type {
   Verdict,
   ViewName,
 } from "../contracts.ts";
-import { windowOf } from "./plan.ts";
+import { namedColumns, windowOf } from "./plan.ts";
 import {
   afterRow,
   afterSieve,
@@ -33,7 +33,7 @@ import {
   step,
   withoutSieve,
 } from "./isolate.ts";
-import { join, lineOffsets, pick, tokenOf } from "./rows.ts";
+import { join, keysIn, lineOffsets, pick, tokenOf } from "./rows.ts";
 
 export interface SinkTools {
   readonly inserter: Inserter;
@@ -51,11 +51,15 @@ interface Progress {
   schemaChanged: boolean | null;
   /**
    * A field was unknown, but by the time the columns were asked they were those of the seal. Perhaps a
-   * column was missing for a moment: the same INSERT is sent once more before a row dies for it.
+   * column was missing for a moment, or was not named: it is sent once more before a row dies for it.
    */
   triedAgain: boolean;
   /** INSERTs of its table that were stored when a view first refused all of its rows; null: none did. */
   storedThen: number | null;
+  /** The keys of its rows; undefined: not looked for yet, null: they cannot be read. */
+  keys: ReadonlySet<string> | null | undefined;
+  /** The columns that its INSERTs name. */
+  columns: readonly string[] | null;
   /** Its rows and where they lie, for INSERTs of some of them; during an attempt. */
   parts: { readonly whole: Uint8Array; readonly offsets: Float64Array } | null;
 }
@@ -82,9 +86,13 @@ export function createSink(tools: SinkTools): Sink {
         schemaChanged: null,
         triedAgain: false,
         storedThen: null,
+        keys: batch.keys ?? undefined,
+        columns: null,
         parts: null,
       };
     progressOf.set(batch, progress);
+    await name(batch, progress);
+    let mayRename = batch.shape === "row";
     let mayCreate = createEventsTable !== null && batch.shape === "event";
 
     while (true) {
@@ -104,6 +112,12 @@ export function createSink(tools: SinkTools): Sink {
         mayCreate = false;
         if (await createEventsTable?.()) continue;
       }
+      if (verdict.kind === "table" && mayRename && REFRESHING.has(verdict.code)) {
+        mayRename = false;
+        await tables.refresh(batch.table, verdict.code === NO_RIGHT);
+        // A column that is gone is named no longer: what is left says which rows need it.
+        if (GONE_COLUMN.has(verdict.code) && await name(batch, progress)) continue;
+      }
       if (verdict.kind === "table" && verdict.view !== undefined) {
         const bad = await indigestible(batch, progress, next.rows, request, {
           ...verdict,
@@ -120,6 +134,16 @@ export function createSink(tools: SinkTools): Sink {
       const held = await take(batch, progress, verdict);
       if (held !== null) return held;
     }
+  }
+
+  /** Decides which columns the INSERTs name. Returns whether these are others than before. */
+  async function name(batch: Batch, progress: Progress): Promise<boolean> {
+    if (batch.shape === "event") return false;
+    const before = progress.columns;
+    const known = await tables.lookUp(batch.table, LOOK_UP_MS);
+    if (progress.keys === undefined) progress.keys = await keysIn(batch.body);
+    progress.columns = typeof known === "string" ? null : namedColumns(known, progress.keys);
+    return progress.columns?.join("\0") !== before?.join("\0");
   }
 
   /**
@@ -178,21 +202,24 @@ export function createSink(tools: SinkTools): Sink {
         progress.plan = afterStored(progress.plan);
         return null;
       case "row": {
+        const { fingerprint } = batch;
         const doubtful = isUnknownField(verdict) && !progress.triedAgain;
-        if (batch.fingerprint !== null && (progress.schemaChanged === null || doubtful)) {
+        if (doubtful || fingerprint !== null && progress.schemaChanged === null) {
           const columns = await tables.refresh(batch.table);
-          if (columns === "unknown") {
+          if (columns === "unknown" && fingerprint !== null) {
             return {
               kind: "transient",
               code: 0,
               message: `the columns of ${batch.table} cannot be asked`,
             };
           }
-          progress.schemaChanged = columns === "missing" ||
-            columns.fingerprint !== batch.fingerprint;
+          progress.schemaChanged = fingerprint !== null &&
+            (typeof columns === "string" || columns.fingerprint !== fingerprint);
+          const renamed = await name(batch, progress);
           if (doubtful && !progress.schemaChanged) {
             progress.triedAgain = true;
-            return null;
+            // Without a fingerprint nothing but another INSERT could say something else.
+            if (renamed || fingerprint !== null) return null;
           }
         }
         if (progress.schemaChanged) {
@@ -247,6 +274,14 @@ export function createSink(tools: SinkTools): Sink {
 
   return { deliver };
 }
+
+/** For the first answer about a table. */
+const LOOK_UP_MS = 2_000;
+/** A column that an INSERT names is not there, or takes no values any more. */
+const GONE_COLUMN: ReadonlySet<number> = new Set([16, 44]);
+const NO_RIGHT = 497;
+/** What contradicts the plan. */
+const REFRESHING: ReadonlySet<number> = new Set([...GONE_COLUMN, NO_RIGHT]);
 
 type ViewFailure = Trouble & { readonly view: ViewName };
 
@@ -325,6 +360,7 @@ function requestOf(
   return {
     table: batch.table,
     shape: batch.shape,
+    columns: progress.columns,
     body: all || parts === null ? batch.body : [pick(parts.whole, parts.offsets, rows)],
     rows: rows.length,
     token: tokenOf(batch.id, batch.rows, rows),

@@ -30,10 +30,19 @@ export const EVENT_STRUCTURE =
 /**
  * The INSERT of one shape. For events ClickHouse itself renames the fields and makes strings of the
  * properties' values: every digit is kept and no row has to be rebuilt here.
+ * @param columns of rows: what the INSERT names; null: nothing, so that it is about all that have a place.
  */
-export function insertStatement(shape: Shape, database: string, table: string): string {
+export function insertStatement(
+  shape: Shape,
+  database: string,
+  table: string,
+  columns: readonly string[] | null = null,
+): string {
   const target = qualified(database, table);
-  if (shape === "row") return `INSERT INTO ${target} FORMAT JSONEachRow`;
+  if (shape === "row") {
+    const named = columns === null ? "" : ` (${columns.map(quoteName).join(", ")})`;
+    return `INSERT INTO ${target}${named} FORMAT JSONEachRow`;
+  }
   return `INSERT INTO ${target} (id, timestamp, event_type, user_id, properties)` +
     ` SELECT id, timestamp, eventType, userId, properties FROM input(${
       quoteString(EVENT_STRUCTURE)
@@ -62,22 +71,52 @@ SETTINGS non_replicated_deduplication_window = 1000${synced ? `, ${SYNCED}` : ""
 /** Settings of a table whose rows survive a power cut once they are stored. */
 export const SYNCED = "fsync_after_insert = 1, fsync_part_directory = 1";
 
+/** Columns of a table with types; empty where there is no such table (or no right to see it). */
+export function describeColumns(database: string, table: string): string {
+  return `SELECT name, type, default_kind${fromColumns(database, table)}`;
+}
+
 /**
- * Columns of a table with types, and with each of them its engine and how many INSERTs tables of its kind
- * remember where it does not say; empty where there is no such table (or no right to see it).
+ * As `describeColumns`, and with each of them the table's engine, and whether the user's profile lets
+ * nothing be written.
+ * @param usual also how many INSERTs tables of its kind remember where it does not say; many users have
+ *   no right to that.
  */
-export function describeTable(database: string, table: string): string {
+export function describeTable(database: string, table: string, usual = true): string {
   const place = placeOf(table);
   const [inDatabase, name] = [quoteString(place.database ?? database), quoteString(place.table)];
   const of = (what: string) =>
     `(SELECT any(${what}) FROM system.tables WHERE database = ${inDatabase} AND name = ${name}) AS ${what}`;
-  const usual = (setting: string) =>
-    `(SELECT any(value) FROM system.merge_tree_settings WHERE name = '${setting}') AS ${setting}`;
-  return `SELECT name, type, default_kind, ${of("engine")}, ${of("engine_full")}, ${
-    usual("replicated_deduplication_window")
-  }, ${
-    usual("non_replicated_deduplication_window")
-  } FROM system.columns WHERE database = ${inDatabase} AND table = ${name}`;
+  const setting = (table: string, setting: string) =>
+    `(SELECT any(value) FROM system.${table} WHERE name = '${setting}') AS ${setting}`;
+  const all = [
+    ...["name", "type", "default_kind", of("engine"), of("engine_full")],
+    setting("settings", "readonly"),
+    ...(usual
+      ? [
+        setting("merge_tree_settings", "replicated_deduplication_window"),
+        setting("merge_tree_settings", "non_replicated_deduplication_window"),
+      ]
+      : []),
+  ];
+  return `SELECT ${all.join(", ")}${fromColumns(database, table)}`;
+}
+
+function fromColumns(database: string, table: string): string {
+  const place = placeOf(table);
+  return ` FROM system.columns WHERE database = ${
+    quoteString(place.database ?? database)
+  } AND table = ${quoteString(place.table)}`;
+}
+
+/** Asks whether the user may insert into a table, or into some of its columns: `1` or `0`. */
+export function checkGrant(
+  database: string,
+  table: string,
+  columns: readonly string[] = [],
+): string {
+  const some = columns.length === 0 ? "" : `(${columns.map(quoteName).join(", ")})`;
+  return `CHECK GRANT INSERT${some} ON ${qualified(database, table)}`;
 }
 
 /** The SELECT of a view. */
@@ -87,7 +126,7 @@ export function describeView(database: string, view: string): string {
   } AND name = ${quoteString(view)}`;
 }
 
-/** Of what `describeTable` is answered, the columns that an INSERT may give. */
+/** Of what `describeColumns` is answered, the columns that an INSERT may give. */
 export function insertableColumns(
   rows: readonly Readonly<Record<string, unknown>>[],
 ): readonly Column[] {

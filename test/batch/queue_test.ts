@@ -57,6 +57,27 @@ test("a chunk that fits into a batch is not cut: the disk takes a request whole 
   assert.deepEqual(sizes(byBytes), [1, 3, 0]);
 });
 
+test("a batch knows the keys of all of its rows, unless those of some are not known", () => {
+  const queue = queueOf({ maxRows: 100 });
+  const add = (...keys: string[]) => fill(queue, { ...events(1), keys: new Set(keys) }, 0);
+  const known = () => queue.open!.keys && [...queue.open!.keys].sort();
+  const same = new Set(["a", "b"]);
+  fill(queue, { ...events(1), keys: same }, 0);
+  add("a");
+  assert.equal(queue.open!.keys, same);
+  add("b", "c");
+  assert.deepEqual(known(), ["a", "b", "c"]);
+  add();
+  assert.deepEqual(known(), ["a", "b", "c"]);
+  fill(queue, events(1), 0);
+  add("a");
+  assert.equal(known(), null);
+  queue.close();
+  add();
+  add("a", "b");
+  assert.deepEqual(known(), ["a", "b"]);
+});
+
 describe("a batch is sealed by bytes", () => {
   test("exactly max bytes fit", () => {
     const queue = queueOf({ maxBytes: 100 });

@@ -40,6 +40,7 @@ function twoServers(random = 0) {
     },
     query: {
       rows: () => Promise.resolve({ ok: true as const, value: [] }),
+      word: () => Promise.resolve({ ok: true as const, value: "1" }),
       command: () => Promise.resolve({ ok: true as const, value: null }),
       ping() {
         pinged.push(label);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Answered } from "../../src/contracts.ts";
 import type { Query, Row } from "../../src/deliver/query.ts";
-import { columnsOf, createTables } from "../../src/deliver/plan.ts";
+import { columnsOf, createTables, namedColumns } from "../../src/deliver/plan.ts";
 import { fakeClock, silent } from "./kit.ts";
 
 const row = (name: string, type = "String", kind = ""): Row => ({ name, type, default_kind: kind });
@@ -13,7 +13,15 @@ const failed: Answered<never> = { ok: false, code: 0, problem: "down" };
 /** A server whose answers the test sets and, where `held`, lets go by hand. */
 function room(answer: Answered<readonly Row[]> = { ok: true, value: [row("a")] }) {
   const clock = fakeClock();
-  const state = { answer, held: false, asked: [] as string[], commands: [] as string[] };
+  const state = {
+    answer,
+    held: false,
+    asked: [] as string[],
+    commands: [] as string[],
+    words: [] as string[],
+    deaf: false,
+    gives: (_sql: string) => true,
+  };
   const waiting: (() => void)[] = [];
   const query: Query = {
     rows(sql) {
@@ -29,6 +37,11 @@ function room(answer: Answered<readonly Row[]> = { ok: true, value: [row("a")] }
       return Promise.resolve(
         state.answer.ok ? { ok: true, value: null } : state.answer,
       );
+    },
+    word(sql) {
+      state.words.push(sql);
+      if (state.deaf) return Promise.resolve({ ok: false, code: 62, problem: "Syntax error" });
+      return Promise.resolve({ ok: true, value: state.gives(sql) ? "1" : "0" });
     },
     ping: () => Promise.resolve(true),
   };
@@ -126,6 +139,96 @@ describe("tables", () => {
     await tables.lookUp("t0", 1000);
     assert.equal(state.asked.length, 1002);
     await tables.close();
+  });
+
+  test("rights: asked once while all are there; those that lack are found, and asked again", async () => {
+    const { tables, state, clock } = room({ ok: true, value: [row("a"), row("b"), row("c`")] });
+    const known = async (again?: boolean) => {
+      clock.advance(5_000);
+      // The first answer to a stale plan is the old one.
+      if (again === undefined) await tables.lookUp("t", 0);
+      else await tables.refresh("t", again);
+      const plan = await tables.lookUp("t", 0);
+      assert.ok(typeof plan === "object");
+      return plan;
+    };
+    await tables.lookUp("t", 1000);
+    await known();
+    assert.deepEqual(state.words, ["CHECK GRANT INSERT ON `db`.`t`"]);
+
+    // Taken away: believed until an INSERT says so.
+    state.gives = (sql) => /INSERT\(`a`\) /.test(sql);
+    assert.deepEqual([...(await known(false)).names], ["a", "b", "c`"]);
+    const some = await known(true);
+    assert.deepEqual([...some.names], ["a"]);
+    assert.equal(
+      some.closed.get("b")?.reason,
+      "the user of clickhouse-url has no right to insert it into t",
+    );
+    assert.match(state.words.at(-1)!, /INSERT\(`c\\``\) ON/);
+    assert.deepEqual(namedColumns(some, new Set(["a", "b", "x"])), ["a", "b"]);
+    assert.deepEqual(namedColumns(some, null), ["a"]);
+
+    const asked = state.words.length;
+    state.gives = () => false;
+    await known(false);
+    assert.equal(state.words.length, asked);
+    clock.advance(15_000);
+    const none = await known(false);
+    assert.deepEqual(none.takesNone, {
+      why: "right",
+      reason: "the user of clickhouse-url has no right to insert into t",
+    });
+    state.gives = () => true;
+    clock.advance(15_000);
+    assert.equal((await known(false)).takesNone, null);
+    await tables.close();
+  });
+
+  test("rights: a server that cannot tell gives all; many columns are no flood of questions", async () => {
+    const { tables, state } = room({
+      ok: true,
+      value: Array.from({ length: 1000 }, (_, at) => row(`c${at}`)),
+    });
+    state.gives = () => false;
+    assert.ok(typeof await tables.lookUp("t", 1000) === "object");
+    assert.ok(state.words.length <= 201, `${state.words.length} questions`);
+    await tables.close();
+    const other = room();
+    other.state.deaf = true;
+    const plan = await other.tables.lookUp("t", 1000);
+    assert.equal(typeof plan === "object" && plan.takesNone, null);
+    await other.tables.close();
+  });
+
+  test("a user whose profile is read-only writes nowhere", async () => {
+    const reason = "the user of clickhouse-url may only read (its profile sets readonly)";
+    for (
+      const answer of [
+        { ok: true as const, value: [{ ...row("a"), engine: "MergeTree", readonly: "2" }] },
+        {
+          ok: false as const,
+          code: 164,
+          problem: "Cannot modify 'limit' setting in readonly mode",
+        },
+      ]
+    ) {
+      const { tables } = room(answer);
+      const plan = await tables.lookUp("t", 1000);
+      assert.deepEqual(typeof plan === "object" && plan.takesNone, { why: "right", reason });
+      await tables.close();
+    }
+  });
+
+  test("columns that no row gives say why", () => {
+    const plan = columnsOf(
+      [row("a"), row("m", "UInt8", "MATERIALIZED"), row("x", "T", "ALIAS")],
+      "t",
+    );
+    assert.deepEqual(typeof plan === "object" && [...plan.closed], [
+      ["m", { why: "kind", reason: "MATERIALIZED in t: no row gives it" }],
+      ["x", { why: "kind", reason: "ALIAS in t: no row gives it" }],
+    ]);
   });
 
   test("the fingerprint is equal exactly when names and types are", () => {

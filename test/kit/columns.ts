@@ -9,5 +9,5 @@ export function columnsOf(columns: readonly string[], fingerprint = "f"): Column
     return type === undefined ? [] : [{ name, type, defaultKind: "" }];
   });
   const names = new Set(columns.map((column) => column.replace(/ .*$/, "")));
-  return { names, columns: typed, fingerprint, takesNone: null };
+  return { names, columns: typed, fingerprint, closed: new Map(), takesNone: null };
 }

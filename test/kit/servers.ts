@@ -3,7 +3,7 @@
  * of 127.0.0.1, with its data in a temporary folder; none outlives the process that started it.
  */
 export type { ClickHouse } from "../servers/clickhouse.ts";
-export { startClickHouse } from "../servers/clickhouse.ts";
+export { startClickHouse, userXml } from "../servers/clickhouse.ts";
 export { startOldClickHouse } from "../servers/old_clickhouse.ts";
 export { startWheelClickHouse } from "../servers/wheel_clickhouse.ts";
 export type { Nats } from "../servers/nats.ts";

@@ -2,7 +2,7 @@
  * The embedded ClickHouse (26.7): npm's libchdb in a process of its own, with the HTTP interface of
  * a real server. No root, no container, ready in a fraction of a second.
  */
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -18,16 +18,40 @@ export interface ClickHouse extends Server {
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const HOST = fileURLToPath(new URL("./chdb_host.ts", import.meta.url));
 
+/** Who may use a server, besides `default`, who may do everything there. XML as in ClickHouse's users.xml. */
+export interface Access {
+  /** Profiles besides `default`. */
+  readonly profiles?: string;
+  readonly users?: string;
+}
+
+/** A user of a profile, with the password `p`. @param grants all that it may do; everything unless given. */
+export function userXml(name: string, grants?: readonly string[], profile = "default"): string {
+  const granted = grants?.map((grant) => `<query>GRANT ${grant}</query>`).join("");
+  return `<${name}><password>p</password><networks><ip>::/0</ip></networks>` +
+    `<profile>${profile}</profile><quota>default</quota>` +
+    `${granted === undefined ? "" : `<grants>${granted}</grants>`}</${name}>`;
+}
+
 /** Starts an empty server. The library is mapped by Bun, also when the tests run elsewhere. */
-export async function startClickHouse(): Promise<ClickHouse> {
+export async function startClickHouse(access?: Access): Promise<ClickHouse> {
   const library = libraryPath();
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const dir = tempDir("clickhouse");
+  if (access !== undefined) {
+    const users = join(dir, "users.xml");
+    writeFileSync(users, accessXml(access));
+    writeFileSync(
+      join(dir, "config.xml"),
+      `<clickhouse><users_config>${users}</users_config></clickhouse>`,
+    );
+  }
+  const config = access === undefined ? [] : ["127.0.0.1", join(dir, "config.xml")];
   const server = await startServer({
     name: "embedded ClickHouse",
     command: join(ROOT, "node_modules/.bin/bun"),
-    args: [HOST, library, String(port), join(dir, "data")],
+    args: [HOST, library, String(port), join(dir, "data"), ...config],
     dir,
     url,
     port,
@@ -35,6 +59,18 @@ export async function startClickHouse(): Promise<ClickHouse> {
     probe: () => ping(url),
   });
   return withQuery(server);
+}
+
+function accessXml({ profiles = "", users = "" }: Access): string {
+  return `<clickhouse>
+  <profiles><default/>${profiles}</profiles>
+  <users><default>
+    <password></password><networks><ip>::/0</ip></networks>
+    <profile>default</profile><quota>default</quota><access_management>1</access_management>
+  </default>${users}</users>
+  <quotas><default/></quotas>
+</clickhouse>
+`;
 }
 
 /** Where libchdb.so lies for this platform; throws a sentence when there is none. */

@@ -18,7 +18,7 @@ export interface Engine {
 
 const ALL: readonly Engine[] = [
   { version: "26.9", modern: true, whole: false, start: () => startWheelClickHouse("26.9") },
-  { version: "26.7", modern: true, whole: true, start: startClickHouse },
+  { version: "26.7", modern: true, whole: true, start: () => startClickHouse() },
   { version: "25.5", modern: true, whole: true, start: () => startWheelClickHouse("25.5") },
   { version: "18.16", modern: false, whole: true, start: startOldClickHouse },
 ];

@@ -29,19 +29,24 @@ export function clearKeys(): void {
   memory.fill(SLOTS, 0, SLOT_COUNT * SLOT_BYTES);
 }
 
+/** The number of the row that was looked at last. */
+export function lastRow(): u32 {
+  return row;
+}
+
 /**
- * Makes the bytes at `at` a known key, with values of the type at `node` (0: of any); false where there
- * are too many. They must stay there.
+ * Makes the bytes at `at` a known key, with values of the type at `node` (0: of any). They must stay there.
+ * @returns its slot; 0 where there are too many.
  */
-export function addKey(at: u32, length: u32, node: u32): bool {
-  if (keys == MOST_KEYS) return false;
+export function addKey(at: u32, length: u32, node: u32): u32 {
+  if (keys == MOST_KEYS) return 0;
   const slot = slotOf(at, length);
   if (load<u32>(slot) == 0) keys++;
   store<u32>(slot, at);
   store<u32>(slot, length, 4);
   store<u64>(slot, 0, 8);
   store<u32>(slot, node, 16);
-  return true;
+  return slot;
 }
 
 export function skipRow(at: u32): u32 {

@@ -41,7 +41,7 @@ import { beginPatches, patches } from "./typed_bytes";
 
 export * from "./addresses";
 export { DEEP, DEEPEST, normalize, skipValue, VALID } from "./json";
-export { addKey, clearKeys } from "./row_bytes";
+export { addKey, clearKeys, lastRow } from "./row_bytes";
 
 /** Fills the pool. */
 // @ts-ignore: decorator

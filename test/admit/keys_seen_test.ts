@@ -1,0 +1,50 @@
+/** Which keys the rows of a request have, of those that are the table's columns. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import fc from "fast-check";
+import { decodeRows } from "./kit.ts";
+
+const COLUMNS = ["a", "b", "c", "n.x", "Ünï", 'q"q'];
+
+function keysOf(body: string, columns: readonly string[] | null = COLUMNS): string[] | null {
+  const decoded = decodeRows(body, columns);
+  if (decoded.kind === "refused") throw new Error(decoded.error);
+  return decoded.keys === null ? null : [...decoded.keys].sort();
+}
+
+describe("the keys of a request's rows", () => {
+  test("of any rows, one request after the other", () => {
+    const row = fc.tuple(
+      fc.dictionary(fc.constantFrom(...COLUMNS), fc.integer()),
+      // As it is, with an escape, so that it is put together anew, and over two lines.
+      fc.constantFrom("plain", "escaped", "spread"),
+    ).map(([row, how]) => {
+      const text = JSON.stringify(row);
+      if (how === "plain") return text;
+      return how === "escaped" ? text.replace('"a"', '"\\u0061"') : text.replace("{", "{\n");
+    });
+    fc.assert(
+      fc.property(fc.array(row, { minLength: 1 }), (rows) => {
+        const body = `[${rows.join(",")}]`;
+        const wanted = new Set(rows.flatMap((row) => Object.keys(JSON.parse(row))));
+        assert.deepEqual(keysOf(body), [...wanted].sort());
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test("none are known where no columns are, and none for events", () => {
+    assert.equal(keysOf('{"a":1}', null), null);
+    assert.deepEqual(keysOf("{}"), []);
+  });
+
+  test("of more columns than the scanner has room for", () => {
+    const columns = Array.from({ length: 1500 }, (_, at) => `column_${at}`);
+    assert.deepEqual(keysOf('{"column_1400":1}\n{"column_3":1}', columns), [
+      "column_1400",
+      "column_3",
+    ]);
+    assert.deepEqual(keysOf('{"column_1401":1}', columns), ["column_1401"]);
+  });
+});
