@@ -52,11 +52,9 @@ export function createInserter(
     if (trouble !== null) return { kind: "table", ...trouble };
     while (true) {
       const url = new URL(endpoint.url);
-      pins.write(url, settings);
-      url.searchParams.set(
-        "query",
-        insertStatement(request.shape, endpoint.database, request.table, request.columns),
-      );
+      const { shape, table, columns } = request;
+      const statement = insertStatement(shape, endpoint.database, table, columns);
+      pins.write(url, { ...settings, query: statement });
       const answer = await post({
         method: "POST",
         url: url.href,
