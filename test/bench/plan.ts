@@ -63,7 +63,7 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
     for (let round = 1; round <= options.rounds; round++) {
       for (const who of withOther(participants(scenario, options), options)) {
         jobs.push({
-          label: `${scenario.name} ${nameOf(who)}, round ${round} of ${options.rounds}`,
+          label: `${scenario.what}: ${nameOf(who)}, round ${round} of ${options.rounds}`,
           seconds: warmupSeconds + seconds + AROUND_S,
           run: async (stage) => {
             const sample = "reference" in who

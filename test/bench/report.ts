@@ -23,6 +23,7 @@ export function asJson(conditions: Conditions, results: Results): string {
         { scenario, who, figures, ratio, target, ofOther, landed },
       ) => ({
         scenario: scenario.name,
+        connections: scenario.connections,
         ...whoOf(who),
         ...figures,
         ...("reference" in who
@@ -87,7 +88,13 @@ function closedLines({ closed }: Results): string[] {
           "written",
           "429",
         ],
-        ...["server CPU", "load core", "landed", ratioOf(scenario), "of other build"],
+        ...[
+          "server CPU",
+          "load core",
+          "landed",
+          ratioOf(scenario),
+          all.some(({ ofOther }) => ofOther !== null) ? "of other build" : "",
+        ],
       ],
       ...all.filter((one) => one.scenario === scenario).map(closedRow),
     ]),

@@ -32,8 +32,7 @@ export function median(values: readonly number[]): number {
 export function summarise(closed: Results["closed"]): ClosedSummary[] {
   const groups = new Map<string, Results["closed"]>();
   for (const run of closed) {
-    const { name, tables } = run.scenario;
-    const key = `${name} ${tables} ${nameOf(run.who)}`;
+    const key = `${run.scenario.what} ${nameOf(run.who)}`;
     groups.set(key, [...groups.get(key) ?? [], run]);
   }
   return [...groups.values()].map((runs) => {
