@@ -13,6 +13,9 @@ import { isLinux, isWindows, type Target } from "./targets.ts";
 /** Path in the archive → text. */
 export type Texts = Readonly<Record<string, string>>;
 
+/** For Prometheus and Grafana; tried where they lie in the source. */
+export const MONITORING: readonly string[] = ["alerts.yaml", "influxdb.json", "prometheus.json"];
+
 /** @param notices the text of NOTICES. */
 export async function textsFor(
   target: Target,
@@ -30,6 +33,9 @@ export async function textsFor(
     "LICENSE": file("LICENSE"),
     "NOTICES": notices,
     "shishi.toml": exampleToml(),
+    ...Object.fromEntries(
+      MONITORING.map((name) => [`monitoring/${name}`, file(`test/grafana/${name}`)]),
+    ),
     ...(isLinux(target) ? { "shishi.service": unit() } : {}),
     ...(isWindows(target) ? {} : { "shishi.1": await manual(stamp), ...await completions() }),
   };

@@ -279,15 +279,27 @@ class Front {
     const { admit, clock, log, ledger, pump, deliver, current } = rooms;
     const { dataDir } = current.settings;
     this.#shared = admit.createShared(clock);
-    this.#metrics = lazy(async () =>
-      (await import("./meter/prometheus.ts")).createPrometheus({
+    this.#metrics = lazy(async () => {
+      const [{ createPrometheus }, { createSurroundings }] = await Promise.all([
+        import("./meter/prometheus.ts"),
+        import("./meter/surroundings.ts"),
+      ]);
+      const surroundings = createSurroundings({
+        dataDir,
+        certificate: () => current.settings.tls?.cert ?? null,
+        clock,
+      });
+      const prometheus = createPrometheus({
         ledger,
         holdings: pump,
         log,
         ...identityOf(current.settings),
         rssBytes,
-      })
-    );
+        limits: () => current.settings,
+        surroundings,
+      });
+      return { text: () => surroundings.look().then(() => prometheus.text()) };
+    });
     this.#queries = lazy(async () =>
       (await import("./deliver/questions.ts")).createQueries({
         clock,

@@ -16,6 +16,7 @@ import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { Holdings, Log } from "../contracts.ts";
 import type { Histogram } from "./histogram.ts";
 import { balance, type MeteredLedger } from "./ledger.ts";
+import type { DiskRoom, Surroundings } from "./surroundings.ts";
 
 export interface Prometheus {
   /** The whole scrape, in format 0.0.4. */
@@ -33,15 +34,19 @@ export interface PrometheusDeps {
   readonly runtime: string;
   /** Resident memory of this process. */
   readonly rssBytes: () => number;
+  /** As the settings say at the moment. */
+  readonly limits: () => { readonly backlog: number; readonly spoolMaxBytes: number };
+  /** As they were seen last. */
+  readonly surroundings: Pick<Surroundings, "room" | "certificateEndS">;
 }
 
 type Labels = Record<string, string>;
 type Sample = readonly [labels: Labels, value: number];
 
 export function createPrometheus(deps: PrometheusDeps): Prometheus {
-  const { ledger, holdings, log } = deps;
+  const { ledger, holdings, log, surroundings } = deps;
   const registry = new Registry();
-  const { counter, gauge, histogram, one } = registrar(registry);
+  const { counter, gauge, histogram, one, perhaps } = registrar(registry);
   const startSeconds = Date.now() / 1000 - process.uptime();
 
   const byTable = (field: "received" | "stored" | "dead") => () =>
@@ -86,6 +91,27 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
 
   gauge("shishi_spool_bytes", "Rows on disk.", [], one(() => holdings.spoolBytes()));
   gauge("shishi_memory_bytes", "Rows in memory.", [], one(() => holdings.memoryBytes()));
+  gauge("shishi_backlog_limit_rows", "The setting backlog.", [], one(() => deps.limits().backlog));
+  gauge(
+    "shishi_spool_limit_bytes",
+    "The setting spool-max-bytes.",
+    [],
+    one(() => deps.limits().spoolMaxBytes),
+  );
+  const ofDisk = (field: keyof DiskRoom) => perhaps(() => surroundings.room()?.[field] ?? null);
+  gauge(
+    "shishi_disk_free_bytes",
+    "What may still be written to the disk of data-dir.",
+    [],
+    ofDisk("freeBytes"),
+  );
+  gauge("shishi_disk_size_bytes", "Of the disk of data-dir.", [], ofDisk("sizeBytes"));
+  gauge(
+    "shishi_certificate_end_timestamp_seconds",
+    "When the certificate of tls-cert ends, epoch.",
+    [],
+    perhaps(() => surroundings.certificateEndS()),
+  );
   gauge(
     "shishi_oldest_row_seconds",
     "Age of the oldest row not yet delivered.",
@@ -214,6 +240,8 @@ function registrar(registry: Registry) {
         registers,
         collect() {
           this.reset();
+          // One without labels begins at 0, which is wrong of what cannot be told.
+          if (labelNames.length === 0) this.remove();
           for (const [labels, value] of read()) this.set(labels, value);
         },
       });
@@ -223,6 +251,11 @@ function registrar(registry: Registry) {
     },
     /** A metric without labels. */
     one: (read: () => number) => (): Sample[] => [[{}, read()]],
+    /** One that is not there at times: null. */
+    perhaps: (read: () => number | null) => (): Sample[] => {
+      const value = read();
+      return value === null ? [] : [[{}, value]];
+    },
   };
 }
 

@@ -83,6 +83,8 @@ test("every metric is named, and no other", async () => {
     version: "0",
     runtime: "test 1",
     rssBytes: () => 1,
+    limits: () => ({ backlog: 1, spoolMaxBytes: 1 }),
+    surroundings: { room: () => null, certificateEndS: () => null },
   }).text();
   const exported = [...scrape.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name!).sort();
   const named = [...text.matchAll(/`((?:analytics|shishi|process)_\w+)`/g)].map(([, name]) =>

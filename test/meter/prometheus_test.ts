@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import { createLedger } from "../../src/meter/ledger.ts";
-import { createPrometheus } from "../../src/meter/prometheus.ts";
+import { createPrometheus, type PrometheusDeps } from "../../src/meter/prometheus.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { events, fixedHoldings, rows } from "./kit.ts";
 
@@ -46,7 +46,16 @@ function parse(text: string): { samples: Sample[]; types: Map<string, string> } 
   return { samples, types };
 }
 
-function setUp(held: Map<string, number> = new Map(), maxEventTypes = 1000) {
+const SEEN: PrometheusDeps["surroundings"] = {
+  room: () => ({ freeBytes: 30, sizeBytes: 40 }),
+  certificateEndS: () => 1_800_000_000,
+};
+
+function setUp(
+  held: Map<string, number> = new Map(),
+  maxEventTypes = 1000,
+  surroundings = SEEN,
+) {
   const ledger = createLedger({ maxEventTypes });
   const log = memoryLog();
   const prometheus = createPrometheus({
@@ -58,6 +67,8 @@ function setUp(held: Map<string, number> = new Map(), maxEventTypes = 1000) {
     version: "1.2.3",
     runtime: "some 4.5",
     rssBytes: () => 123_456_789,
+    limits: () => ({ backlog: 1000, spoolMaxBytes: 2000 }),
+    surroundings,
   });
   const scrape = async () => parse(await prometheus.text());
   return { ledger, held, log, prometheus, scrape };
@@ -90,6 +101,11 @@ const NAMES: readonly [name: string, type: string, labels: string][] = [
   ["shishi_spool_bytes", "gauge", ""],
   ["shishi_memory_bytes", "gauge", ""],
   ["shishi_oldest_row_seconds", "gauge", ""],
+  ["shishi_backlog_limit_rows", "gauge", ""],
+  ["shishi_spool_limit_bytes", "gauge", ""],
+  ["shishi_disk_free_bytes", "gauge", ""],
+  ["shishi_disk_size_bytes", "gauge", ""],
+  ["shishi_certificate_end_timestamp_seconds", "gauge", ""],
   ["shishi_http_requests_total", "counter", "status"],
   ["shishi_mirror_errors_total", "counter", ""],
   ["shishi_control_commands_total", "counter", "command,ok"],
@@ -163,6 +179,11 @@ describe("a scrape", () => {
     assert.equal(value("shishi_spool_bytes"), 8192);
     assert.equal(value("shishi_memory_bytes"), 4096);
     assert.equal(value("shishi_oldest_row_seconds"), 1.5);
+    assert.equal(value("shishi_backlog_limit_rows"), 1000);
+    assert.equal(value("shishi_spool_limit_bytes"), 2000);
+    assert.equal(value("shishi_disk_free_bytes"), 30);
+    assert.equal(value("shishi_disk_size_bytes"), 40);
+    assert.equal(value("shishi_certificate_end_timestamp_seconds"), 1_800_000_000);
     assert.equal(value("shishi_http_requests_total", { status: "202" }), 2);
     assert.equal(value("shishi_mirror_errors_total"), 1);
     assert.equal(value("shishi_control_commands_total", { command: "stop", ok: "true" }), 1);
@@ -174,6 +195,15 @@ describe("a scrape", () => {
     const startedMs = value("process_start_time_seconds")! * 1000;
     assert.ok(Date.now() - startedMs < 3_600_000 && startedMs <= Date.now());
     assert.equal(difference(samples), 0);
+  });
+
+  test("what cannot be told is absent, not 0", async () => {
+    const nothing = { ...SEEN, room: () => null, certificateEndS: () => null };
+    const { samples } = await setUp(new Map(), 1000, nothing).scrape();
+    assert.deepEqual(
+      samples.filter(({ name }) => /_disk_|_certificate_/.test(name)),
+      [],
+    );
   });
 
   test("histograms are cumulative, inclusive at their bounds, and end with all", async () => {

@@ -10,6 +10,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } fro
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { ROOT } from "../../.release/build.ts";
+import { MONITORING } from "../../.release/contents.ts";
 import { readLock } from "../../.release/runtime.ts";
 import { readStamp } from "../../.release/stamp.ts";
 
@@ -23,7 +24,7 @@ const IN_IT = [
   ...["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "NOTICES", "README.md"],
   ...["docs", ...PAGES.map((name) => `docs/${name}`), "completions", "completions/_shishi"],
   ...["completions/shishi", "completions/shishi.fish", "shishi", "shishi.1", "shishi.service"],
-  "shishi.toml",
+  ...["shishi.toml", "monitoring", ...MONITORING.map((name) => `monitoring/${name}`)],
 ];
 
 function run(command: string, args: readonly string[], cwd: string, env = {}): string {

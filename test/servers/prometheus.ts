@@ -10,8 +10,11 @@ export interface Prometheus extends Server {
   api(path: string, query: Readonly<Record<string, string>>): Promise<unknown>;
 }
 
-/** @param targets `host:port` of what serves `/metrics`. */
-export async function startPrometheus(targets: readonly string[]): Promise<Prometheus> {
+/** @param targets `host:port` of what serves `/metrics`. @param rules a file of alert rules. */
+export async function startPrometheus(
+  targets: readonly string[],
+  ...rules: readonly string[]
+): Promise<Prometheus> {
   const command = programAt(["/usr/bin/prometheus"], "prometheus");
   const dir = tempDir("prometheus");
   const port = await freePort();
@@ -21,7 +24,8 @@ export async function startPrometheus(targets: readonly string[]): Promise<Prome
   writeFileSync(
     file,
     JSON.stringify({
-      global: { scrape_interval: "500ms", scrape_timeout: "500ms" },
+      global: { scrape_interval: "500ms", scrape_timeout: "500ms", evaluation_interval: "500ms" },
+      rule_files: rules,
       scrape_configs: [{ job_name: "shishi", static_configs: [{ targets }] }],
     }),
   );

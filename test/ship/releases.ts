@@ -16,7 +16,7 @@ export interface Release {
 }
 
 const NEEDED = [
-  ...["src", ".release", "package-lock.json", "LICENSE"],
+  ...["src", ".release", "test/grafana", "package-lock.json", "LICENSE"],
   ...["README.md", "docs", "CONTRIBUTING.md", "CHANGELOG.md"],
 ];
 const stamp = readStamp(ROOT);

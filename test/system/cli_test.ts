@@ -183,6 +183,8 @@ describe("HTTPS", () => {
         assert.equal((await overTls(`${shishi.url}/healthz`, ca)).status, 200);
         const written = await overTls(`${shishi.url}/events`, ca, '{"eventType":"a"}');
         assert.deepEqual([written.status, JSON.parse(written.body).accepted], [202, 1]);
+        const metrics = (await overTls(`${shishi.url}/metrics`, ca)).body;
+        assert.match(metrics, /^shishi_certificate_end_timestamp_seconds [1-9]\d{9}$/m);
         const listen = shishi.url.replace("https://", "");
         const health = await runShishi(["health"], {
           env: { ...env, SHISHI_LISTEN: listen },
