@@ -1,9 +1,12 @@
 /**
  * One request's bytes → its good rows as one piece of NDJSON, and what is wrong with the others. The
- * bytes tell what they are, not the Content-Type: one JSON object (also over several lines), a JSON
- * array of objects, or NDJSON with any line ends, blank lines, with or without a last line end, with
- * or without a byte order mark. A wrong line costs itself alone; a document that is not JSON costs
- * the request, since there is no telling where its rows begin.
+ * bytes tell what they are, not the Content-Type: a sequence of JSON objects and of arrays of objects, each
+ * on one line or on several. White space, commas, record separators (RFC 7464), byte order marks or nothing
+ * stand between them; so NDJSON is one, with any line ends, and `{…}{…}`, and one object alone.
+ *
+ * What is wrong costs itself alone. Where a value is no JSON there is no telling for sure where the next one
+ * begins: it is looked for on the next line, or behind the lines that are indented as parts of it (see
+ * `#behindBroken`). An array with which the body begins costs the request, for it is all of it mostly.
  */
 
 import { isUtf8 } from "node:buffer";
@@ -53,6 +56,7 @@ export type Decoded =
   | { readonly kind: "refused"; readonly error: string };
 
 const WANTED = "expected one JSON object, an array of objects, or NDJSON";
+const SEND_JSON = "send JSON: curl -H 'Content-Type: application/json' --data-binary @FILE";
 /** As the scanner's `DEEPEST`. */
 const TOO_DEEP = "nested deeper than 1000 levels";
 const BAD_UTF8 = "not UTF-8";
@@ -135,11 +139,25 @@ export class Decoding {
   readonly #scanner: Scanner;
   readonly #reader: RowReader;
   readonly #utf8: boolean;
-  #form: "array" | "lines" | "done";
+  #form: "values" | "array" | "done" = "values";
   /** Why the whole is refused. */
   #refusal: string | null = null;
   /** Where the next row is looked for. */
   #at: number;
+  /** Where the array begins that is being read, or was last. */
+  #arrayAt = -1;
+  /** What the next rows may cost. */
+  #effort = 0;
+  /**
+   * How far values were looked at that are none. What begins before is looked at on its own line only: else
+   * every line of a long text could be looked at together with all that follow.
+   */
+  #vainUntil = 0;
+
+  /** The line that was looked through last, from the first place that was asked about. */
+  #lineFrom = 0;
+  #lineEnd = -1;
+  #lineIsText: boolean | null = null;
 
   /** @param nowMs epoch milliseconds, for rows without a time. */
   constructor(bytes: Uint8Array, target: Target, scanner: Scanner, nowMs: number) {
@@ -150,153 +168,278 @@ export class Decoding {
     this.#reader = target.shape === "event"
       ? new EventReader(scanner, nowMs, target.window ?? ANY_TIME)
       : new TableRowReader(scanner, target.table, target.columns, target.typeCheck ?? true);
-    this.#at = skipSpace(bytes, afterMark(bytes, 0), bytes.length);
-    this.#form = this.#look(this.#at);
+    this.#at = skipSeparators(bytes, 0);
+    this.#look(this.#at);
   }
 
   /** Reads on. @param effort about how many bytes' worth of work. Returns whether all is read. */
   go(effort: number): boolean {
-    if (this.#form === "lines") this.#goLines(effort);
-    else if (this.#form === "array") this.#goArray(effort);
+    this.#effort = effort;
+    while (this.#form !== "done" && this.#effort > 0) {
+      if (this.#form === "values") this.#goValues();
+      else this.#goArray();
+    }
     return this.#form === "done";
   }
 
   /** What came of it, once. */
   end(): Decoded {
     const { body, lent, types, keys } = this.#scanner.finish();
-    if (this.#refusal !== null) return { kind: "refused", error: this.#refusal };
     const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;
-    return { kind: "rows", rows, body, lent, types, keys, rejected, errors };
+    if (this.#refusal === null && rows + rejected === 0) {
+      this.#refuse(`the ${this.#arrayAt < 0 ? "body" : "array"} is empty; ${WANTED}`);
+    }
+    return this.#refusal === null
+      ? { kind: "rows", rows, body, lent, types, keys, rejected, errors }
+      : { kind: "refused", error: this.#refusal };
   }
 
   get #rows(): number {
     return this.#scanner.rows + this.#oddRows;
   }
 
-  /** What the body is, by how it begins at `at`. */
-  #look(at: number): "array" | "lines" | "done" {
-    const bytes = this.#bytes;
-    if (at === bytes.length) return this.#refuse(`the body is empty; ${WANTED}`);
-    if (bytes[at] === BRACKET_OPEN) return this.#beginArray(at);
-    const next = this.#scan(at, at + 1);
-    if (next === at) return this.#lookCloser(at);
-    this.#at = next;
-    return "lines";
-  }
-
-  /** The first line is not plain: is the whole of it one document, or does each line stand for itself? */
-  #lookCloser(at: number): "lines" | "done" {
+  /** Is what begins at `at` anything that rows may be in? */
+  #look(at: number): void {
     const bytes = this.#bytes, end = bytes.length;
+    if (at === end) return void (this.#form = "done");
+    if (bytes[at] === BRACE_OPEN || bytes[at] === BRACKET_OPEN) return;
     const stop = this.#stop(at);
-    const next = skipSpace(bytes, stop, end);
-    const object = bytes[at] === BRACE_OPEN;
-    if (this.#isText(at, stop) && this.#fault(at, stop) === null) {
-      if (!object && next === end) return this.#refuse(`${WANTED}, got ${this.#shown(at, stop)}`);
-      this.#closer();
-      this.#at = next;
-      return "lines";
+    const alone = skipSpace(bytes, stop, end) === end;
+    const form = formOf(utf8.decode(bytes.subarray(at, at + EXCERPT_BYTES)), alone);
+    if (form !== null) return this.#refuse(`the body is ${form}; ${SEND_JSON}`);
+    if (!alone || !this.#isText(at, stop)) return;
+    if (this.#value(at) === null && skipSpace(bytes, this.#scanner.stoppedAt, end) === end) {
+      this.#refuse(`${WANTED}, got ${this.#shown(at, stop)}`);
     }
-    // A line that begins like a row: the first one is broken, and the others are not its affair.
-    if (!object || next === end || bytes[next] === BRACE_OPEN) return "lines";
-    if (!this.#utf8) return this.#refuse(`the body is ${BAD_UTF8}`);
-    const fault = this.#fault(at, end);
-    if (fault === "deep") return this.#refuse(`the body is ${TOO_DEEP}`);
-    if (fault === "invalid") return this.#refuse(`the body is not JSON; ${WANTED}`);
-    this.#closer();
-    return "done";
   }
 
-  #beginArray(at: number): "array" | "done" {
-    const bytes = this.#bytes, end = bytes.length;
-    if (!this.#utf8) return this.#refuse(`the body is ${BAD_UTF8}`);
-    at = skipSpace(bytes, at + 1, end);
-    if (at < end && bytes[at] === BRACKET_CLOSE) {
-      const last = skipSpace(bytes, at + 1, end) === end;
-      return this.#refuse(`${last ? "the array is empty" : "the body is not JSON"}; ${WANTED}`);
-    }
-    this.#at = at;
-    return "array";
-  }
-
-  #goLines(effort: number): void {
+  #goValues(): void {
     const bytes = this.#bytes, end = bytes.length;
     let at = this.#at;
-    while (at < end && effort > 0) {
-      const next = this.#scan(at, at + effort);
+    while (this.#effort > 0) {
+      const next = this.#scan(at, at + this.#effort);
       if (next > at) {
-        effort -= next - at;
+        this.#effort -= next - at;
         at = next;
-      } else {
-        const stop = this.#stop(at);
-        effort -= this.#line(at, stop);
-        at = skipSpace(bytes, stop, end);
+        continue;
       }
+      const value = skipSeparators(bytes, at);
+      if (value >= end) return void (this.#form = "done");
+      // Behind a byte order mark it is looked at closer, as tests of the closer look rely on.
+      const again = value > at && !isMark(bytes, at);
+      this.#at = at = value;
+      if (again) continue;
+      if (bytes[at] !== BRACKET_OPEN) at = skipSpace(bytes, this.#odd(at), end);
+      else if (this.#beginArray(at)) return;
+      else at = this.#at;
     }
     this.#at = at;
     if (at >= end) this.#form = "done";
   }
 
-  /** A row that is not plain, on a line of its own. Returns the effort. */
-  #line(at: number, end: number): number {
-    if (this.#countOnly(at, end)) return COUNTED_EFFORT;
-    at = afterMark(this.#bytes, at);
-    const fault = this.#isText(at, end) ? this.#fault(at, end) : BAD_UTF8;
-    if (fault === null) this.#closer();
-    else if (fault === "invalid") this.#wrong(() => `not JSON: ${this.#shown(at, end)}`);
-    else this.#wrong(() => fault === "deep" ? TOO_DEEP : BAD_UTF8);
-    return ODD_ROW_EFFORT + (end - at) * ODD_BYTE_EFFORT;
+  /** A value that is not plain, or none. Returns where the next one is looked for. */
+  #odd(at: number): number {
+    const bytes = this.#bytes;
+    const stop = this.#stop(at);
+    if (this.#countOnly(at, stop)) return stop;
+    const fault = this.#value(at);
+    const end = this.#scanner.stoppedAt;
+    if (fault !== null) return this.#broken(at, fault);
+    const to = isBehind(bytes, end) ? end : this.#stop(end);
+    if (!this.#isText(at, to)) this.#wrong(() => BAD_UTF8);
+    else if (to !== end) this.#wrong(() => `not JSON: ${this.#shown(at, to)}`);
+    else this.#closer();
+    this.#spend(at, to);
+    return to;
   }
 
-  #goArray(effort: number): void {
+  /** As `#odd`, of what is no JSON. @param at where it begins. */
+  #broken(at: number, fault: Fault): number {
+    const faultAt = this.#scanner.stoppedAt;
+    const to = this.#behindBroken(at);
+    this.#spend(at, Math.max(to, faultAt));
+    if (!this.#isText(at, to)) this.#wrong(() => BAD_UTF8);
+    else if (fault === "deep") this.#wrong(() => TOO_DEEP);
+    else this.#wrong(() => `not JSON${this.#place(at, faultAt, to)}`);
+    return to;
+  }
+
+  /** What to show of a value [at, to) that is no JSON from `faultAt` on: the line of that, if it is another. */
+  #place(at: number, faultAt: number, to: number): string {
+    const bytes = this.#bytes;
+    if (faultAt <= this.#stop(at) || faultAt >= to) return `: ${this.#shown(at, this.#stop(at))}`;
+    const from = bytes.lastIndexOf(NEWLINE, faultAt - 1) + 1;
+    return ` in line ${lineOf(bytes, from)}: ${this.#shown(from, this.#stop(faultAt))}`;
+  }
+
+  /**
+   * Where the next value is looked for after one that is broken. A line alone is lost, unless brackets are
+   * open at its end: then it is lost up to a bracket that closes as far left as it began, or to the next
+   * value that begins there.
+   * @param at where the broken value begins. @param from where `open` of its brackets are open.
+   */
+  #behindBroken(at: number, from = at, open = 0): number {
+    const bytes = this.#bytes, end = bytes.length;
+    let stop = this.#stop(from);
+    const record = bytes.subarray(from, stop).indexOf(RECORD);
+    if (record >= 0) return from + record;
+    const brackets = bytes[at] === BRACE_OPEN || bytes[at] === BRACKET_OPEN;
+    if (!brackets || open + levels(bytes, from, stop) <= 0) return stop;
+    const indent = indentOf(bytes, at);
+    while (stop < end) {
+      const first = skipBlanks(bytes, stop + 1, end);
+      const byte = bytes[first];
+      const outside = first - stop - 1 <= indent;
+      if (byte === RECORD || isMark(bytes, first)) return first;
+      if (outside && (byte === BRACE_OPEN || byte === BRACKET_OPEN)) return first;
+      stop = this.#stop(first);
+      if (outside && (byte === BRACE_CLOSE || byte === BRACKET_CLOSE)) return stop;
+    }
+    return end;
+  }
+
+  /** Returns whether its elements are to be read; else what is behind it. */
+  #beginArray(at: number): boolean {
+    const bytes = this.#bytes, end = bytes.length;
+    this.#arrayAt = at;
+    if (!this.#utf8 && !this.#isArrayOfText(at)) return this.#form === "done";
+    const first = skipSpace(bytes, at + 1, end);
+    this.#at = first;
+    if (bytes[first] !== BRACKET_CLOSE) return this.#setForm("array");
+    this.#endArray(first + 1);
+    return false;
+  }
+
+  /** Its elements are read without another look at whether they are text. */
+  #isArrayOfText(at: number): boolean {
+    if (this.#opens) {
+      this.#refuse(`the body is ${BAD_UTF8}`);
+      return false;
+    }
+    const fault = this.#value(at);
+    const end = this.#scanner.stoppedAt;
+    if (fault === null && this.#isText(at, end)) return true;
+    if (fault === null) {
+      this.#wrong(() => BAD_UTF8);
+      this.#at = end;
+    } else {
+      this.#at = this.#broken(at, fault);
+    }
+    return false;
+  }
+
+  #setForm(form: "values" | "array"): true {
+    this.#form = form;
+    return true;
+  }
+
+  /** Whether the body begins with the array that is being read. */
+  get #opens(): boolean {
+    return this.#arrayAt === skipSeparators(this.#bytes, 0);
+  }
+
+  #goArray(): void {
     const bytes = this.#bytes, end = bytes.length;
     let at = this.#at;
-    while (effort > 0) {
+    while (this.#effort > 0) {
       // Behind the comma of the last element there is nothing to scan.
-      let to = at < end ? this.#scanner.elements(at, at + effort) : at;
+      let to = at < end ? this.#scanner.elements(at, at + this.#effort) : at;
       if (to > at) {
-        effort -= to - at;
+        this.#effort -= to - at;
       } else {
-        to = skipLoosely(bytes, at, end);
-        const fault = this.#fault(at, to);
-        if (fault === "invalid") {
-          this.#refuse(`the body is not JSON: ${this.#shown(at, to)}; ${WANTED}`);
-          return;
-        }
-        const counted = fault === null && this.#countOnly(at, to);
-        if (fault === "deep") this.#wrong(() => TOO_DEEP);
-        else if (!counted) this.#closer();
-        effort -= counted ? COUNTED_EFFORT : ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
+        const odd = this.#element(at);
+        if (odd === null) return;
+        to = odd;
       }
-      if (to >= end) return void this.#refuse(`the array does not end; ${WANTED}`);
+      if (to >= end) return this.#breakArray(end);
       if (bytes[to] === BRACKET_CLOSE) return this.#endArray(to + 1);
-      if (bytes[to] === BRACE_CLOSE) return void this.#refuse(`the body is not JSON; ${WANTED}`);
+      if (bytes[to] !== COMMA) return this.#breakArray(to);
       at = skipSpace(bytes, to + 1, end);
     }
     this.#at = at;
   }
 
-  #endArray(at: number): void {
-    const end = this.#bytes.length;
-    if (skipSpace(this.#bytes, at, end) === end) this.#form = "done";
-    else this.#refuse(`something follows the array; ${WANTED}`);
+  /** One that is not plain. Returns where the separator behind it is; null: that was the end of the array. */
+  #element(at: number): number | null {
+    const bytes = this.#bytes, end = bytes.length;
+    const fault = this.#value(at);
+    let to = this.#scanner.stoppedAt;
+    this.#spend(at, to);
+    if (fault === "invalid" || (fault === "deep" && !this.#opens)) {
+      this.#breakArray(at);
+      return null;
+    }
+    if (fault === "deep") {
+      to = skipLoosely(bytes, at, end);
+      this.#wrong(() => TOO_DEEP);
+    } else if (!this.#countOnly(at, to)) this.#closer();
+    return skipSpace(bytes, to, end);
   }
 
-  #refuse(refusal: string): "done" {
+  /** From `at` on it is no array; its rows before that are taken, unless the body begins with it. */
+  #breakArray(at: number): void {
+    const found = () => `: ${this.#shown(at, this.#stop(at))}`;
+    const ends = at >= this.#bytes.length;
+    if (this.#opens) {
+      const why = ends ? "the array does not end" : `the body is not JSON${found()}`;
+      return this.#refuse(`${why}; ${WANTED}`);
+    }
+    this.#wrong(() => ends ? "the array does not end" : `not JSON${found()}`);
+    this.#form = "values";
+    this.#at = this.#behindBroken(this.#arrayAt, at, 1);
+  }
+
+  /** @param at behind the closing bracket. */
+  #endArray(at: number): void {
+    const end = this.#bytes.length;
+    this.#at = skipSpace(this.#bytes, at, end);
+    this.#form = this.#at === end ? "done" : "values";
+    if (isBehind(this.#bytes, at)) return;
+    if (this.#opens) return this.#refuse(`something follows the array; ${WANTED}`);
+    this.#at = this.#stop(at);
+    this.#wrong(() => `not JSON: ${this.#shown(at, this.#at)}`);
+  }
+
+  #refuse(refusal: string): void {
     this.#refusal = refusal;
-    return this.#form = "done";
+    this.#form = "done";
+  }
+
+  /** What is wrong with the value at `at`, or null; the scanner says where it ends. */
+  #value(at: number): Fault | null {
+    const until = at < this.#vainUntil ? this.#stop(at) : this.#bytes.length;
+    const fault = this.#scanner.value(at, until);
+    if (fault !== null) this.#vainUntil = Math.max(this.#vainUntil, this.#scanner.stoppedAt);
+    return fault;
+  }
+
+  /** For a row [at, to) that was looked at closer. */
+  #spend(at: number, to: number): void {
+    this.#effort -= ODD_ROW_EFFORT + (to - at) * ODD_BYTE_EFFORT;
   }
 
   /** As the scanner's `lines`, but only where the bytes are known to be text. */
   #scan(at: number, until: number): number {
     if (this.#bytes[at] !== BRACE_OPEN) return at;
     if (this.#utf8) return this.#scanner.lines(at, until);
-    return this.#isText(at, this.#stop(at)) ? this.#scanner.lines(at, at + 1) : at;
+    return this.#isLineOfText(at) ? this.#scanner.lines(at, at + 1) : at;
   }
 
-  /** Where the line that holds `at` ends. */
+  /** Where the line that holds `at` ends. A line may hold many rows, and is looked through once. */
   #stop(at: number): number {
-    const stop = this.#bytes.indexOf(NEWLINE, at);
-    return stop < 0 ? this.#bytes.length : stop;
+    if (at < this.#lineFrom || at > this.#lineEnd) {
+      const stop = this.#bytes.indexOf(NEWLINE, at);
+      this.#lineFrom = at;
+      this.#lineEnd = stop < 0 ? this.#bytes.length : stop;
+      this.#lineIsText = null;
+    }
+    return this.#lineEnd;
+  }
+
+  /** Of the line from `at` on; also of what is behind `at` if it was asked before. */
+  #isLineOfText(at: number): boolean {
+    const stop = this.#stop(at);
+    return this.#lineIsText ??= this.#isText(at, stop);
   }
 
   #isText(from: number, to: number): boolean {
@@ -309,21 +452,21 @@ export class Decoding {
     return excerpt(utf8.decode(beginning).trim());
   }
 
-  /** The answer has its errors: a flood of wrong rows, too short to be good, is counted only. */
+  /**
+   * The answer has its errors: a flood of wrong rows, too short to be good, is counted only.
+   * @param end of the line, beyond which the row may go on.
+   */
   #countOnly(at: number, end: number): boolean {
     if (this.#errors.length < MOST_ERRORS || end - at >= this.#reader.leastBytes) return false;
+    if (levels(this.#bytes, at, end) > 0) return false;
     this.#rejected++;
+    this.#effort -= COUNTED_EFFORT;
     return true;
-  }
-
-  /** What is wrong with the JSON in [from, to), or null. */
-  #fault(from: number, to: number): Fault | null {
-    return this.#scanner.normalize(from, to);
   }
 
   /** Takes the row that was just found to be valid JSON, or counts what is wrong with it. */
   #closer(): void {
-    const error = this.#reader.closer(this.#scanner.normalized.trim());
+    const error = this.#reader.closer(this.#scanner.normalized);
     if (error === null) this.#oddRows++;
     else this.#wrong(() => error);
   }
@@ -336,9 +479,11 @@ export class Decoding {
   }
 }
 
-/** After a byte order mark, if there is one. */
-function afterMark(bytes: Uint8Array, at: number): number {
-  return bytes[at] === 0xef && bytes[at + 1] === 0xbb && bytes[at + 2] === 0xbf ? at + 3 : at;
+/** What a body is that holds no JSON, and is no text either; or null. @param alone all on one line. */
+function formOf(beginning: string, alone: boolean): string | null {
+  if (/^--[^\r\n]+\r?\nContent-Disposition:/i.test(beginning)) return "multipart (curl -F)";
+  const form = alone && /^(?:[^\s="]+=\S*|%7B\S+|%5B\S+)$/i.test(beginning.trim());
+  return form ? "a urlencoded form" : null;
 }
 
 // ── Where rows begin and end, before they are looked at.
@@ -346,6 +491,7 @@ function afterMark(bytes: Uint8Array, at: number): number {
 const TAB = 9;
 const NEWLINE = 10;
 const RETURN = 13;
+const RECORD = 30;
 const SPACE = 32;
 const QUOTE = 34;
 const COMMA = 44;
@@ -363,6 +509,64 @@ function skipSpace(bytes: Uint8Array, at: number, end: number): number {
     at++;
   }
   return at;
+}
+
+function skipBlanks(bytes: Uint8Array, at: number, end: number): number {
+  while (at < end && (bytes[at] === SPACE || bytes[at] === TAB || bytes[at] === RETURN)) at++;
+  return at;
+}
+
+function isMark(bytes: Uint8Array, at: number): boolean {
+  return bytes[at] === 0xef && bytes[at + 1] === 0xbb && bytes[at + 2] === 0xbf;
+}
+
+/** After all that may stand between values. */
+function skipSeparators(bytes: Uint8Array, at: number): number {
+  const end = bytes.length;
+  for (;;) {
+    at = skipSpace(bytes, at, end);
+    if (bytes[at] === RECORD || bytes[at] === COMMA) at++;
+    else if (isMark(bytes, at)) at += 3;
+    else return at;
+  }
+}
+
+/** Whether what is at `at` may stand behind a value: its line ends, or another value is to come. */
+function isBehind(bytes: Uint8Array, at: number): boolean {
+  at = skipBlanks(bytes, at, bytes.length);
+  if (at === bytes.length) return true;
+  return [NEWLINE, COMMA, BRACE_OPEN, BRACKET_OPEN, RECORD].includes(bytes[at]!) ||
+    isMark(bytes, at);
+}
+
+/** Blanks before `at`, where nothing else stands before it on its line; else 0. */
+function indentOf(bytes: Uint8Array, at: number): number {
+  let from = at;
+  while (from > 0 && (bytes[from - 1] === SPACE || bytes[from - 1] === TAB)) from--;
+  return from === 0 || bytes[from - 1] === NEWLINE ? at - from : 0;
+}
+
+/** Lines are counted from 1. */
+function lineOf(bytes: Uint8Array, at: number): number {
+  let line = 1;
+  for (let end = bytes.indexOf(NEWLINE); end >= 0 && end < at; line++) {
+    end = bytes.indexOf(NEWLINE, end + 1);
+  }
+  return line;
+}
+
+/** How many more brackets are opened than closed on a line, or a part of it; strings end with it. */
+function levels(bytes: Uint8Array, at: number, end: number): number {
+  let open = 0;
+  for (; at < end; at++) {
+    const byte = bytes[at]!;
+    if (byte === BRACE_OPEN || byte === BRACKET_OPEN) open++;
+    else if (byte === BRACE_CLOSE || byte === BRACKET_CLOSE) open--;
+    else if (byte === QUOTE) {
+      for (at++; at < end && bytes[at] !== QUOTE; at++) if (bytes[at] === BACKSLASH) at++;
+    }
+  }
+  return open;
 }
 
 /**

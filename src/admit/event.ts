@@ -1,13 +1,13 @@
 /**
  * Analytics events. A valid line is forwarded as the client wrote it, with a missing id or timestamp
  * spliced in front: the INSERT renames the fields and turns property values into strings with every
- * digit kept. Only an odd line (a repeated key, a lone surrogate, `1.5e12` as the time) is put
- * together anew.
+ * digit kept. Only an odd line (a repeated key, a lone surrogate, `1.5e12` as the time, `null` for a field
+ * that may be absent, a UUID without dashes) is put together anew.
  */
 
 import { LONGEST_TYPE_BYTES, OTHER_TYPE } from "../contracts.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
-import { excerpt } from "../kernel/text.ts";
+import { excerpt, hint } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
 import type { Scanner } from "./scanner.ts";
 import {
@@ -41,6 +41,7 @@ export class EventReader implements RowReader {
     if (!found.ok) return found.problem;
     const given = new Map<string, string>();
     for (const member of found.value) {
+      if (member.rawValue === "null" && member.key !== "eventType") continue;
       const checked = member.key === "timestamp" ? this.#time(member.rawValue) : valueOf(member);
       if (!checked.ok) return checked.problem;
       given.set(member.key, checked.value);
@@ -74,11 +75,18 @@ export class EventReader implements RowReader {
 export const FIELDS: readonly string[] = ["eventType", "userId", "timestamp", "id", "properties"];
 export const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
+const DASHLESS_UUID = /^[0-9a-f]{32}$/i;
+/** Behind each of these parts stands a dash. */
+const DASHES = /^(.{8})(.{4})(.{4})(.{4})/;
+const WHOLE = /^-?\d+$/;
+/** Keys for which another one may have been meant. A name of three letters is like too many others. */
+const SLIP = /^.{4,16}$/s;
+
 /** What is wrong with a key, or null for a field's name. */
 function unknownField(key: string): string | null {
-  return FIELDS.includes(key)
-    ? null
-    : `${excerpt(key)}: unknown key; an event has ${FIELDS.join(", ")}`;
+  if (FIELDS.includes(key)) return null;
+  const meant = SLIP.test(key) ? hint(key, FIELDS, (field) => field) : "";
+  return `${excerpt(key)}: unknown key${meant}; an event has ${FIELDS.join(", ")}`;
 }
 
 /** The member's value as JSON that the INSERT reads. @param member of valid JSON, with a field's name. */
@@ -92,10 +100,12 @@ function valueOf({ key, rawValue }: Member): Result<string> {
       return rawValue.startsWith("{") ? done(rawValue) : wrong(key, "an object", rawValue);
     case "id": {
       const id: unknown = JSON.parse(rawValue);
-      if (typeof id !== "string" || !UUID.test(id)) return wrong(key, "a UUID", rawValue);
-      return done(`"${id}"`);
+      if (typeof id !== "string") return wrong(key, "a UUID", rawValue);
+      if (DASHLESS_UUID.test(id)) return done(`"${id.replace(DASHES, "$1-$2-$3-$4-")}"`);
+      return UUID.test(id) ? done(`"${id}"`) : wrong(key, "a UUID", rawValue);
     }
     default: // userId
+      if (WHOLE.test(rawValue)) return done(`"${rawValue}"`);
       return rawValue.startsWith('"') ? done(rawValue) : wrong(key, "a string", rawValue);
   }
 }

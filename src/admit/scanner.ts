@@ -28,6 +28,8 @@ export type Fault = "invalid" | "deep";
 const WINDOW_BYTES = 256 * 1024;
 const OUTPUT_BYTES = 512 * 1024;
 const PAGE_BYTES = 64 * 1024;
+/** A fault so near to the end of the window may be that of the window: as long as `\ud83d\ude00` is. */
+const EDGE_BYTES = 16;
 /** Bytes of a written UUID. */
 const ID_BYTES = 36;
 const NEWLINE = 10;
@@ -64,6 +66,7 @@ const OUT = 0;
 const ROWS = 1;
 const RUNS = 2;
 const WHY = 3;
+const FOUND = 4;
 
 export class Scanner {
   readonly #calls: Calls;
@@ -98,6 +101,8 @@ export class Scanner {
   #textIn: Uint8Array = NOTHING;
   #textFrom = 0;
   #textTo = 0;
+  /** See `stoppedAt`. */
+  #stoppedAt = 0;
 
   constructor() {
     const bytes = (at: Instance["at"]) => at.INPUT + WINDOW_BYTES + 2 * at.GUARD + OUTPUT_BYTES;
@@ -107,7 +112,7 @@ export class Scanner {
     this.#memory = memory;
     this.#output = at.INPUT + WINDOW_BYTES + at.GUARD;
     this.#outputEnd = this.#output + OUTPUT_BYTES;
-    this.#state = new Uint32Array(memory.buffer, at.STATE, 4);
+    this.#state = new Uint32Array(memory.buffer, at.STATE, 5);
     this.#runs = new Uint32Array(memory.buffer, at.RUNS);
     this.#times = new BigInt64Array(memory.buffer, at.WINDOW, 2);
     this.#keys = new Keys(new Uint32Array(memory.buffer));
@@ -188,8 +193,9 @@ export class Scanner {
   }
 
   /**
-   * Takes rows from `at` of the source on, each on a line of its own; of those that begin before `until`
-   * as many as it likes. Returns where the next one begins: at `at` when this one must be looked at closer.
+   * Takes rows from `at` of the source on, behind each of which stands a line end, a comma, or the next one;
+   * of those that begin before `until` as many as it likes. Returns where the next one begins: at `at` when
+   * this one must be looked at closer.
    */
   lines(at: number, until: number): number {
     return this.#scan(at, until, false);
@@ -204,18 +210,31 @@ export class Scanner {
   }
 
   /**
-   * What is wrong with [from, to) of the source, or null where it is one JSON value; `normalized` has it
-   * then as ClickHouse takes it: on one line, and with each lone surrogate escape replaced by U+FFFD, as
-   * `toWellFormed()` would.
+   * What is wrong with the value that begins at `from` of the source and ends at `until` at the latest; null:
+   * it is JSON. `normalized` has it then as ClickHouse takes it: on one line, and with each lone surrogate
+   * escape replaced by U+FFFD, as `toWellFormed()` would.
    */
-  normalize(from: number, to: number): Fault | null {
-    if (to - from > WINDOW_BYTES) return this.#normalizeLong(this.#source.subarray(from, to));
-    if (from < this.#from || to > this.#to) this.#load(from);
-    const base = this.#at.INPUT - this.#from;
-    return this.#normalizeIn(this.#memory, this.#calls, base + from, base + to);
+  value(from: number, until: number): Fault | null {
+    if (from < this.#from || from >= this.#to) this.#load(from);
+    for (;;) {
+      const to = Math.min(until, this.#to);
+      const base = this.#at.INPUT - this.#from;
+      const fault = this.#valueIn(this.#memory, this.#calls, base + from, base + to);
+      this.#stoppedAt -= base;
+      const cut = to < until && this.#stoppedAt + EDGE_BYTES > to;
+      if (fault !== null) this.#restore(from, this.#stoppedAt);
+      if (!cut) return fault;
+      if (from === this.#from) return this.#longValue(from, until);
+      this.#load(from);
+    }
   }
 
-  /** The text that `normalize` was about last. */
+  /** Where the value ends that `value` was about last, or where it is no JSON any more. */
+  get stoppedAt(): number {
+    return this.#stoppedAt;
+  }
+
+  /** The text that `value` was about last. */
   get normalized(): string {
     return utf8.decode(this.#textIn.subarray(this.#textFrom, this.#textTo));
   }
@@ -249,19 +268,33 @@ export class Scanner {
   }
 
   /** In a memory of its own, as large as it needs to be, and gone with the text. */
-  #normalizeLong(text: Uint8Array): Fault | null {
-    const { calls, at, memory } = instantiate(({ INPUT, GUARD }) => INPUT + text.length + GUARD);
-    memory.set(text, at.INPUT);
-    return this.#normalizeIn(memory, calls, at.INPUT, at.INPUT + text.length);
+  #longValue(from: number, until: number): Fault | null {
+    for (let bytes = 2 * WINDOW_BYTES;; bytes *= 2) {
+      const text = this.#source.subarray(from, Math.min(until, from + bytes));
+      const { calls, at, memory } = instantiate(({ INPUT, GUARD }) => INPUT + text.length + GUARD);
+      memory.set(text, at.INPUT);
+      const fault = this.#valueIn(memory, calls, at.INPUT, at.INPUT + text.length);
+      this.#stoppedAt += from - at.INPUT;
+      const to = from + text.length;
+      if (to === until || this.#stoppedAt + EDGE_BYTES <= to) return fault;
+    }
   }
 
-  #normalizeIn(memory: Uint8Array, { normalize }: Calls, from: number, to: number): Fault | null {
+  #valueIn(memory: Uint8Array, { normalize }: Calls, from: number, to: number): Fault | null {
+    const found = normalize(from, to);
+    const { VALID, DEEP, STATE } = this.#at;
+    const view = new DataView(memory.buffer, memory.byteOffset + STATE);
+    this.#stoppedAt = view.getUint32(4 * FOUND, true);
     this.#textIn = memory;
     this.#textFrom = from;
-    this.#textTo = to;
-    const found = normalize(from, to);
-    if (found === this.#at.VALID) return null;
-    return found === this.#at.DEEP ? "deep" : "invalid";
+    this.#textTo = this.#stoppedAt;
+    if (found === VALID) return null;
+    return found === DEEP ? "deep" : "invalid";
+  }
+
+  /** What was made plain in vain may hold rows of their own. */
+  #restore(from: number, to: number): void {
+    this.#memory.set(this.#source.subarray(from, to), this.#at.INPUT + from - this.#from);
   }
 
   /** As `lines`, or as `elements` of an array. */

@@ -36,10 +36,15 @@ test("in slices the same comes out as at once", () => {
     "[1,2]",
     "\ufeff{}",
     "\xff",
+    JSON.stringify(JSON.parse(GOOD), null, 2),
+    '{\n  "eventType": oops\n}',
+    `[${GOOD},\n${GOOD}]`,
+    "[",
   );
-  const body = fc.tuple(fc.array(row, { maxLength: 12 }), fc.boolean(), fc.boolean()).map(
-    ([rows, array, latin]) => {
-      const text = array ? `[${rows.join(",")}]` : rows.join("\n");
+  const between = fc.constantFrom("\n", "\n", "", ",\n", "\n\x1e", " ");
+  const body = fc.tuple(fc.array(row, { maxLength: 12 }), fc.boolean(), fc.boolean(), between).map(
+    ([rows, array, latin, between]) => {
+      const text = array ? `[${rows.join(",")}]` : rows.join(between);
       // Latin-1 makes some bodies that are not UTF-8.
       return latin ? new Uint8Array(Buffer.from(text, "latin1")) : bytesOf(text);
     },
@@ -56,8 +61,8 @@ test("in slices the same comes out as at once", () => {
 });
 
 test("it can be stopped between any two rows", () => {
-  // The first one is read to see what the body is.
-  assert.equal(decodeByRow(bytesOf(`${GOOD}\n`.repeat(50))).slices, 49);
+  assert.equal(decodeByRow(bytesOf(`${GOOD}\n`.repeat(50))).slices, 50);
+  assert.equal(decodeByRow(bytesOf(GOOD.repeat(50))).slices, 50);
   assert.equal(decodeByRow(bytesOf("x\n".repeat(50))).slices, 50);
   assert.equal(decodeByRow(bytesOf(`[${Array(50).fill(GOOD).join()}]`)).slices, 50);
 });
@@ -66,6 +71,14 @@ const FLOODS: readonly (readonly [string, string, number])[] = [
   ["good rows", `${GOOD}\n`.repeat(50_000), 50_000],
   ["tiny wrong rows", "x\n".repeat(5_000_000), 0],
   ["many kinds of wrong rows", '{"eventTyp":"xx"}\n\xff\n'.repeat(250_000), 0],
+  ["lines that open brackets", `${GOOD}\n${'{"a":\n'.repeat(100_000)}`, 1],
+  ["lines that open arrays", `${GOOD}\n${'[{"a":\n'.repeat(100_000)}`, 1],
+  ["lines that open texts", `${GOOD}\n${'{"a":"\n'.repeat(100_000)}`, 1],
+  ["arrays that break", `${GOOD}\n${'[{"a":[[{"\n'.repeat(100_000)}`, 1],
+  ["rows closely", GOOD.repeat(50_000), 50_000],
+  ["records", `\x1e${GOOD}\n`.repeat(50_000), 50_000],
+  ["arrays of one", `[${GOOD}]\n`.repeat(50_000), 50_000],
+  ["rows over several lines", `${JSON.stringify(JSON.parse(GOOD), null, 2)}\n`.repeat(20_000), 2e4],
   ["elements that are none", `[${"{},".repeat(1_000_000)}{}]`, 0],
   ["broken rows", '{"eventType":x}  }\n'.repeat(50_000), 0],
   [
@@ -129,6 +142,7 @@ const longRow = fc.record({
   ),
   odd: fc.boolean(),
   separator: fc.constantFrom("\n", "\r\n", " \n\n", "  \r\n\t"),
+  pretty: fc.boolean(),
 }).map(({ type, padding, odd, separator }) => ({
   // A lone surrogate is looked at closer.
   line: `{"id":"${UUID}","timestamp":"2024-01-01","eventType":"${type}","userId":"${

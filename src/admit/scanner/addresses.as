@@ -1,6 +1,9 @@
 /** What lies where in the scanner's memory: addresses, in bytes. No allocator and no static data. */
 
-/** What JavaScript reads, u32 each: where the output ends, rows taken, runs of types, why it stopped. */
+/**
+ * What JavaScript reads, u32 each: where the output ends, rows taken, runs of types, why it stopped, and what
+ * `normalize` found.
+ */
 export const STATE: u32 = 64;
 /** Times of events that are taken, i64 each of milliseconds: the earliest and the latest. */
 export const WINDOW: u32 = 96;

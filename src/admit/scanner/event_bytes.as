@@ -13,6 +13,7 @@ import {
   HIGHS,
   QUOTE,
   skipBlanks,
+  skipDigits,
   skipLiteral,
   skipObject,
   skipString,
@@ -84,7 +85,7 @@ function skipField(field: u32, at: u32): u32 {
   if (field == TIME && first != QUOTE) {
     return skipEpoch(at);
   }
-  if (first != QUOTE) return NO;
+  if (first != QUOTE) return field == USER ? skipUserNumber(at) : NO;
   at++;
   if (field == USER) return skipString(at);
   const to = skipLiteral(at);
@@ -94,6 +95,21 @@ function skipField(field: u32, at: u32): u32 {
   if (to - at == 1) return NO;
   typeFrom = at;
   typeTo = to - 1;
+  return to;
+}
+
+/** A whole number, which is put out in quotes. */
+function skipUserNumber(at: u32): u32 {
+  const first = byte(at) == MINUS ? at + 1 : at;
+  const to = skipDigits(first);
+  if (to == first || to - at > 20 || (byte(first) == ZERO && to - at > 1)) return NO;
+  if (byte(to) == 46 || (byte(to) | 32) == 101) return NO; // point, e
+  const before = patch(at, at, 1);
+  if (before == 0) return NO;
+  store<u8>(before, QUOTE);
+  const behind = patch(to, to, 1);
+  if (behind == 0) return NO;
+  store<u8>(behind, QUOTE);
   return to;
 }
 

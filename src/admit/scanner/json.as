@@ -9,10 +9,14 @@
  * Nothing asks where the input ends: a zero stands behind it, and a zero fits nowhere in JSON.
  */
 
+import { STATE } from "./addresses";
+
 export const NO: u32 = 0;
 export const TAB: u32 = 9;
 export const NEWLINE: u32 = 10;
 export const RETURN: u32 = 13;
+/** Before each text of a JSON sequence (RFC 7464). */
+export const RECORD: u32 = 30;
 export const SPACE: u32 = 32;
 export const QUOTE: u32 = 34;
 export const COMMA: u32 = 44;
@@ -32,24 +36,35 @@ export const DEEPEST: u32 = 1000;
 let normalizing: bool = false;
 /** Whether something went deeper. */
 let deep: bool = false;
+/** Where the last NO was decided. */
+let fault: u32 = 0;
 
 /** What `normalize` says. */
 export const VALID: u32 = 0;
 export const INVALID: u32 = 1;
 export const DEEP: u32 = 2;
 
-/** Whether [at, end) is one value, over any number of lines; it is made plain in its place. */
+/**
+ * Looks at the value that begins at `at`, over any number of lines up to `end`; it is made plain in its
+ * place. STATE has where it ends, or where it is no JSON any more.
+ */
 export function normalize(at: u32, end: u32): u32 {
   const behind = byte(end);
   store<u8>(end, 0);
   normalizing = true;
   deep = false;
-  at = skipValue(skipBlanks(at), 0);
-  if (at != NO) at = skipBlanks(at);
+  at = skipValue(at, 0);
   normalizing = false;
   store<u8>(end, behind);
-  if (at == end) return VALID;
+  store<u32>(STATE, at == NO ? fault : at, 16);
+  if (at != NO) return VALID;
   return deep ? DEEP : INVALID;
+}
+
+/** Cold: what passes never comes here. */
+function no(at: u32): u32 {
+  fault = at;
+  return NO;
 }
 
 // @ts-ignore: decorator
@@ -114,7 +129,7 @@ export function skipString(at: u32): u32 {
     if (at == NO) return NO;
     at = skipRun(at);
   }
-  return byte(at) == QUOTE ? at + 1 : NO;
+  return byte(at) == QUOTE ? at + 1 : no(at);
 }
 
 /** As `skipString`, for strings without any escape: their bytes are their text. */
@@ -139,7 +154,7 @@ export function skipEscape(at: u32): u32 {
       return at + 1;
     case 117: { // u
       const unit = hex4(at + 1);
-      if (unit < 0) return NO;
+      if (unit < 0) return no(at);
       if (unit < 0xd800 || unit > 0xdfff) return at + 5;
       if (unit <= 0xdbff && byte(at + 5) == BACKSLASH && byte(at + 6) == 117) {
         const low = hex4(at + 7);
@@ -151,7 +166,7 @@ export function skipEscape(at: u32): u32 {
       return at + 5;
     }
     default:
-      return NO;
+      return no(at);
   }
 }
 
@@ -184,17 +199,17 @@ export function skipDigits(at: u32): u32 {
 export function skipNumber(at: u32): u32 {
   if (byte(at) == MINUS) at++;
   let to = skipDigits(at);
-  if (to == at || (byte(at) == ZERO && to > at + 1)) return NO;
+  if (to == at || (byte(at) == ZERO && to > at + 1)) return no(at);
   if (byte(to) == 46) { // point
     at = to + 1;
     to = skipDigits(at);
-    if (to == at) return NO;
+    if (to == at) return no(at);
   }
   if ((byte(to) | 32) == 101) { // e
     at = to + 1;
     if (byte(at) == MINUS || byte(at) == 43) at++; // plus
     to = skipDigits(at);
-    if (to == at) return NO;
+    if (to == at) return no(at);
   }
   return to;
 }
@@ -209,11 +224,11 @@ export function skipValue(at: u32, depth: u32): u32 {
     case BRACKET_OPEN:
       return skipArray(at + 1, depth + 1);
     case 116: // "true", little endian; the others likewise
-      return load<u32>(at) == 0x65757274 ? at + 4 : NO;
+      return load<u32>(at) == 0x65757274 ? at + 4 : no(at);
     case 102: // "alse"
-      return load<u32>(at, 1) == 0x65736c61 ? at + 5 : NO;
+      return load<u32>(at, 1) == 0x65736c61 ? at + 5 : no(at);
     case 110: // "null"
-      return load<u32>(at) == 0x6c6c756e ? at + 4 : NO;
+      return load<u32>(at) == 0x6c6c756e ? at + 4 : no(at);
     default:
       return skipNumber(at);
   }
@@ -223,7 +238,7 @@ export function skipValue(at: u32, depth: u32): u32 {
 export function skipObject(at: u32, depth: u32): u32 {
   if (depth > DEEPEST) {
     deep = true;
-    return NO;
+    return no(at);
   }
   at = skipBlanks(at);
   if (byte(at) == BRACE_CLOSE) return at + 1;
@@ -231,22 +246,22 @@ export function skipObject(at: u32, depth: u32): u32 {
     at = skipString(at + 1);
     if (at == NO) return NO;
     at = skipBlanks(at);
-    if (byte(at) != COLON) return NO;
+    if (byte(at) != COLON) return no(at);
     at = skipValue(skipBlanks(at + 1), depth);
     if (at == NO) return NO;
     at = skipBlanks(at);
     if (byte(at) == BRACE_CLOSE) return at + 1;
-    if (byte(at) != COMMA) return NO;
+    if (byte(at) != COMMA) return no(at);
     at = skipBlanks(at + 1);
   }
-  return NO;
+  return no(at);
 }
 
 /** @param at after the opening bracket. @param depth of what is inside, from 1. */
 export function skipArray(at: u32, depth: u32): u32 {
   if (depth > DEEPEST) {
     deep = true;
-    return NO;
+    return no(at);
   }
   at = skipBlanks(at);
   if (byte(at) == BRACKET_CLOSE) return at + 1;
@@ -255,7 +270,7 @@ export function skipArray(at: u32, depth: u32): u32 {
     if (at == NO) return NO;
     at = skipBlanks(at);
     if (byte(at) == BRACKET_CLOSE) return at + 1;
-    if (byte(at) != COMMA) return NO;
+    if (byte(at) != COMMA) return no(at);
     at = skipBlanks(at + 1);
   }
   return NO;

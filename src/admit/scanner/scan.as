@@ -9,11 +9,14 @@
 
 import { ID, seen, skipEvent, TIME, typeFrom, typeTo } from "./event_bytes";
 import {
+  BRACE_OPEN,
   BRACKET_CLOSE,
+  BRACKET_OPEN,
   byte,
   COMMA,
   NEWLINE,
   NO,
+  RECORD,
   RETURN,
   skipBlanks,
   skipSpace,
@@ -72,7 +75,8 @@ function digit(value: u32): u32 {
 }
 
 /**
- * Takes rows, each on a line of its own, from `at` on, the first of them in any case; not beyond `until`.
+ * Takes rows from `at` on, the first of them in any case; not beyond `until`. Behind a row stands a line
+ * end, a comma, or the beginning of the next one.
  * @param end of the input. @param last whether the body ends there too.
  * @returns where the next row begins; STATE tells why it is not taken.
  */
@@ -91,8 +95,11 @@ export function lines(events: bool, at: u32, until: u32, end: u32, last: bool): 
       stop = skipBlanks(stop);
       if (byte(stop) == RETURN) stop++;
       if (stop == end ? !last : byte(stop) != NEWLINE) {
-        why = CLOSER;
-        break;
+        stop = skipSeparator(stop, end, last);
+        if (stop == NO) {
+          why = CLOSER;
+          break;
+        }
       }
     }
     if (!take(events, at, to)) {
@@ -130,6 +137,18 @@ export function elements(events: bool, at: u32, until: u32): u32 {
     at = skipSpace(separator + 1);
   }
   return suspend(behind, why);
+}
+
+/**
+ * After what stands between two values that are no lines of their own; NO where something else follows, or
+ * where the window ends.
+ */
+function skipSeparator(at: u32, end: u32, last: bool): u32 {
+  const comma = byte(at) == COMMA;
+  if (comma) at = skipSpace(at + 1);
+  if (at == end) return last ? at : NO;
+  const next = byte(at);
+  return comma || next == BRACE_OPEN || next == BRACKET_OPEN || next == RECORD ? at : NO;
 }
 
 function resume(): void {
