@@ -8,7 +8,7 @@
  */
 
 import process from "node:process";
-import type { App, Shared } from "./admit/app.ts";
+import type { App, Part, Shared } from "./admit/app.ts";
 import type { Pump, PumpOptions } from "./batch/pump.ts";
 import { startProgress } from "./batch/progress.ts";
 import type {
@@ -39,7 +39,7 @@ import { nodeFiles } from "./runtime/files.ts";
 import type { Followed, Predecessor } from "./runtime/handover.ts";
 import { runtimeName } from "./runtime/host.ts";
 import { openFlock } from "./runtime/libc.ts";
-import { type Listeners, listenOnAll } from "./runtime/listeners.ts";
+import { type Listeners, listenOnAll, together } from "./runtime/listeners.ts";
 import { stillThere, stopListening } from "./runtime/server.ts";
 import { isLoopback } from "./settings/checks.ts";
 import { writeAddress } from "./settings/kinds.ts";
@@ -62,8 +62,10 @@ export interface CollectorOptions {
 
 /** A running collector; another process can follow it (`runtime/handover.ts`). */
 export interface Collector extends Followed {
-  /** Where it listens, e.g. `http://127.0.0.1:8080`; sockets in the file system as `unix:/path`. */
+  /** Where it takes events, e.g. `http://127.0.0.1:8080`; sockets in the file system as `unix:/path`. */
   readonly urls: readonly string[];
+  /** Where all else is served; none unless there is an admin port. */
+  readonly adminUrls: readonly string[];
   readonly control: Control;
   /** Calls `listener` after each change of the state by an order, and with each order (`Lifecycle`). */
   watch(listener: (asked?: Order) => void): () => void;
@@ -85,9 +87,9 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
   const rooms = await openRooms(options);
   predecessor?.lead(rooms.control);
   const front = new Front(rooms);
-  let listening: Listeners;
+  let ports: Ports;
   try {
-    listening = await startListening(rooms, front, predecessor !== null);
+    ports = await startListening(rooms, front, predecessor !== null);
   } catch (error) {
     await rooms.page.close();
     rooms.control.ended();
@@ -95,7 +97,7 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
     await rooms.disk.close();
     throw error;
   }
-  const running = new Running(rooms, front, listening, predecessor);
+  const running = new Running(rooms, front, ports, predecessor);
   await running.begin();
   return running;
 }
@@ -158,7 +160,12 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     recovering: () => recovery.under,
     ping: () => deliver.query.ping(),
   });
-  const about = () => ({ ...current.settings, version: VERSION, runtime: runtimeName });
+  const about = () => ({
+    ...current.settings,
+    version: VERSION,
+    runtime: runtimeName,
+    takesEvents: current.settings.adminListen.length === 0,
+  });
   const page = createPage({ ...base, holdings: pump, control, problems, about }, clock);
   return { ...base, current, disk, letters, deliver, pump, control, page, admit, recovery };
 }
@@ -236,21 +243,43 @@ function pumpOptions(settings: Settings): PumpOptions {
   };
 }
 
+/** Where it listens, for events and for all else. */
+interface Ports {
+  readonly events: Listeners;
+  /** None = all is served where events are. */
+  readonly admin: Listeners | null;
+}
+
 async function startListening(
   { current, log }: Rooms,
   front: Front,
   followed: boolean,
-): Promise<Listeners> {
-  const { listen, tls, sharePort, idleTimeoutMs } = current.settings;
-  return await listenOnAll({
-    listen,
+): Promise<Ports> {
+  const { listen, adminListen, tls, sharePort, idleTimeoutMs } = current.settings;
+  const base = {
     ...(tls === null ? {} : { tls }),
     reusePort: followed,
-    shared: sharePort,
     idleTimeoutMs,
+    onError: (error: unknown) => log.error("a request failed", { error: String(error) }),
+  };
+  const events = await listenOnAll({
+    ...base,
+    listen,
+    shared: sharePort,
     handler: (request, addressOf) => front.answer(request, addressOf),
-    onError: (error) => log.error("a request failed", { error: String(error) }),
   });
+  if (adminListen.length === 0) return { events, admin: null };
+  try {
+    const admin = await listenOnAll({
+      ...base,
+      listen: adminListen,
+      handler: (request, addressOf) => front.answerAdmin(request, addressOf),
+    });
+    return { events, admin };
+  } catch (error) {
+    void events.kill();
+    throw error;
+  }
 }
 
 // ── What is answered over HTTP.
@@ -273,6 +302,7 @@ class Front {
   readonly #queries: Lazy<Queries & Closing>;
   readonly #deadLetters: Lazy<DeadLetters & { close(): Promise<void> }>;
   #app: App;
+  #admin: App;
 
   constructor(rooms: Rooms) {
     this.#rooms = rooms;
@@ -326,16 +356,22 @@ class Front {
         unready: () => rooms.recovery.under ? SPOOL_IS_READ : null,
       })
     );
-    this.#app = this.#makeApp();
+    [this.#app, this.#admin] = this.#makeApps();
   }
 
+  /** What comes where events are taken. */
   answer(request: Request, addressOf: Parameters<App["fetch"]>[1]): ReturnType<App["fetch"]> {
     return this.#app.fetch(request, addressOf);
   }
 
+  /** What comes to an admin port. */
+  answerAdmin(request: Request, addressOf: Parameters<App["fetch"]>[1]): ReturnType<App["fetch"]> {
+    return this.#admin.fetch(request, addressOf);
+  }
+
   /** The settings have changed; what is under way ends as it began. */
   adopt(): void {
-    this.#app = this.#makeApp();
+    [this.#app, this.#admin] = this.#makeApps();
   }
 
   /** Ends what is under way of questions and replays. */
@@ -345,11 +381,25 @@ class Front {
     await within(this.#rooms.clock, LAST_LETTERS_MS, closing, undefined);
   }
 
-  #makeApp(): App {
-    const { clock, log, ledger, control, page, admit, pump, deliver, current } = this.#rooms;
-    const { settings } = current;
-    const loopback = settings.listen.every(isLoopback) && settings.tls === null;
+  /** Without an admin port both are one. */
+  #makeApps(): [App, App] {
+    const { settings } = this.#rooms.current;
+    const { listen, adminListen } = settings;
+    if (adminListen.length === 0) {
+      const app = this.#makeApp("all", settings, listen);
+      return [app, app];
+    }
+    return [
+      this.#makeApp("events", settings, listen),
+      this.#makeApp("admin", settings, adminListen),
+    ];
+  }
+
+  #makeApp(part: Part, settings: Settings, listen: Settings["listen"]): App {
+    const { clock, log, ledger, control, page, admit, pump, deliver } = this.#rooms;
+    const loopback = listen.every(isLoopback) && settings.tls === null;
     return admit.createApp({
+      part,
       clock,
       log,
       ledger,
@@ -491,6 +541,7 @@ class Integrations {
 
 class Running implements Collector {
   readonly urls: readonly string[];
+  readonly adminUrls: readonly string[];
   readonly control: Lifecycle;
   readonly listening: Listeners;
   readonly #rooms: Rooms;
@@ -503,7 +554,7 @@ class Running implements Collector {
   constructor(
     rooms: Rooms,
     front: Front,
-    listening: Listeners,
+    { events, admin }: Ports,
     predecessor: Predecessor | null,
   ) {
     this.#rooms = rooms;
@@ -511,16 +562,19 @@ class Running implements Collector {
     this.#predecessor = predecessor;
     this.control = rooms.control;
     // To a successor viewers go at once; at a stop they are told that it is one.
-    this.listening = rooms.page.leaving(listening);
+    this.listening = rooms.page.leaving(admin === null ? events : together(events, admin));
     this.#integrations = new Integrations(rooms, predecessor);
-    const { listen, tls } = rooms.current.settings;
+    const { listen, adminListen, tls } = rooms.current.settings;
     const scheme = tls === null ? "http" : "https";
-    this.urls = [
-      ...listening.addresses.map((address) => `${scheme}://${writeAddress(address)}`),
+    const urlsOf = ({ addresses }: Pick<Listeners, "addresses">, listen: Settings["listen"]) => [
+      ...addresses.map((address) => `${scheme}://${writeAddress(address)}`),
       ...listen.flatMap((listen) => "path" in listen ? [writeAddress(listen)] : []),
     ];
-    // Clients come again on another connection, which another collector may get.
-    this.control.watch((asked) => asked === "stop" && listening.lastAnswers(true));
+    this.urls = urlsOf(events, listen);
+    this.adminUrls = urlsOf(admin ?? { addresses: [] }, adminListen);
+    // Clients come again on another connection, which another collector may get. What asks the admin port
+    // means this one.
+    this.control.watch((asked) => asked === "stop" && events.lastAnswers(true));
   }
 
   get finished(): Promise<LedgerTotals> {
@@ -533,6 +587,7 @@ class Running implements Collector {
     await sleep(clock, 0);
     const { group, id } = current.settings;
     for (const url of this.urls) log.info("listening", { url, group, id, version: VERSION });
+    for (const url of this.adminUrls) log.info("listening for admins", { url });
     this.control.started();
     void pump.recover().then(() => recovery.under = false);
     void deliver.prepare();

@@ -29,6 +29,9 @@ import * as reply from "./reply.ts";
 import { type Account, Accounts } from "./tokens.ts";
 import { Strangers, Writer, type WriteSettings } from "./write.ts";
 
+/** What of the interface is served: where there is an admin port, all but health is on one of the two. */
+export type Part = "all" | "events" | "admin";
+
 export interface AdmitSettings extends WriteSettings, GateSettings {
   /** The table behind `POST /events`. */
   readonly table: string;
@@ -39,6 +42,8 @@ export interface AdmitSettings extends WriteSettings, GateSettings {
 }
 
 export interface AdmitDeps {
+  /** All unless given. */
+  readonly part?: Part;
   readonly intake: Intake;
   readonly tables: Tables;
   readonly ledger: Ledger;
@@ -93,17 +98,22 @@ export function createShared(clock: Clock): Shared {
 }
 
 export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.clock)): App {
-  const { intake, control, ledger, settings } = deps;
+  const { intake, control, ledger, settings, part = "all" } = deps;
   // The usual router gets ready at the first request, in 4 ms; this one is as soon as it is filled.
   const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
   shared.strangers.adopt(settings.tables);
-  shared.accounts.adopt(settings.writeTokens ?? []);
   // So that its series begin at 0, and not at what came first.
   for (const { label } of settings.writeTokens ?? []) ledger.tokenTook(label, 0, 0);
   const writer = new Writer(deps, shared.queue, shared.strangers);
   const allowed = compileGlobs(settings.tables);
   const clientAddress = createClientAddress(settings.trustedProxies ?? []);
-  const gate = createGate(settings, shared.limit, shared.accounts, ledger, clientAddress);
+  const gate = createGate(
+    { ...settings, onlyReads: part === "admin" },
+    shared.limit,
+    shared.accounts,
+    ledger,
+    clientAddress,
+  );
   const { checkToken, checkWriter, checkClient, preflight } = gate;
   const finish = createFinish(deps, gate, clientAddress);
 
@@ -138,41 +148,50 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
     return writer.rows(request, table, account);
   };
 
-  if (preflight !== null) app.on("OPTIONS", ["/events", "/events/:table"], preflight);
-  app.post("/events", (c) => postEvents(c.req.raw));
-  app.post(
-    "/events/:table",
-    (c) => postRows(c.req.raw, c.req.param("table")),
-  );
+  const serveEvents = () => {
+    if (preflight !== null) app.on("OPTIONS", ["/events", "/events/:table"], preflight);
+    app.post("/events", (c) => postEvents(c.req.raw));
+    app.post("/events/:table", (c) => postRows(c.req.raw, c.req.param("table")));
+    app.get("/shishi.js", (c) => deps.page.snippet(c.req.raw));
+  };
+  const serveAdmin = () => {
+    read("/metrics", async () => reply.metricsText(await deps.metrics()));
+    read("/api/status", async () => reply.value(await control.status()));
+    read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
+    read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
+    read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
+    read(
+      "/api/dead/tables",
+      async (request) => (await (reads ??= loadReads())).deadTables(request),
+    );
+    read(
+      "/api/dead/letters",
+      async (request) => (await (reads ??= loadReads())).deadLines(request),
+    );
+    read("/openapi.json", async (request) => (await (reads ??= loadReads())).description(request));
+    app.post(
+      "/api/dead/replay",
+      async (c) =>
+        refusesAll() ?? checkToken(c.req.raw) ??
+          (await (reads ??= loadReads())).replay(c.req.raw),
+    );
+    app.delete(
+      "/api/dead",
+      async (c) => checkToken(c.req.raw) ?? (await (reads ??= loadReads())).purge(c.req.raw),
+    );
+    app.get("/", (c) => deps.page.document(c.req.raw));
+    read("/api/live", async (request) => {
+      const live = await deps.page.live();
+      // What follows would never be read.
+      if (request.method === "HEAD") await live.body?.cancel();
+      return live;
+    });
+  };
   app.get("/healthz", () => reply.alive());
   app.get("/readyz", async () => reply.readiness(await control.unready()));
-  read("/metrics", async () => reply.metricsText(await deps.metrics()));
-  read("/api/status", async () => reply.value(await control.status()));
-  read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
-  read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
-  read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
-  read("/api/dead/tables", async (request) => (await (reads ??= loadReads())).deadTables(request));
-  read("/api/dead/letters", async (request) => (await (reads ??= loadReads())).deadLines(request));
-  read("/openapi.json", async (request) => (await (reads ??= loadReads())).description(request));
-  app.post(
-    "/api/dead/replay",
-    async (c) =>
-      refusesAll() ?? checkToken(c.req.raw) ??
-        (await (reads ??= loadReads())).replay(c.req.raw),
-  );
-  app.delete(
-    "/api/dead",
-    async (c) => checkToken(c.req.raw) ?? (await (reads ??= loadReads())).purge(c.req.raw),
-  );
-  app.get("/", (c) => deps.page.document(c.req.raw));
-  app.get("/shishi.js", (c) => deps.page.snippet(c.req.raw));
-  read("/api/live", async (request) => {
-    const live = await deps.page.live();
-    // What follows would never be read.
-    if (request.method === "HEAD") await live.body?.cancel();
-    return live;
-  });
-  app.notFound((c) => unknown(c, app.routes));
+  if (part !== "admin") serveEvents();
+  if (part !== "events") serveAdmin();
+  app.notFound((c) => unknown(c, app.routes, part));
   // It is answered below, where the client's address is known.
   app.onError((error) => {
     throw error;
@@ -180,7 +199,7 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
 
   const answer: App["fetch"] = (request, addressOf) => {
     // A small request costs the router about a fifth of what it costs at all.
-    if (request.method === "POST") {
+    if (request.method === "POST" && part !== "admin") {
       const table = plainTable(request.url);
       if (table !== null) {
         const refused = checkClient(request, addressOf, true);
@@ -219,11 +238,15 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
 }
 
 /** A known path with a method that it does not take, or nothing at all. */
-function unknown(c: Context, routes: App["routes"]): Response {
+function unknown(c: Context, routes: App["routes"], part: Part): Response {
   const { path, method } = c.req;
   const taken = routes.filter((route) => isOn(route, path)).map(({ method }) => method);
   return taken.length === 0
-    ? reply.notFound(`${excerpt(path)} does not exist; events go to POST /events`)
+    ? reply.notFound(
+      `${excerpt(path)} does not exist${part === "admin" ? " here" : ""}; events go to ${
+        part === "admin" ? "the addresses of listen" : "POST /events"
+      }`,
+    )
     : reply.wrongMethod(method, excerpt(path), taken.join(", ").replace("GET", "GET, HEAD"));
 }
 

@@ -23,6 +23,8 @@ export interface GateSettings {
   readonly writeTokens?: readonly WriteToken[];
   /** None = no CORS headers at all. `*` = every origin. */
   readonly corsOrigins: readonly string[];
+  /** No events are taken here: where no token may read, none is asked for. */
+  readonly onlyReads?: boolean;
   /** Only this host can reach the server, in plain HTTP. */
   readonly loopback: boolean;
   /** Of each token, and of each address that comes without one. */
@@ -67,7 +69,8 @@ export function createGate(
   clientAddress: ClientAddress = (request, addressOf) => addressOf(request),
 ): Gate {
   const { authTokens, writeTokens = [], corsOrigins, loopback, rateLimit } = settings;
-  const tokens = createTokens(authTokens, writeTokens, accounts);
+  const open = settings.onlyReads === true && authTokens.length === 0;
+  const tokens = open ? null : createTokens(authTokens, writeTokens, accounts);
   const origins = createOrigins({ corsOrigins, onlyOwnHost: loopback && tokens === null });
   const crossOrigin = corsOrigins.length > 0;
   const isHeld = (found: Found) => typeof found === "object" ? found : null;

@@ -59,7 +59,7 @@ export class Accounts {
     this.#clock = clock;
   }
 
-  /** Those of tokens that stay go on. */
+  /** Those of labels that stay go on. */
   adopt(tokens: readonly WriteToken[]): void {
     const labels = new Set(tokens.map(({ label }) => label));
     for (const label of this.#byLabel.keys()) {
@@ -115,6 +115,7 @@ export function createTokens(
   writeTokens: readonly WriteToken[],
   accounts: Accounts,
 ): Tokens | null {
+  accounts.adopt(writeTokens);
   if (authTokens.length + writeTokens.length === 0) return null;
   const hashes = [
     ...authTokens.map((token) => sha256(token)),

@@ -18,14 +18,16 @@ import { healthOf } from "./health.ts";
 
 /** Every address that is listened on. */
 export async function lookAtPort(settings: Settings): Promise<Finding[]> {
-  const found = settings.listen.map((listen) =>
-    "path" in listen ? lookAtPath(listen.path) : lookAt(settings, listen)
-  );
+  const look = (setting: string, all: Settings["listen"]) =>
+    all.map((listen) =>
+      "path" in listen ? lookAtPath(setting, listen.path) : lookAt(settings, setting, listen)
+    );
+  const found = [...look("listen", settings.listen), ...look("admin-listen", settings.adminListen)];
   return (await Promise.all(found)).flat();
 }
 
-function lookAtPath(path: string): Finding[] {
-  const is = about(`listen unix:${path}`);
+function lookAtPath(setting: string, path: string): Finding[] {
+  const is = about(`${setting} unix:${path}`);
   try {
     accessSync(dirname(path), constants.W_OK);
     return [is.ok("a socket in the file system")];
@@ -34,8 +36,12 @@ function lookAtPath(path: string): Finding[] {
   }
 }
 
-async function lookAt(settings: Settings, listen: ListenAddress): Promise<Finding[]> {
-  const is = about(`listen ${writeAddress(listen)}`);
+async function lookAt(
+  settings: Settings,
+  setting: string,
+  listen: ListenAddress,
+): Promise<Finding[]> {
+  const is = about(`${setting} ${writeAddress(listen)}`);
   const { port } = listen;
   const code = listen.hostname === ""
     ? await tryEverywhere(port)
@@ -70,7 +76,12 @@ async function whoListens(
     return is.wrong("another program listens there already", "stop that one, or listen elsewhere");
   }
   const mine = holder !== null && holder.alive !== false;
-  if (!mine && settings.sharePort) return await whoShares(settings, is);
+  if (!mine && settings.sharePort) {
+    // With ports of their own for that the others tell their ids there alone.
+    return settings.adminListen.length > 0
+      ? is.ok("other collectors listen there as well")
+      : await whoShares(settings, is);
+  }
   return mine
     ? is.ok(`a collector listens there, and one runs in ${settings.dataDir} (pid ${holder.pid})`)
     : is.wrong(

@@ -135,10 +135,19 @@ export function confirmOnTerminal(
 }
 
 /**
- * Where the collector on this host is spoken to; one that listens on every address, on loopback. `unix:/path`
+ * Where the collector on this host takes events; one that listens on every address, on loopback. `unix:/path`
  * where it has sockets in the file system alone.
  */
 export function urlHere({ listen, tls }: Settings): string {
+  return urlOf(listen, tls);
+}
+
+/** Where it is asked about itself: the admin port, where it has one. */
+export function adminUrlHere({ listen, adminListen, tls }: Settings): string {
+  return urlOf(adminListen.length > 0 ? adminListen : listen, tls);
+}
+
+function urlOf(listen: Settings["listen"], tls: Settings["tls"]): string {
   const [first] = listen.toSorted((a, b) => Number("path" in a) - Number("path" in b));
   if ("path" in first!) return writeAddress(first);
   return `${tls === null ? "http" : "https"}://${writeAddress(reachable(first!))}`;

@@ -20,17 +20,18 @@ import { section, setting } from "../settings/spec.ts";
 import { deadFolder } from "../spool/data_dir.ts";
 import { takeLock } from "../spool/lock.ts";
 import {
+  adminUrlHere,
   type CliCommand,
   confirmOnTerminal,
   operandOf,
   settingsOrExitCode,
-  urlHere,
 } from "./cli.ts";
 import { askCollector, type ClientOptions, type NotTold } from "./dead_client.ts";
 
 const SETTINGS: readonly SettingName[] = [
   "data-dir",
   "listen",
+  "admin-listen",
   "ca-file",
   "auth-tokens",
   "tls-cert",
@@ -185,7 +186,7 @@ function read<const E extends readonly SettingSpec[]>(argv: readonly string[], s
   const certificates = own === null ? [] : [own];
   const named = where.url !== null;
   const client = {
-    url: where.url ?? urlHere(settings),
+    url: where.url ?? adminUrlHere(settings),
     token: where.token ?? settings.authTokens[0] ?? null,
     certificates,
     folder: named ? null : folderHere(settings),

@@ -8,7 +8,7 @@ import { resolve } from "node:path";
 import process from "node:process";
 import { ownCommand } from "../runtime/program.ts";
 import { type Given, readEnvironment, readFlags, takesCredential } from "../settings/load.ts";
-import { boolean, matching } from "../settings/kinds.ts";
+import { boolean, matching, writeAddress } from "../settings/kinds.ts";
 import { namesOf, quote, section, setting } from "../settings/spec.ts";
 import { TABLE } from "../settings/table.ts";
 import { unitText } from "../systemd/unit.ts";
@@ -98,19 +98,30 @@ function print(argv: readonly string[]): number {
       `Write the value of ${name} into /etc/shishi/${name} (root, mode 600) first.`
     ),
   ];
+  const adminListen = settings.adminListen.map(writeAddress);
+  const fixed = adminListen.find((address) => !/:\d*0$|^unix:/.test(address));
+  if (template && fixed !== undefined) {
+    console.error(
+      "shishi: admin-listen: expected a port that ends in 0, where each instance puts its number, " +
+        `got ${fixed}`,
+    );
+    return 2;
+  }
   const text = unitText({
     command: [
       ...program,
       "serve",
-      ...(template ? flags.filter((flag) => !/^--(?:id|share-port)=/.test(flag)) : flags),
+      ...(template
+        ? flags.filter((flag) => !/^--(?:id|share-port|admin-listen)=/.test(flag))
+        : flags),
     ],
-    ...(template ? { instances: { id: givenId(flags) } } : {}),
+    ...(template ? { instances: { id: givenId(flags), adminListen } } : {}),
     credentials,
     state,
     user,
     shutdownTimeoutMs: settings.shutdownTimeoutMs,
     drainDelayMs: settings.drainDelayMs,
-    privilegedPort: settings.listen.some((listen) =>
+    privilegedPort: [...settings.listen, ...settings.adminListen].some((listen) =>
       "port" in listen && listen.port > 0 && listen.port < 1024
     ),
     remarks,

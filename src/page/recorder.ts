@@ -34,6 +34,8 @@ export interface About {
   readonly backlog: number;
   readonly backlogBytes: number;
   readonly spoolMaxBytes: number;
+  /** Where the page is served; false: on an admin port. */
+  readonly takesEvents: boolean;
 }
 
 export interface Recorder extends PageSource {
@@ -89,9 +91,20 @@ export function createRecorder(deps: RecorderDeps): Recorder {
 
 /** These and no others: there are secrets among the settings. */
 function shown(about: About): About {
-  const { group, id, version, runtime, table, tables, backlog, backlogBytes, spoolMaxBytes } =
-    about;
-  return { group, id, version, runtime, table, tables, backlog, backlogBytes, spoolMaxBytes };
+  const { group, id, version, runtime, table, tables } = about;
+  const { backlog, backlogBytes, spoolMaxBytes, takesEvents } = about;
+  return {
+    group,
+    id,
+    version,
+    runtime,
+    table,
+    tables,
+    backlog,
+    backlogBytes,
+    spoolMaxBytes,
+    takesEvents,
+  };
 }
 
 // ── What the page shows of this moment, beside the sample: state, books, tables, event types. Only made

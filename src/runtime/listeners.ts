@@ -48,16 +48,28 @@ export async function listenOnAll(options: ListenersOptions): Promise<Listeners>
     for (const { server } of opened) void server.kill();
     throw error;
   }
-  const servers = opened.map(({ server }) => server);
   const addresses = opened.flatMap(({ at }) => at === null ? [] : [at]);
   const withPort = opened.flatMap(({ server, at }) => at === null ? [] : [server]);
+  return all(opened.map(({ server }) => server), withPort, addresses);
+}
+
+/** Several that listen elsewhere, as one; the first one's port stands for it. */
+export function together(...listeners: readonly Listeners[]): Listeners {
+  return all(listeners, listeners, listeners.flatMap(({ addresses }) => addresses));
+}
+
+function all(
+  servers: readonly Listening[],
+  withTls: readonly Listening[],
+  addresses: Listeners["addresses"],
+): Listeners {
   return {
     addresses,
     port: addresses[0]?.port ?? 0,
     lastAnswers: (last) => servers.forEach((server) => server.lastAnswers(last)),
     // One after the other: each that cannot be renewed is left as it was.
     async renew(tls: Tls) {
-      for (const server of withPort) await server.renew(tls);
+      for (const server of withTls) await server.renew(tls);
     },
     async alone() {
       for (const server of servers) await server.alone();

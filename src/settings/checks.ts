@@ -32,6 +32,14 @@ export function crossProblems(values: Values, read: Read): string[] {
     }
   }
 
+  const taken = values.listen.map(writeAddress).filter((address) => !address.endsWith(":0"));
+  const twice = (values["admin-listen"] ?? []).map(writeAddress)
+    .find((address) => taken.includes(address));
+  if (twice !== undefined) {
+    problems.push(
+      `${label("admin-listen")}: expected another address than those of listen, got ${twice}`,
+    );
+  }
   if (values["share-port"] && !given("id")) {
     problems.push(
       `${label("share-port")}: expected an id too: each collector on a port needs one of its own`,
@@ -80,13 +88,20 @@ export function warningsAbout(values: Values, read: Read): string[] {
         `${SHORT_TOKEN_LENGTH} characters and may be guessed`,
     );
   });
+  for (const listen of values["admin-listen"] ?? []) {
+    if (isLoopback(listen) || tokens.length > 0) continue;
+    warnings.push(
+      `admin-listen: ${writeAddress(listen)} can be reached by others and auth-tokens is not ` +
+        "set: every client that reaches it can read, and delete dead letters",
+    );
+  }
   for (const { label, chars } of writers) {
     if (chars >= SHORT_TOKEN_LENGTH) continue;
     warnings.push(
       `write-tokens: ${label} is shorter than ${SHORT_TOKEN_LENGTH} characters and may be guessed`,
     );
   }
-  if (writers.length > 0 && tokens.length === 0) {
+  if (writers.length > 0 && tokens.length === 0 && values["admin-listen"] === null) {
     warnings.push(
       "write-tokens: auth-tokens is not set: the page, metrics, status and queries are refused",
     );

@@ -30,6 +30,8 @@ export type NatsAuth =
 export interface Settings {
   /** At least one. */
   readonly listen: readonly (ListenAddress | ListenPath)[];
+  /** Empty = everything is served where events are taken. */
+  readonly adminListen: readonly (ListenAddress | ListenPath)[];
   /** Empty = no token is asked for. */
   readonly authTokens: readonly string[];
   /** That may only append; hashed. */
@@ -203,6 +205,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
   const servers = values["nats-url"];
   return {
     listen: values.listen,
+    adminListen: values["admin-listen"] ?? [],
     authTokens: values["auth-tokens"] ?? [],
     writeTokens: values["write-tokens"] ?? [],
     tls: certFile !== null && keyFile !== null

@@ -105,6 +105,15 @@ export const TABLE = [
       restart: true,
     }),
     setting({
+      name: "admin-listen",
+      kind: list(listenAddress),
+      default: null,
+      meaning:
+        "where the page, metrics, status, queries and dead letters are served instead, one " +
+        "or several as for listen: the addresses of listen then take events alone; health is on both",
+      restart: true,
+    }),
+    setting({
       name: "auth-tokens",
       kind: list(token),
       default: null,

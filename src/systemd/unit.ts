@@ -18,7 +18,11 @@ export interface UnitOptions {
    * Several collectors that listen on one port, each an instance of a template: with a data folder in that
    * of all, and an id that begins so; null = with the host's name. Absent: the unit is one collector.
    */
-  readonly instances?: { readonly id: string | null };
+  readonly instances?: {
+    readonly id: string | null;
+    /** `127.0.0.1:9090`: the 0 at the end becomes the number of the instance; behind a path it stands too. */
+    readonly adminListen: readonly string[];
+  };
   /** Null = a user that systemd makes up for the time that the service runs. */
   readonly user: string | null;
   readonly shutdownTimeoutMs: number;
@@ -131,7 +135,13 @@ function commandOf({ command, state, instances }: UnitOptions): string[] {
     return "path" in state ? [...words, argument(`--data-dir=${folder}`)] : words;
   }
   const id = instances.id === null ? "--id=%H-%i" : argument(`--id=${instances.id}-`, "%i");
-  return [...words, "--share-port", id, argument(`--data-dir=${folder}/`, "%i")];
+  const admin = instances.adminListen.map((address) =>
+    argument(
+      `--admin-listen=${address.startsWith("unix:") ? `${address}.` : address.slice(0, -1)}`,
+      "%i",
+    )
+  );
+  return [...words, "--share-port", id, ...admin, argument(`--data-dir=${folder}/`, "%i")];
 }
 
 /** One word of a command line. @param specifier what systemd puts in behind it. */

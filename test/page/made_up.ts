@@ -33,6 +33,7 @@ const ABOUT: About = {
   tables: ["flights"],
   backlog: 1_000_000,
   backlogBytes: 64 * 1024 ** 2,
+  takesEvents: true,
   spoolMaxBytes: 1024 ** 3,
 };
 export const NO_ROWS: Moment["books"] = {

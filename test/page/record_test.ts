@@ -257,6 +257,7 @@ test("who waits gets the next sample; what is a setting and not told stays untol
     tables: [],
     backlog: 1,
     backlogBytes: 2,
+    takesEvents: true,
     spoolMaxBytes: 3,
     authTokens: ["secret"],
   };
@@ -289,6 +290,7 @@ test("who waits gets the next sample; what is a setting and not told stays untol
     "spoolMaxBytes",
     "table",
     "tables",
+    "takesEvents",
     "version",
   ]);
 });

@@ -111,6 +111,19 @@ test("problems: dated, and one that goes on to be told stays what it is, as wher
   await close();
 });
 
+test("on an admin port there is no playground: events are taken elsewhere", async () => {
+  const shown = async (takesEvents: boolean) => {
+    collector.introduce({ takesEvents });
+    const { page, close } = await browser.open(collector.url);
+    await collector.tell();
+    await sees(page, "connection", /^live$/);
+    const visible = await page.locator("#playground-title").isVisible();
+    await close();
+    return visible;
+  };
+  assert.deepEqual([await shown(true), await shown(false)], [true, false]);
+});
+
 test("the playground: which rows ClickHouse has; and an answer stays when the row cannot be looked for", async () => {
   const { answers } = collector;
   const { page, close } = await browser.open(collector.url, {}, /ERR_/);

@@ -39,6 +39,9 @@ const LINES: [string, Around, string[]][] = [
   ["port", { argv: ["--listen=:65536"] }, [
     '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, or unix:/path, got ":65536"',
   ]],
+  ["one address for both", { argv: ["--listen=:0,:81", "--admin-listen=:0,:81"] }, [
+    "--admin-listen: expected another address than those of listen, got :81",
+  ]],
   ["table", { argv: ["--table=a/b"] }, [
     "--table: expected a table name such as events, my-events or db.events, " +
     '127 characters at most, got "a/b"',
@@ -267,6 +270,13 @@ const WARNINGS: [string, Around, string[]][] = [
   ["loopback", { argv: ["--listen=127.9.0.1:80"] }, []],
   ["open, with write tokens", {
     argv: ["--listen=:80", "--write-tokens=0123456789abcdef", "--auth-tokens=0123456789abcdef"],
+  }, []],
+  ["an open admin port", { argv: ["--admin-listen=:81,127.0.0.1:82"] }, [
+    "admin-listen: :81 can be reached by others and auth-tokens is not set: every client that " +
+    "reaches it can read, and delete dead letters",
+  ]],
+  ["write tokens and an admin port", {
+    argv: ["--write-tokens=0123456789abcdef", "--admin-listen=127.0.0.1:82"],
   }, []],
   ["write tokens alone, a short one", { argv: ["--write-tokens=web:short"] }, [
     "write-tokens: web is shorter than 16 characters and may be guessed",

@@ -24,6 +24,12 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     read: (s) => s.listen,
     want: [{ hostname: "127.0.0.1", port: 9 }, { path: "/run/x.sock" }],
   },
+  "admin-listen": {
+    text: "[::1]:9,unix:/run/admin.sock",
+    other: ":7",
+    read: (s) => s.adminListen,
+    want: [{ hostname: "::1", port: 9 }, { path: "/run/admin.sock" }],
+  },
   "auth-tokens": {
     text: "aaaaaaaaaaaaaaaa,b",
     other: "c",

@@ -10,6 +10,7 @@ describe("defaults", () => {
   test("are those of the contract", () => {
     assert.deepEqual(settings, {
       listen: [{ hostname: "127.0.0.1", port: 8080 }],
+      adminListen: [],
       authTokens: [],
       writeTokens: [],
       tls: null,

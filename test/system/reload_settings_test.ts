@@ -24,6 +24,7 @@ const RESTART: Wishes = {
   "ca-file": authorities,
   "idle-timeout": "10m",
   listen: "127.0.0.1:1",
+  "admin-listen": "127.0.0.1:2",
   "share-port": "true",
   "data-dir": "elsewhere",
   group: "another-group",

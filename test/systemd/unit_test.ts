@@ -83,6 +83,28 @@ test("a template: instances share the port and a user, each with an id and a fol
   assert.match(elsewhere!, /^ReadWritePaths="\/srv\/a b%%c"$/m);
 });
 
+test("a template: each instance has an admin port of its own", async () => {
+  const { code, stdout } = await print([
+    "--template",
+    "--admin-listen=127.0.0.1:9090,unix:/run/shishi/admin",
+  ]);
+  assert.equal(code, 0);
+  assert.equal(analyze(stdout, "verify", "--man=no"), "");
+  assert.match(
+    stdout,
+    / --id=%H-%i --admin-listen=127.0.0.1:909%i --admin-listen=unix:\/run\/shishi\/admin.%i --data-dir=/,
+  );
+  const fixed = await print(["--template", "--admin-listen=127.0.0.1:9091"]);
+  assert.equal(fixed.code, 2);
+  assert.match(
+    fixed.stderr,
+    /admin-listen: expected a port that ends in 0, where each instance puts its number, got 127/,
+  );
+  const alone = await print(["--admin-listen=127.0.0.1:91"]);
+  assert.match(alone.stdout, / serve --admin-listen=127.0.0.1:91$/m);
+  assert.match(alone.stdout, /^AmbientCapabilities=CAP_NET_BIND_SERVICE$/m);
+});
+
 test("it carries the settings given, whole paths, and time to stop", async () => {
   const { stdout } = await print(
     ["--shutdown-timeout", "90s", "--data-dir", "/var/lib/shishi/a", "--no-create-table"],

@@ -98,7 +98,8 @@ export function createPlayground() {
   fresh();
 
   return {
-    offer({ table, tables }) {
+    offer({ table, tables, takesEvents }) {
+      byId("playground").hidden = !takesEvents;
       const chosen = target.value;
       const named = tables.filter((name) => !/[*?]/.test(name));
       const open = named.length < tables.length;
