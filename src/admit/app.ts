@@ -91,7 +91,7 @@ export interface Shared {
 export function createShared(clock: Clock): Shared {
   return {
     limit: new RateLimiter(clock),
-    queue: new DecodeQueue(),
+    queue: new DecodeQueue(async () => (await import("./csv.ts")).decodeCsv),
     strangers: new Strangers(),
     accounts: new Accounts(clock),
   };

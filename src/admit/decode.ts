@@ -18,6 +18,13 @@ import { ANY_TIME, type EventWindow } from "./timestamp.ts";
 import { TableRowReader } from "./row.ts";
 import { type Fault, Scanner } from "./scanner.ts";
 
+/** How text in fields becomes rows. */
+export interface CsvForm {
+  readonly delimiter: "," | "\t";
+  /** Of the rows as JSON, where the names of columns stand in each. */
+  readonly maxBytes: number;
+}
+
 /** Where the rows of a body go. */
 export interface Target {
   readonly table: string;
@@ -28,6 +35,8 @@ export interface Target {
   readonly typeCheck?: boolean;
   /** Of events. */
   readonly window?: EventWindow;
+  /** The body is said to be CSV. */
+  readonly csv?: CsvForm;
 }
 
 /** Errors in an answer; further ones are only counted. */
@@ -36,6 +45,8 @@ export const MOST_ERRORS = 100;
 /** `index` counts the rows of the request from 0, blank lines left out. */
 export interface RowError {
   readonly index: number;
+  /** Of CSV, where the row begins; from 1. */
+  readonly line?: number;
   readonly error: string;
 }
 
@@ -52,8 +63,8 @@ export type Decoded =
     readonly rejected: number;
     readonly errors: readonly RowError[];
   }
-  /** No rows could be told apart. */
-  | { readonly kind: "refused"; readonly error: string };
+  /** No rows could be told apart; `full`: for want of room. */
+  | { readonly kind: "refused"; readonly error: string; readonly full?: boolean };
 
 const WANTED = "expected one JSON object, an array of objects, or NDJSON";
 const SEND_JSON = "send JSON: curl -H 'Content-Type: application/json' --data-binary @FILE";
@@ -76,6 +87,21 @@ const EXCERPT_BYTES = 512;
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
+/** A body with fields. */
+export interface CsvBody {
+  readonly bytes: Uint8Array;
+  readonly target: Target & { readonly csv: CsvForm };
+  /** Asked for room where rows take more of it than the body does; false: there is none. */
+  readonly mayTake: (bytes: number) => boolean;
+}
+
+/** @param yieldTurn resolves when all others have had a turn. */
+export type DecodeCsv = (
+  body: CsvBody,
+  scanner: Scanner,
+  yieldTurn: () => Promise<void>,
+) => Promise<Decoded>;
+
 /**
  * Where bodies are decoded. A small one at once, without a promise in between. A large one a slice at
  * a time, others having their turn between slices: ten megabytes of tiny rows may take a second, and
@@ -90,21 +116,49 @@ export class DecodeQueue {
   #last: Promise<unknown> = Promise.resolve();
   readonly #yield: () => Promise<void>;
 
-  /** @param yieldTurn resolves when all others have had a turn. */
-  constructor(yieldTurn: () => Promise<void> = nextTurn) {
+  readonly #loadCsv: () => Promise<DecodeCsv>;
+
+  /**
+   * @param loadCsv what reads CSV, loaded when it is wanted first.
+   * @param yieldTurn resolves when all others have had a turn.
+   */
+  constructor(
+    loadCsv: () => Promise<DecodeCsv>,
+    yieldTurn: () => Promise<void> = nextTurn,
+  ) {
+    this.#loadCsv = loadCsv;
     this.#yield = yieldTurn;
   }
 
-  /** @param nowMs epoch milliseconds, for rows without a time. */
-  decode(bytes: Uint8Array, target: Target, nowMs: number): Decoded | Promise<Decoded> {
+  /** @param nowMs epoch milliseconds, for rows without a time. @param mayTake as of `CsvBody`. */
+  decode(
+    bytes: Uint8Array,
+    target: Target,
+    nowMs: number,
+    mayTake: (bytes: number) => boolean = () => true,
+  ): Decoded | Promise<Decoded> {
+    const { csv } = target;
+    if (csv !== undefined && !isJson(bytes)) {
+      return this.#inTurn(() => this.#csv({ bytes, target: { ...target, csv }, mayTake }));
+    }
     if (bytes.length > AT_ONCE_BYTES) {
-      const decoded = this.#last.then(() => this.#slices(bytes, target, nowMs));
-      this.#last = decoded.catch(() => {});
-      return decoded;
+      return this.#inTurn(() => this.#slices(bytes, target, nowMs));
     }
     const decoding = new Decoding(bytes, target, this.#atOnce ??= new Scanner(), nowMs);
     decoding.go(Infinity);
     return decoding.end();
+  }
+
+  /** Bodies that may hold up others, one after the other. */
+  #inTurn(decode: () => Promise<Decoded>): Promise<Decoded> {
+    const decoded = this.#last.then(decode);
+    this.#last = decoded.catch(() => {});
+    return decoded;
+  }
+
+  async #csv(body: CsvBody): Promise<Decoded> {
+    const decode = await this.#loadCsv();
+    return await decode(body, this.#inSlices ??= new Scanner(), this.#yield);
   }
 
   async #slices(bytes: Uint8Array, target: Target, nowMs: number): Promise<Decoded> {
@@ -117,7 +171,7 @@ export class DecodeQueue {
 
 /** What waits for a promise may come too late for what is lent. */
 function kept(decoded: Decoded): Decoded {
-  if (decoded.kind === "refused" || !decoded.lent) return decoded;
+  if (decoded.kind !== "rows" || !decoded.lent) return decoded;
   return { ...decoded, body: decoded.body.slice(), lent: false };
 }
 
@@ -477,6 +531,12 @@ export class Decoding {
     }
     this.#rejected++;
   }
+}
+
+/** Whether a body begins as JSON does, and as no name of a column would. */
+function isJson(bytes: Uint8Array): boolean {
+  const first = bytes[skipSeparators(bytes, 0)];
+  return first === BRACE_OPEN || first === BRACKET_OPEN;
 }
 
 /** What a body is that holds no JSON, and is no text either; or null. @param alone all on one line. */

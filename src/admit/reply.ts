@@ -163,6 +163,11 @@ export function usedKey(key: string, reason: string): Response {
   return json(422, { error: `Idempotency-Key ${excerpt(key)}: ${reason}` });
 }
 
+/** @param problem of a parameter of its Content-Type. */
+export function unusableCsv(problem: string): Response {
+  return json(415, { error: `Content-Type: ${problem}` });
+}
+
 export function unknownEncoding(header: string): Response {
   const error = `Content-Encoding: expected one of ${ENCODINGS}, got ${excerpt(header)}`;
   return json(415, { error }, { "accept-encoding": ENCODINGS });
@@ -199,7 +204,8 @@ export function unread(
 
 const CLOSE: Readonly<Record<string, string>> = { connection: "close" };
 
-function noRoom(): Response {
+/** Bodies under way take all that there is. */
+export function noRoom(): Response {
   return full("too many bodies are being read at the moment", NO_ROOM_RETRY_S);
 }
 

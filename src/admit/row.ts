@@ -36,10 +36,14 @@ export class TableRowReader implements RowReader {
 
   closer(text: string): string | null {
     if (!text.startsWith("{")) return `expected a JSON object, got ${excerpt(text)}`;
-    const found = members(text, this.#stranger);
-    if (!found.ok) return found.problem;
+    const found = members(text, this.stranger);
+    return found.ok ? this.take(found.value) : found.problem;
+  }
+
+  /** As `closer`, a row that has been taken apart. @param found each a column, and once. */
+  take(found: readonly Member[]): string | null {
     const sent: string[] = [];
-    for (const { key, rawKey, rawValue } of found.value) {
+    for (const { key, rawKey, rawValue } of found) {
       const column = this.#program?.columns.get(key);
       const fitted = column === undefined ? done(rawValue) : fitColumn(key, column, rawValue);
       if (!fitted.ok) return fitted.problem;
@@ -47,15 +51,15 @@ export class TableRowReader implements RowReader {
     }
     this.#scanner.text(`{${sent.join(",")}}`);
     if (this.#columns === null) {
-      found.value.filter(isPlain).forEach(({ key }) => this.#scanner.learn(key));
+      found.filter(isPlain).forEach(({ key }) => this.#scanner.learn(key));
     } else {
-      found.value.forEach(({ key }) => this.#scanner.had(key));
+      found.forEach(({ key }) => this.#scanner.had(key));
     }
     return null;
   }
 
   /** What is wrong with a key, or null for a column's name. */
-  readonly #stranger = (key: string): string | null => {
+  readonly stranger = (key: string): string | null => {
     if (this.#columns?.names.has(key) !== false) return null;
     const closed = this.#columns.closed.get(key);
     if (closed !== undefined) return `${excerpt(key)}: ${closed.reason}`;

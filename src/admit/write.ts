@@ -156,8 +156,13 @@ export class Writer {
       this.#strangers.known(table);
       if (known.takesNone !== null) return reply.takesNone(known.takesNone);
     }
-    const typeCheck = this.#deps.settings.typeCheck === "strict";
-    return this.#write(request, { table, shape: "row", columns: known, typeCheck }, account);
+    const { typeCheck: checked, maxBodyBytes } = this.#deps.settings;
+    const target: Target = { table, shape: "row", columns: known, typeCheck: checked === "strict" };
+    const csv = csvOf(request.headers.get("content-type"));
+    if (csv === null) return this.#write(request, target, account);
+    if ("problem" in csv) return reply.unusableCsv(csv.problem);
+    const maxBytes = maxBodyBytes * MOST_CSV_GROWTH;
+    return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account);
   }
 
   /**
@@ -229,7 +234,9 @@ export class Writer {
     named: Named | null,
   ): Response | Promise<Response> {
     try {
-      const decoded = this.#queue.decode(bytes, writing.target, this.#deps.clock.nowMs());
+      const { target, grant } = writing;
+      const mayTake = (bytes: number) => grant.take(bytes);
+      const decoded = this.#queue.decode(bytes, target, this.#deps.clock.nowMs(), mayTake);
       if (!(decoded instanceof Promise)) return this.#take(writing, decoded, named, bytes.length);
       return decoded.then(
         (decoded) => this.#take(writing, decoded, named, bytes.length),
@@ -248,7 +255,9 @@ export class Writer {
   ): Response | Promise<Response> {
     // What is left is done at once, up to where the rows are the intake's own.
     writing.grant.free();
-    if (decoded.kind === "refused") return reply.badRequest(decoded.error);
+    if (decoded.kind === "refused") {
+      return decoded.full ? reply.noRoom() : reply.badRequest(decoded.error);
+    }
     const { request, account, target: { table, shape, columns } } = writing;
     const { intake, ledger } = this.#deps;
     const { rows, rejected, errors, body, lent, types, keys } = decoded;
@@ -365,6 +374,9 @@ function withWait(applied: string, { waitS }: Preferences): string {
   return applied === "" ? `wait=${waitS}` : `${applied}, wait=${waitS}`;
 }
 
+/** In JSON each row has the names of its columns. */
+const MOST_CSV_GROWTH = 8;
+
 const KEY = /^[\x21-\x7e]{1,128}$/;
 /** What was wrong with its rows is not remembered. */
 const NOTHING_NEW: reply.Tally = { accepted: 0, rejected: 0, errors: [], duplicate: true };
@@ -375,6 +387,24 @@ function keyOf({ headers, url }: Request): string | null {
   if (header !== null) return header;
   const query = url.indexOf("?");
   return query < 0 ? null : new URLSearchParams(url.slice(query + 1)).get("key");
+}
+
+/** What of CSV a Content-Type says (RFC 4180; IANA's text/tab-separated-values); null: it is of something else. */
+function csvOf(
+  type: string | null,
+): { readonly delimiter: "," | "\t" } | { readonly problem: string } | null {
+  const kind = type === null ? null : /^text\/(csv|tab-separated-values)\s*(?:;|$)/i.exec(type);
+  if (kind === null) return null;
+  const [, charset = "utf-8"] = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(type!) ?? [];
+  if (!/^(?:utf-?8|us-ascii)$/i.test(charset)) {
+    return { problem: `charset: expected utf-8, got ${excerpt(charset)}` };
+  }
+  if (/;\s*header\s*=\s*"?absent/i.test(type!)) {
+    return {
+      problem: "header: expected present, got absent; the first line has to name the columns",
+    };
+  }
+  return { delimiter: kind[1]!.toLowerCase() === "csv" ? "," : "\t" };
 }
 
 /** 132 bits of SHA-256: no other body has it. */

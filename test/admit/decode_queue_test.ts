@@ -12,6 +12,7 @@ const UUID = "01890a5d-ac96-774b-bcce-b302099a8057";
 const GOOD = `{"id":"${UUID}","timestamp":"2024-01-01","eventType":"a"}`;
 
 const scanner = new Scanner();
+const noCsv = () => Promise.reject(new Error("none of these is CSV"));
 
 /** As much as possible in pieces: stops after every row. */
 function decodeByRow(bytes: Uint8Array): { decoded: Decoded; slices: number } {
@@ -90,7 +91,7 @@ const FLOODS: readonly (readonly [string, string, number])[] = [
 for (const [name, text, rows] of FLOODS) {
   test(`others have their turn while ${name} are read`, async () => {
     let turns = 0;
-    const queue: DecodeQueue = new DecodeQueue(() => {
+    const queue: DecodeQueue = new DecodeQueue(noCsv, () => {
       turns++;
       // A small body in the middle of a large one.
       const small = queue.decode(bytesOf(GOOD), EVENTS, NOW_MS);
@@ -107,8 +108,9 @@ for (const [name, text, rows] of FLOODS) {
 test("large bodies are read one after the other, also when one fails", async () => {
   let turns = 0;
   // In the middle of the first one.
-  const queue = new DecodeQueue(() =>
-    ++turns === 2 ? Promise.reject(new Error("as a bug would")) : Promise.resolve()
+  const queue = new DecodeQueue(
+    noCsv,
+    () => ++turns === 2 ? Promise.reject(new Error("as a bug would")) : Promise.resolve(),
   );
   const large = bytesOf(`${GOOD}\n`.repeat(50_000));
   const first = queue.decode(large, EVENTS, NOW_MS);
@@ -121,7 +123,7 @@ test("large bodies are read one after the other, also when one fails", async () 
 });
 
 test("what came of a large body is its own, and hardly more memory than its length", async () => {
-  const queue = new DecodeQueue();
+  const queue = new DecodeQueue(noCsv);
   const large = (type: string) => bytesOf(`{"eventType":"${type}"}\n`.repeat(20_000));
   const [first, second] = await Promise.all([
     queue.decode(large("first"), EVENTS, NOW_MS),
@@ -153,7 +155,7 @@ const longRow = fc.record({
 }));
 
 test("bodies of many windows: every row comes out, once and whole", async () => {
-  const queue = new DecodeQueue();
+  const queue = new DecodeQueue(noCsv);
   const rows = fc.array(longRow, { minLength: 20, maxLength: 60 });
   await fc.assert(
     fc.asyncProperty(rows, fc.boolean(), async (rows, array) => {
