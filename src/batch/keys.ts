@@ -208,6 +208,14 @@ export class Keys {
     }
   }
 
+  /** Rows of these batches are lost: who sends them again is to be believed. */
+  lost(batches: ReadonlySet<string>): void {
+    if (batches.size === 0) return;
+    for (const found of this.#known.values()) {
+      if (found.key.batches.some((id) => batches.has(id))) this.#forget(found);
+    }
+  }
+
   #forget(found: Remembered): void {
     const { key } = found;
     key.gone = true;

@@ -342,13 +342,18 @@ export class Pump implements Intake, Holdings {
     if (vanished.size === 0) return;
     this.#schedule.closeAll();
     const again: HeldBatch[] = [];
+    const lost = new Set<string>();
     for (const batch of [...this.#schedule.held()]) {
       const file = vanished.get(batch.id);
       if (file === undefined || batch.settled) continue;
       const fate = this.#memory.vanished(batch);
       if (fate === "again") again.push(batch);
-      else if (fate === "lost") this.#lose(batch, file);
+      else if (fate === "lost") {
+        lost.add(batch.id);
+        this.#lose(batch, file);
+      }
     }
+    this.#keys.lost(lost);
     this.#turn();
     await this.#spillEach(again);
   }

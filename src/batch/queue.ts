@@ -80,8 +80,9 @@ export class TableQueue {
   /**
    * Finds room for a chunk's rows, closing what becomes full on the way and what it may not share a
    * batch with. A chunk is cut, at a row's edge, only where it is larger than a batch: else the disk
-   * could take one part of a request and refuse the other. A row larger than `maxBytes` gets a batch of
-   * its own.
+   * could take one part of a request and refuse the other. One with a key is never cut: torn by a crash,
+   * a part of it would come back, and then all of it again from its sender. A row larger than `maxBytes`
+   * gets a batch of its own.
    */
   reserve(chunk: Chunk, nowMs: number): Reservation[] {
     const reservations: Reservation[] = [];
@@ -92,8 +93,10 @@ export class TableQueue {
     }
     while (rest !== null) {
       const batch: HeldBatch = this.#open ??= new HeldBatch(this.mintId(), chunk, nowMs);
-      const rows = this.#fitting(rest, batch);
-      const whole = rest.rows <= maxRows && rest.body.length <= maxBytes;
+      const alone = chunk.key !== undefined && batch.takenRows === 0;
+      const rows = alone ? rest.rows : this.#fitting(rest, batch);
+      const whole = chunk.key !== undefined ||
+        rest.rows <= maxRows && rest.body.length <= maxBytes;
       if (rows === 0 || whole && rows < rest.rows) {
         this.close();
         continue;

@@ -21,9 +21,8 @@
  *
  *     #key {"table":"t","key":"order-7","hash":"…","accepted":2,"rejected":0,"since":1764400000123}
  *
- * `"keys"` in the head is how many bytes of them there are. A key whose rows were cut into several
- * batches stands in a frame of each, with the rows of that frame, and counts when they are all there.
- * Keys are remembered for longer than rows are held: where a file is wanted, those that live are written
+ * `"keys"` in the head is how many bytes of them there are. All rows of a key are in the frame that it
+ * stands in, so a crash leaves both or neither. Keys are remembered for longer than rows are held: where a file is wanted, those that live are written
  * once more, in a frame without rows in the newest file, with the batches that their rows are in.
  *
  * **Recycling.** A file is written over from its start when no batch needs it any more: blocks that
@@ -43,7 +42,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { BatchHead, KnownKey } from "../contracts.ts";
+import type { BatchHead, KnownKey, RecoveredKey } from "../contracts.ts";
 import { nodeZlib } from "../kernel/builtins.ts";
 import { isBatchId, isFingerprint, type Range } from "./segment.ts";
 
@@ -77,39 +76,32 @@ export interface FrameText {
 
 const NO_BODIES: readonly Uint8Array[] = [];
 
-/** A key, with how many of its rows are in a frame. */
-export interface KeyedRows {
-  readonly key: KnownKey;
-  readonly rows: number;
-}
-
 /** Rows of a batch, whose `tail` is that of `tailOf`. */
 export function rowsFrame(
   { from, rows, bytes }: { readonly from: number; readonly rows: number; readonly bytes: number },
   tail: Uint8Array,
   bodies: readonly Uint8Array[],
-  keyed: readonly KeyedRows[] | null = null,
+  known: readonly KnownKey[] | null = null,
 ): FrameText {
   const head = `,"from":${from},"rows":${rows},"bytes":${bytes}`;
-  if (keyed === null) return { head, tail, bodies };
-  const keys = Buffer.from(keyed.map(({ key, rows }) => keyLine(key, rows, null)).join(""));
+  if (known === null) return { head, tail, bodies };
+  const keys = Buffer.from(known.map((key) => keyLine(key, [])).join(""));
   return { head: `${head},"keys":${keys.length}`, tail, bodies: [...bodies, keys] };
 }
 
 /** Keys that outlive the file in which they came. */
 export function keysFrame(known: readonly KnownKey[]): FrameText {
-  const lines = known.map((key) => keyLine(key, key.accepted, key.batches)).join("");
+  const lines = known.map((key) => keyLine(key, key.batches)).join("");
   const keys = Buffer.from(lines);
   return { head: `,"bytes":0,"keys":${keys.length}}\n`, tail: null, bodies: [keys] };
 }
 
-/** @param batches null: that of the frame. */
-function keyLine(of: KnownKey, rows: number, batches: readonly string[] | null): string {
+/** @param batches none: that of the frame. */
+function keyLine(of: KnownKey, batches: readonly string[]): string {
   const { table, key, hash, accepted, rejected, sinceMs } = of;
   const said = {
     ...{ table, key, hash, accepted, rejected, since: sinceMs },
-    ...(rows === accepted ? {} : { rows }),
-    ...(batches === null || batches.length === 0 ? {} : { batches }),
+    ...(batches.length === 0 ? {} : { batches }),
   };
   return `${KEY_BEGIN}${JSON.stringify(said)}\n`;
 }
@@ -229,7 +221,7 @@ export type Live = RowsFrame | { readonly settled: readonly string[] };
 export interface JournalContent {
   readonly live: readonly Live[];
   /** Keys that stand in live frames. */
-  readonly keys: readonly KeyedRows[];
+  readonly keys: readonly RecoveredKey[];
   /** What was written there and cannot be read. */
   readonly bad: readonly Range[];
 }
@@ -239,7 +231,7 @@ export function readFrames(bytes: Uint8Array, file: number): JournalContent {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const begin = `${HEAD_BEGIN}${file},"frame":`;
   const live: Live[] = [];
-  const keys: KeyedRows[] = [];
+  const keys: RecoveredKey[] = [];
   const bad: Range[] = [];
   /** Everything before it is judged. */
   let judged = 0;
@@ -279,7 +271,7 @@ function frameAt(
   readonly number: number;
   readonly end: number;
   readonly live: Live | null;
-  readonly keys: readonly KeyedRows[];
+  readonly keys: readonly RecoveredKey[];
 } | null {
   const newline = text.indexOf(NEWLINE, at);
   if (newline < 0) return null;
@@ -304,20 +296,18 @@ function frameAt(
 }
 
 /** @param batch that of the frame, if it has one. */
-function keysIn(lines: string, batch: unknown): KeyedRows[] {
+function keysIn(lines: string, batch: unknown): RecoveredKey[] {
   return lines.split("\n").flatMap((line) => {
     const said = line.startsWith(KEY_BEGIN) ? headIn(line.slice(KEY_BEGIN.length)) : null;
     if (said === null) return [];
-    const { table, key, hash, accepted, rejected, since, rows = accepted, batches = [] } = said;
+    const { table, key, hash, accepted, rejected, since, batches = [] } = said;
     const known = typeof table === "string" && typeof key === "string" &&
       typeof hash === "string" && isCount(accepted) && isCount(rejected) && isCount(since) &&
-      isCount(rows) && Array.isArray(batches);
+      Array.isArray(batches);
     if (!known) return [];
     const of = isBatchId(batch) ? [batch] : batches.filter(isBatchId);
-    return [{
-      key: { table, key, hash, accepted, rejected, sinceMs: since, batches: of, gone: false },
-      rows,
-    }];
+    const counts = { accepted, rejected, sinceMs: since };
+    return [{ table, key, hash, ...counts, batches: of, gone: false }];
   });
 }
 

@@ -25,7 +25,7 @@ import {
   moveToQuarantine,
   spoolFolder,
 } from "./data_dir.ts";
-import { type KeyedRows, type Live, readFrames, rowsAt } from "./frame.ts";
+import { type Live, readFrames, rowsAt } from "./frame.ts";
 import { type JournalFile, journalFile, journalName, journalNumber, type Part } from "./journal.ts";
 import {
   mintedMs,
@@ -230,8 +230,7 @@ export async function* survey(
   const inJournal = new Map<string, InJournal>();
   const keys = new Map<string, InJournals>();
   for (const journal of journals) yield* readJournal(files, journal, inJournal, keys);
-  const whole = [...keys.values()].filter(({ key, rows }) => rows >= key.accepted);
-  yield { kind: "keys", keys: whole, all: true };
+  yield { kind: "keys", keys: [...keys.values()], all: true };
   const inSegments = new Map(segments.map((file) => [file.is.id, file]));
   const ids = [...new Set([...inJournal.keys(), ...inSegments.keys()])].sort();
   for (const id of ids) {
@@ -266,13 +265,8 @@ export async function* survey(
   }
 }
 
-/** What the journals have of a key. */
-interface InJournals {
-  key: RecoveredKey;
-  file: JournalFile;
-  /** In all frames in which it stands. */
-  rows: number;
-}
+/** A key, and the newest file in which it stands. */
+type InJournals = FoundKeys["keys"][number];
 
 const NOTHING = new Uint8Array(0);
 
@@ -321,18 +315,14 @@ async function* readJournal(
 }
 
 /** The same key may have been taken again after its time. */
-function collectKey(
-  file: JournalFile,
-  { key, rows }: KeyedRows,
-  keys: Map<string, InJournals>,
-): void {
+function collectKey(file: JournalFile, key: RecoveredKey, keys: Map<string, InJournals>): void {
   const name = `${key.key}\n${key.table}`;
-  const known = keys.get(name);
-  if (known === undefined || known.key.sinceMs < key.sinceMs) {
-    keys.set(name, { key: { ...key }, file, rows });
-  } else if (known.key.sinceMs === key.sinceMs) {
-    const batches = [...new Set([...known.key.batches, ...key.batches])];
-    keys.set(name, { key: { ...key, batches }, file, rows: known.rows + rows });
+  const known = keys.get(name)?.key;
+  if (known === undefined || known.sinceMs < key.sinceMs) {
+    keys.set(name, { key, file });
+  } else if (known.sinceMs === key.sinceMs) {
+    const batches = [...new Set([...known.batches, ...key.batches])];
+    keys.set(name, { key: { ...key, batches }, file });
   }
 }
 

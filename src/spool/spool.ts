@@ -32,15 +32,7 @@ import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
 import { DONE, done, failed, type Result } from "../kernel/result.ts";
 import { Underway } from "../kernel/time.ts";
 import { type DataDir, probeDisk } from "./data_dir.ts";
-import {
-  type FrameText,
-  IDS_A_MARK,
-  type KeyedRows,
-  keysFrame,
-  rowsFrame,
-  settledFrame,
-  tailOf,
-} from "./frame.ts";
+import { type FrameText, IDS_A_MARK, keysFrame, rowsFrame, settledFrame, tailOf } from "./frame.ts";
 import {
   FILE_BYTES,
   hasKeys,
@@ -119,7 +111,7 @@ interface Group {
   readonly bodies: Uint8Array[];
   rows: number;
   bytes: number;
-  keys: KeyedRows[] | null;
+  keys: KnownKey[] | null;
   readonly synced: Promise<Result>;
   readonly answer: (result: Result) => void;
 }
@@ -159,6 +151,8 @@ export class JournalSpool implements Spool {
   /** What earlier processes left is not known yet. */
   #unread: boolean;
   #probing: Promise<readonly Vanished[]> | null = null;
+  /** Files that are gone, whose keys are to be written again. */
+  #keysGone: JournalFile[] = [];
   /** The oldest file when its batches were last moved. */
   #moved: JournalFile | null = null;
   /** Rounds, writes, looks and recoveries under way. */
@@ -208,7 +202,7 @@ export class JournalSpool implements Spool {
       };
       this.#next.set(batch, group);
     }
-    if (key !== undefined) (group.keys ??= []).push({ key, rows });
+    if (key !== undefined) (group.keys ??= []).push(key);
     group.bodies.push(body);
     group.rows += rows;
     group.bytes += body.length;
@@ -310,7 +304,7 @@ export class JournalSpool implements Spool {
     groups.forEach(({ rows, bytes, keys }, at) => {
       const { rows: from } = kept[at]!;
       this.#add(kept[at]!, { ...places[at]!, from, rows, bytes });
-      for (const { key } of keys ?? []) places[at]!.file.keys.add(key);
+      for (const key of keys ?? []) places[at]!.file.keys.add(key);
     });
     copies.forEach((copy, at) => this.#copied(copy, places[groups.length + at]!));
     const { file: newest } = places[0]!;
@@ -580,6 +574,7 @@ export class JournalSpool implements Spool {
 
   async #probe(): Promise<readonly Vanished[]> {
     await this.#segments.removeLeftovers();
+    await this.#writeKeysAgain();
     this.#moved = null;
     if (this.#trouble === null && !this.#filesGone) return [];
     this.#segments.forgetFolders();
@@ -591,6 +586,13 @@ export class JournalSpool implements Spool {
     if (!this.#filesGone) return [];
     this.#filesGone = false;
     return await this.#findVanished();
+  }
+
+  /** By now it is known which rows were lost with a file, and their keys are remembered no more. */
+  async #writeKeysAgain(): Promise<void> {
+    for (const file of this.#keysGone.splice(0)) {
+      if (!await this.#moveKeys(file)) this.#keysGone.push(file);
+    }
   }
 
   async #findVanished(): Promise<readonly Vanished[]> {
@@ -608,6 +610,7 @@ export class JournalSpool implements Spool {
       kept.vanished = segment.path;
     }
     const files = new Set(await this.#journal.findVanished());
+    this.#keysGone.push(...files);
     for (const kept of this.#kept.values()) {
       const part = kept.parts.find(({ file }) => files.has(file));
       if (part === undefined || kept.segment !== null) continue;
@@ -637,12 +640,16 @@ export class JournalSpool implements Spool {
     void this.#underway.add(promise);
     const { log } = this.#dir;
     let [batches, rows, quarantined] = [0, 0, 0];
+    /** A file seems free as long as it is not known which keys stand in it. */
+    const journals: (readonly JournalFile[])[] = [];
     try {
       for await (const found of this.deps.earlier()) {
         if (found.kind === "quarantined") quarantined++;
-        else if (found.kind === "journal") this.#journal.adopt(found.files);
-        else if (found.kind === "keys") this.#adoptKeys(found, onKeys);
-        else {
+        else if (found.kind === "journal") journals.push(found.files);
+        else if (found.kind === "keys") {
+          this.#adoptKeys(found, onKeys);
+          for (const files of journals.splice(0)) this.#journal.adopt(files);
+        } else {
           const batch = this.#adopt(found);
           if (batch === null) continue;
           batches++;
@@ -693,6 +700,7 @@ export class JournalSpool implements Spool {
 
   async close(): Promise<void> {
     await this.#underway.idle();
+    await this.#writeKeysAgain();
     const { files } = this.#journal;
     if (files.every(({ batches }) => batches.size === 0)) {
       // One file is enough for what the next start is to remember.

@@ -88,6 +88,36 @@ describe("a file that somebody removes", () => {
     assert.deepEqual(books(kit), { stored: 1, lost: 4, held: 0 });
   });
 
+  test("its keys: those of lost rows are forgotten, the others are written again", async () => {
+    const before = await pumpKit();
+    await before.pump.recover();
+    const chunks = ["a", "b"].map((table) => ({
+      ...events(2, { table }),
+      key: { key: "k", hash: "h", rejected: 0 },
+    }));
+    const taken = async ({ pump }: PumpKit, at: number) => {
+      const is = pump.take(chunks[at]!);
+      assert.ok(is.kind === "taken" && (await is.ticket.kept) === null);
+      return is.before === undefined ? "new" : "again";
+    };
+    for (const at of [0, 1]) assert.equal(await taken(before, at), "new");
+    let kit = await pumpKit({ files: before.files.crash("process") });
+    kit.sink.script = ({ batch }) => batch.table === "a" ? stored : tableTrouble;
+    await kit.pump.recover();
+    await kit.clock.advance(1000);
+    assert.deepEqual(books(kit), { stored: 2, lost: 0, held: 2 });
+    kit.files.deleteTree(DATA);
+    await kit.clock.advance(60_000);
+    await kit.pump.probeDisk();
+    assert.deepEqual(books(kit), { stored: 2, lost: 2, held: 0 });
+    assert.equal(await taken(kit, 0), "again");
+    assert.equal(await taken(kit, 1), "new");
+    await kit.pump.probeDisk();
+    kit = await pumpKit({ files: kit.files.crash("process") });
+    await kit.pump.recover();
+    for (const at of [0, 1]) assert.equal(await taken(kit, at), "again");
+  });
+
   test("is told at the end, too: its rows do not wait on disk for the next start", async () => {
     const kit = await withBacklog("a", "b");
     await kit.files.remove(segments(kit.files)[0]!);

@@ -26,7 +26,10 @@ export type Command =
     readonly pads: readonly number[];
     readonly fingerprint: number;
     readonly waitMs: number | null;
+    readonly keyed: boolean;
   }
+  /** A keyed request once more, as its sender does that got no answer, or was refused. */
+  | { readonly do: "again"; readonly which: number }
   | { readonly do: "advance"; readonly ms: number }
   | { readonly do: "answer"; readonly which: number; readonly with: Answer }
   | { readonly do: "answerAll"; readonly with: Answer }
@@ -99,7 +102,12 @@ const arbitraries: { readonly weight: number; readonly arbitrary: fc.Arbitrary<C
       }),
       fingerprint: fc.constantFrom(0, 0, 0, 1),
       waitMs: fc.constantFrom(null, null, 0, 700, 300_000),
+      keyed: fc.constantFrom(false, false, true),
     }),
+  },
+  {
+    weight: 12,
+    arbitrary: fc.record({ do: fc.constant("again"), which: fc.nat(100) }),
   },
   {
     weight: 12,

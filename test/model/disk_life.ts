@@ -92,7 +92,8 @@ export class Life {
       concurrency: config.concurrency,
       reached: config.ack,
       maxSpoolBytes: config.maxSpoolBytes,
-      keyWindowMs: 3_600_000,
+      // Longer than any run: no key is forgotten.
+      keyWindowMs: 1e12,
     }, {
       sink,
       ledger,

@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import type { Refused } from "../../src/contracts.ts";
+import type { Refused, Taken } from "../../src/contracts.ts";
 import { RequestTicket } from "../../src/batch/ticket.ts";
 import { within } from "../../src/kernel/time.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
@@ -13,8 +13,15 @@ import { settle } from "../kit/manual_clock.ts";
 import { busy, tableTrouble, unanswered } from "../kit/scripted_sink.ts";
 import type { Answer, Command, Config } from "./disk_commands.ts";
 import { Life } from "./disk_life.ts";
-import { offer, type Request, type Row } from "./disk_rows.ts";
-import { checkCrash, checkEnd, checkStep, checkTaken, followTicket } from "./disk_promises.ts";
+import { type Request, requestAgain, requestOf, type Row } from "./disk_rows.ts";
+import {
+  checkCrash,
+  checkDuplicate,
+  checkEnd,
+  checkStep,
+  checkTaken,
+  followTicket,
+} from "./disk_promises.ts";
 import { type Sent, SimulatedClickHouse } from "./simulated_clickhouse.ts";
 
 export class Run {
@@ -31,6 +38,9 @@ export class Run {
   sent = 0;
   failures = 0;
   waiting = 0;
+  /** Requests that came again and were taken; and that were duplicates. */
+  repeated = 0;
+  duplicates = 0;
   problem: unknown = null;
   life!: Life;
   #crashHow: "process" | "power" = "process";
@@ -71,6 +81,9 @@ export class Run {
     switch (command.do) {
       case "take":
         this.#take(command);
+        break;
+      case "again":
+        this.#again(command.which);
         break;
       case "advance":
         await clock.advance(command.ms);
@@ -151,26 +164,62 @@ export class Run {
   // -------------------------------------------------------------- commands
 
   #take(command: Command & { do: "take" }): void {
-    const { pump } = this.life.parts;
-    const { waitMs } = command;
-    const { request, chunk } = offer(command, this.rows.length, this.lives);
+    const request = requestOf(command, this.rows.length, this.lives);
     this.rows.push(...request.rows);
     this.requests.push(request);
-    const mayRefuse = checkTaken(this, chunk);
-    const taken = pump.take(chunk);
-    if (taken.kind === "refused") {
-      if (!mayRefuse) this.problem ??= new Error(`refused without a reason: ${taken.reason}`);
-      request.state = "refused";
+    const taken = this.#offered(request);
+    if (taken.kind === "refused") request.state = "refused";
+    else this.#taken(request, taken.ticket as RequestTicket, command.waitMs);
+  }
+
+  /** Its sender got no answer, or a refusal, or merely repeats itself. */
+  #again(which: number): void {
+    // With `ack=memory` a key is known as long as its process lives.
+    const keyed = this.requests.filter((request) =>
+      request.key !== null && request.rows[0]!.request === request &&
+      (this.disk || request.life === this.lives)
+    );
+    const doubtful = keyed.filter(({ state }) => state === "unsure" || state === "refused");
+    const some = which % 3 > 0 && doubtful.length > 0 ? doubtful : keyed;
+    if (some.length === 0) return;
+    const before = some[which % some.length]!;
+    const taken = this.#offered(before);
+    if (taken.kind === "refused") return;
+    if (taken.before !== undefined) {
+      checkDuplicate(this, before, taken.before);
+      // It is acknowledged now, if it never was; one that is open has the same answer coming.
+      if (taken.ticket.kept === null) before.state = "kept";
       return;
     }
-    this.life.offered += chunk.rows;
-    request.cut = (taken.ticket as RequestTicket).spans.length > 1;
+    if (before.state === "kept" || before.state === "open") {
+      this.problem ??= new Error(`taken again, although ${before.state}`);
+    }
+    const request = requestAgain(before, this.lives);
+    this.requests.push(request);
+    this.repeated++;
+    this.#taken(request, taken.ticket as RequestTicket, null);
+  }
+
+  #offered(request: Request): Taken {
+    const chunk = request.chunk();
+    const mayRefuse = checkTaken(this, request, chunk);
+    const taken = this.life.parts.pump.take(chunk);
+    if (taken.kind === "refused" && !mayRefuse) {
+      this.problem ??= new Error(`refused without a reason: ${taken.reason}`);
+    }
+    return taken;
+  }
+
+  #taken(request: Request, ticket: RequestTicket, waitMs: number | null): void {
+    this.life.offered += request.rows.length;
+    request.cut = ticket.spans.length > 1;
+    if (request.cut && request.key !== null) this.problem ??= new Error("a keyed request was cut");
     const answered = (unkept: Refused | null) => {
       request.state = unkept === null ? "kept" : "refused";
-      if (unkept === null && waitMs !== null) followTicket(this, taken.ticket, request, waitMs);
+      if (unkept === null && waitMs !== null) followTicket(this, ticket, request, waitMs);
     };
-    if (taken.ticket.kept === null) answered(null);
-    else taken.ticket.kept.then(answered, (problem) => this.problem ??= problem);
+    if (ticket.kept === null) answered(null);
+    else ticket.kept.then(answered, (problem) => this.problem ??= problem);
   }
 
   answer(sent: Sent, kind: Answer): void {

@@ -11,18 +11,36 @@ import type { Request, Row } from "./disk_rows.ts";
 
 /** A frame around the rows of each round, one row at least; more than the seal behind a segment's. */
 const FRAME_BYTES = 400;
+/** A key's line, and a frame around it. */
+const KEY_BYTES = 300;
 
 /** Whether a chunk may be refused: all that could be a reason is looked at from outside. */
-export function checkTaken(run: Run, chunk: Chunk): boolean {
+export function checkTaken(run: Run, request: Request, chunk: Chunk): boolean {
   const { pump } = run.life.parts;
   const { backlog, backlogBytes, maxSpoolBytes } = run.config;
-  const open = run.requests.filter(({ state, life }) => state === "open" && life === run.lives)
-    .flatMap(({ rows }) => rows);
+  const open = run.requests.filter((other) =>
+    other.state === "open" && other.life === run.lives && other !== request
+  ).concat(request).flatMap(({ rows }) => rows);
   const openBytes = open.reduce((sum, { bytes }) => sum + bytes, 0);
+  // What came before a start under which key is known once it is read.
+  if (chunk.key !== undefined && !run.life.recovered) return true;
   return pump.closed() !== null || pump.troubles().disk !== null ||
     pump.rows() + open.length > backlog ||
     pump.memoryBytes() + chunk.body.length > backlogBytes ||
     run.disk && pump.spoolBytes() + openBytes + chunk.body.length > maxSpoolBytes;
+}
+
+/** What is called a duplicate was taken, or is known to be under way. */
+export function checkDuplicate(
+  run: Run,
+  before: Request,
+  { accepted, rejected }: { readonly accepted: number; readonly rejected: number },
+): void {
+  run.duplicates++;
+  assert.deepEqual([accepted, rejected], [before.rows.length, 0]);
+  // A crash may bring back what was refused, where the disk did not even take that it was.
+  const back = run.undoFailed && before.life !== run.lives;
+  assert.ok(before.state !== "refused" || back, "a duplicate of what was refused");
 }
 
 /** A ticket tells the truth, and in time. */
@@ -88,7 +106,11 @@ export function checkStep(run: Run): void {
     assert.ok(pump.oldestMs() <= mostMs, `${pump.oldestMs()} ms old, nothing in flight`);
   }
   // A batch that is sent is in memory; so is one that is larger than it may be.
-  const largest = run.rows.reduce((most, { bytes }) => Math.max(most, bytes), config.maxBytes);
+  const largest = run.requests.reduce((most, { key, rows }) => {
+    const sizes = rows.map(({ bytes }) => bytes);
+    const whole = key === null ? 0 : sizes.reduce((sum, bytes) => sum + bytes, 0);
+    return Math.max(most, whole, ...sizes);
+  }, config.maxBytes);
   const most = config.backlogBytes + (idle ? config.concurrency * largest : Infinity);
   assert.ok(pump.memoryBytes() >= 0 && pump.memoryBytes() <= most, `${pump.memoryBytes()} bytes`);
   assert.ok(pump.spoolBytes() >= 0, `${pump.spoolBytes()} bytes on disk`);
@@ -158,20 +180,29 @@ export async function finish(run: Run): Promise<void> {
   const before = ledger.totals();
   await run.obey({ do: "stop", timeoutMs: 0, with: null, releases: [], midway: null, landed: 0 });
   assert.equal(before.lost, 0);
-  assert.deepEqual(inSpool(run.files).paths, [], "files left in the spool");
+  const { paths } = inSpool(run.files);
+  assert.ok(paths.length <= filesOfKeys(run), `files left in the spool: ${paths.join()}`);
   assert.equal(run.life.parts.ledger.totals().recovered, 0);
   const dead = new Set(deadOn(run.files));
   for (const row of run.rows) {
-    const { state, cut } = row.request;
+    const { state, cut, time } = row.request;
     const copies = run.clickhouse.copies.get(row.n) ?? 0;
     const there = copies > 0 || dead.has(row.n);
-    assert.ok(copies <= (row.bad ? 0 : 1), `row ${row.n} is stored ${copies} times`);
+    // What was refused may have come back, beside what was taken later.
+    const most = row.bad ? 0 : run.undoFailed ? time : 1;
+    assert.ok(copies <= most, `row ${row.n} is stored ${copies} times`);
     assert.ok(!dead.has(row.n) || row.bad, `row ${row.n} is good and dead`);
     if (state === "kept" && !run.gone.has(row)) assert.ok(there, `row ${row.n} is missing`);
     if (state === "refused" && !cut && !run.undoFailed) {
       assert.ok(!there, `row ${row.n} was refused and is there`);
     }
   }
+}
+
+/** As many journal files as keys may need that are remembered. */
+function filesOfKeys({ disk, requests, config }: Run): number {
+  const keyed = new Set(requests.flatMap(({ key }) => key ?? [])).size;
+  return disk && keyed > 0 ? 2 + Math.ceil(keyed * KEY_BYTES / config.journalFileBytes) : 0;
 }
 
 /** Acknowledged rows that are nowhere. */

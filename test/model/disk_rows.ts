@@ -8,7 +8,8 @@ export interface Row {
   readonly n: number;
   readonly bad: boolean;
   readonly bytes: number;
-  readonly request: Request;
+  /** The last one that brought it and was not a duplicate. */
+  request: Request;
 }
 
 export interface Request {
@@ -18,15 +19,20 @@ export interface Request {
   state: "open" | "kept" | "refused" | "unsure";
   /** Its rows lie in several batches. */
   cut: boolean;
+  /** Null: it cannot come again. */
+  readonly key: string | null;
+  /** How often its rows have come, this time included. */
+  readonly time: number;
+  /** Its rows as they are sent, made anew each time: the pump may do with them as it likes. */
+  readonly chunk: () => Chunk;
 }
 
-/** The rows of a request, numbered from `first`, and the chunk that they make. */
-export function offer(
-  { table: number, pads, fingerprint }: Command & { do: "take" },
+/** A request whose rows are numbered from `first`. */
+export function requestOf(
+  { table: number, pads, fingerprint, keyed }: Command & { do: "take" },
   first: number,
   life: number,
-): { request: Request; chunk: Chunk } {
-  const request: Request = { life, rows: [], state: "open", cut: false };
+): Request {
   const table = `t${number}`;
   const lines = pads.map((pad, at) => ({
     eventType: `type${pad % 3}`,
@@ -35,12 +41,22 @@ export function offer(
     table,
     pad: "ü".repeat(pad),
   }));
+  const key = keyed ? `key${first}` : null;
+  const chunk = (): Chunk => ({
+    ...chunkOf(lines, { table, fingerprint: fingerprint === 0 ? null : "f1" }),
+    ...(key === null ? {} : { key: { key, hash: "h", rejected: 0 } }),
+  });
+  const request: Request = { life, rows: [], state: "open", cut: false, key, time: 1, chunk };
   for (const line of lines) {
     const bytes = new TextEncoder().encode(JSON.stringify(line) + "\n").length;
     request.rows.push({ n: line.n, bad: line.bad, bytes, request });
   }
-  return {
-    request,
-    chunk: chunkOf(lines, { table, fingerprint: fingerprint === 0 ? null : "f1" }),
-  };
+  return request;
+}
+
+/** The same rows come once more, and are taken as new ones. */
+export function requestAgain(before: Request, life: number): Request {
+  const again: Request = { ...before, life, state: "open", cut: false, time: before.time + 1 };
+  for (const row of again.rows) row.request = again;
+  return again;
 }
