@@ -21,8 +21,9 @@ export class Collector {
     return this.#shishi;
   }
 
-  async start(): Promise<void> {
-    const shishi = this.#shishi = await startShishi({ args: this.args, binary: true });
+  /** @param binary users' own, unless it is another one's path. */
+  async start(binary: boolean | string = true): Promise<void> {
+    const shishi = this.#shishi = await startShishi({ args: this.args, binary });
     this.#scraping = this.#scrape(shishi).catch((problem) => void (this.broken ??= problem));
     void shishi.exited.then(({ code, signal }) => {
       if (this.#shishi === shishi) this.broken ??= new Error(`it ended with ${signal ?? code}`);

@@ -36,6 +36,13 @@ export interface RecordedInsert {
   readonly url: string;
 }
 
+/** Rows that one INSERT stored. */
+export interface StoredBlock {
+  readonly table: string;
+  readonly token: string;
+  readonly lines: readonly string[];
+}
+
 export interface FakeClickHouse {
   readonly url: string;
   /** Every INSERT that was received whole, refused ones too. */
@@ -46,6 +53,8 @@ export interface FakeClickHouse {
   dropTable(name: string): void;
   /** Stored rows, parsed. */
   rows(table: string): Record<string, unknown>[];
+  /** As an INSERT that was stored does. */
+  store(block: StoredBlock): void;
   /** The next INSERTs, one each. */
   misbehave(...what: Misbehaviour[]): void;
   /** Pings answer 503 while false. */
@@ -69,7 +78,10 @@ interface Table {
   readonly tokens: Set<string>;
 }
 
-export async function startFakeClickHouse(): Promise<FakeClickHouse> {
+/** @param onStored is told of a block when it is there, before any answer. */
+export async function startFakeClickHouse(
+  onStored: (block: StoredBlock) => void = () => {},
+): Promise<FakeClickHouse> {
   const tables = new Map<string, Table>();
   const inserts: RecordedInsert[] = [];
   const script: Misbehaviour[] = [];
@@ -151,7 +163,11 @@ export async function startFakeClickHouse(): Promise<FakeClickHouse> {
     for (const name of settings.keys()) {
       if (unknownSettings.has(name)) throw new Refusal(115, `Unknown setting '${name}'.`);
     }
-    if (into !== undefined) return insert(into, settings, lines);
+    if (into !== undefined) {
+      const token = settings.get("insert_deduplication_token") ?? "";
+      insert({ table: into, token, lines });
+      return "";
+    }
     if (query.includes("FROM sieve")) return sieve(settings, body);
     if (query.includes("system.columns")) {
       const table = tables.get(query.match(/table = '(\w+)'/)?.[1] ?? "");
@@ -170,22 +186,22 @@ export async function startFakeClickHouse(): Promise<FakeClickHouse> {
     }
     if (query.includes("version()")) return '{"version":"26.7.2.1"}\n';
     const create = query.match(/^CREATE TABLE IF NOT EXISTS `\w+`\.`(\w+)`/);
-    if (create) {
+    if (create && !tables.has(create[1] as string)) {
       fake.createTable(create[1] as string, { eventType: "String", userId: "String" });
-      return "";
     }
+    if (create) return "";
     throw new Refusal(62, "Syntax error: the fake does not know this statement");
   }
 
-  function insert(name: string, settings: URLSearchParams, lines: readonly string[]): string {
+  function insert(block: StoredBlock): void {
+    const { table: name, token, lines } = block;
     const table = tables.get(name);
     if (!table) throw new Refusal(60, `Table fake.${name} does not exist.`);
-    const token = settings.get("insert_deduplication_token") ?? "";
     const rows = lines.map((line, at) => parse(line, table.columns, `: (at row ${at + 1})\n`));
-    if (token !== "" && table.tokens.has(token)) return "";
+    if (token !== "" && table.tokens.has(token)) return;
     table.tokens.add(token);
     table.rows.push(...rows);
-    return "";
+    onStored(block);
   }
 
   function sieve(settings: URLSearchParams, body: string): string {
@@ -217,6 +233,7 @@ export async function startFakeClickHouse(): Promise<FakeClickHouse> {
     },
     dropTable: (name) => void tables.delete(name),
     rows: (name) => tables.get(name)?.rows ?? [],
+    store: insert,
     misbehave: (...what) => void script.push(...what),
     old: (settings) => settings.forEach((name) => unknownSettings.add(name)),
     close: () =>

@@ -40,6 +40,10 @@ const SERVERS = {
   "qemu-user-static": ["/usr/bin/qemu-aarch64-static"],
   "libc6-arm64-cross": ["/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1"],
   "python3-pip": ["/usr/bin/python3"],
+  "e2fsprogs": ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"],
+  "xfsprogs": ["/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"],
+  "btrfs-progs": ["/usr/bin/mkfs.btrfs", "/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"],
+  "mount": ["/usr/sbin/losetup", "/sbin/losetup"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 
