@@ -7,12 +7,13 @@
  * deleted here and nothing is thrown: a file that cannot be read or moved costs itself and no start.
  *
  * A batch is put together from its frames, wherever they are, by the number of rows that stand before
- * each. Where there is a segment as well it is a copy, and the better one of the two is taken.
+ * each. Where there is a segment as well it is a copy, and the better one of the two is taken, else the
+ * journal's.
  *
  * `survey` only looks, `recover` acts on what it sees; so `shishi spool` shows what a start would find.
  */
 
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import type { BatchHead, Files, RecoveredKey } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
@@ -249,7 +250,8 @@ export async function* survey(
         }
       }
       const content = readSegment(bytes ?? NOTHING);
-      if (bytes !== null && content.rows >= rows) {
+      // Of two copies that in the journal was there first: the other one may not be safe yet.
+      if (bytes !== null && (kept === undefined || content.rows > rows)) {
         release(kept);
         const oldestMs = kept?.head.oldestMs ?? mintedMs(id);
         yield { kind: "segment", file, bytes, content, journaled: kept !== undefined, oldestMs };
@@ -368,6 +370,7 @@ export async function* recover(
   listing?: Listing,
 ): AsyncGenerator<Found, void, undefined> {
   const { files, log } = dir;
+  const journal: JournalFile[] = [];
   for await (const seen of survey(dir, listing ?? await listSpool(dir))) {
     switch (seen.kind) {
       case "foreign":
@@ -383,9 +386,16 @@ export async function* recover(
         yield await moveWhole(dir, seen.file, `cannot be read: ${reasonOf(seen.error)}`);
         break;
       case "journal":
-      case "keys":
+        journal.push(...seen.files);
         yield seen;
         break;
+      case "keys": {
+        const needed = journal.filter(({ batches }) => batches.size > 0);
+        const keyed = seen.keys.map(({ file }) => file);
+        await makeSafe(dir, new Set([...needed, ...keyed].map(({ path }) => path)));
+        yield seen;
+        break;
+      }
       case "damage":
         yield await copyDamage(dir, seen);
         break;
@@ -409,6 +419,33 @@ export async function* recover(
       case "batch":
         yield await recoverBatch(files, seen);
     }
+  }
+}
+
+/**
+ * A process that was killed between a write and its sync leaves what a power cut may still take. From
+ * here on that is held, and its key or its replay called a duplicate, which is a promise.
+ */
+async function makeSafe({ files, dataDir, log }: DataDir, paths: Iterable<string>): Promise<void> {
+  const folders = new Set<string>();
+  try {
+    for (const path of paths) {
+      await syncFile(files, path);
+      folders.add(dirname(path));
+    }
+    if (folders.size > 0) folders.add(dataDir);
+    for (const folder of folders) await files.syncFolder(folder);
+  } catch (error) {
+    log.warn("what was found in the journal could not be synced", { error: reasonOf(error) });
+  }
+}
+
+async function syncFile(files: Files, path: string): Promise<void> {
+  const file = await files.append(path);
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
 

@@ -1,7 +1,7 @@
 /**
- * The power of the whole machine fails. One life of the collector under load, on a disk that forgets
- * (`power_disk.ts`), beside a ClickHouse that comes and goes; then many cuts of that one life, each looked
- * at as the machine would be when it is up again: the file system is mounted, the collector started on what
+ * The power of the whole machine fails. A collector under load, killed now and then, on a disk that
+ * forgets (`power_disk.ts`), beside a ClickHouse that comes and goes; then many cuts of what it has lived
+ * through, each looked at as the machine would be when it is up again: the file system is mounted, the collector started on what
  * it finds, and everything delivered. ClickHouse, another machine, has what it had at that moment. Then
  *
  * - each row that was acknowledged before the cut is there, once, and no row twice;
@@ -24,6 +24,8 @@ import { drained } from "./drained.ts";
 import { type Leftover, MountedImage, PowerDisk, type PowerLog } from "./power_disk.ts";
 import { KeyedCrowd, post, TABLES, type Write } from "./soak_keyed.ts";
 
+/** `kill -9` before the power fails: what was written, and not synced, is found by the next process. */
+const KILLS = 2;
 /** Keys that are asked about after each cut: the last ones before it, and some of all others. */
 const LAST_KEYS = 8;
 const OTHER_KEYS = 6;
@@ -50,7 +52,7 @@ export interface Life {
   remove(): void;
 }
 
-/** A collector under load until it is killed. Throws where it breaks a promise before any cut. */
+/** A collector under load until it is killed for good. Throws where it breaks a promise before any cut. */
 export async function live(options: LifeOptions): Promise<Life> {
   const { system, binary, clients, loadMs, random } = options;
   const disk = await PowerDisk.mount(system);
@@ -60,19 +62,20 @@ export async function live(options: LifeOptions): Promise<Life> {
   const from = position();
   let log: PowerLog | null = null;
   try {
-    const shishi = await startShishi({
-      args: argsOf(fake.url, `127.0.0.1:${await freePort()}`, disk.path),
-      binary,
-    });
+    const args = argsOf(fake.url, `127.0.0.1:${await freePort()}`, disk.path);
+    let shishi = await startShishi({ args, binary });
     const crowd = new KeyedCrowd({ url: shishi.url, clients, random, position, pauseMs: 15 });
-    const untilMs = performance.now() + loadMs;
-    while (performance.now() < untilMs) await comesAndGoes(fake, random);
-    crowd.abandon();
-    await shishi.kill();
+    for (let kills = 0; kills <= KILLS; kills++) {
+      const untilMs = performance.now() + loadMs / (KILLS + 1);
+      while (performance.now() < untilMs) await comesAndGoes(fake, random);
+      if (kills === KILLS) crowd.abandon();
+      await shishi.kill();
+      await shishi.close();
+      if (kills < KILLS) shishi = await startShishi({ args, binary });
+    }
     await crowd.stop().catch(() => {});
     const broken = crowd.broken as Error;
     assert.equal(broken.message, "given up", shishi.stderr());
-    await shishi.close();
     const to = position();
     log = await disk.cut();
     const { writes } = crowd;

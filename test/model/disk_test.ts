@@ -16,17 +16,29 @@ const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
 const RUNS = Number(process.env.SHISHI_RUNS ?? 500);
 
+const SMALL: Config = {
+  ...{ ack: "disk", maxRows: 1, maxBytes: 100, flushIntervalMs: 0, idleIntervalMs: null },
+  ...{ backlog: 1000, backlogBytes: 60_000, maxSpoolBytes: 1e6, concurrency: 1 },
+  ...{ journalFileBytes: 600, chance: 0 },
+};
+const TAKE = { do: "take", table: 0, pads: [0], fingerprint: 0, waitMs: null } as const;
+
 /** What this model has found, and chance seldom finds again. */
 const FOUND: [Config, Command[]][] = [
+  // Killed between the write and its sync; what was found was called a duplicate; then a power cut.
+  [SMALL, [
+    { do: "crash", how: "process", after: 5, landed: 0 },
+    { ...TAKE, keyed: true },
+    { do: "crash", how: "power", after: 1, landed: 0 },
+    { do: "again", which: 0 },
+    { ...TAKE, keyed: false },
+    { do: "open" },
+  ]],
   // A file that was read, while it was not known yet which keys stand in it, was removed as free.
-  [{
-    ...{ ack: "disk", maxRows: 1, maxBytes: 100, flushIntervalMs: 0, idleIntervalMs: null },
-    ...{ backlog: 1000, backlogBytes: 60_000, maxSpoolBytes: 1e6, concurrency: 1 },
-    ...{ journalFileBytes: 600, chance: 0 },
-  }, [
-    { do: "take", table: 0, pads: [0], fingerprint: 0, waitMs: null, keyed: true },
+  [SMALL, [
+    { ...TAKE, keyed: true },
     { do: "stop", timeoutMs: 0, with: "stored", releases: [], midway: null, landed: 1 },
-    { do: "take", table: 0, pads: [300], fingerprint: 0, waitMs: null, keyed: false },
+    { ...TAKE, pads: [300], keyed: false },
     { do: "stop", timeoutMs: 0, with: null, releases: [3], midway: null, landed: 0 },
     { do: "again", which: 0 },
   ]],

@@ -261,7 +261,7 @@ describe("a start after a crash", () => {
       const started = await start(before);
       assert.deepEqual(started.batches.map(({ id, rows }) => [id, rows]), [[stuck.id, 5]]);
       assert.equal(await started.text(stuck.id), textOf(chunk));
-      assert.equal(segments(before).length, part === 1 ? 1 : 0);
+      assert.deepEqual(segments(before), [], "the journal has it, for certain");
       assert.deepEqual(before.paths().filter((each) => each.includes("/quarantine/")), []);
       started.spool.remove(stuck.id);
       await settle();
