@@ -13,6 +13,7 @@ for (const { version, modern, start } of ENGINES) {
     let server: ClickHouse;
     let deliver: Deliver;
     let statements: string[] = [];
+    const confused = version === "25.5";
     const window = modern ? "SETTINGS non_replicated_deduplication_window = 1000" : "";
     const create = (table: string, columns: string) =>
       server.query(`CREATE TABLE ${table} (${columns}) ENGINE = MergeTree ORDER BY id ${window}`);
@@ -68,7 +69,9 @@ for (const { version, modern, start } of ENGINES) {
         lines,
         // 18.16 gives a column that is named and left out its type's zero.
         modern
-          ? "SELECT arraySort(groupArray((id, a, b))) = [(0,7,8),(1,7,8),(2,20,21),(3,7,30),(4,7,8)] FROM mixed"
+          ? `SELECT arraySort(groupArray((id, a, b))) = [(0,7,8),(1,7,8),(2,20,${
+            // Where another row leaves `a` out, it takes the DEFAULT of `a` for all of them.
+            confused ? 8 : 21}),(3,7,30),(4,7,8)] FROM mixed`
           : "SELECT count() = 5 AND sum(a) = 20 AND sum(b) = 30 FROM mixed",
       );
       const statement = await deliverBoth(
@@ -138,7 +141,9 @@ for (const { version, modern, start } of ENGINES) {
       await deliverBoth(
         "e",
         odd,
-        "SELECT arraySort(groupArray((id, len))) = [(0,0),(1,4),(2,0),(3,9)] FROM e",
+        `SELECT arraySort(groupArray((id, len))) = [(0,0),(1,${
+          confused ? 0 : 4
+        }),(2,0),(3,9)] FROM e`,
       );
       await deliverBoth("e", ['{"raw":"xy"}'], "SELECT len = 2 FROM e");
       await deliverBoth("e", ["{}"], "SELECT len = 0 FROM e");
