@@ -218,8 +218,15 @@ function limitsOf(settings: Settings): Limits {
 }
 
 function deliverSettings(settings: Settings): DeliverSettings {
-  const { clickhouse, table, createTable, insertTimeoutMs, compress } = settings;
-  return { endpoints: clickhouse, eventsTable: table, createTable, insertTimeoutMs, compress };
+  const { clickhouse, table, createTable, insertTimeoutMs, compress, insertSettings } = settings;
+  return {
+    endpoints: clickhouse,
+    eventsTable: table,
+    createTable,
+    insertTimeoutMs,
+    compress,
+    insertSettings,
+  };
 }
 
 function pumpOptions(settings: Settings): PumpOptions {

@@ -263,13 +263,18 @@ export interface Sink {
 
 /** A server that is spoken to over HTTP, and the account used there. */
 export interface Endpoint {
-  /** Scheme, host and port: no credentials, no path, no trailing slash. */
+  /**
+   * Scheme, host and port, and a path as it was written where something that stands before the server has
+   * one for it: no credentials, no query; no trailing slash without a path.
+   */
   readonly url: string;
   readonly user: string;
   readonly password: string;
   readonly database: string;
   /** Safe to log, e.g. `http://host:8123/database`. */
   readonly label: string;
+  /** Sent with every request. May hold secrets. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** A bearer token that may append and nothing else. */
@@ -284,6 +289,14 @@ export interface WriteToken {
   readonly tables: readonly string[] | null;
   /** Tokens of one label share them. */
   readonly quotas: readonly Quota[];
+}
+
+/** A setting of ClickHouse that a person wants INSERTs to carry. */
+export interface InsertSetting {
+  /** A table's name, or a glob; null: every table. */
+  readonly table: string | null;
+  readonly name: string;
+  readonly value: string;
 }
 
 /** One INSERT of some rows of a batch. */

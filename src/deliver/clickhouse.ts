@@ -4,10 +4,18 @@
  * remembered, since the INSERT was refused before it began; one that it forbids to set is its trouble.
  */
 
-import type { Clock, Endpoint, Inserter, InsertRequest, Verdict } from "../contracts.ts";
+import type {
+  Clock,
+  Endpoint,
+  Inserter,
+  InsertRequest,
+  InsertSetting,
+  Verdict,
+} from "../contracts.ts";
 import type { Post } from "../kernel/http.ts";
-import { isTableName } from "../kernel/names.ts";
-import { credentials, INSERT_SETTINGS, type Pins, TOKEN } from "./pins.ts";
+import { compileGlobs, isTableName } from "../kernel/names.ts";
+import { INSERT_SETTINGS, type Settings, TOKEN } from "../kernel/pinned.ts";
+import { credentials, type Pins } from "./pins.ts";
 import { type Query, tooOld } from "./query.ts";
 import { createSieve } from "./sieve.ts";
 import { insertStatement } from "./sql.ts";
@@ -23,9 +31,11 @@ export function createInserter(
     readonly clock: Clock;
     readonly insertTimeoutMs: number;
     readonly compress: "auto" | "gzip" | "none";
+    readonly insertSettings: readonly InsertSetting[];
   },
 ): Inserter {
   const { endpoint, post, query, pins, clock, insertTimeoutMs, compress } = tools;
+  const more = moreSettings(tools.insertSettings);
   const local = isOnThisHost(endpoint.url);
   // A server from before tokens takes a plain body that is broken off behind a row for a whole one, and
   // the next attempt would store those rows again. A gzip that is cut short it refuses.
@@ -37,6 +47,7 @@ export function createInserter(
     query,
     timeoutMs: insertTimeoutMs,
     pins,
+    more,
   });
 
   async function insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict> {
@@ -47,7 +58,8 @@ export function createInserter(
         message: `not a table name: ${request.table.slice(0, 100)}`,
       };
     }
-    const settings = { ...INSERT_SETTINGS, [TOKEN]: request.token };
+    const others = more(request.table);
+    const settings = { ...others, ...INSERT_SETTINGS, [TOKEN]: request.token };
     const trouble = await pins.check(signal);
     if (trouble !== null) return { kind: "table", ...trouble };
     while (true) {
@@ -66,6 +78,14 @@ export function createInserter(
       });
       const verdict = verdictOf(answer, clock.nowMs());
       if (verdict.kind === "unknown-setting") {
+        // Wanted by a person: to leave it out would be another INSERT than the one that was meant.
+        if (Object.hasOwn(others, verdict.setting)) {
+          return {
+            kind: "table",
+            code: verdict.code,
+            message: `insert-settings: ${verdict.message}`,
+          };
+        }
         if (url.searchParams.has(verdict.setting)) {
           pins.refused(verdict.code, verdict.setting);
           if (verdict.code === 115) continue;
@@ -84,6 +104,21 @@ export function createInserter(
   }
 
   return { insert, sieve, judgeOf };
+}
+
+/** What a table's INSERTs carry besides: what is meant for all, and over it what is meant for this one. */
+function moreSettings(wanted: readonly InsertSetting[]): (table: string) => Settings {
+  const general = wanted.filter(({ table }) => table === null);
+  const special = wanted.filter(({ table }) => table !== null).map((setting) => ({
+    ...setting,
+    means: compileGlobs([setting.table!]),
+  }));
+  return (table) => {
+    const settings: Record<string, string> = {};
+    for (const { name, value } of general) settings[name] = value;
+    for (const { name, value, means } of special) if (means(table)) settings[name] = value;
+    return settings;
+  };
 }
 
 /** There compressing would only cost. */

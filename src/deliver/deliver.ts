@@ -11,6 +11,7 @@ import type {
   Clock,
   Endpoint,
   Inserter,
+  InsertSetting,
   Ledger,
   Log,
   Sink,
@@ -36,6 +37,8 @@ export interface DeliverSettings {
   readonly insertTimeoutMs: number;
   /** `auto`: unless the server is on this host. */
   readonly compress: "auto" | "gzip" | "none";
+  /** What INSERTs carry besides what they rely on. */
+  readonly insertSettings: readonly InsertSetting[];
 }
 
 export interface Deliver {
@@ -80,7 +83,7 @@ export function createDeliver(
   const post = createPost({ fetch: tools.fetch, clock });
 
   function connect(settings: DeliverSettings) {
-    const { insertTimeoutMs, eventsTable, compress } = settings;
+    const { insertTimeoutMs, eventsTable, compress, insertSettings } = settings;
     const nodes = settings.endpoints.map((endpoint): Node => {
       const pins = createPins({ endpoint, post, clock });
       const query = createQuery({ endpoint, post, clock, pins, timeoutMs: QUERY_TIMEOUT_MS });
@@ -89,7 +92,10 @@ export function createDeliver(
         label: endpoint.label,
         query: { ...query, ping: pinger.ping },
         ask: createQuery({ endpoint, post, clock, pins, timeoutMs: ASK_TIMEOUT_MS }).ask,
-        inserter: createInserter({ endpoint, post, query, pins, clock, insertTimeoutMs, compress }),
+        inserter: createInserter({
+          ...{ endpoint, post, query, pins, clock },
+          ...{ insertTimeoutMs, compress, insertSettings },
+        }),
       };
     });
     const first = settings.endpoints[0];

@@ -5,12 +5,12 @@
  * sample.
  */
 
-import type { Clock, Endpoint, Verdict } from "../contracts.ts";
+import type { Clock, Endpoint, InsertSetting, Verdict } from "../contracts.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
 import { compileGlobs, isTableName, placeOf } from "../kernel/names.ts";
 import { createInserter } from "./clickhouse.ts";
-import { createPins, credentials } from "./pins.ts";
+import { createPins, credentials, type Pins } from "./pins.ts";
 import { createTables, namedColumns, type Plans } from "./plan.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
 import { describeColumns, quoteName, quoteString, SYNCED } from "./sql.ts";
@@ -22,6 +22,7 @@ export interface Wanted {
   readonly createTable: boolean;
   /** Names or globs of other tables. */
   readonly tables: readonly string[];
+  readonly insertSettings: readonly InsertSetting[];
 }
 
 /** Never rejects. */
@@ -30,7 +31,7 @@ export async function inspectClickHouse(
   wanted: Wanted,
   tools: { readonly fetch: Fetch; readonly clock: Clock },
 ): Promise<Finding[]> {
-  const server = connect(endpoint, tools);
+  const server = connect(endpoint, { ...tools, insertSettings: wanted.insertSettings });
   const { query } = server;
   const { label, database } = endpoint;
   const is = about(`clickhouse ${label}`);
@@ -40,6 +41,15 @@ export async function inspectClickHouse(
   if (!await databaseIsThere(server)) {
     const what = `database ${database} on ${label}`;
     return [version, about(what).wrong("not there, or this user may not see it", "create it")];
+  }
+  const trouble = await server.pins.check();
+  // Every INSERT meets it, whatever its table.
+  if (trouble !== null) {
+    return [
+      version,
+      ...await inspectClock(server),
+      is.wrong(trouble.message, todoAbout(trouble.code)),
+    ];
   }
   const [clock, events, others] = await Promise.all([
     inspectClock(server),
@@ -57,6 +67,7 @@ interface Server {
   readonly clock: Clock;
   readonly endpoint: Endpoint;
   readonly query: Query;
+  readonly pins: Pins;
   /** What the collector would know of its tables. */
   readonly tables: Pick<Plans, "refresh">;
   /** Sends the very INSERT that the collector sends, without a row: what it needs is tried, nothing stored. */
@@ -71,7 +82,11 @@ interface Server {
 
 function connect(
   endpoint: Endpoint,
-  { fetch, clock }: { readonly fetch: Fetch; readonly clock: Clock },
+  { fetch, clock, insertSettings }: {
+    readonly fetch: Fetch;
+    readonly clock: Clock;
+    readonly insertSettings: readonly InsertSetting[];
+  },
 ): Server {
   const post = createPost({ fetch, clock });
   const pins = createPins({ endpoint, post, clock });
@@ -84,6 +99,7 @@ function connect(
     clock,
     insertTimeoutMs: TIMEOUT_MS,
     compress: "none",
+    insertSettings,
   });
   const tables = createTables({
     query,
@@ -96,6 +112,7 @@ function connect(
     clock,
     endpoint,
     query,
+    pins,
     tables,
     tryInsert: (table, shape, columns) =>
       inserter.insert(
@@ -347,7 +364,9 @@ async function insertable(
   const columns = known === null || shape === "event" ? null : namedColumns(known, known.names);
   const verdict = await server.tryInsert(table, shape, columns);
   if (verdict.kind !== "stored") {
-    const todo = verdict.code === 497 && /INSERT/.test(verdict.message)
+    const todo = verdict.message.startsWith("insert-settings: ")
+      ? "correct insert-settings"
+      : verdict.code === 497 && /INSERT/.test(verdict.message)
       ? grant(server, "INSERT", table)
       : remedy(verdict.code, endpoint);
     return [is.wrong(`an INSERT is refused: ${verdict.message}`, todo)];
@@ -474,6 +493,13 @@ function grant(server: Server, right: string, table: string): string {
 
 function userOf({ endpoint }: Server): string {
   return plainOrQuoted(endpoint.user || "default");
+}
+
+/** What to do about settings that do not arrive, or must not be set. */
+function todoAbout(code: number): string {
+  return code === 452
+    ? "give this user a profile without that constraint"
+    : "let the proxy pass on every parameter, or set clickhouse-url to ClickHouse itself";
 }
 
 /** What to do about a refusal that has nothing to do with a table; undefined where its words say it. */

@@ -9,7 +9,8 @@ import { createClient } from "@clickhouse/client-web";
 import type { Answered, Ask, Clock, Endpoint } from "../contracts.ts";
 import type { Exchanged, Post } from "../kernel/http.ts";
 import { done, failed } from "../kernel/result.ts";
-import { ASK_SETTINGS, credentials, type Pins } from "./pins.ts";
+import { ASK_SETTINGS } from "../kernel/pinned.ts";
+import { credentials, type Pins } from "./pins.ts";
 import {
   exceptionOf,
   isClickHouse,
@@ -61,7 +62,8 @@ export function createQuery(
   // `fetch` holds it; a client is a plain object and keeps no connection of its own.
   const client = (signal: AbortSignal | undefined) =>
     createClient({
-      url: endpoint.url,
+      // The path is put in below: it would be taken for a database here.
+      url: new URL(endpoint.url).origin,
       username: endpoint.user || "default",
       password: endpoint.password,
       request_timeout: timeoutMs + 1000,
@@ -70,10 +72,12 @@ export function createQuery(
         new Headers(init?.headers).forEach((value, name) => {
           if (name !== "authorization") headers[name] = value;
         });
+        const { searchParams } = new URL(String(input instanceof Request ? input.url : input));
         // Qualified names are used throughout; a `database` that does not exist yet would refuse
         // the statement that could tell so.
-        const url = new URL(String(input instanceof Request ? input.url : input));
-        url.searchParams.delete("database");
+        searchParams.delete("database");
+        const url = new URL(endpoint.url);
+        url.search = searchParams.toString();
         const body = init?.body;
         const asked = [...url.searchParams.keys()];
         while (true) {
@@ -137,16 +141,22 @@ export function createQuery(
         return null;
       }),
     async ping(signal) {
-      const answer = await post({
-        method: "GET",
-        url: `${endpoint.url}/ping`,
-        headers: {},
-        body: null,
-        timeoutMs,
-        signal,
-      });
-      return answer.ok && answer.value.status === 200 &&
-        new TextDecoder().decode(answer.value.body).trim() === "Ok.";
+      const ask = async (path: string, wanted: string, sql: string | null) => {
+        const answer = await post({
+          method: sql === null ? "GET" : "POST",
+          url: path,
+          headers: credentials(endpoint),
+          body: sql,
+          timeoutMs,
+          signal,
+        });
+        if (!answer.ok) return null;
+        return answer.value.status === 200 &&
+          new TextDecoder().decode(answer.value.body).trim() === wanted;
+      };
+      const pong = await ask(`${endpoint.url.replace(/\/$/, "")}/ping`, "Ok.", null);
+      // A proxy may let nothing through but queries.
+      return pong === true || pong === false && await ask(endpoint.url, "1", "SELECT 1") === true;
     },
   };
 }

@@ -9,7 +9,8 @@ import type { Endpoint, Inserter, InsertRequest } from "../contracts.ts";
 import { join, lineOffsets } from "./rows.ts";
 import type { Exchanged, Post } from "../kernel/http.ts";
 import { isTableName, placeOf } from "../kernel/names.ts";
-import { credentials, type Pins, READ_SETTINGS } from "./pins.ts";
+import { READ_SETTINGS, type Settings } from "../kernel/pinned.ts";
+import { credentials, type Pins } from "./pins.ts";
 import type { Query } from "./query.ts";
 import {
   describeColumns,
@@ -28,9 +29,11 @@ export function createSieve(
     readonly timeoutMs: number;
     /** Shared with the INSERT. */
     readonly pins: Pins;
+    /** What an INSERT into this table carries besides. */
+    readonly more: (table: string) => Settings;
   },
 ): Required<Pick<Inserter, "sieve" | "judgeOf">> {
-  const { endpoint, post, query, timeoutMs, pins } = tools;
+  const { endpoint, post, query, timeoutMs, pins, more } = tools;
   // A server that refuses the question once (18.16 skips no errors of an external table) will refuse
   // it again; the rows need not be sent for it.
   const cannot = new Set<string>();
@@ -100,12 +103,12 @@ export function createSieve(
   function ask(
     { number, columns }: Structure,
     form: Uint8Array,
-    { rows, token }: Pick<InsertRequest, "rows" | "token">,
+    { table, rows, token }: Pick<InsertRequest, "table" | "rows" | "token">,
     signal: AbortSignal,
     statement?: string,
   ): Promise<Exchanged> {
     const url = new URL(endpoint.url);
-    pins.write(url, READ_SETTINGS);
+    pins.write(url, { ...more(table), ...READ_SETTINGS });
     const parameters = {
       query: statement ?? `SELECT ${quoteName(number)} FROM sieve`,
       sieve_format: "JSONEachRow",

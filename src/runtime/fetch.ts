@@ -3,12 +3,16 @@
  * on a reused connection that dies after the server has read it, which is two inserts for one answer; a
  * client that pools no idle connection does not. Bun reports the broken connection instead. Failures
  * come in plain words.
+ *
+ * Both runtimes read proxies from the environment, each a little differently, and both send even what is
+ * meant for this host through one. So they are told of each request which proxy it goes through, or none.
  */
 
 import process from "node:process";
 import { plainNetworkError } from "../kernel/errors.ts";
 import type { Fetch } from "../kernel/http.ts";
 import { deno } from "./host.ts";
+import { type Proxy, proxyFor } from "./proxies.ts";
 
 export interface FetchOptions {
   /** `false` costs a connection a request and is right for anything that is not idempotent. */
@@ -19,30 +23,107 @@ export interface FetchOptions {
    * itself an authority for a server's.
    */
   readonly certificates?: readonly string[] | (() => readonly string[]);
+  /** Where proxies are named; the process's own environment unless given. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
-export function createFetch({ pooled, certificates = [] }: FetchOptions): Fetch {
-  const plain = clientOf(pooled, []);
-  let secure: object | null = null;
-  const trusting = () => {
-    const all = typeof certificates === "function" ? certificates() : certificates;
-    return {
-      ...clientOf(pooled, all),
-      ...(deno === undefined && all.length > 0 ? { tls: { ca: roots(all) } } : {}),
-    };
+/** Ways to servers that are remembered: one for each server that the settings name. */
+const MOST_WAYS = 64;
+
+export function createFetch(
+  { pooled, certificates = [], env = process.env }: FetchOptions,
+): Fetch {
+  const ways = new Map<string, Way>();
+  const trusted = () => typeof certificates === "function" ? certificates() : certificates;
+  const wayTo = (url: string): Way => {
+    const { origin, protocol } = new URL(url);
+    let way = ways.get(origin);
+    if (way === undefined) {
+      way = makeWay(url, pooled, protocol === "https:" ? trusted() : [], env);
+      if (ways.size >= MOST_WAYS) ways.clear();
+      ways.set(origin, way);
+    }
+    return way;
   };
   return (url, init) => {
-    const more = /^https:/i.test(url) ? secure ??= trusting() : plain;
-    return fetch(url, { ...init, ...more } as RequestInit)
-      .catch((error) => Promise.reject(plainNetworkError(error)));
+    const way = wayTo(url);
+    if (way.problem !== null) return Promise.reject(new Error(way.problem));
+    return fetch(url, { ...init, ...way.init } as RequestInit).catch((error) => {
+      const plain = plainNetworkError(error);
+      return Promise.reject(way.via === null ? plain : through(way.via, plain));
+    });
   };
 }
 
-function clientOf(pooled: boolean, caCerts: readonly string[]): { readonly client?: unknown } {
-  if (!deno?.createHttpClient || pooled && caCerts.length === 0) return {};
-  return {
-    client: deno.createHttpClient({ caCerts, ...(pooled ? {} : { poolMaxIdlePerHost: 0 }) }),
-  };
+/** How a server is reached. */
+interface Way {
+  /** For `fetch`. */
+  readonly init: object;
+  readonly via: Proxy | null;
+  /** Why it cannot be reached at all. */
+  readonly problem: string | null;
+}
+
+function makeWay(
+  url: string,
+  pooled: boolean,
+  certificates: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Way {
+  const found = proxyFor(url, env);
+  if (!found.ok) return { init: {}, via: null, problem: found.problem };
+  const via = found.value;
+  const init = deno === undefined
+    ? {
+      ...(via !== null
+        ? { proxy: withCredentials(via) }
+        : PROXIES.some((name) => (process.env[name] ?? "") !== "")
+        // The environment is not asked then.
+        ? { proxy: false }
+        : {}),
+      ...(certificates.length > 0 ? { tls: { ca: roots(certificates) } } : {}),
+    }
+    : { client: clientOf(pooled, certificates, via) };
+  return { init, via, problem: null };
+}
+
+function withCredentials({ url, user, password }: Proxy): string {
+  if (user === "") return url;
+  const named = new URL(url);
+  named.username = encodeURIComponent(user);
+  named.password = encodeURIComponent(password);
+  return named.href;
+}
+
+function through(via: Proxy, error: unknown): Error {
+  const { message } = error instanceof Error ? error : new Error(String(error));
+  return new Error(`${message}, through the proxy ${via.label}`, { cause: error });
+}
+
+/** Without a proxy but the one that is given: a client takes those of the environment when it is made. */
+function clientOf(
+  pooled: boolean,
+  caCerts: readonly string[],
+  via: Proxy | null,
+): unknown {
+  const kept = new Map(PROXIES.map((name) => [name, process.env[name]]));
+  for (const name of PROXIES) delete process.env[name];
+  try {
+    return deno!.createHttpClient!({
+      caCerts,
+      ...(pooled ? {} : { poolMaxIdlePerHost: 0 }),
+      ...(via === null ? {} : { proxy: proxyOf(via) }),
+    });
+  } finally {
+    for (const [name, value] of kept) if (value !== undefined) process.env[name] = value;
+  }
+}
+
+const PROXIES = ["http_proxy", "https_proxy", "all_proxy"]
+  .flatMap((name) => [name, name.toUpperCase()]);
+
+function proxyOf({ url, user, password }: Proxy): object {
+  return { url, ...(user === "" ? {} : { basicAuth: { username: user, password } }) };
 }
 
 /** What is given takes the place of the usual ones, so these are given too. */

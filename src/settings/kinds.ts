@@ -5,9 +5,10 @@
  * First the kinds, then the URLs of servers, then durations, sizes and counts as people write them.
  */
 
-import type { Endpoint } from "../contracts.ts";
+import type { Endpoint, InsertSetting } from "../contracts.ts";
 import { type Network, parseNetwork } from "../kernel/address.ts";
 import { isTableGlob, isTableName, TABLE_NAME_WANTED } from "../kernel/names.ts";
+import { isPinned } from "../kernel/pinned.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { type Kind, type Parsed, quote } from "./spec.ts";
 
@@ -175,6 +176,61 @@ export const token: Kind<string> = matching(
   /^[\x21-\x2b\x2d-\x7e]+$/,
 );
 
+// What HTTP itself needs, and what says who the collector is at ClickHouse.
+const OWN_HEADERS =
+  /^(?:host|connection|content-(?:length|type|encoding)|transfer-encoding|te|upgrade|expect|trailer|keep-alive|proxy-.*|x-clickhouse-.*)$/i;
+
+/** `Name: value`; the value may hold colons and commas, and no secret of it is in a message. */
+const header: Kind<readonly [name: string, value: string]> = {
+  placeholder: "NAME: VALUE",
+  wanted: "headers such as Authorization: Bearer abc, separated by commas",
+  show: () => "***",
+  parse(text) {
+    const [, name = "", value = ""] =
+      /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(\P{Cc}+)$/u.exec(text) ??
+        [];
+    if (name === "") return { ok: false, found: "***" };
+    if (!OWN_HEADERS.test(name)) return good([name, value.trim()] as const);
+    return {
+      ok: false,
+      wanted: /^x-clickhouse-/i.test(name)
+        ? "headers other than ClickHouse's own: clickhouse-url has user and password, insert-settings " +
+          "has settings"
+        : "headers other than those that HTTP itself needs",
+      found: quote(name),
+    };
+  },
+};
+
+/** A comma separates only where a new header begins. */
+export const headers: Kind<readonly (readonly [name: string, value: string])[]> = list(
+  header,
+  /,\s*(?=[!#$%&'*+.^_`|~0-9A-Za-z-]+:)/,
+);
+
+const insertSetting: Kind<InsertSetting> = {
+  placeholder: "[TABLE:]NAME=VALUE",
+  wanted: "settings of ClickHouse such as insert_quorum=2, or logs_*:insert_quorum=2 for some " +
+    "tables, separated by commas",
+  parse(text) {
+    const [, table = null, name = "", value = ""] =
+      /^(?:([^=]+):)?([A-Za-z_]\w{0,127})=(\P{Cc}{0,1000})$/u.exec(text) ?? [];
+    if (name === "" || table !== null && !isTableGlob(table)) return { ok: false };
+    if (!isPinned(name)) return good({ table, name, value });
+    return {
+      ok: false,
+      wanted: "settings other than those that the collector itself sets on its INSERTs",
+      found: name,
+    };
+  },
+};
+
+/** A comma separates only where a new setting begins. */
+export const insertSettings: Kind<readonly InsertSetting[]> = list(
+  insertSetting,
+  /,\s*(?=(?:[^=,]+:)?[A-Za-z_]\w*=)/,
+);
+
 /** What a browser sends as `Origin`, or `*`. */
 export const origin: Kind<string> = {
   placeholder: "ORIGIN",
@@ -288,6 +344,8 @@ interface EndpointDefaults {
   readonly database: string;
   /** For examples in messages. */
   readonly port: number;
+  /** With `?database=` the path leads to the server, through something that stands before it. */
+  readonly behind?: boolean;
 }
 
 const HOSTNAME = /^(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9.])?|\[[0-9a-f:.]+\])$/;
@@ -311,7 +369,10 @@ function redactUrl(text: string): string {
   );
 }
 
-/** One `http(s)://user:password@host:port/database`, percent-encoding undone. */
+/**
+ * One `http(s)://user:password@host:port/database`, percent-encoding undone; or, with
+ * `?database=database`, the path that leads there.
+ */
 function parseEndpoint(text: string, defaults: EndpointDefaults): Parsed<Endpoint> {
   const example = `http(s)://user:password@host:${defaults.port}/database`;
   const wrong = (wanted: string, found?: string): Parsed<Endpoint> => ({
@@ -328,31 +389,41 @@ function parseEndpoint(text: string, defaults: EndpointDefaults): Parsed<Endpoin
     return wrong(`${example} with special characters percent-encoded`);
   }
   const inQuery = text.indexOf("?") >= 0 && !text.includes("@", text.indexOf("?"));
-  if (url.search !== "" || text.includes("?")) {
+  const behind = defaults.behind === true && inQuery &&
+    [...url.searchParams.keys()].join() === "database";
+  if (!behind && (url.search !== "" || text.includes("?"))) {
     const names = inQuery ? [...url.searchParams].filter(([, value]) => value !== "") : [];
     const plain = names.map(([name]) => name).filter((name) => /^[A-Za-z_]{1,32}$/.test(name));
     return wrong(
-      `${example} without a query string`,
+      `${example} without a query string${defaults.behind ? " other than ?database=" : ""}`,
       plain.length > 0 ? `the query parameters ${plain.slice(0, 5).join(", ")}` : undefined,
     );
   }
   if (text.includes("#")) return wrong(`${example} without "#" (percent-encoded it is %23)`);
-  const path = url.pathname.replace(/^\/|\/$/g, "");
-  if (path.includes("/")) return wrong(`${example} with one database name as its path`);
-  const [user, password, database] = [url.username, url.password, path].map(decode);
+  const path = behind ? "" : url.pathname.replace(/^\/|\/$/g, "");
+  if (path.includes("/")) {
+    const other = "http(s)://host/path/?database=database";
+    return wrong(
+      `${example} with one database name as its path` +
+        (defaults.behind ? `, or ${other} where a path leads to the server` : ""),
+    );
+  }
+  const named = behind ? encodeURIComponent(url.searchParams.get("database")!) : path;
+  const [user, password, database] = [url.username, url.password, named].map(decode);
   if (user === null || password === null || database === null) {
     return wrong(`${example} with "%" written as %25`);
   }
   const name = database || defaults.database;
   if (hasControl(name) || name.includes("/")) return wrong(`${example} with a printable database`);
+  const way = behind && url.pathname !== "/" ? url.pathname : "";
   return {
     ok: true,
     value: {
-      url: url.origin,
+      url: `${url.origin}${way}`,
       user: user || defaults.user,
       password: password ?? "",
       database: name,
-      label: `${url.origin}/${encodeURIComponent(name)}`,
+      label: `${url.origin}${way === "" ? "/" : `${way}?database=`}${encodeURIComponent(name)}`,
     },
   };
 }

@@ -5,7 +5,7 @@
  */
 
 import { hostname } from "node:os";
-import type { Endpoint, WriteToken } from "../contracts.ts";
+import type { Endpoint, InsertSetting, WriteToken } from "../contracts.ts";
 import type { Network } from "../kernel/address.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { failed, type Result } from "../kernel/result.ts";
@@ -61,6 +61,7 @@ export interface Settings {
   readonly concurrency: number;
   readonly insertTimeoutMs: number;
   readonly compress: "auto" | "gzip" | "none";
+  readonly insertSettings: readonly InsertSetting[];
   /** Rows; at most `backlog`. */
   readonly maxBlockSize: number;
   /** At most `backlogBytes`. */
@@ -218,7 +219,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     maxBodyBytes: values["max-body-bytes"],
     idleTimeoutMs: values["idle-timeout"],
     sharePort: values["share-port"],
-    clickhouse: values["clickhouse-url"],
+    clickhouse: endpointsOf(values),
     table: values.table,
     createTable: values["create-table"],
     tables: values.tables ?? [],
@@ -227,6 +228,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     concurrency: values.concurrency,
     insertTimeoutMs: values["insert-timeout"],
     compress: values["compress"],
+    insertSettings: values["insert-settings"] ?? [],
     // A small backlog alone is a sound wish: the default block gives way to it.
     maxBlockSize: Math.min(values["max-block-size"], values.backlog),
     maxBlockBytes: Math.min(values["max-block-bytes"], values["backlog-bytes"]),
@@ -255,6 +257,13 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     logLevel: values["log-level"],
     logFormat: values["log-format"],
   };
+}
+
+function endpointsOf(values: Values): readonly Endpoint[] {
+  const given = values["clickhouse-headers"];
+  if (given === null) return values["clickhouse-url"];
+  const headers = Object.fromEntries(given);
+  return values["clickhouse-url"].map((endpoint) => ({ ...endpoint, headers }));
 }
 
 function natsAuth(values: Values, creds: string): NatsAuth {

@@ -11,6 +11,8 @@ import {
   endpoint,
   endpoints,
   groupLabel,
+  headers,
+  insertSettings,
   label,
   list,
   listenAddress,
@@ -200,11 +202,21 @@ export const TABLE = [
   ...section("ClickHouse", [
     setting({
       name: "clickhouse-url",
-      kind: endpoints({ user: "default", database: "default", port: 8123 }),
+      kind: endpoints({ user: "default", database: "default", port: 8123, behind: true }),
       default: "http://127.0.0.1:8123",
-      meaning: "http(s)://user:password@host:port/database; several = failover in order of health",
+      meaning:
+        "http(s)://user:password@host:port/database, or, where a path leads to ClickHouse, " +
+        "http(s)://user:password@host/path/?database=database; several = failover in order of health",
       secret: true,
       aliases: ["clickhouse-dsn"],
+    }),
+    setting({
+      name: "clickhouse-headers",
+      kind: headers,
+      default: null,
+      meaning: "headers of every request to ClickHouse, for what stands before it, such as " +
+        "Authorization: Bearer abc",
+      secret: true,
     }),
     setting({
       name: "table",
@@ -254,6 +266,14 @@ export const TABLE = [
       kind: duration({ min: 100, max: HOUR_MS }),
       default: "30s",
       meaning: "of one attempt to insert, body included",
+    }),
+    setting({
+      name: "insert-settings",
+      kind: insertSettings,
+      default: null,
+      meaning:
+        "settings of ClickHouse for every INSERT, such as insert_quorum=2, or for those into " +
+        "some tables, such as logs_*:insert_quorum=2; those that the collector itself relies on are refused",
     }),
     setting({
       name: "compress",

@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import { Decoding } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
-import { READ_SETTINGS } from "../../src/deliver/pins.ts";
+import { READ_SETTINGS } from "../../src/kernel/pinned.ts";
 import { columnsOf } from "../kit/columns.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { bytesOf, NOW_MS } from "./kit.ts";

@@ -62,6 +62,7 @@ for (const compress of ["none", "gzip"] as const) {
       endpoints: servers.map(({ url }) => endpointOf(`${url}/db`)),
       eventsTable: "analytics_events",
       createTable: false,
+      insertSettings: [],
       insertTimeoutMs: TIMEOUT_MS,
       compress,
     }, {

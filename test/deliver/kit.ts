@@ -85,6 +85,7 @@ export function deliverTo(
     insertTimeoutMs?: number;
     compress?: DeliverSettings["compress"];
     createTable?: boolean;
+    insertSettings?: DeliverSettings["insertSettings"];
     ledger?: Pick<Ledger, "insert" | "insertError">;
     /** The network, which may add, drop or lose something. */
     fetch?: Fetch;
@@ -97,6 +98,7 @@ export function deliverTo(
       createTable: options.createTable ?? true,
       insertTimeoutMs: options.insertTimeoutMs ?? 10_000,
       compress: options.compress ?? "gzip",
+      insertSettings: options.insertSettings ?? [],
     },
     {
       fetch: options.fetch ?? ((url, init) => fetch(url, init)),

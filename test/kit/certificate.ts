@@ -1,6 +1,7 @@
 /**
  * A certificate for 127.0.0.1 and localhost, signed by itself, valid from 2020 to 2120, and its key;
- * another pair that takes its place; and a third that the first has signed. For tests only: everybody can
+ * another pair that takes its place; a third that the first has signed, and one for ch.test that it has
+ * signed too. For tests only: everybody can
  * read the keys here.
  */
 
@@ -61,5 +62,25 @@ export const SIGNED_KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg0hWNpRoi+TVg3Wxr
 7Kq09X0bDiIjr7kxu/b4jD5/c5ChRANCAASwGIGLx8GCPHOZOy1rXEzhiSlIezkw
 hzWmj1kmErVBcdPDv+hd87LHEuJ/lijeRmK0hqkuPei8gcDnBTzGicz4
+-----END PRIVATE KEY-----
+`;
+
+export const ELSEWHERE_CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBgjCCASmgAwIBAgIBBzAKBggqhkjOPQQDAjAWMRQwEgYDVQQDDAtTaGlzaGkg
+dGVzdDAgFw0yNjExMzAwNTM4MDJaGA8yMTIwMDEwMjA1MzgwMlowGzEZMBcGA1UE
+AwwQU2hpc2hpIGVsc2V3aGVyZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABIeh
+kdrD8+vImQVwNFpkuvjcLn1Rl51q2dW51WHfe+pGQAUIRIdrZetB1SvQxDbS0jLM
+NYreQUbe46jyZU4m76OjYTBfMBIGA1UdEQQLMAmCB2NoLnRlc3QwCQYDVR0TBAIw
+ADAdBgNVHQ4EFgQU5+kyOD97bPlWB9kNcYMashSyg1IwHwYDVR0jBBgwFoAUKDbH
+ByFLs7KjhiVEwcpysl3fEmowCgYIKoZIzj0EAwIDRwAwRAIgReaht6j1lge6N6E/
+Qj380aTCOidH0rRZT3oK5XZHT/4CIBUteaIcCF3sD9Ea27V1/s2NV8nnZkY8OaH+
+05bbKys1
+-----END CERTIFICATE-----
+`;
+
+export const ELSEWHERE_KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgnfNR+8r6VKJnH3FN
+VrjYfe4MhBB/IDKoaTWTCCeyfD+hRANCAASHoZHaw/PryJkFcDRaZLr43C59UZed
+atnVudVh33vqRkAFCESHa2XrQdUr0MQ20tIyzDWK3kFG3uOo8mVOJu+j
 -----END PRIVATE KEY-----
 `;

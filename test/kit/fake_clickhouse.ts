@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { gunzipSync } from "node:zlib";
-import { ASK_SETTINGS, INSERT_SETTINGS, TOKEN } from "../../src/deliver/pins.ts";
+import { ASK_SETTINGS, INSERT_SETTINGS, TOKEN } from "../../src/kernel/pinned.ts";
 
 /** What to do with one INSERT instead of the usual. `stored`: the rows are taken all the same. */
 export type Misbehaviour =

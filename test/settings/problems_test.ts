@@ -195,9 +195,47 @@ const LINES: [string, Around, string[]][] = [
     'http(s)://user:password@host:8123/database, got "tcp://h:9000?***"',
   ]],
   ["query string", { argv: ["--clickhouse-url=http://h:8123/?database=x&async_insert=1"] }, [
-    "--clickhouse-url: expected http(s)://user:password@host:8123/database without a query string, " +
-    "got the query parameters database, async_insert",
+    "--clickhouse-url: expected http(s)://user:password@host:8123/database without a query string " +
+    "other than ?database=, got the query parameters database, async_insert",
   ]],
+  ["influx has no such query", { argv: ["--influx-url=http://h/p/?database=x"] }, [
+    "--influx-url: expected http(s)://user:password@host:8086/database without a query string, " +
+    "got the query parameters database",
+  ]],
+  ["path before ClickHouse", { argv: ["--clickhouse-url=http://h/ch/default"] }, [
+    "--clickhouse-url: expected http(s)://user:password@host:8123/database with one database name as " +
+    "its path, or http(s)://host/path/?database=database where a path leads to the server, got " +
+    '"http://h/ch/default"',
+  ]],
+  ["header without a name", { argv: ["--clickhouse-headers=Bearer topsecret"] }, [
+    "--clickhouse-headers: expected headers such as Authorization: Bearer abc, separated by commas, got ***",
+  ]],
+  ["header of HTTP", { argv: ["--clickhouse-headers=X-A: topsecret, Content-Length: 3"] }, [
+    "--clickhouse-headers: expected headers other than those that HTTP itself needs, got " +
+    '"Content-Length"',
+  ]],
+  ["header of ClickHouse", { argv: ["--clickhouse-headers=X-ClickHouse-Key: topsecret"] }, [
+    "--clickhouse-headers: expected headers other than ClickHouse's own: clickhouse-url has user and " +
+    'password, insert-settings has settings, got "X-ClickHouse-Key"',
+  ]],
+  ["setting without a value", { argv: ["--insert-settings=insert_quorum"] }, [
+    "--insert-settings: expected settings of ClickHouse such as insert_quorum=2, or " +
+    'logs_*:insert_quorum=2 for some tables, separated by commas, got "insert_quorum"',
+  ]],
+  ["setting for no table", { argv: ["--insert-settings=a%b:insert_quorum=2"] }, [
+    "--insert-settings: expected settings of ClickHouse such as insert_quorum=2, or " +
+    'logs_*:insert_quorum=2 for some tables, separated by commas, got "a%b:insert_quorum=2"',
+  ]],
+  ...["async_insert", "insert_deduplication_token", "wait_end_of_query", "database", "profile"].map(
+    (name): [string, Around, string[]] => [
+      `a setting of the collector itself: ${name}`,
+      { argv: [`--insert-settings=max_threads=1,t:${name}=1`] },
+      [
+        "--insert-settings: expected settings other than those that the collector itself sets on " +
+        `its INSERTs, got ${name}`,
+      ],
+    ],
+  ),
   ["path", { argv: ["--influx-url=http://u:topsecret@h/a/b"] }, [
     "--influx-url: expected http(s)://user:password@host:8086/database with one database name as " +
     'its path, got "http://***@h/a/b"',

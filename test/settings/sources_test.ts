@@ -108,6 +108,22 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     read: (s) => s.clickhouse,
     want: [endpoint("h:1", "default", "db")],
   },
+  "clickhouse-headers": {
+    text: "Authorization: Digest a, b=c,X-Tenant:one",
+    other: "X-Tenant: two",
+    read: (s) => s.clickhouse[0]?.headers,
+    want: { Authorization: "Digest a, b=c", "X-Tenant": "one" },
+  },
+  "insert-settings": {
+    text: "insert_quorum=2, logs_*:log_comment=a:b, db.t:max_threads=1",
+    other: "insert_quorum=3",
+    read: (s) => s.insertSettings,
+    want: [
+      { table: null, name: "insert_quorum", value: "2" },
+      { table: "logs_*", name: "log_comment", value: "a:b" },
+      { table: "db.t", name: "max_threads", value: "1" },
+    ],
+  },
   "table": { text: "t_1", other: "x", read: (s) => s.table, want: "t_1" },
   "create-table": { text: "false", other: "true", read: (s) => s.createTable, want: false },
   "tables": { text: "a,b_*", other: "c", read: (s) => s.tables, want: ["a", "b_*"] },

@@ -30,6 +30,7 @@ describe("defaults", () => {
       concurrency: 4,
       insertTimeoutMs: 30_000,
       compress: "auto",
+      insertSettings: [],
       maxBlockSize: 10_000,
       maxBlockBytes: 8 * 2 ** 20,
       flushIntervalMs: 1000,
@@ -224,6 +225,19 @@ describe("ways to write", () => {
         label: "https://db.example:8443/my%20db",
       },
       endpoint("[::1]:8123", "default", "default"),
+    ]);
+  });
+  test("with ?database= the path leads to ClickHouse, as it is written", () => {
+    const urls = [
+      "http://u:p@h/click%20house/?database=db",
+      "http://h/ch?database=",
+      "http://h:1/?database=x",
+    ];
+    const found = settingsOf({ argv: ["--clickhouse-url", urls.join()] }).clickhouse;
+    assert.deepEqual(found.map(({ url, database, label }) => [url, database, label]), [
+      ["http://h/click%20house/", "db", "http://h/click%20house/?database=db"],
+      ["http://h/ch", "default", "http://h/ch?database=default"],
+      ["http://h:1", "x", "http://h:1/x"],
     ]);
   });
   test("spaces belong to a password", () => {

@@ -183,6 +183,22 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     assert.equal((await at.shishi.post(EVENT, waits(20))).status, 200);
     assert.equal((await real.query("SELECT count() FROM other_events")).trim(), "1");
   },
+  async "clickhouse-headers"({ at, fake }) {
+    const before = fake.inserts.length;
+    await at.set({ "clickhouse-url": fake.url, "clickhouse-headers": [`Authorization: ${TOKEN}`] });
+    await posts(at, EVENT);
+    await eventually(() => assert.ok(fake.inserts.length > before), SOON);
+    assert.equal(fake.inserts.at(-1)!.headers["authorization"], TOKEN);
+    assert.equal(fake.inserts.at(-1)!.headers["x-clickhouse-user"], undefined);
+    assert.ok(!at.shishi.stderr().includes(TOKEN));
+  },
+  async "insert-settings"({ at, fake }) {
+    const before = fake.inserts.length;
+    await at.set({ "clickhouse-url": fake.url, "insert-settings": ["insert_quorum=2"] });
+    await posts(at, EVENT);
+    await eventually(() => assert.ok(fake.inserts.length > before), SOON);
+    assert.equal(fake.inserts.at(-1)!.settings.get("insert_quorum"), "2");
+  },
   async "create-table"({ at, real }) {
     await at.set({ table: "not_made", "create-table": false });
     await posts(at, EVENT);
