@@ -132,6 +132,16 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
     const account = checkWriter(request, "events", settings.table);
     return account instanceof Response ? account : writer.events(request, settings.table, account);
   };
+  const getEvent = (request: Request) => {
+    const refused = refusesAll();
+    if (refused !== null) return refused;
+    const account = checkWriter(request, "events", settings.table);
+    if (account instanceof Response) return account;
+    // Whoever looks at what a link leads to has not followed it.
+    return request.method === "HEAD"
+      ? reply.pixel(request)
+      : writer.pixel(request, settings.table, account);
+  };
   const postRows = (request: Request, table: string) => {
     const refused = refusesAll();
     if (refused !== null) return refused;
@@ -150,6 +160,7 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
 
   const serveEvents = () => {
     if (preflight !== null) app.on("OPTIONS", ["/events", "/events/:table"], preflight);
+    if (settings.pixel) app.get("/events", (c) => getEvent(c.req.raw));
     app.post("/events", (c) => postEvents(c.req.raw));
     app.post("/events/:table", (c) => postRows(c.req.raw, c.req.param("table")));
     app.get("/shishi.js", (c) => deps.page.snippet(c.req.raw));

@@ -25,6 +25,8 @@ export interface GateSettings {
   readonly corsOrigins: readonly string[];
   /** No events are taken here: where no token may read, none is asked for. */
   readonly onlyReads?: boolean;
+  /** Events may stand in an address. */
+  readonly pixel?: boolean;
   /** Only this host can reach the server, in plain HTTP. */
   readonly loopback: boolean;
   /** Of each token, and of each address that comes without one. */
@@ -68,10 +70,14 @@ export function createGate(
   ledger: Pick<Ledger, "tokenRefused">,
   clientAddress: ClientAddress = (request, addressOf) => addressOf(request),
 ): Gate {
-  const { authTokens, writeTokens = [], corsOrigins, loopback, rateLimit } = settings;
+  const { authTokens, writeTokens = [], corsOrigins, pixel, loopback, rateLimit } = settings;
   const open = settings.onlyReads === true && authTokens.length === 0;
   const tokens = open ? null : createTokens(authTokens, writeTokens, accounts);
-  const origins = createOrigins({ corsOrigins, onlyOwnHost: loopback && tokens === null });
+  const origins = createOrigins({
+    corsOrigins,
+    pixel: pixel ?? false,
+    onlyOwnHost: loopback && tokens === null,
+  });
   const crossOrigin = corsOrigins.length > 0;
   const isHeld = (found: Found) => typeof found === "object" ? found : null;
 
@@ -189,6 +195,8 @@ export interface OriginSettings {
    * host's is one.
    */
   readonly onlyOwnHost: boolean;
+  /** Pages of every site may show what is asked of a path that takes events. */
+  readonly pixel?: boolean;
 }
 
 export interface Origins {
@@ -201,7 +209,9 @@ export interface Origins {
   readonly refusal: (request: Request, posting: boolean) => string | null;
 }
 
-export function createOrigins({ corsOrigins, onlyOwnHost }: OriginSettings): Origins {
+export function createOrigins(
+  { corsOrigins, onlyOwnHost, pixel = false }: OriginSettings,
+): Origins {
   const known = new Set(corsOrigins);
   const knownHosts = new Set(corsOrigins.map(hostOf));
   const allowed = known.has("*") ? () => true : (origin: string) => known.has(origin);
@@ -224,6 +234,8 @@ export function createOrigins({ corsOrigins, onlyOwnHost }: OriginSettings): Ori
           : "the collector's own";
         return `Origin: expected ${wanted}, got ${excerpt(origin)}`;
       }
+      // What is posted has been let in, or carries an origin.
+      if (pixel && posting && origin === null) return isOwn(host) ? null : foreignHost(host);
       if (site !== null) return isLink(site, headers) ? null : foreignSite(site);
       return isOwn(host) ? null : foreignHost(host);
     },

@@ -67,6 +67,28 @@ export function noneTaken(
   return json(400, { accepted: 0, rejected, errors }, applied === "" ? {} : withApplied(applied));
 }
 
+/** A transparent picture of one pixel. */
+const GIF = Uint8Array.from(
+  atob("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"),
+  (char) => char.charCodeAt(0),
+);
+/** Nothing on the way keeps it, or the next event would not come; pages of every site may show it. */
+const PIXEL_HEADERS: Readonly<Record<string, string>> = {
+  "cache-control": "no-store, no-cache, must-revalidate, private, max-age=0",
+  "pragma": "no-cache",
+  "expires": "0",
+  "x-content-type-options": "nosniff",
+  "cross-origin-resource-policy": "cross-origin",
+};
+
+/** An event in an address was taken, or would be: nothing is shown to a client that takes no pictures. */
+export function pixel({ headers }: Request): Response {
+  const accepted = headers.get("accept");
+  return accepted === null || /image\/|\*\/\*/.test(accepted)
+    ? new Response(GIF, { headers: { ...PIXEL_HEADERS, "content-type": "image/gif" } })
+    : new Response(null, { status: 204, headers: PIXEL_HEADERS });
+}
+
 export function badRequest(error: string): Response {
   return json(400, { error });
 }

@@ -27,6 +27,7 @@ import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./bo
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
 import type { EventWindow } from "./timestamp.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
+import { eventOf } from "./pixel.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { Exceeded } from "../kernel/quota.ts";
@@ -126,10 +127,30 @@ export class Writer {
 
   /** Analytics events. @param account of the write token, if it came with one. */
   events(request: Request, table: string, account: Account | null): Response | Promise<Response> {
+    return this.#write(request, this.#eventsOf(table), account);
+  }
+
+  #eventsOf(table: string): Target {
     const columns = this.#deps.tables.columns(table);
     const known = typeof columns === "string" ? null : columns;
     const { eventWindow: window } = this.#deps.settings;
-    return this.#write(request, { table, shape: "event", columns: known, window }, account);
+    return { table, shape: "event", columns: known, window };
+  }
+
+  /** One analytics event in an address. The answer is a picture, or why the event is not taken. */
+  async pixel(request: Request, table: string, account: Account | null): Promise<Response> {
+    const { stillThere = null } = this.#deps;
+    const bytes = eventOf(request.url);
+    const there = stillThere === null ||
+      await new Promise<boolean>((resolve) => stillThere(request, resolve));
+    const writing = this.#begin(request, this.#eventsOf(table), account, null, bytes.length);
+    if (writing instanceof Response) return writing;
+    if (!writing.grant.take(bytes.length)) return this.#decode(writing, { kind: "full" });
+    const answer = await this.#decode(
+      writing,
+      there ? { kind: "read", bytes } : { kind: "broken" },
+    );
+    return answer.ok ? reply.pixel(request) : answer;
   }
 
   /** Rows of any other table; `table` is a valid name. */
@@ -174,12 +195,36 @@ export class Writer {
     target: Target,
     account: Account | null,
   ): Response | Promise<Response> {
-    const { clock, intake, settings, stillThere = null } = this.#deps;
-    const startedMs = clock.monotonicMs();
+    const { settings, stillThere = null } = this.#deps;
     const header = request.headers.get("content-encoding");
     const encoding = parseEncoding(header);
     if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
     const length = Number(request.headers.get("content-length") ?? 0);
+    const writing = this.#begin(request, target, account, encoding, length);
+    if (writing instanceof Response) return writing;
+    const body = readBody(
+      request,
+      encoding,
+      settings.maxBodyBytes,
+      writing.grant,
+      this.#deadlines,
+      stillThere,
+    );
+    return body instanceof Promise
+      ? body.then((read) => this.#decode(writing, read))
+      : this.#decode(writing, body);
+  }
+
+  /** What is known before the body is read. @param length of that, as sent. */
+  #begin(
+    request: Request,
+    target: Target,
+    account: Account | null,
+    encoding: Encoding | null,
+    length: number,
+  ): Writing | Response {
+    const { clock, intake, settings } = this.#deps;
+    const startedMs = clock.monotonicMs();
     const key = keyOf(request);
     if (key !== null && !KEY.test(key)) return reply.badKey(key);
     // What came before is answered also where there is no room.
@@ -190,18 +235,7 @@ export class Writer {
     const exceeded = key === null ? account?.refusal(1, 1) ?? null : null;
     if (exceeded !== null) return this.#exceeded(account!, exceeded, 1);
     const grant = new Grant(intake);
-    const writing: Writing = { request, target, encoding, key, startedMs, grant, account };
-    const body = readBody(
-      request,
-      encoding,
-      settings.maxBodyBytes,
-      grant,
-      this.#deadlines,
-      stillThere,
-    );
-    return body instanceof Promise
-      ? body.then((read) => this.#decode(writing, read))
-      : this.#decode(writing, body);
+    return { request, target, encoding, key, startedMs, grant, account };
   }
 
   #decode(writing: Writing, body: ReadBody): Response | Promise<Response> {

@@ -41,6 +41,8 @@ export interface Settings {
   readonly authorities: string | null;
   /** Lower case, without a path; `*` = any. */
   readonly corsOrigins: readonly string[];
+  /** Events may stand in an address: `GET /events?eventType=…`. */
+  readonly pixel: boolean;
   /** `null` = off. */
   readonly rateLimit: Rate | null;
   /** `unix`: whoever comes through a socket in the file system. */
@@ -214,6 +216,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
       : null,
     authorities: texts.get("ca-file") ?? null,
     corsOrigins: values["cors-origins"] ?? [],
+    pixel: values["pixel"],
     rateLimit: values["rate-limit"],
     trustedProxies: values["trusted-proxies"] ?? [],
     maxBodyBytes: values["max-body-bytes"],

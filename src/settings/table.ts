@@ -161,6 +161,13 @@ export const TABLE = [
         "what a browser sends for any other page is refused",
     }),
     setting({
+      name: "pixel",
+      kind: boolean,
+      default: "false",
+      meaning: "GET /events?eventType=open&userId=u1 takes an event too and answers a picture of " +
+        "one pixel, for mails and <img>; pages of every site may use it",
+    }),
+    setting({
       name: "rate-limit",
       kind: rateOrOff({ min: 1, max: 1_000_000 }),
       default: "off",

@@ -19,7 +19,7 @@ import { faults, openapi, operations } from "../kit/openapi.ts";
 import { appOn, ask, decodeEvents, Script } from "./kit.ts";
 
 test("every route that is served is described, and every one that is described is served", () => {
-  const served = appOn(new Script()).routes
+  const served = appOn(new Script(), { pixel: true }).routes
     .map(({ method, path }) => `${method.toLowerCase()} ${path.replace(/:(\w+)/g, "{$1}")}`);
   const described = operations.map(({ method, path }) => `${method} ${path}`);
   assert.deepEqual(described.sort(), served.sort());
@@ -210,7 +210,7 @@ test("it is served once and known again by its tag", async () => {
 });
 
 test("HEAD where GET is, 405 with Allow for every other method", async () => {
-  const app = appOn(new Script());
+  const app = appOn(new Script(), { pixel: true });
   for (const path of Object.keys(openapi.paths)) {
     const real = path.replace("{table}", "flights");
     const reads = openapi.paths[path].get !== undefined;

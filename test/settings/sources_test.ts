@@ -81,6 +81,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     read: (s) => s.corsOrigins,
     want: ["https://a.example", "http://b:81"],
   },
+  "pixel": { text: "on", other: "off", read: (s) => s.pixel, want: true },
   "rate-limit": {
     text: "10_000/m",
     other: "off",

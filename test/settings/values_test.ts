@@ -15,6 +15,7 @@ describe("defaults", () => {
       writeTokens: [],
       tls: null,
       corsOrigins: [],
+      pixel: false,
       rateLimit: null,
       authorities: null,
       trustedProxies: [],

@@ -129,6 +129,12 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     file("cert", RENEWED_CERTIFICATE);
     return { "tls-key": file("key2", RENEWED_KEY) };
   }),
+  async "pixel"({ at }) {
+    const status = async () => (await at.shishi.get("/events?eventType=open")).status;
+    assert.equal(await status(), 405);
+    await at.set({ pixel: true });
+    assert.equal(await status(), 200);
+  },
   async "cors-origins"({ at }) {
     await at.set({ "cors-origins": ["https://app.example"] });
     const answer = await at.shishi.get("/healthz", { origin: "https://app.example" });
