@@ -56,7 +56,10 @@ export function spoolIn(dir: DataDir, options: Partial<SpoolDeps> = {}): Spool {
 /** Appends a chunk to a batch and to the disk. @returns why the disk did not take it, or null. */
 export async function submit(spool: Spool, batch: HeldBatch, chunk: Chunk): Promise<string | null> {
   const reservation = batch.reserve(chunk, 0);
-  const result = await spool.append(batch, reservation.body, chunk.rows);
+  const { key, table, rows: accepted } = chunk;
+  const known = { table, accepted, sinceMs: 0, batches: [batch.id], gone: false };
+  const keyed = key === undefined ? undefined : { ...key, ...known };
+  const result = await spool.append(batch, reservation.body, accepted, keyed);
   if (result.ok) batch.commit(reservation);
   else batch.release(reservation);
   return result.ok ? null : result.problem;

@@ -92,7 +92,7 @@ export async function live(options: LifeOptions): Promise<Life> {
 /** Now and then an INSERT gets no answer, stored or not; now and then it is away. */
 async function comesAndGoes(fake: FakeClickHouse, random: () => number): Promise<void> {
   await pause(200 + random() * 600);
-  fake.misbehave({ kind: "reset", stored: random() < 0.5 });
+  if (random() < 0.5) fake.misbehave({ kind: "reset", stored: random() < 0.5 });
   if (random() < 0.7) return;
   fake.pingable = false;
   fake.misbehave({ kind: "reset" }, { kind: "reset" });

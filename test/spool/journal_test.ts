@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { HeldBatch } from "../../src/batch/batch.ts";
-import type { Chunk, RecoveredBatch, Spool } from "../../src/contracts.ts";
+import type { Chunk, RecoveredBatch, RecoveredKey, Spool } from "../../src/contracts.ts";
 import { openSpool, takeOrphans } from "../../src/spool/data_dir.ts";
 import { listSpool, recover } from "../../src/spool/recovery.ts";
 import { JournalSpool } from "../../src/spool/spool.ts";
@@ -26,6 +26,7 @@ const textOf = (chunk: Chunk) => new TextDecoder().decode(chunk.body);
 interface Started {
   readonly spool: Spool;
   readonly batches: readonly RecoveredBatch[];
+  readonly keys: readonly string[];
   readonly log: ReturnType<typeof memoryLog>;
   /** Rows of a batch as they would be sent. */
   text(id: string): Promise<string | null>;
@@ -40,10 +41,13 @@ async function start(files: FaultyFiles, dataDir = DATA): Promise<Started> {
   const clock = new ManualClock(1, Date.UTC(2025, 0, 1));
   const spool = new JournalSpool({ dir, clock, earlier: () => recover(dir, listing) });
   const batches: RecoveredBatch[] = [];
-  for await (const batch of spool.recover()) batches.push(batch);
+  const keys: string[] = [];
+  const onKeys = (found: readonly RecoveredKey[]) => keys.push(...found.map(({ key }) => key));
+  for await (const batch of spool.recover(onKeys)) batches.push(batch);
   return {
     spool,
     batches,
+    keys,
     log,
     async text(id) {
       const batch = batches.find((each) => each.id === id);
@@ -152,14 +156,21 @@ describe("files are recycled", () => {
   });
 });
 
-/** Three files with batches that lie in several of them, closed as by a power cut. */
+/**
+ * Three files with batches that lie in several of them, closed as by a power cut. Rows of `b` came each under
+ * a key, which is what they call their type.
+ */
 async function threeFiles(): Promise<{ files: FaultyFiles; rows: Map<string, string> }> {
   const { files, spool } = await spoolKit(new FaultyFiles(), { fileBytes: 1200 });
   const tables = ["a", "b", "c"];
   const batches = tables.map((table) => openBatch(events(1, { table })));
   const rows = new Map<string, string>();
   for (let round = 0; round < 4; round++) {
-    const chunks = tables.map((table) => events(1, { table, type: `${table}${round}` }));
+    const chunks = tables.map((table) => {
+      const type = `${table}${round}`;
+      const key = { key: type, hash: "h", rejected: 0 };
+      return { ...events(1, { table, type }), ...(table === "b" ? { key } : {}) };
+    });
     await Promise.all(batches.map((batch, at) => submit(spool, batch, chunks[at]!)));
     batches.forEach(({ id }, at) => rows.set(id, (rows.get(id) ?? "") + textOf(chunks[at]!)));
   }
@@ -183,25 +194,34 @@ describe("a start after a crash", () => {
     for (const { id } of started.batches) started.spool.remove(id);
     await settle();
     await started.spool.close();
-    assert.deepEqual([started.spool.bytes(), journalFiles(files)], [0, []]);
+    assert.deepEqual([started.spool.bytes(), journalFiles(files).length], [0, 1], "for the keys");
+    assert.deepEqual((await start(files)).keys.toSorted(), ["b0", "b1", "b2", "b3"]);
   });
 
-  test("a byte flipped anywhere in three files costs one frame at most, and no start", async () => {
+  test("every byte of three files, flipped one by one, costs one frame at most, and no start", async () => {
     const { files, rows } = await threeFiles();
     for (const path of journalFiles(files)) {
       const { length } = files.get(path)!;
-      for (let at = path.length % 11; at < length; at += 11) {
+      for (let at = 0; at < length; at++) {
         const damaged = copyOf(files);
         damaged.put(path, files.get(path)!.map((byte, n) => n === at ? byte ^ 0x10 : byte));
         const started = await start(damaged);
         let missing = 0;
+        let all = "";
         for (const [id, text] of rows) {
-          const left = (await started.text(id))?.split("\n") ?? [];
+          const rowsLeft = await started.text(id) ?? "";
+          all += rowsLeft;
+          const left = rowsLeft.split("\n");
           const lines = text.split("\n");
           assert.deepEqual(left, lines.filter((line) => left.includes(line)), "in order, once");
           missing += lines.length - Math.max(1, left.length);
         }
         assert.equal(missing, 1, `byte ${at} of ${path}`);
+        const keyed = [0, 1, 2, 3].map((round) => `b${round}`);
+        assert.deepEqual(
+          started.keys.toSorted(),
+          keyed.filter((type) => all.includes(`"${type}"`)),
+        );
         assert.ok(damaged.paths().some((each) => each.includes("/quarantine/")));
       }
     }
