@@ -1,0 +1,172 @@
+/**
+ * One story of a journal, with files that are recycled, batches that move and keys, told once for each thing
+ * that the disk is asked in it: that one fails, with EIO or ENOSPC, or the process dies of it, or the power.
+ * Whatever it was: what was acknowledged is stored once, what was refused is not, and keys are known.
+ */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Chunk } from "../../src/contracts.ts";
+import { events } from "../kit/chunks.ts";
+import { FaultyFiles, type Operation } from "../kit/faulty_files.ts";
+import { settle } from "../kit/manual_clock.ts";
+import { stored, tableTrouble, textOf } from "../kit/scripted_sink.ts";
+import { type PumpKit, pumpKit } from "./spool_kit.ts";
+
+const OPTIONS = { journalFileBytes: 2048, backlogBytes: 4096, maxRows: 10 };
+const OPERATIONS: readonly Operation[] = [
+  ...["write", "sync", "create", "overwrite", "syncFolder", "remove", "close"] as const,
+  ...["makeFolder", "append", "read", "readPart", "rename", "list", "truncate"] as const,
+];
+const REQUESTS = 30;
+
+/** ClickHouse, as far as tokens go: batches by id, and how often each row is there. */
+class Stored {
+  readonly ids = new Set<string>();
+  readonly rows = new Map<string, number>();
+  /** A table that takes nothing. */
+  stuck: string | null = "t2";
+
+  insert(id: string, text: string): void {
+    if (this.ids.has(id)) return;
+    this.ids.add(id);
+    for (const row of text.split("\n").slice(0, -1)) {
+      this.rows.set(row, (this.rows.get(row) ?? 0) + 1);
+    }
+  }
+}
+
+interface Told {
+  readonly chunk: Chunk;
+  /** `open`: not answered, and never will be. */
+  answer: "open" | "kept" | "refused";
+}
+
+async function started(files: FaultyFiles, into: Stored): Promise<PumpKit> {
+  const kit = await pumpKit({ ...OPTIONS, files });
+  kit.sink.script = ({ batch }) => {
+    if (batch.table === into.stuck) return tableTrouble;
+    into.insert(batch.id, textOf(batch));
+    return stored;
+  };
+  await kit.pump.recover();
+  return kit;
+}
+
+function take(kit: PumpKit, told: Told): "new" | "again" | "refused" {
+  const { chunk } = told;
+  const taken = kit.pump.take({ ...chunk, body: chunk.body.slice() });
+  told.answer = "open";
+  if (taken.kind === "refused") told.answer = "refused";
+  else if (taken.ticket.kept === null) told.answer = "kept";
+  else void taken.ticket.kept.then((no) => told.answer = no === null ? "kept" : "refused");
+  if (taken.kind === "refused") return "refused";
+  return taken.before === undefined ? "new" : "again";
+}
+
+async function story(kit: PumpKit, into: Stored): Promise<Told[]> {
+  const all: Told[] = [];
+  for (let at = 0; at < REQUESTS; at++) {
+    const table = `t${at % 3}`;
+    const key = { key: `k${at}`, hash: "h", rejected: 0 };
+    const chunk = at % 4 < 2
+      ? { ...events(at % 8 === 1 ? 25 : 3, { table }), key }
+      : events(4, { table });
+    const told: Told = { chunk, answer: "open" };
+    all.push(told);
+    take(kit, told);
+    // Some share a round.
+    if (at % 5 < 3) await settle();
+    if (at === REQUESTS - 6) {
+      into.stuck = null;
+      await kit.clock.advance(60_000);
+    }
+    if (at % 6 === 5) await kit.clock.advance(1000);
+    if (at % 10 === 9) await kit.pump.probeDisk();
+  }
+  await settle();
+  return all;
+}
+
+/** All goes well from here on: first where it was, then after one more power cut. */
+async function aftermath(kit: PumpKit, into: Stored, all: readonly Told[], over: boolean) {
+  let next = kit;
+  into.stuck = null;
+  if (!over) {
+    kit.files.heal();
+    await kit.pump.probeDisk();
+    await kit.clock.advance(60_000);
+    assert.equal(kit.ledger.totals().lost, 0);
+    next = await started(kit.files.crash("power"), into);
+  }
+  for (const told of all) {
+    const { answer, chunk } = told;
+    if (chunk.key === undefined) continue;
+    const is = take(next, told);
+    if (answer === "kept") assert.equal(is, "again", `${chunk.key.key} is known`);
+    if (answer === "refused") assert.equal(is, "new", `${chunk.key.key} was refused`);
+    await settle();
+    // The pump is small: what it has no room for comes later.
+    for (let tries = 0; told.answer === "refused" && tries < 20; tries++) {
+      await next.clock.advance(2_000);
+      take(next, told);
+      await settle();
+    }
+    assert.equal(told.answer, "kept");
+  }
+  await next.clock.advance(100_000);
+  assert.equal(next.pump.rows(), 0);
+  for (const { answer, chunk } of all) {
+    for (const row of new TextDecoder().decode(chunk.body).split("\n").slice(0, -1)) {
+      const times = into.rows.get(row) ?? 0;
+      if (answer === "kept") assert.equal(times, 1, "acknowledged");
+      else if (answer === "refused") assert.equal(times, 0, "refused");
+      else assert.ok(times <= 1);
+    }
+  }
+}
+
+/** What the disk is asked in a story that goes well. */
+async function countOperations(): Promise<number> {
+  const into = new Stored();
+  const kit = await started(new FaultyFiles(1), into);
+  const before = kit.files.operations;
+  const all = await story(kit, into);
+  assert.ok(all.every(({ answer }) => answer === "kept"));
+  const operations = kit.files.operations - before;
+  const asked = new Set(kit.files.trace.slice(before).map((line) => line.split(" ")[0]));
+  for (const each of ["write", "sync", "rename", "create", "remove"]) {
+    assert.ok(asked.has(each), each);
+  }
+  await aftermath(kit, into, all, false);
+  return operations;
+}
+
+for (const code of ["EIO", "ENOSPC"]) {
+  test(`${code} at every step`, async () => {
+    const operations = await countOperations();
+    for (let at = 0; at < operations; at++) {
+      const into = new Stored();
+      const kit = await started(new FaultyFiles(at), into);
+      kit.files.fail({ on: OPERATIONS, code, skip: at });
+      await aftermath(kit, into, await story(kit, into), false).catch((problem) => {
+        throw new Error(`operation ${at} of ${operations}`, { cause: problem });
+      });
+    }
+  });
+}
+
+for (const how of ["process", "power"] as const) {
+  test(`the ${how} ends at every step`, async () => {
+    const operations = await countOperations();
+    for (let at = 1; at <= operations; at++) {
+      const into = new Stored();
+      const kit = await started(new FaultyFiles(at), into);
+      kit.files.crashAt(kit.files.operations + at);
+      const all = await story(kit, into);
+      const next = await started(kit.files.crash(how), into);
+      await aftermath(next, into, all, true).catch((problem) => {
+        throw new Error(`operation ${at} of ${operations}`, { cause: problem });
+      });
+    }
+  });
+}
