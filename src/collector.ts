@@ -219,6 +219,7 @@ function limitsOf(settings: Settings): Limits {
 
 function deliverSettings(settings: Settings): DeliverSettings {
   const { clickhouse, table, createTable, insertTimeoutMs, compress, insertSettings } = settings;
+  const { createTables, unknownKeys, maxNewColumns, cluster } = settings;
   return {
     endpoints: clickhouse,
     eventsTable: table,
@@ -226,6 +227,10 @@ function deliverSettings(settings: Settings): DeliverSettings {
     insertTimeoutMs,
     compress,
     insertSettings,
+    createTables,
+    unknownKeys,
+    maxNewColumns,
+    cluster,
   };
 }
 
@@ -414,6 +419,7 @@ class Front {
       page,
       intake: pump,
       tables: deliver.tables,
+      maker: deliver.maker,
       metrics: async () => (await this.#metrics.get()).text(),
       queries: this.#queries.get,
       deadLetters: this.#deadLetters.get,

@@ -394,6 +394,59 @@ export interface Tables {
    * @param rights also what the user may insert into, which is remembered longer.
    */
   refresh(table: string, rights?: boolean): Promise<Columns | "missing" | "unknown">;
+  /**
+   * Rows do not fit what is known of the table, which may have changed: it is asked again soon, at most
+   * twice a second.
+   */
+  doubt(table: string): void;
+}
+
+/** What becomes of a key that is no column of its table. */
+export type UnknownKeys = "error" | "skip" | "column" | "keep";
+
+/** The column that gets all unknown keys, where they are kept. */
+export const REST = "_rest";
+
+/** What becomes of unknown keys in some tables. */
+export interface KeyRule {
+  /** A name or glob; null: every other table. */
+  readonly table: string | null;
+  readonly policy: UnknownKeys;
+}
+
+/** What came of a wish to change a table. */
+export type Remade =
+  | {
+    readonly ok: true;
+    /** As they are now. */
+    readonly columns: Columns;
+    /** The table was not there before. */
+    readonly created: boolean;
+    /** New columns with their types, for people: `status Nullable(Int64)`. */
+    readonly added: readonly string[];
+  }
+  | Failed & {
+    /**
+     * `away`: ClickHouse cannot be asked, and another attempt may succeed. Of the others the table stays as
+     * it is until something is changed by hand: `right` (no GRANT), `rows` (no types can be found in them),
+     * `kind` (nothing that could be changed, or a server that is too old).
+     */
+    readonly why: "away" | "right" | "rows" | "kind";
+  };
+
+/** The one place that changes tables; one change of a table at a time. Never rejects. */
+export interface TableMaker {
+  /** Whether rows of a table that is missing make it. */
+  makes(table: string): boolean;
+  /** What becomes of keys that are no columns of it. */
+  unknownKeys(table: string): UnknownKeys;
+  /** Makes a table that is missing. @param rows of it, NDJSON: the first ones tell its columns. */
+  make(table: string, rows: Uint8Array): Promise<Remade>;
+  /**
+   * Adds columns for keys of some rows, as many as `max-new-columns` leaves room for.
+   * @param keys null: whatever the rows have.
+   */
+  extend(table: string, keys: ReadonlySet<string> | null, rows: Uint8Array): Promise<Remade>;
 }
 
 // ── batch → dead: rows that ClickHouse refuses for good, kept before their batch is let go; and what

@@ -15,6 +15,7 @@ import type {
   Page,
   Queries,
   Status,
+  TableMaker,
   Tables,
 } from "../contracts.ts";
 import { stillSends, type StillThere, throwAwayBody } from "./body.ts";
@@ -46,6 +47,8 @@ export interface AdmitDeps {
   readonly part?: Part;
   readonly intake: Intake;
   readonly tables: Tables;
+  /** As of `WriterDeps`. */
+  readonly maker?: TableMaker;
   readonly ledger: Ledger;
   readonly control: {
     status(): Status | Promise<Status>;

@@ -10,6 +10,8 @@ import { done, failed, type Result } from "../kernel/result.ts";
 export interface RowReader {
   /** No good row is shorter. */
   readonly leastBytes: number;
+  /** Columns that a table lacks and may get; null or absent: none are asked for. */
+  readonly strange?: ReadonlySet<string> | null;
   /**
    * Takes a row, normalized and without blanks around it, or says what is wrong with it. For every row
    * that the scanner passes it would have said yes too, and with the same meaning.

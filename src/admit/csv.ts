@@ -71,14 +71,14 @@ class CsvRows {
   #ended: Exclude<Decoded, { kind: "rows" }> | null = null;
 
   constructor(body: CsvBody, scanner: Scanner) {
-    const { bytes, target: { table, columns, typeCheck = true, csv } } = body;
+    const { bytes, target } = body;
     this.#body = body;
     this.#scanner = scanner;
-    this.#reader = new TableRowReader(scanner, table, columns, typeCheck);
+    this.#reader = new TableRowReader(scanner, target);
     this.#utf8 = isUtf8(bytes);
     this.#parser = new Parser({
       bom: true,
-      delimiter: csv.delimiter,
+      delimiter: target.csv.delimiter,
       relax_quotes: true,
       relax_column_count: true,
       skip_empty_lines: true,
@@ -122,6 +122,7 @@ class CsvRows {
       lent: false,
       types,
       keys,
+      strange: this.#reader.strange,
       rejected,
       errors,
     };
@@ -134,6 +135,7 @@ class CsvRows {
     if (fields.length !== length) {
       return this.#wrong(() => `expected ${length} fields, got ${fields.length}`);
     }
+    const { makes = false } = this.#body.target;
     const members: Member[] = [];
     for (let at = 0; at < length; at++) {
       const { name, rawName, type } = this.#columns[at]!;
@@ -141,7 +143,9 @@ class CsvRows {
       if (!this.#utf8 && field.includes("\ufffd")) {
         return this.#wrong(() => `${excerpt(name)}: not UTF-8`);
       }
-      const rawValue = rawOf(type, field, this.#quoted[at]!);
+      const quoted = this.#quoted[at]!;
+      const guessed = makes && type === null && !quoted ? guess(field) : null;
+      const rawValue = guessed ?? rawOf(type, field, quoted);
       if (rawValue === null) continue;
       members.push({ key: name, rawKey: rawName, rawValue });
       this.#bytes += rawName.length + rawValue.length;
@@ -225,6 +229,13 @@ function typesOf(columns: Columns): ReadonlyMap<string, Type> {
 const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 /** Types that hold any value, and not only text. */
 const OPEN = /^(?:JSON|Object|Dynamic|Variant)\b/;
+
+/** A number or a boolean, where types are to be found in the rows; null: it is neither. */
+function guess(field: string): string | null {
+  const plain = field.trim();
+  if (NUMBER.test(plain)) return plain;
+  return /^(?:true|false)$/i.test(plain) ? plain.toLowerCase() : null;
+}
 
 /** A field as JSON; null: there is none. What does not fit its type stays text, for the next look to refuse. */
 function rawOf(type: Type | null, field: string, quoted: boolean): string | null {

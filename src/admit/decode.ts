@@ -10,7 +10,7 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import type { Columns, Shape, TypeCounts } from "../contracts.ts";
+import type { Columns, Shape, TypeCounts, UnknownKeys } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { RowReader } from "./closer.ts";
 import { EventReader } from "./event.ts";
@@ -33,10 +33,22 @@ export interface Target {
   readonly columns: Columns | null;
   /** Whether values are held against their columns. */
   readonly typeCheck?: boolean;
+  /** Of rows of a table whose columns are known; absent: errors. */
+  readonly unknownKeys?: KeysWanted;
+  /** Types are to be found in the rows: the table is made of them, or is given columns. */
+  readonly makes?: boolean;
   /** Of events. */
   readonly window?: EventWindow;
   /** The body is said to be CSV. */
   readonly csv?: CsvForm;
+}
+
+/** What becomes of keys that are no columns. */
+export interface KeysWanted {
+  /** `pass`: they are sent as they are. */
+  readonly policy: UnknownKeys | "pass";
+  /** Why the table has not got them, for errors. */
+  readonly reason?: string;
 }
 
 /** Errors in an answer; further ones are only counted. */
@@ -60,6 +72,8 @@ export type Decoded =
     readonly types: TypeCounts;
     /** Of rows of a table, the keys that they have; null: not known. */
     readonly keys: ReadonlySet<string> | null;
+    /** Columns that the table lacks and may get; rows that need them are among the rejected. */
+    readonly strange: ReadonlySet<string> | null;
     readonly rejected: number;
     readonly errors: readonly RowError[];
   }
@@ -221,7 +235,7 @@ export class Decoding {
     scanner.open(bytes);
     this.#reader = target.shape === "event"
       ? new EventReader(scanner, nowMs, target.window ?? ANY_TIME)
-      : new TableRowReader(scanner, target.table, target.columns, target.typeCheck ?? true);
+      : new TableRowReader(scanner, target);
     this.#at = skipSeparators(bytes, 0);
     this.#look(this.#at);
   }
@@ -240,11 +254,12 @@ export class Decoding {
   end(): Decoded {
     const { body, lent, types, keys } = this.#scanner.finish();
     const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;
+    const strange = this.#reader.strange ?? null;
     if (this.#refusal === null && rows + rejected === 0) {
       this.#refuse(`the ${this.#arrayAt < 0 ? "body" : "array"} is empty; ${WANTED}`);
     }
     return this.#refusal === null
-      ? { kind: "rows", rows, body, lent, types, keys, rejected, errors }
+      ? { kind: "rows", rows, body, lent, types, keys, strange, rejected, errors }
       : { kind: "refused", error: this.#refusal };
   }
 

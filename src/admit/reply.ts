@@ -44,14 +44,25 @@ export interface Tally {
   readonly errors: readonly RowError[];
   /** They came before, under the same key. */
   readonly duplicate?: boolean;
+  /** What was done to the table for them. */
+  readonly change?: Change | null;
+}
+
+/** A table was made, or has got columns. */
+export interface Change {
+  /** Its name, where it was not there before. */
+  readonly created: string | null;
+  /** With their types, for people. */
+  readonly columns: readonly string[];
 }
 
 /** @param dead rows that ClickHouse refused, known only with `clickhouse`. @param applied preferences. */
 export function taken(tally: Tally, ack: Ack, dead: number, applied: string): Response {
-  const { accepted, rejected, errors, duplicate = false } = tally;
+  const { accepted, rejected, errors, duplicate = false, change = null } = tally;
   const init = ack === "clickhouse" ? STORED : ACCEPTED;
   const list = errors.length === 0 ? "[]" : JSON.stringify(errors);
-  const more = (dead > 0 ? `,"dead":${dead}` : "") + (duplicate ? ',"duplicate":true' : "");
+  const more = (dead > 0 ? `,"dead":${dead}` : "") + (duplicate ? ',"duplicate":true' : "") +
+    (change === null ? "" : `,${JSON.stringify(named(change)).slice(1, -1)}`);
   return new Response(
     `{"accepted":${accepted},"rejected":${rejected},"ack":"${ack}"${more},"errors":${list}}\n`,
     applied === "" ? init : { ...init, headers: withApplied(applied) },
@@ -63,8 +74,23 @@ export function noneTaken(
   rejected: number,
   errors: readonly RowError[],
   applied: string,
+  change: Change | null = null,
 ): Response {
-  return json(400, { accepted: 0, rejected, errors }, applied === "" ? {} : withApplied(applied));
+  const done = change === null ? {} : named(change);
+  return json(
+    400,
+    { accepted: 0, rejected, ...done, errors },
+    applied === "" ? {} : withApplied(applied),
+  );
+}
+
+function named({ created, columns }: Change) {
+  return { ...(created === null ? {} : { created }), columns };
+}
+
+/** A table that is not there could not be made. */
+export function notMade(why: "right" | "rows" | "kind", error: string): Response {
+  return json(why === "right" ? 403 : why === "rows" ? 400 : 404, { error });
 }
 
 /** A transparent picture of one pixel. */

@@ -1,37 +1,62 @@
 /**
  * Rows of any other table: one JSON object whose keys are the table's columns, forwarded as it came. A
  * value that its column cannot hold is an error of its row; where the column's type is not known, it is
- * ClickHouse's to judge.
+ * ClickHouse's to judge. What becomes of a key that is no column is a setting.
  */
 
-import type { Columns } from "../contracts.ts";
+import { type Columns, REST, type UnknownKeys } from "../contracts.ts";
 import { done } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
 import { fitColumn } from "./fit.ts";
+import { parseType } from "./types.ts";
 import type { Program } from "./type_program.ts";
 import type { Scanner } from "./scanner.ts";
 
 /** Column names in an error message at most. */
 const NAMED = 20;
+/** Columns that one request may ask for; more are asked for by the next. */
+const MOST_STRANGE = 1000;
+
+/** Which rows are read. */
+export interface RowTarget {
+  readonly table: string;
+  /** `null`: not known, so any key may be one. */
+  readonly columns: Columns | null;
+  /** Whether values are held against their columns; they are unless given. */
+  readonly typeCheck?: boolean;
+  /** Errors unless given. */
+  readonly unknownKeys?: { readonly policy: UnknownKeys | "pass"; readonly reason?: string };
+}
 
 export class TableRowReader implements RowReader {
   readonly leastBytes = 2;
   readonly #scanner: Scanner;
   readonly #table: string;
-  /** `null`: not known, so any key may be one. */
   readonly #columns: Columns | null;
   /** Null: values are not looked at. */
   readonly #program: Program | null;
+  readonly #policy: UnknownKeys | "pass";
+  readonly #reason: string | null;
   /** For errors, made when there is one. */
   #has: string | null = null;
+  #strange: Set<string> | null = null;
+  /** How a value is written in the column of all unknown keys. */
+  #kept: ((raw: string) => string) | null = null;
 
   /** The scanner reads rows of these columns from now on. */
-  constructor(scanner: Scanner, table: string, columns: Columns | null, typeCheck: boolean) {
+  constructor(scanner: Scanner, target: RowTarget) {
+    const { table, columns, typeCheck = true, unknownKeys } = target;
     this.#scanner = scanner;
     this.#table = table;
     this.#columns = columns;
+    this.#policy = unknownKeys?.policy ?? "error";
+    this.#reason = unknownKeys?.reason ?? null;
     this.#program = scanner.rowsOf(columns, typeCheck);
+  }
+
+  get strange(): ReadonlySet<string> | null {
+    return this.#strange;
   }
 
   closer(text: string): string | null {
@@ -40,32 +65,85 @@ export class TableRowReader implements RowReader {
     return found.ok ? this.take(found.value) : found.problem;
   }
 
-  /** As `closer`, a row that has been taken apart. @param found each a column, and once. */
+  /** As `closer`, a row that has been taken apart. @param found keys that `stranger` has let pass, each once. */
   take(found: readonly Member[]): string | null {
+    const lacking = this.#lacking(found);
+    if (lacking !== null) return this.#noColumn(lacking);
     const sent: string[] = [];
+    const rest: string[] = [];
+    const keys: string[] = [];
     for (const { key, rawKey, rawValue } of found) {
+      if (this.#isUnknown(key) && this.#policy !== "pass") {
+        if (this.#policy === "keep") rest.push(`${rawKey}:${this.#keep(rawValue)}`);
+        continue;
+      }
       const column = this.#program?.columns.get(key);
       const fitted = column === undefined ? done(rawValue) : fitColumn(key, column, rawValue);
       if (!fitted.ok) return fitted.problem;
+      keys.push(key);
       sent.push(`${rawKey}:${fitted.value}`);
+    }
+    if (rest.length > 0) {
+      if (keys.includes(REST)) return `${REST}: keys that are no columns go there`;
+      keys.push(REST);
+      sent.push(`"${REST}":{${rest.join(",")}}`);
     }
     this.#scanner.text(`{${sent.join(",")}}`);
     if (this.#columns === null) {
       found.filter(isPlain).forEach(({ key }) => this.#scanner.learn(key));
     } else {
-      found.forEach(({ key }) => this.#scanner.had(key));
+      keys.forEach((key) => this.#scanner.had(key));
     }
     return null;
   }
 
-  /** What is wrong with a key, or null for a column's name. */
+  #isUnknown(key: string): boolean {
+    return this.#columns !== null && !this.#columns.names.has(key);
+  }
+
+  /** A value as the column of all unknown keys holds it: in a map of texts it is the text of itself. */
+  #keep(raw: string): string {
+    if (this.#kept === null) {
+      const type = this.#columns?.columns.find(({ name }) => name === REST)?.type ?? "";
+      const parsed = parseType(type);
+      const texts = parsed.kind === "map" && /String/.test(parsed.value.text);
+      this.#kept = texts ? (raw) => raw.startsWith('"') ? raw : JSON.stringify(raw) : (raw) => raw;
+    }
+    return this.#kept(raw);
+  }
+
+  /** What is wrong with a key, or null for one that is a column's name, or need be none. */
   readonly stranger = (key: string): string | null => {
-    if (this.#columns?.names.has(key) !== false) return null;
-    const closed = this.#columns.closed.get(key);
+    if (!this.#isUnknown(key)) return null;
+    const closed = this.#columns!.closed.get(key);
     if (closed !== undefined) return `${excerpt(key)}: ${closed.reason}`;
-    this.#has ??= hasColumns([...this.#columns.names]);
-    return `${excerpt(key)}: no column of ${this.#table}, ${this.#has}`;
+    return this.#policy === "error" ? this.#noColumn(key) : null;
   };
+
+  /** The first key for which the table needs a column; all of them are asked for. */
+  #lacking(found: readonly Member[]): string | null {
+    if (this.#policy !== "column" && this.#policy !== "keep") return null;
+    const unknown = found.filter(({ key }) => this.#isUnknown(key));
+    const first = unknown[0]?.key;
+    if (first === undefined || this.#policy === "keep" && this.#columns!.names.has(REST)) {
+      return null;
+    }
+    for (const { key } of unknown) {
+      this.#strange ??= new Set();
+      if (this.#strange.size < MOST_STRANGE) {
+        this.#strange.add(this.#policy === "keep" ? REST : key);
+      }
+    }
+    return first;
+  }
+
+  #noColumn(key: string): string {
+    if (this.#reason !== null) {
+      return `${excerpt(key)}: no column of ${this.#table}: ${this.#reason}`;
+    }
+    this.#has ??= hasColumns([...this.#columns!.names]);
+    return `${excerpt(key)}: no column of ${this.#table}, ${this.#has}`;
+  }
 }
 
 function hasColumns(names: readonly string[]): string {

@@ -9,22 +9,26 @@
  * no trace in the books); what was reserved for the body is given back on every exit.
  */
 
-import type {
-  Ack,
-  Clock,
-  Columns,
-  Intake,
-  Ledger,
-  Log,
-  Named,
-  Refused,
-  Tables,
-  Taken,
-  Ticket,
+import {
+  type Ack,
+  type Clock,
+  type Columns,
+  type Intake,
+  type Ledger,
+  type Log,
+  type Named,
+  type Refused,
+  type Remade,
+  REST,
+  type TableMaker,
+  type Tables,
+  type Taken,
+  type Ticket,
+  type UnknownKeys,
 } from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
-import type { Decoded, DecodeQueue, Target } from "./decode.ts";
+import type { Decoded, DecodeQueue, KeysWanted, Target } from "./decode.ts";
 import type { EventWindow } from "./timestamp.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { eventOf } from "./pixel.ts";
@@ -52,6 +56,8 @@ export interface WriteSettings {
 export interface WriterDeps {
   readonly intake: Intake;
   readonly tables: Tables;
+  /** Changes tables as rows ask for it; absent: none is changed. */
+  readonly maker?: TableMaker;
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly log: Pick<Log, "warn">;
@@ -60,10 +66,20 @@ export interface WriterDeps {
   readonly settings: WriteSettings;
 }
 
+/** The policies, made once. */
+const WANTED: Readonly<Record<UnknownKeys, KeysWanted>> = {
+  error: { policy: "error" },
+  skip: { policy: "skip" },
+  column: { policy: "column" },
+  keep: { policy: "keep" },
+};
+
 /** One request on its way. */
 interface Writing {
   readonly request: Request;
   readonly target: Target;
+  /** The table is not there, and is made of these rows. */
+  readonly makes?: boolean;
   readonly encoding: Encoding | null;
   /** Under which the client may send it again. */
   readonly key: string | null;
@@ -169,6 +185,12 @@ export class Writer {
     account: Account | null,
     columns: Columns | "missing" | "unknown",
   ): Response | Promise<Response> {
+    const { maker } = this.#deps;
+    const makes = columns === "missing" && maker?.makes(table) === true;
+    if (makes) {
+      const target: Target = { table, shape: "row", columns: null };
+      return this.#write(request, target, account, true);
+    }
     if (columns === "missing") return reply.notFound(`there is no table ${excerpt(table)}`);
     const known = columns === "unknown" ? null : columns;
     if (known === null) {
@@ -178,12 +200,16 @@ export class Writer {
       if (known.takesNone !== null) return reply.takesNone(known.takesNone);
     }
     const { typeCheck: checked, maxBodyBytes } = this.#deps.settings;
-    const target: Target = { table, shape: "row", columns: known, typeCheck: checked === "strict" };
+    const typeCheck = checked === "strict";
+    const unknownKeys = WANTED[maker?.unknownKeys(table) ?? "error"];
+    const target: Target = makes
+      ? { table, shape: "row", columns: null }
+      : { table, shape: "row", columns: known, typeCheck, unknownKeys };
     const csv = csvOf(request.headers.get("content-type"));
-    if (csv === null) return this.#write(request, target, account);
+    if (csv === null) return this.#write(request, target, account, makes);
     if ("problem" in csv) return reply.unusableCsv(csv.problem);
     const maxBytes = maxBodyBytes * MOST_CSV_GROWTH;
-    return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account);
+    return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account, makes);
   }
 
   /**
@@ -194,6 +220,7 @@ export class Writer {
     request: Request,
     target: Target,
     account: Account | null,
+    makes = false,
   ): Response | Promise<Response> {
     const { settings, stillThere = null } = this.#deps;
     const header = request.headers.get("content-encoding");
@@ -235,7 +262,7 @@ export class Writer {
     const exceeded = key === null ? account?.refusal(1, 1) ?? null : null;
     if (exceeded !== null) return this.#exceeded(account!, exceeded, 1);
     const grant = new Grant(intake);
-    return { request, target, encoding, key, startedMs, grant, account };
+    return { request, target, makes, encoding, key, startedMs, grant, account };
   }
 
   #decode(writing: Writing, body: ReadBody): Response | Promise<Response> {
@@ -271,14 +298,85 @@ export class Writer {
       const { target, grant } = writing;
       const mayTake = (bytes: number) => grant.take(bytes);
       const decoded = this.#queue.decode(bytes, target, this.#deps.clock.nowMs(), mayTake);
-      if (!(decoded instanceof Promise)) return this.#take(writing, decoded, named, bytes.length);
-      return decoded.then(
-        (decoded) => this.#take(writing, decoded, named, bytes.length),
-        (error) => failed(writing.grant, error),
-      );
+      if (!(decoded instanceof Promise)) return this.#decoded(writing, decoded, named, bytes);
+      return decoded.then((decoded) => this.#decoded(writing, decoded, named, bytes))
+        .catch((error) => failed(grant, error));
     } catch (error) {
       return failed(writing.grant, error);
     }
+  }
+
+  #decoded(
+    writing: Writing,
+    decoded: Decoded,
+    named: Named | null,
+    bytes: Uint8Array,
+  ): Response | Promise<Response> {
+    const asks = decoded.kind === "rows" &&
+      (decoded.strange !== null || writing.makes === true && decoded.rows > 0);
+    if (!asks) return this.#take(writing, decoded, named, bytes.length);
+    return this.#change(writing, decoded, named, bytes)
+      .catch((error) => failed(writing.grant, error));
+  }
+
+  /** Has the table made or given columns, and decodes the body again for what it is then. */
+  async #change(
+    writing: Writing,
+    { body, strange }: Decoded & { readonly kind: "rows" },
+    named: Named | null,
+    bytes: Uint8Array,
+  ): Promise<Response> {
+    const { table, columns } = writing.target;
+    const maker = this.#deps.maker!;
+    // What was decoded may be lent; rows with a key that is no column yet are not among it.
+    const remade = columns === null
+      ? await maker.make(table, body.slice())
+      : await this.#rowsAsTheyAre(bytes, table)
+        .then((rows) => maker.extend(table, strange, rows));
+    const target = this.#targetOf(writing, remade);
+    if (target instanceof Response) {
+      writing.grant.free();
+      return target;
+    }
+    const change = remade.ok && (remade.created || remade.added.length > 0)
+      ? { created: remade.created ? table : null, columns: remade.added }
+      : null;
+    const take = (decoded: Decoded) =>
+      this.#take({ ...writing, target }, decoded, named, bytes.length, change);
+    const decoded = this.#queue.decode(bytes, target, this.#deps.clock.nowMs());
+    return await (decoded instanceof Promise ? decoded.then(take) : take(decoded));
+  }
+
+  /** Whatever their keys are. */
+  #rowsAsTheyAre(bytes: Uint8Array, table: string): Promise<Uint8Array> {
+    const target: Target = { table, shape: "row", columns: null };
+    const rowsOf = (decoded: Decoded) =>
+      decoded.kind === "rows" ? decoded.body.slice() : new Uint8Array(0);
+    const decoded = this.#queue.decode(bytes, target, this.#deps.clock.nowMs());
+    return decoded instanceof Promise ? decoded.then(rowsOf) : Promise.resolve(rowsOf(decoded));
+  }
+
+  /** How the rows are read after a change of their table, or after one that could not be made. */
+  #targetOf({ target, makes }: Writing, remade: Remade): Target | Response {
+    const typeCheck = this.#deps.settings.typeCheck === "strict";
+    const { table } = target;
+    if (remade.ok) {
+      const { columns } = remade;
+      if (columns.takesNone !== null) return reply.takesNone(columns.takesNone);
+      const policy = this.#deps.maker!.unknownKeys(table);
+      // Columns that it still has not got are errors.
+      const unknownKeys = WANTED[
+        policy === "column" || policy === "keep" && !columns.names.has(REST) ? "error" : policy
+      ];
+      return { ...target, columns, typeCheck, unknownKeys };
+    }
+    // Another attempt to insert them will have it changed.
+    if (remade.why === "away") {
+      if (makes) return this.#strangers.mayTake(table) ? target : reply.closed(UNCONFIRMED);
+      return { ...target, unknownKeys: { policy: "pass" } };
+    }
+    if (makes) return reply.notMade(remade.why, remade.problem);
+    return { ...target, unknownKeys: { policy: "error", reason: remade.problem } };
   }
 
   #take(
@@ -286,30 +384,34 @@ export class Writer {
     decoded: Decoded,
     named: Named | null,
     bodyBytes: number,
+    change: reply.Change | null = null,
   ): Response | Promise<Response> {
     // What is left is done at once, up to where the rows are the intake's own.
     writing.grant.free();
     if (decoded.kind === "refused") {
       return decoded.full ? reply.noRoom() : reply.badRequest(decoded.error);
     }
-    const { request, account, target: { table, shape, columns } } = writing;
-    const { intake, ledger } = this.#deps;
+    const { request, account, target: { table, shape, columns, unknownKeys } } = writing;
+    const { intake, ledger, tables } = this.#deps;
     const { rows, rejected, errors, body, lent, types, keys } = decoded;
     const prefer = parsePrefer(request.headers.get("prefer"));
     const strict = prefer.strict || asksStrict(request.url);
+    if (rejected > 0 && shape === "row") tables.doubt(table);
     if (rows === 0 || (strict && rejected > 0)) {
       if (rejected > 0) ledger.rejected(table, "invalid", rejected);
       if (rows > 0) ledger.rejected(table, "strict", rows);
-      return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "");
+      return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "", change);
     }
     const exceeded = account?.refusal(rows, bodyBytes) ?? null;
     if (exceeded !== null) {
       return this.#exceeded(account!, exceeded, exceeded.quota.what === "rows" ? rows : bodyBytes);
     }
-    const fingerprint = columns?.fingerprint ?? null;
+    // Rows with keys that are no columns yet are in batches of their own.
+    const fingerprint = unknownKeys?.policy === "pass" ? null : columns?.fingerprint ?? null;
     const chunk = { table, shape, rows, body, lent, types, keys, fingerprint };
     const taken = intake.take(named === null ? chunk : { ...chunk, key: { ...named, rejected } });
-    return this.#given(writing, taken, { accepted: rows, rejected, errors }, prefer, bodyBytes);
+    const tally = { accepted: rows, rejected, errors, change };
+    return this.#given(writing, taken, tally, prefer, bodyBytes);
   }
 
   /** @param amount of the request, of what the quota counts. */

@@ -12,9 +12,11 @@ import type {
   Endpoint,
   Inserter,
   InsertSetting,
+  KeyRule,
   Ledger,
   Log,
   Sink,
+  TableMaker,
   Tables,
 } from "../contracts.ts";
 import { createInserter } from "./clickhouse.ts";
@@ -24,6 +26,7 @@ import { done } from "../kernel/result.ts";
 import { createPins } from "./pins.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
 import { createSink } from "./sink.ts";
+import { createMaker, type TableChange } from "./maker.ts";
 import { createTables } from "./plan.ts";
 import { isTooOld } from "./verdict.ts";
 
@@ -39,11 +42,17 @@ export interface DeliverSettings {
   readonly compress: "auto" | "gzip" | "none";
   /** What INSERTs carry besides what they rely on. */
   readonly insertSettings: readonly InsertSetting[];
+  /** As of `MakerSettings`. */
+  readonly createTables?: readonly string[];
+  readonly unknownKeys?: readonly KeyRule[];
+  readonly maxNewColumns?: number;
+  readonly cluster?: string | null;
 }
 
 export interface Deliver {
   readonly sink: Sink;
   readonly tables: Tables;
+  readonly maker: TableMaker;
   /** For questions of the program itself (`check`, reading events). */
   readonly query: Query;
   /** Questions about stored events. */
@@ -61,6 +70,7 @@ export interface Deliver {
   close(): Promise<void>;
 }
 
+const MAX_NEW_COLUMNS = 100;
 /** Of DDL and look-ups. */
 const QUERY_TIMEOUT_MS = 5_000;
 /** Of a ping; also the bound of how long `check` waits for a dead host. */
@@ -77,6 +87,8 @@ export function createDeliver(
     readonly log: Log;
     /** Counts every INSERT; an attempt at several servers is one. */
     readonly ledger?: Pick<Ledger, "insert" | "insertError">;
+    /** A table has been made, or has been given columns. */
+    readonly onTableChange?: (change: TableChange) => void;
   },
 ): Deliver {
   const { clock, log } = tools;
@@ -104,7 +116,20 @@ export function createDeliver(
     // A table that one replica lacks may be on another.
     const query = { ...failover.query, rows: failover.found };
     const tables = createTables({ query, database: first.database, eventsTable, clock, log });
-    return { settings, failover, tables };
+    const maker = createMaker({
+      query,
+      ask: failover.ask,
+      plans: tables,
+      endpoint: first,
+      clock,
+      log,
+      createTables: settings.createTables ?? [],
+      unknownKeys: settings.unknownKeys ?? [],
+      maxNewColumns: settings.maxNewColumns ?? MAX_NEW_COLUMNS,
+      cluster: settings.cluster ?? null,
+      ...(tools.onTableChange ? { onChange: tools.onTableChange } : {}),
+    });
+    return { settings, failover, tables, maker };
   }
 
   let servers = connect(settings);
@@ -124,6 +149,13 @@ export function createDeliver(
     columns: (table) => servers.tables.columns(table),
     lookUp: (table, waitMs) => servers.tables.lookUp(table, waitMs),
     refresh: (table, rights) => servers.tables.refresh(table, rights),
+    doubt: (table) => servers.tables.doubt(table),
+  };
+  const maker: TableMaker = {
+    makes: (table) => servers.maker.makes(table),
+    unknownKeys: (table) => servers.maker.unknownKeys(table),
+    make: (table, rows) => servers.maker.make(table, rows),
+    extend: (table, keys, rows) => servers.maker.extend(table, keys, rows),
   };
 
   async function prepare(): Promise<Answered<null>> {
@@ -137,6 +169,7 @@ export function createDeliver(
   const sink = createSink({
     inserter: tools.ledger ? metered(inserter, tools.ledger, clock) : inserter,
     tables,
+    maker,
     log,
     createEventsTable: async () => servers.settings.createTable && (await prepare()).ok,
   });
@@ -153,6 +186,7 @@ export function createDeliver(
   return {
     sink,
     tables,
+    maker,
     query,
     ask,
     inserter,
@@ -167,6 +201,7 @@ export function createDeliver(
     },
     async close() {
       servers.failover.close();
+      servers.maker.close();
       await servers.tables.close();
     },
   };

@@ -43,12 +43,16 @@ export interface TableTools {
 export const TTL_MS = 5_000;
 const MISSING_TTL_MS = 2_000;
 const UNKNOWN_TTL_MS = 1_000;
+/** Columns that rows did not fit count as fresh for so long. */
+const DOUBTED_TTL_MS = 500;
 const MAX_TABLES = 1000;
 
 interface Entry {
   known: Known;
   /** When `known` was learned, on the monotonic clock. */
   atMs: number;
+  /** Rows have not fitted it since. */
+  doubted: boolean;
   /** The question under way. */
   asking: Promise<Known> | null;
   /** Columns without a right to insert into them, and when that was learned; null: not asked. */
@@ -105,7 +109,7 @@ export function createTables(tools: TableTools): Plans & {
   function entryOf(table: string): Entry {
     let entry = entries.get(table);
     if (entry === undefined) {
-      entry = { known: "unknown", atMs: -Infinity, asking: null, refused: null };
+      entry = { known: "unknown", atMs: -Infinity, doubted: false, asking: null, refused: null };
     } else {
       entries.delete(table);
     }
@@ -123,6 +127,8 @@ export function createTables(tools: TableTools): Plans & {
       ? MISSING_TTL_MS
       : entry.known === "unknown"
       ? UNKNOWN_TTL_MS
+      : entry.doubted
+      ? DOUBTED_TTL_MS
       : ttlMs;
     return clock.monotonicMs() - entry.atMs < keepMs;
   }
@@ -133,6 +139,7 @@ export function createTables(tools: TableTools): Plans & {
     if (entry.asking !== null) return entry.asking;
     const asking = askServer(table, entry).then((known) => {
       entry.asking = null;
+      entry.doubted = false;
       entry.atMs = clock.monotonicMs();
       // Old knowledge beats none: rows are judged by it until the server can be asked.
       if (known !== "unknown" || typeof entry.known === "string") entry.known = known;
@@ -220,6 +227,14 @@ export function createTables(tools: TableTools): Plans & {
     return { ...failed(problem), code: made.code };
   }
 
+  function doubt(table: string): void {
+    const entry = entries.get(table);
+    if (entry === undefined || typeof entry.known === "string") return;
+    entry.doubted = true;
+    // Where it was learned a moment ago, rows that come later find it stale.
+    if (!isFresh(entry)) void ask(table);
+  }
+
   let preparing: Promise<Answered<null>> | null = null;
 
   return {
@@ -234,6 +249,7 @@ export function createTables(tools: TableTools): Plans & {
     },
     lookUp,
     refresh,
+    doubt,
     prepare() {
       preparing ??= create().finally(() => preparing = null);
       return preparing;

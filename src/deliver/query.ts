@@ -121,6 +121,8 @@ export function createQuery(
           query: sql,
           format,
           query_params: { ...params },
+          // What is too long for an address travels as a form.
+          use_multipart_params_auto: true,
           clickhouse_settings: settings,
         });
         return await answer.text();

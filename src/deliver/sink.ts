@@ -16,6 +16,7 @@ import type {
   InsertRequest,
   Log,
   Sink,
+  TableMaker,
   Tables,
   Trouble,
   Verdict,
@@ -41,6 +42,8 @@ export interface SinkTools {
   readonly log: Log;
   /** Creates the table of events; null where that is not wanted. True: try the INSERT again. */
   readonly createEventsTable: (() => Promise<boolean>) | null;
+  /** Changes tables as their rows ask for; absent: none is changed. */
+  readonly maker?: TableMaker;
 }
 
 /** What is known of a batch under way; lives as long as the batch object does. */
@@ -65,7 +68,7 @@ interface Progress {
 }
 
 export function createSink(tools: SinkTools): Sink {
-  const { inserter, tables, log, createEventsTable } = tools;
+  const { inserter, tables, log, createEventsTable, maker } = tools;
   const progressOf = new WeakMap<Batch, Progress>();
   /** INSERTs stored since the start, by table. */
   const storedOf = new Map<string, number>();
@@ -93,7 +96,7 @@ export function createSink(tools: SinkTools): Sink {
     progressOf.set(batch, progress);
     await name(batch, progress);
     let mayRename = batch.shape === "row";
-    let mayCreate = createEventsTable !== null && batch.shape === "event";
+    let mayCreate = batch.shape === "event" ? createEventsTable !== null : maker !== undefined;
 
     while (true) {
       const next = step(progress.plan);
@@ -110,7 +113,13 @@ export function createSink(tools: SinkTools): Sink {
       const verdict = await inserter.insert(request, signal);
       if (verdict.kind === "table" && verdict.code === 60 && mayCreate) {
         mayCreate = false;
-        if (await createEventsTable?.()) continue;
+        if (batch.shape === "event") {
+          if (await createEventsTable?.()) continue;
+        } else {
+          const problem = await make(batch, progress);
+          if (problem === "") continue;
+          if (problem !== null) return { ...verdict, message: problem };
+        }
       }
       if (verdict.kind === "table" && mayRename && REFRESHING.has(verdict.code)) {
         mayRename = false;
@@ -144,6 +153,26 @@ export function createSink(tools: SinkTools): Sink {
     if (progress.keys === undefined) progress.keys = await keysIn(batch.body);
     progress.columns = typeof known === "string" ? null : namedColumns(known, progress.keys);
     return progress.columns?.join("\0") !== before?.join("\0");
+  }
+
+  /**
+   * The table of rows that were taken unseen is made of them.
+   * @returns why not; `""` where it is there, null where nothing makes it.
+   */
+  async function make(batch: Batch, progress: Progress): Promise<string | null> {
+    await tables.refresh(batch.table);
+    if (maker?.makes(batch.table) !== true) return null;
+    const made = await maker.make(batch.table, join(batch.body));
+    if (!made.ok) return made.problem;
+    await name(batch, progress);
+    return "";
+  }
+
+  /** Columns for keys of rows that were taken unseen. Returns whether the table has them now. */
+  async function extend(batch: Batch, progress: Progress): Promise<boolean> {
+    if (maker?.unknownKeys(batch.table) !== "column") return false;
+    const made = await maker.extend(batch.table, null, join(batch.body));
+    return made.ok && await name(batch, progress);
   }
 
   /**
@@ -203,6 +232,9 @@ export function createSink(tools: SinkTools): Sink {
         return null;
       case "row": {
         const { fingerprint } = batch;
+        if (isUnknownField(verdict) && fingerprint === null && await extend(batch, progress)) {
+          return null;
+        }
         const doubtful = isUnknownField(verdict) && !progress.triedAgain;
         if (doubtful || fingerprint !== null && progress.schemaChanged === null) {
           const columns = await tables.refresh(batch.table);

@@ -71,6 +71,71 @@ SETTINGS non_replicated_deduplication_window = 1000${synced ? `, ${SYNCED}` : ""
 /** Settings of a table whose rows survive a power cut once they are stored. */
 export const SYNCED = "fsync_after_insert = 1, fsync_part_directory = 1";
 
+/** ` ON CLUSTER`, where a cluster is named. */
+function onCluster(cluster: string | null): string {
+  return cluster === null ? "" : ` ON CLUSTER ${quoteName(cluster)}`;
+}
+
+/** What types of new columns are made of; nothing else is sent as one. */
+const NEW_TYPE = /^[A-Za-z][A-Za-z0-9]*(?:\([A-Za-z0-9(), ']*\))?$/;
+
+function columnOf(name: string, type: string): string {
+  if (!NEW_TYPE.test(type)) throw new Error(`no type of a new column: ${JSON.stringify(type)}`);
+  return `${quoteName(name)} ${type}`;
+}
+
+/**
+ * A table for rows of these columns, kept as that of events is. A row without its time is as old as its
+ * INSERT.
+ * @param cluster where it is made on every host, and replicated; null: on the one server.
+ */
+export function createRowsTable(
+  database: string,
+  table: string,
+  { columns, time }: {
+    readonly columns: readonly { readonly name: string; readonly type: string }[];
+    readonly time: string | null;
+  },
+  cluster: string | null,
+  synced = true,
+): string {
+  const lines = columns.map(({ name, type }) => {
+    const usual = name !== time ? "" : type.startsWith("DateTime64") ? "now64()" : "today()";
+    return `  ${columnOf(name, type)}${usual === "" ? "" : ` DEFAULT ${usual}`}`;
+  });
+  // Without a cluster the answer has to tell who of many has made it.
+  const head = cluster === null ? "CREATE TABLE" : "CREATE TABLE IF NOT EXISTS";
+  const [engine, window] = cluster === null
+    ? ["MergeTree", "non_replicated_deduplication_window"]
+    : ["ReplicatedMergeTree", "replicated_deduplication_window"];
+  return `${head} ${qualified(database, table)}${onCluster(cluster)} (
+${lines.join(",\n")}
+) ENGINE = ${engine}${time === null ? "" : `\nPARTITION BY toYYYYMM(${quoteName(time)})`}
+ORDER BY ${time === null ? "tuple()" : quoteName(time)}
+SETTINGS ${window} = 1000${synced ? `, ${SYNCED}` : ""}`;
+}
+
+/** By this comment the columns that rows have asked for are counted, whoever added them. */
+const ADDED = "added by shishi";
+
+/** Columns that are there already stay as they are. */
+export function addColumns(
+  database: string,
+  table: string,
+  columns: readonly { readonly name: string; readonly type: string }[],
+  cluster: string | null,
+): string {
+  const parts = columns.map(({ name, type }) =>
+    `ADD COLUMN IF NOT EXISTS ${columnOf(name, type)} COMMENT ${quoteString(ADDED)}`
+  );
+  return `ALTER TABLE ${qualified(database, table)}${onCluster(cluster)} ${parts.join(", ")}`;
+}
+
+/** How many columns of a table rows have asked for, as `n`. */
+export function countAdded(database: string, table: string): string {
+  return `SELECT count() AS n${fromColumns(database, table)} AND comment = ${quoteString(ADDED)}`;
+}
+
 /** Columns of a table with types; empty where there is no such table (or no right to see it). */
 export function describeColumns(database: string, table: string): string {
   return `SELECT name, type, default_kind${fromColumns(database, table)}`;

@@ -5,7 +5,7 @@
  * First the kinds, then the URLs of servers, then durations, sizes and counts as people write them.
  */
 
-import type { Endpoint, InsertSetting } from "../contracts.ts";
+import type { Endpoint, InsertSetting, KeyRule } from "../contracts.ts";
 import { type Network, parseNetwork } from "../kernel/address.ts";
 import { isTableGlob, isTableName, TABLE_NAME_WANTED } from "../kernel/names.ts";
 import { isPinned } from "../kernel/pinned.ts";
@@ -154,6 +154,29 @@ export const tableGlob: Kind<string> = {
   wanted: "table names, db.table, or patterns such as logs_* and db.logs_*, separated by commas",
   parse: (text) => isTableGlob(text) ? good(text) : { ok: false },
 };
+
+const POLICIES = ["error", "skip", "column", "keep"] as const;
+
+/** What becomes of unknown keys: of all tables, or `TABLE=column`. */
+export const keyRule: Kind<KeyRule> = {
+  placeholder: "[TABLE=]error|skip|column|keep",
+  wanted:
+    "error, skip, column or keep, or such as logs_*=column for some tables, separated by commas",
+  parse(text) {
+    const at = text.lastIndexOf("=");
+    const policy = POLICIES.find((known) => known === text.slice(at + 1).trim());
+    const table = at < 0 ? null : text.slice(0, at).trim();
+    if (policy === undefined || table !== null && !isTableGlob(table)) return { ok: false };
+    return good({ table, policy });
+  },
+};
+
+/** A cluster as `remote_servers` names it, or a macro such as `{cluster}`. */
+export const clusterName: Kind<string> = matching(
+  "NAME",
+  "the name of a cluster of ClickHouse's remote_servers, or {cluster}",
+  /^(?:[A-Za-z0-9_.-]{1,64}|\{[A-Za-z0-9_]{1,64}\})$/,
+);
 
 /** Subject tokens without wildcards. */
 export const subject: Kind<string> = matching(

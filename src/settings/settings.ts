@@ -5,7 +5,7 @@
  */
 
 import { hostname } from "node:os";
-import type { Endpoint, InsertSetting, WriteToken } from "../contracts.ts";
+import type { Endpoint, InsertSetting, KeyRule, WriteToken } from "../contracts.ts";
 import type { Network } from "../kernel/address.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { failed, type Result } from "../kernel/result.ts";
@@ -55,8 +55,13 @@ export interface Settings {
   readonly clickhouse: readonly Endpoint[];
   readonly table: string;
   readonly createTable: boolean;
-  /** Names or globs with `*` and `?`. */
+  /** Names or globs with `*` and `?`; those of `createTables` are among them. */
   readonly tables: readonly string[];
+  readonly createTables: readonly string[];
+  readonly unknownKeys: readonly KeyRule[];
+  /** Of one table. */
+  readonly maxNewColumns: number;
+  readonly cluster: string | null;
   readonly typeCheck: Values["type-check"];
   /** Times of events that are taken; null: any. */
   readonly eventWindow: { readonly maxAgeMs: number | null; readonly maxSkewMs: number | null };
@@ -225,7 +230,11 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     clickhouse: endpointsOf(values),
     table: values.table,
     createTable: values["create-table"],
-    tables: values.tables ?? [],
+    tables: [...new Set([...values.tables ?? [], ...values["create-tables"] ?? []])],
+    createTables: values["create-tables"] ?? [],
+    unknownKeys: values["unknown-keys"],
+    maxNewColumns: values["max-new-columns"],
+    cluster: values.cluster,
     typeCheck: values["type-check"],
     eventWindow: { maxAgeMs: values["max-event-age"], maxSkewMs: values["max-event-skew"] },
     concurrency: values.concurrency,

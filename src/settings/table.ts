@@ -5,6 +5,7 @@
 
 import {
   boolean,
+  clusterName,
   count,
   duration,
   durationOrOff,
@@ -13,6 +14,7 @@ import {
   groupLabel,
   headers,
   insertSettings,
+  keyRule,
   label,
   list,
   listenAddress,
@@ -242,6 +244,37 @@ export const TABLE = [
       kind: list(tableGlob),
       default: null,
       meaning: "other tables behind POST /events/TABLE: names or globs (* and ?)",
+    }),
+    setting({
+      name: "create-tables",
+      kind: list(tableGlob),
+      default: null,
+      meaning:
+        "tables that are made when they are missing, of the first rows that come for them; " +
+        "they need not stand in tables too",
+    }),
+    setting({
+      name: "unknown-keys",
+      kind: list(keyRule),
+      default: "error",
+      meaning: "a key that is no column: error = of its row, skip = left out, column = the table " +
+        "gets one, keep = all of them go into the column _rest; for some tables such as " +
+        "error,logs_*=column",
+    }),
+    setting({
+      name: "max-new-columns",
+      kind: count({ min: 1, max: 10_000 }),
+      default: "100",
+      meaning:
+        "columns that create-tables makes a table of at most, and that unknown-keys adds to " +
+        "one at most",
+    }),
+    setting({
+      name: "cluster",
+      kind: clusterName,
+      default: null,
+      meaning: "tables are made and given columns ON CLUSTER this one, those that are made as " +
+        "ReplicatedMergeTree",
     }),
     setting({
       name: "type-check",

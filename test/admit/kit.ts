@@ -13,6 +13,7 @@ import type {
   Page,
   Queries,
   Status,
+  TableMaker,
   Tables,
   Taken,
   Ticket,
@@ -149,6 +150,8 @@ export class Script {
     return null;
   }
   readonly clock = new ManualClock();
+  /** Tables whose rows did not fit. */
+  readonly doubted: string[] = [];
 }
 
 const STATUS: Status = {
@@ -167,7 +170,12 @@ const STATUS: Status = {
 };
 
 /** The app, and a way to ask it; `settings` on top of the defaults. @param shared as of `createApp`. */
-export function appOn(script: Script, settings: Partial<AdmitSettings> = {}, shared?: Shared) {
+export function appOn(
+  script: Script,
+  settings: Partial<AdmitSettings> = {},
+  shared?: Shared,
+  maker?: TableMaker,
+) {
   const intake: Intake = {
     take(chunk) {
       if (script.refuse) return script.refuse;
@@ -197,6 +205,7 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}, sha
     columns: () => script.columns,
     lookUp: () => Promise.resolve(script.columns),
     refresh: () => Promise.resolve(script.columns),
+    doubt: (table) => void script.doubted.push(table),
   };
   const ledger = {
     rejected: (table: string, reason: string, rows: number) =>
@@ -216,6 +225,7 @@ export function appOn(script: Script, settings: Partial<AdmitSettings> = {}, sha
   const deps = {
     intake,
     tables,
+    ...(maker === undefined ? {} : { maker }),
     ledger,
     control,
     clock: script.clock,

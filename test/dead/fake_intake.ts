@@ -118,7 +118,7 @@ export function startFakeIntake(options: FakeIntakeOptions) {
     Promise.resolve(
       options.tables?.includes(table) === false ? "missing" as const : "unknown" as const,
     );
-  const tables: Tables = { columns: () => "unknown", lookUp: has, refresh: has };
+  const tables: Tables = { columns: () => "unknown", lookUp: has, refresh: has, doubt() {} };
   const letters = createDeadLetters({
     files,
     folder: deadFolder(dataDir),

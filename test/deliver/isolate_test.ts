@@ -117,6 +117,7 @@ const noTables: Tables = {
   columns: () => "unknown",
   lookUp: () => Promise.resolve("unknown"),
   refresh: () => Promise.resolve("unknown"),
+  doubt() {},
 };
 
 function assertFates(model: Model, outcome: Outcome): void {

@@ -89,6 +89,8 @@ export function deliverTo(
     ledger?: Pick<Ledger, "insert" | "insertError">;
     /** The network, which may add, drop or lose something. */
     fetch?: Fetch;
+    /** More of the settings. */
+    settings?: Partial<DeliverSettings>;
   } = {},
 ): Deliver {
   return createDeliver(
@@ -99,6 +101,7 @@ export function deliverTo(
       insertTimeoutMs: options.insertTimeoutMs ?? 10_000,
       compress: options.compress ?? "gzip",
       insertSettings: options.insertSettings ?? [],
+      ...options.settings,
     },
     {
       fetch: options.fetch ?? ((url, init) => fetch(url, init)),

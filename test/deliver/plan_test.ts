@@ -96,6 +96,41 @@ describe("tables", () => {
     await tables.close();
   });
 
+  test("columns that rows did not fit are asked for again within half a second, once", async () => {
+    const { tables, state, clock, settle } = room();
+    await tables.lookUp("t", 1000);
+    tables.doubt("t");
+    await settle();
+    assert.equal(state.asked.length, 1, "they were asked for a moment ago");
+    clock.advance(499);
+    tables.columns("t");
+    assert.equal(state.asked.length, 1);
+    clock.advance(1);
+    state.answer = { ok: true, value: [row("a"), row("b")] };
+    tables.columns("t");
+    await settle();
+    assert.equal(state.asked.length, 2);
+    const known = tables.columns("t");
+    assert.ok(typeof known === "object" && known.names.has("b"));
+    // No rows have been in trouble since.
+    clock.advance(4_000);
+    tables.columns("t");
+    assert.equal(state.asked.length, 2);
+    tables.doubt("t");
+    tables.doubt("t");
+    await settle();
+    assert.equal(state.asked.length, 3);
+    await tables.close();
+  });
+
+  test("doubts about a table of which nothing is known ask nothing", async () => {
+    const { tables, state, settle } = room();
+    tables.doubt("t");
+    await settle();
+    assert.equal(state.asked.length, 0);
+    await tables.close();
+  });
+
   test("a server that cannot be asked is left alone for a second, and old knowledge stays", async () => {
     const { tables, state, clock } = room(failed);
     assert.equal(await tables.lookUp("t", 1000), "unknown");

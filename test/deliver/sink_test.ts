@@ -32,6 +32,7 @@ function sinkOf(
     columns: known,
     lookUp: () => Promise.resolve(known()),
     refresh: () => Promise.resolve(known()),
+    doubt() {},
   };
   return { sink: createSink({ inserter, tables, log: silent, createEventsTable }), tokens, bodies };
 }

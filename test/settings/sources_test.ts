@@ -128,6 +128,15 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "table": { text: "t_1", other: "x", read: (s) => s.table, want: "t_1" },
   "create-table": { text: "false", other: "true", read: (s) => s.createTable, want: false },
   "tables": { text: "a,b_*", other: "c", read: (s) => s.tables, want: ["a", "b_*"] },
+  "create-tables": { text: "a,b_*", other: "c", read: (s) => s.createTables, want: ["a", "b_*"] },
+  "unknown-keys": {
+    text: "skip, logs_*=column",
+    other: "keep",
+    read: (s) => s.unknownKeys,
+    want: [{ table: null, policy: "skip" }, { table: "logs_*", policy: "column" }],
+  },
+  "max-new-columns": { text: "7", other: "8", read: (s) => s.maxNewColumns, want: 7 },
+  "cluster": { text: "{cluster}", other: "c_1", read: (s) => s.cluster, want: "{cluster}" },
   "type-check": { text: "off", other: "strict", read: (s) => s.typeCheck, want: "off" },
   "max-event-age": {
     text: "30d",

@@ -1,0 +1,354 @@
+/**
+ * The one place that changes tables: makes one of its first rows, and adds columns that rows ask for. Which
+ * types they get is ClickHouse's word (`infer.ts`).
+ *
+ * Changes of one table come one after the other, and each begins with a look at the table as it is by then:
+ * of all that wait for a table the first makes it. Between collectors ClickHouse decides: of several CREATE
+ * statements one succeeds, and ADD COLUMN leaves a column alone that is there. Nothing here is on the way
+ * of rows whose table and keys are known.
+ */
+
+import {
+  type Answered,
+  type Ask,
+  type Clock,
+  type Columns,
+  type Endpoint,
+  type KeyRule,
+  type Log,
+  type Remade,
+  REST,
+  type TableMaker,
+  type UnknownKeys,
+} from "../contracts.ts";
+import { compileGlobs, placeOf } from "../kernel/names.ts";
+import { failed, type Result } from "../kernel/result.ts";
+import {
+  columnsIn,
+  INFER_SETTINGS,
+  INFER_SQL,
+  type NewColumn,
+  type NewTable,
+  type Sample,
+  sampleOf,
+  tableOf,
+} from "./infer.ts";
+import type { Plans } from "./plan.ts";
+import type { Query } from "./query.ts";
+import { addColumns, countAdded, createRowsTable, qualified, quoteName } from "./sql.ts";
+import { isTooOld } from "./verdict.ts";
+
+export interface MakerSettings {
+  /** Names and globs of tables that are made when they are missing. */
+  readonly createTables: readonly string[];
+  readonly unknownKeys: readonly KeyRule[];
+  /** Columns that rows may ask for, of each table. */
+  readonly maxNewColumns: number;
+  /** Where statements go to every host of it. */
+  readonly cluster: string | null;
+}
+
+export interface MakerTools extends MakerSettings {
+  readonly query: Query;
+  readonly ask: Ask;
+  readonly plans: Plans;
+  /** The first server: its user and database. */
+  readonly endpoint: Pick<Endpoint, "database" | "user">;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** A table has been changed by this statement. */
+  readonly onChange?: (change: TableChange) => void;
+}
+
+export interface TableChange {
+  readonly table: string;
+  readonly what: "created" | "columns";
+  readonly ddl: string;
+}
+
+/** A server from before it could sync an INSERT, or without the setting that it names. */
+const UNKNOWN_SETTING = 115;
+const ALREADY_THERE = 57;
+const NO_RIGHT: ReadonlySet<number> = new Set([164, 497]);
+const NO_TYPES = 636;
+/** Another change of the table is under way. */
+const BUSY: ReadonlySet<number> = new Set([473, 517, 159]);
+const MOST_TRIES = 5;
+/** A change that was refused is not tried again for as long. */
+const REFUSED_TTL_MS = 2_000;
+/** Clients choose the names that a glob matches: tables made since the start. */
+const MOST_MADE = 1000;
+/** Tables whose policy is remembered; clients choose the names that are asked for. */
+const REMEMBERED = 1000;
+/** Of settings for the inference that a server does not know. */
+const MOST_UNKNOWN = 12;
+
+export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
+  const { query, ask, plans, endpoint, clock, log, cluster } = tools;
+  const { database, user } = endpoint;
+  const closing = new AbortController();
+  const { signal } = closing;
+  const makes = compileGlobs(tools.createTables);
+  const unknownKeys = policyOf(tools.unknownKeys);
+  /** By table: the change that came last. */
+  const busy = new Map<string, Promise<Remade>>();
+  /** By table: what was refused, and until when it is not tried again. */
+  const refusals = new Map<string, { readonly untilMs: number; readonly said: Remade }>();
+  let made = 0;
+
+  /** One change of a table at a time. */
+  function inTurn(table: string, change: () => Promise<Remade>): Promise<Remade> {
+    const mine = (busy.get(table) ?? Promise.resolve()).then(change);
+    busy.set(table, mine);
+    void mine.then(() => busy.get(table) === mine && busy.delete(table));
+    return mine;
+  }
+
+  function refused(table: string): Remade | null {
+    const refusal = refusals.get(table);
+    if (refusal === undefined) return null;
+    if (clock.monotonicMs() < refusal.untilMs) return refusal.said;
+    refusals.delete(table);
+    return null;
+  }
+
+  function refuse(table: string, why: "right" | "kind", problem: string): Remade {
+    const said: Remade = { ...failed(problem), why };
+    refusals.set(table, { untilMs: clock.monotonicMs() + REFUSED_TTL_MS, said });
+    for (const oldest of refusals.keys()) {
+      if (refusals.size <= MOST_MADE) break;
+      refusals.delete(oldest);
+    }
+    return said;
+  }
+
+  /** What a statement that was refused means. @param wanted `create logs_web`. @param grant what it takes. */
+  async function trouble(
+    table: string,
+    wanted: string,
+    grant: string,
+    { code, problem }: { readonly code: number; readonly problem: string },
+  ): Promise<Remade> {
+    if (NO_RIGHT.has(code)) {
+      const todo = `GRANT ${grant} TO ${quoteName(user)}`;
+      return refuse(table, "right", `the user of clickhouse-url may not ${wanted}: ${todo}`);
+    }
+    if (code === NO_TYPES) {
+      const reason = "no types can be found in its rows; a number may be too large for any";
+      return { ...failed(`cannot ${wanted}: ${reason}`), why: "rows" };
+    }
+    // 18.16 takes a bound value for a setting.
+    if (isTooOld(code) || code === UNKNOWN_SETTING) {
+      return refuse(table, "kind", `cannot ${wanted}: ${await tooOldToInfer()}`);
+    }
+    return code === 0 || BUSY.has(code)
+      ? { ...failed(problem), why: "away" }
+      : refuse(table, "kind", `cannot ${wanted}: ${problem}`);
+  }
+
+  async function tooOldToInfer(): Promise<string> {
+    const answer = await query.rows("SELECT version() AS version", signal);
+    const version = answer.ok ? answer.value[0]?.["version"] : undefined;
+    const is = typeof version === "string" ? `is ${version}` : "is older";
+    return `it takes ClickHouse 22.10 or newer to find types in rows, and this server ${is}; ` +
+      "do it by hand";
+  }
+
+  async function infer(sample: Sample): Promise<Answered<Result<readonly NewColumn[]>>> {
+    if (sample.rows === 0) return { ok: true, value: columnsIn(new Map(), sample) };
+    const settings: Record<string, string> = { ...INFER_SETTINGS };
+    for (let left = MOST_UNKNOWN;; left--) {
+      const answer = await ask(
+        { sql: INFER_SQL, format: "JSONEachRow", params: { sample: sample.text }, settings },
+        signal,
+      );
+      const unknown = answer.ok || answer.code !== UNKNOWN_SETTING
+        ? undefined
+        : /setting '?([a-z_]+)/i.exec(answer.problem)?.[1];
+      if (
+        left > 0 && unknown !== undefined && delete settings[unknown] && unknown in INFER_SETTINGS
+      ) {
+        continue;
+      }
+      if (!answer.ok) return answer;
+      const rows = answer.value.split("\n").filter((line) => line !== "").map((line) =>
+        JSON.parse(line) as Record<string, unknown>
+      );
+      const types = new Map(rows.map((row) => [String(row["name"]), String(row["type"])]));
+      return { ok: true, value: columnsIn(types, sample) };
+    }
+  }
+
+  /** Told in the log and wherever else changes are shown. */
+  function changed(table: string, what: TableChange["what"], ddl: string): void {
+    const line = ddl.replace(/\s+/g, " ");
+    log.info(what === "created" ? "made a table" : "added columns to a table", {
+      table,
+      ddl: line,
+    });
+    tools.onChange?.({ table, what, ddl });
+  }
+
+  async function make(table: string, rows: Uint8Array): Promise<Remade> {
+    const known = plans.plan(table) ?? await plans.refresh(table);
+    if (typeof known === "object") return as(known);
+    if (known === "unknown") return AWAY;
+    const wanted = `create ${table}`;
+    if (made >= MOST_MADE) {
+      return refuse(
+        table,
+        "kind",
+        `cannot ${wanted}: ${MOST_MADE} tables were made since the start`,
+      );
+    }
+    const place = placeOf(table).database ?? database;
+    const grant = `CREATE TABLE ON ${quoteName(place)}.*`;
+    const sample = sampleOf(rows, null);
+    const inferred = await infer(sample);
+    if (!inferred.ok) return await trouble(table, wanted, grant, inferred);
+    if (!inferred.value.ok) {
+      return { ...failed(`cannot ${wanted}: ${inferred.value.problem}`), why: "rows" };
+    }
+    const columns = inferred.value.value;
+    if (columns.length > tools.maxNewColumns) {
+      const problem = `its rows have ${columns.length} keys, and max-new-columns is ` +
+        `${tools.maxNewColumns}`;
+      return { ...failed(`cannot ${wanted}: ${problem}`), why: "rows" };
+    }
+    const asked = tableOf(columns, sample);
+    const { done, ddl } = await create(table, asked);
+    if (!done.ok && done.code !== ALREADY_THERE) return await trouble(table, wanted, grant, done);
+    if (done.ok) {
+      made++;
+      changed(table, "created", ddl);
+    }
+    const now = await plans.refresh(table);
+    return typeof now === "object"
+      ? { ...as(now), created: done.ok, added: done.ok ? asked.columns.map(shown) : [] }
+      : AWAY;
+  }
+
+  async function create(table: string, wanted: NewTable) {
+    let ddl = createRowsTable(database, table, wanted, cluster);
+    let done = await query.command(ddl, signal);
+    if (!done.ok && done.code === UNKNOWN_SETTING) {
+      ddl = createRowsTable(database, table, wanted, cluster, false);
+      done = await query.command(ddl, signal);
+    }
+    return { done, ddl };
+  }
+
+  async function extend(
+    table: string,
+    keys: ReadonlySet<string> | null,
+    rows: Uint8Array,
+  ): Promise<Remade> {
+    const asked = keys?.has(REST) ? [REST] : [...sampleOf(rows, keys).values.keys()];
+    const lacking = (columns: Columns) =>
+      new Set(asked.filter((key) => !columns.names.has(key) && !columns.closed.has(key)));
+    const before = plans.plan(table);
+    if (before !== null && lacking(before).size === 0) return as(before);
+    const known = await plans.refresh(table);
+    if (known === "unknown") return AWAY;
+    if (known === "missing") return { ...failed(`there is no table ${table}`), why: "kind" };
+    const missing = lacking(known);
+    if (missing.size === 0) return as(known);
+    const wanted = `add columns to ${table}`;
+    const grant = `ALTER ADD COLUMN ON ${qualified(database, table)}`;
+    const engine = "engine" in known ? String(known.engine) : "";
+    const inferred = missing.has(REST) ? KEPT : await infer(sampleOf(rows, missing));
+    if (!inferred.ok) return await trouble(table, wanted, grant, inferred);
+    if (!inferred.value.ok) {
+      return { ...failed(`cannot ${wanted}: ${inferred.value.problem}`), why: "rows" };
+    }
+    if (cluster === null && /^(?:Replicated|Distributed)/.test(engine)) {
+      const ddl = addColumns(database, table, inferred.value.value, null);
+      const where = engine === "Distributed" ? "its own table and this one" : "every shard";
+      return refuse(
+        table,
+        "kind",
+        `${table} is a ${engine} table and cluster is not set: on ${where} ${ddl}`,
+      );
+    }
+    const room = await roomFor(table);
+    if (!room.ok) return await trouble(table, wanted, grant, room);
+    const columns = inferred.value.value.slice(0, room.value);
+    if (columns.length === 0) {
+      const max = tools.maxNewColumns;
+      return refuse(
+        table,
+        "kind",
+        `its rows have been given ${max} columns, and max-new-columns is ${max}`,
+      );
+    }
+    const ddl = addColumns(database, table, columns, cluster);
+    const done = await patiently(ddl);
+    if (!done.ok) return await trouble(table, wanted, grant, done);
+    const now = await plans.refresh(table);
+    if (typeof now !== "object") return AWAY;
+    changed(table, "columns", ddl);
+    const types = new Map(now.columns.map(({ name, type }) => [name, type]));
+    const added = columns.filter(({ name }) => types.has(name))
+      .map(({ name }) => shown({ name, type: types.get(name)! }));
+    return { ...as(now), added };
+  }
+
+  /** For how many more columns there is room. */
+  async function roomFor(table: string): Promise<Answered<number>> {
+    const answer = await query.rows(countAdded(database, table), signal);
+    if (!answer.ok) return answer;
+    const value = Math.max(0, tools.maxNewColumns - Number(answer.value[0]?.["n"] ?? 0));
+    return { ok: true, value };
+  }
+
+  /** Changes by others end by themselves. */
+  async function patiently(ddl: string): Promise<Answered<null>> {
+    for (let left = MOST_TRIES;; left--) {
+      const done = await query.command(ddl, signal);
+      if (done.ok || left <= 1 || !BUSY.has(done.code)) return done;
+    }
+  }
+
+  return {
+    makes,
+    unknownKeys,
+    make: (table, rows) =>
+      inTurn(table, () => Promise.resolve(refused(table) ?? make(table, rows))),
+    extend: (table, keys, rows) =>
+      inTurn(table, () => Promise.resolve(refused(table) ?? extend(table, keys, rows))),
+    close: () => closing.abort(),
+  };
+}
+
+/** Whatever a value is, it is the text of itself there. */
+const KEPT: Answered<Result<readonly NewColumn[]>> = {
+  ok: true,
+  value: { ok: true, value: [{ name: REST, type: "Map(String, String)" }] },
+};
+const AWAY: Remade = { ...failed("ClickHouse cannot be asked"), why: "away" };
+
+function as(columns: Columns): Remade & { readonly ok: true } {
+  return { ok: true, columns, created: false, added: [] };
+}
+
+function shown({ name, type }: NewColumn): string {
+  return `${name} ${type}`;
+}
+
+/** The policy of a table: of the rule with its name, else of the first glob that matches, else of the rest. */
+export function policyOf(rules: readonly KeyRule[]): (table: string) => UnknownKeys {
+  const rank = ({ table }: KeyRule) => table === null ? 2 : /[*?]/.test(table) ? 1 : 0;
+  const compiled = rules.toSorted((a, b) => rank(a) - rank(b)).map(({ table, policy }) => ({
+    matches: table === null ? () => true : compileGlobs([table]),
+    policy,
+  }));
+  const known = new Map<string, UnknownKeys>();
+  return (table) => {
+    let policy = known.get(table);
+    if (policy === undefined) {
+      policy = compiled.find(({ matches }) => matches(table))?.policy ?? "error";
+      if (known.size < REMEMBERED) known.set(table, policy);
+    }
+    return policy;
+  };
+}
