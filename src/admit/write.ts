@@ -78,8 +78,6 @@ const WANTED: Readonly<Record<UnknownKeys, KeysWanted>> = {
 interface Writing {
   readonly request: Request;
   readonly target: Target;
-  /** The table is not there, and is made of these rows. */
-  readonly makes?: boolean;
   readonly encoding: Encoding | null;
   /** Under which the client may send it again. */
   readonly key: string | null;
@@ -187,14 +185,12 @@ export class Writer {
   ): Response | Promise<Response> {
     const { maker } = this.#deps;
     const makes = columns === "missing" && maker?.makes(table) === true;
-    if (makes) {
-      const target: Target = { table, shape: "row", columns: null };
-      return this.#write(request, target, account, true);
+    if (columns === "missing" && !makes) {
+      return reply.notFound(`there is no table ${excerpt(table)}`);
     }
-    if (columns === "missing") return reply.notFound(`there is no table ${excerpt(table)}`);
-    const known = columns === "unknown" ? null : columns;
+    const known = typeof columns === "string" ? null : columns;
     if (known === null) {
-      if (!this.#strangers.mayTake(table)) return reply.closed(UNCONFIRMED);
+      if (!makes && !this.#strangers.mayTake(table)) return reply.closed(UNCONFIRMED);
     } else {
       this.#strangers.known(table);
       if (known.takesNone !== null) return reply.takesNone(known.takesNone);
@@ -203,13 +199,13 @@ export class Writer {
     const typeCheck = checked === "strict";
     const unknownKeys = WANTED[maker?.unknownKeys(table) ?? "error"];
     const target: Target = makes
-      ? { table, shape: "row", columns: null }
+      ? { table, shape: "row", columns: null, makes }
       : { table, shape: "row", columns: known, typeCheck, unknownKeys };
     const csv = csvOf(request.headers.get("content-type"));
-    if (csv === null) return this.#write(request, target, account, makes);
+    if (csv === null) return this.#write(request, target, account);
     if ("problem" in csv) return reply.unusableCsv(csv.problem);
     const maxBytes = maxBodyBytes * MOST_CSV_GROWTH;
-    return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account, makes);
+    return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account);
   }
 
   /**
@@ -220,7 +216,6 @@ export class Writer {
     request: Request,
     target: Target,
     account: Account | null,
-    makes = false,
   ): Response | Promise<Response> {
     const { settings, stillThere = null } = this.#deps;
     const header = request.headers.get("content-encoding");
@@ -262,7 +257,7 @@ export class Writer {
     const exceeded = key === null ? account?.refusal(1, 1) ?? null : null;
     if (exceeded !== null) return this.#exceeded(account!, exceeded, 1);
     const grant = new Grant(intake);
-    return { request, target, makes, encoding, key, startedMs, grant, account };
+    return { request, target, encoding, key, startedMs, grant, account };
   }
 
   #decode(writing: Writing, body: ReadBody): Response | Promise<Response> {
@@ -311,11 +306,12 @@ export class Writer {
     decoded: Decoded,
     named: Named | null,
     bytes: Uint8Array,
+    change: reply.Change | null = null,
   ): Response | Promise<Response> {
     const asks = decoded.kind === "rows" &&
-      (decoded.strange !== null || writing.makes === true && decoded.rows > 0);
-    if (!asks) return this.#take(writing, decoded, named, bytes.length);
-    return this.#change(writing, decoded, named, bytes)
+      (decoded.strange !== null || writing.target.makes === true && decoded.rows > 0);
+    if (!asks) return this.#take(writing, decoded, named, bytes.length, change);
+    return this.#change(writing, decoded, named, bytes, change)
       .catch((error) => failed(writing.grant, error));
   }
 
@@ -325,13 +321,14 @@ export class Writer {
     { body, strange }: Decoded & { readonly kind: "rows" },
     named: Named | null,
     bytes: Uint8Array,
+    before: reply.Change | null,
   ): Promise<Response> {
     const { table, columns } = writing.target;
     const maker = this.#deps.maker!;
     // What was decoded may be lent; rows with a key that is no column yet are not among it.
     const remade = columns === null
       ? await maker.make(table, body.slice())
-      : await this.#rowsAsTheyAre(bytes, table)
+      : await this.#rowsAsTheyAre(writing, bytes)
         .then((rows) => maker.extend(table, strange, rows));
     const target = this.#targetOf(writing, remade);
     if (target instanceof Response) {
@@ -340,35 +337,42 @@ export class Writer {
     }
     const change = remade.ok && (remade.created || remade.added.length > 0)
       ? { created: remade.created ? table : null, columns: remade.added }
-      : null;
+      : before;
+    // Others may have made the table, of other rows: then it may get columns for these.
     const take = (decoded: Decoded) =>
-      this.#take({ ...writing, target }, decoded, named, bytes.length, change);
-    const decoded = this.#queue.decode(bytes, target, this.#deps.clock.nowMs());
+      this.#decoded({ ...writing, target }, decoded, named, bytes, change);
+    const decoded = this.#again(writing, bytes, target);
     return await (decoded instanceof Promise ? decoded.then(take) : take(decoded));
   }
 
   /** Whatever their keys are. */
-  #rowsAsTheyAre(bytes: Uint8Array, table: string): Promise<Uint8Array> {
-    const target: Target = { table, shape: "row", columns: null };
+  #rowsAsTheyAre(writing: Writing, bytes: Uint8Array): Promise<Uint8Array> {
+    const target: Target = { ...writing.target, columns: null, makes: true };
     const rowsOf = (decoded: Decoded) =>
       decoded.kind === "rows" ? decoded.body.slice() : new Uint8Array(0);
-    const decoded = this.#queue.decode(bytes, target, this.#deps.clock.nowMs());
+    const decoded = this.#again(writing, bytes, target);
     return decoded instanceof Promise ? decoded.then(rowsOf) : Promise.resolve(rowsOf(decoded));
   }
 
+  #again({ grant }: Writing, bytes: Uint8Array, target: Target): Decoded | Promise<Decoded> {
+    const mayTake = (bytes: number) => grant.take(bytes);
+    return this.#queue.decode(bytes, target, this.#deps.clock.nowMs(), mayTake);
+  }
+
   /** How the rows are read after a change of their table, or after one that could not be made. */
-  #targetOf({ target, makes }: Writing, remade: Remade): Target | Response {
+  #targetOf(writing: Writing, remade: Remade): Target | Response {
+    const { makes = false } = writing.target;
+    const target: Target = { ...writing.target, makes: false };
     const typeCheck = this.#deps.settings.typeCheck === "strict";
     const { table } = target;
     if (remade.ok) {
       const { columns } = remade;
       if (columns.takesNone !== null) return reply.takesNone(columns.takesNone);
       const policy = this.#deps.maker!.unknownKeys(table);
-      // Columns that it still has not got are errors.
-      const unknownKeys = WANTED[
-        policy === "column" || policy === "keep" && !columns.names.has(REST) ? "error" : policy
-      ];
-      return { ...target, columns, typeCheck, unknownKeys };
+      // Columns that it has been asked for and still has not got are errors.
+      const asked = !makes &&
+        (policy === "column" || policy === "keep" && !columns.names.has(REST));
+      return { ...target, columns, typeCheck, unknownKeys: WANTED[asked ? "error" : policy] };
     }
     // Another attempt to insert them will have it changed.
     if (remade.why === "away") {

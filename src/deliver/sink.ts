@@ -160,8 +160,8 @@ export function createSink(tools: SinkTools): Sink {
    * @returns why not; `""` where it is there, null where nothing makes it.
    */
   async function make(batch: Batch, progress: Progress): Promise<string | null> {
-    await tables.refresh(batch.table);
     if (maker?.makes(batch.table) !== true) return null;
+    await tables.refresh(batch.table);
     const made = await maker.make(batch.table, join(batch.body));
     if (!made.ok) return made.problem;
     await name(batch, progress);

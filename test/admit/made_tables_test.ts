@@ -60,6 +60,13 @@ describe("a table that is missing", () => {
     assert.deepEqual(asked, [["make", null, '{"a":1}\n{"a":1.5}\n{"a":2}\n']]);
   });
 
+  test("is made of CSV too, in which numbers are guessed, unless they are quoted", async () => {
+    const { app, asked } = scripted("error");
+    const csv = 'n,x,s,q,b,e\n1,1.50,a1,"7",TRUE,\n';
+    await post(app, "/events/log_a", csv, { "content-type": "text/csv" });
+    assert.deepEqual(asked[0]?.[2], '{"n":1,"x":1.50,"s":"a1","q":"7","b":true}\n');
+  });
+
   test("is missing where no glob makes it, or no row could", async () => {
     const { asked, app, rows } = scripted("error");
     assert.equal((await post(app, "/events/flights", '{"a":1}')).status, 404);

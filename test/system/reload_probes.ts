@@ -321,6 +321,32 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     await at.set({ tables: ["plain"], "type-check": "off" });
     await posts(at, bad(1), "/events/plain");
   },
+  async "create-tables"({ at }) {
+    await at.set({ tables: ["made_*"] });
+    await posts(at, { a: 1 }, "/events/made_one", 404);
+    await at.set({ "create-tables": ["made_*"] });
+    await eventually(() => posts(at, { a: 1 }, "/events/made_one"), SOON);
+  },
+  async "unknown-keys"({ at }) {
+    await at.set({ tables: ["plain"] });
+    await posts(at, { strange: 1 }, "/events/plain", 400);
+    await at.set({ tables: ["plain"], "unknown-keys": ["plain=skip"] });
+    await posts(at, { strange: 1 }, "/events/plain");
+  },
+  async "max-new-columns"({ at }) {
+    await at.set({ "create-tables": ["wide"], "max-new-columns": 1 });
+    const { text } = await posts(at, { a: 1, b: 1 }, "/events/wide", 400);
+    assert.match(text, /max-new-columns is 1/);
+    await at.set({ "create-tables": ["wide"], "max-new-columns": 2 });
+    await posts(at, { a: 1, b: 1 }, "/events/wide");
+  },
+  async "cluster"({ at }) {
+    await at.set({ "create-tables": ["spread"], cluster: "no_such" });
+    const { text } = await posts(at, { a: 1 }, "/events/spread", 404);
+    assert.match(text, /no_such/);
+    await at.set({ "create-tables": ["spread"] });
+    await posts(at, { a: 1 }, "/events/spread");
+  },
   async "idempotency-window"({ at }) {
     const again = async () => {
       const headers = { "idempotency-key": "probe" };

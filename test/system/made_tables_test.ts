@@ -1,0 +1,155 @@
+/** Tables that the first rows make, columns for new keys, and what other programs do to tables meanwhile. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type ClickHouse, startClickHouse, userXml } from "../kit/servers.ts";
+import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { eventually } from "../kit/wait.ts";
+import { assertDelivered, say } from "./books.ts";
+import { startIn, WAIT } from "./database.ts";
+
+describe("made tables", () => {
+  let clickhouse: ClickHouse;
+  const running: Shishi[] = [];
+  before(async () => {
+    clickhouse = await startClickHouse({
+      users: userXml("writer", ["SELECT ON *.*", "INSERT ON *.*"]),
+    });
+  });
+  after(async () => {
+    for (const shishi of running) await shishi.close();
+    await clickhouse.close();
+  });
+  const collector = async (database: string, ...args: readonly string[]) => {
+    const shishi = await startIn(clickhouse, database, "--flush-interval=50ms", ...args);
+    running.push(shishi);
+    return shishi;
+  };
+  const rows = (path: string) => ({ ...WAIT, path: `/events/${path}` });
+
+  test("one curl makes the table, and the next ones use it", async () => {
+    const shishi = await collector("one", "--create-tables=logs_*");
+    const line = '{"time":"2026-11-29T10:00:00Z","path":"/","status":200}';
+    const first = await shishi.post(line, rows("logs_web"));
+    assert.deepEqual(first.json, {
+      accepted: 1,
+      rejected: 0,
+      ack: "clickhouse",
+      created: "logs_web",
+      columns: [
+        "time DateTime64(3, 'UTC')",
+        "path Nullable(String)",
+        "status Nullable(Int64)",
+      ],
+      errors: [],
+    });
+    const second = await shishi.post(line.replace("200", "404"), rows("logs_web"));
+    assert.equal(second.json.created, undefined);
+    assert.equal(await clickhouse.query("SELECT sum(status) FROM one.logs_web"), "604");
+    assert.equal((await shishi.post(line, rows("web"))).status, 404);
+    const made = shishi.lines().filter(({ message }) => message === "made a table");
+    assert.match(String(made[0]?.ddl), /^CREATE TABLE `one`.`logs_web` \( `time` DateTime64/);
+    assert.equal(made.length, 1);
+  });
+
+  test("collectors and clients that come at once make one table, and no row is lost or doubled", async () => {
+    const args = ["--create-tables=logs_*", "--unknown-keys=column"];
+    const three = await Promise.all([1, 2, 3].map(() => collector("many", ...args)));
+    const clients = Array.from({ length: 60 }, async (_, n) => {
+      const row = { time: 1764410400 + n, n, [`k${n % 7}`]: "x" };
+      return (await three[n % 3]!.post(row, rows("logs_web"))).json;
+    });
+    const answers = await Promise.all(clients);
+    assert.equal(answers.filter(({ created }) => created !== undefined).length, 1);
+    for (const answer of answers) assert.equal(answer.accepted, 1, JSON.stringify(answer));
+    for (const shishi of three) {
+      await eventually(() => assertDelivered(shishi), { withinMs: 20_000 });
+    }
+    assert.equal(
+      await clickhouse.query("SELECT count(), uniqExact(n), sum(n) FROM many.logs_web"),
+      "60\t60\t1770",
+    );
+    assert.equal(
+      await clickhouse.query(
+        "SELECT count() FROM system.columns WHERE database = 'many' AND table = 'logs_web'",
+      ),
+      "9",
+    );
+    assert.equal(
+      await clickhouse.query("SELECT countIf(k0 = 'x'), countIf(k6 = 'x') FROM many.logs_web"),
+      "9\t8",
+    );
+  });
+
+  test("a column that another program adds or widens is noticed within a second of the first error", async () => {
+    await clickhouse.query("CREATE DATABASE others");
+    await clickhouse.query("CREATE TABLE others.t (a UInt8) ENGINE = MergeTree ORDER BY tuple()");
+    const shishi = await collector("others", "--tables=t");
+    for (
+      const [ddl, row] of [
+        ["ADD COLUMN b String", { a: 1, b: "x" }],
+        ["MODIFY COLUMN a UInt32", { a: 70_000 }],
+      ] as const
+    ) {
+      assert.equal((await shishi.post({ a: 1 }, rows("t"))).status, 200);
+      await clickhouse.query(`ALTER TABLE others.t ${ddl}`);
+      const from = performance.now();
+      await eventually(async () => assert.equal((await shishi.post(row, rows("t"))).status, 200), {
+        withinMs: 4_000,
+        everyMs: 50,
+      });
+      say(ddl, { "noticed after ms": Math.round(performance.now() - from) });
+    }
+  });
+
+  test("what the user may not do is told as the GRANT that lets it", async () => {
+    await clickhouse.query("CREATE DATABASE rights");
+    await clickhouse.query(
+      "CREATE TABLE rights.logs_t (a UInt8) ENGINE = MergeTree ORDER BY tuple()",
+    );
+    const shishi = await startShishi({
+      args: ["--create-tables=logs_*", "--unknown-keys=column", "--flush-interval=50ms"],
+      env: { SHISHI_CLICKHOUSE_URL: `${clickhouse.url.replace("://", "://writer:p@")}/rights` },
+    });
+    running.push(shishi);
+    const made = await shishi.post({ a: 1 }, rows("logs_new"));
+    assert.equal(made.status, 403, made.text);
+    assert.equal(
+      made.json.error,
+      "the user of clickhouse-url may not create logs_new: GRANT CREATE TABLE ON `rights`.* TO `writer`",
+    );
+    const wider = await shishi.post('{"a":1}\n{"a":2,"b":1}', rows("logs_t"));
+    assert.equal(wider.status, 200, wider.text);
+    assert.equal(
+      wider.json.errors[0].error,
+      "b: no column of logs_t: the user of clickhouse-url may not add columns to logs_t: " +
+        "GRANT ALTER ADD COLUMN ON `rights`.`logs_t` TO `writer`",
+    );
+  });
+});
+
+test("while ClickHouse is away rows for a table that it has not got wait, and make it", async () => {
+  const clickhouse = await startClickHouse();
+  const shishi = await startIn(
+    clickhouse,
+    "away",
+    "--create-tables=logs_*",
+    "--unknown-keys=logs_*=column",
+    "--flush-interval=50ms",
+  );
+  try {
+    await clickhouse.kill();
+    for (const row of [{ n: 1 }, { n: 2, b: "x" }, { n: 3, c: [1] }]) {
+      const { status, text } = await shishi.post(row, { path: "/events/logs_late" });
+      assert.equal(status, 202, text);
+    }
+    await clickhouse.start();
+    await eventually(() => assertDelivered(shishi), { withinMs: 60_000 });
+    assert.equal(
+      await clickhouse.query("SELECT count(), sum(n), max(b), max(c) FROM away.logs_late"),
+      "3\t6\tx\t[1]",
+    );
+  } finally {
+    await shishi.close();
+    await clickhouse.close();
+  }
+});
