@@ -208,7 +208,7 @@ export class Keys {
     }
   }
 
-  /** Rows of these batches are lost: who sends them again is to be believed. */
+  /** Rows of these batches are lost: a sender that repeats them is to be believed. */
   lost(batches: ReadonlySet<string>): void {
     if (batches.size === 0) return;
     for (const found of this.#known.values()) {

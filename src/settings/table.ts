@@ -329,7 +329,8 @@ export const TABLE = [
       name: "max-block-size",
       kind: count({ min: 1, max: 100_000_000 }),
       default: "10000",
-      meaning: "rows in a batch at most; never more than backlog",
+      meaning:
+        "rows in a batch at most; never more than backlog; a write with an Idempotency-Key is not cut",
     }),
     setting({
       name: "max-block-bytes",

@@ -6,7 +6,7 @@ system asks of its disk: writes, and flushes (as fsync).
 
 LOG gets one record each, in the order in which they were done: `<offset u64, length u32, bytes>`, a flush
 being a record without bytes. COUNTER, 8 bytes, holds how many there are; it is raised before the kernel
-is answered, so whoever has an answer that rests on a flush reads a number that counts it.
+is answered, so a number that is read after an answer counts the flush that the answer rests on.
 
 Spoken here is the protocol of /dev/fuse (Linux, include/uapi/linux/fuse.h) as far as one regular file, which
 is the root of its file system, needs it.
