@@ -1,6 +1,6 @@
 /**
  * Folders → archives whose bytes depend on nothing but names, content and the time that is given: sorted,
- * owned by root, everything of the same time, no user's name, no umask. By GNU tar and xz.
+ * owned by root, everything of the same time, no user's name, no umask. By GNU tar, xz and gzip.
  */
 
 import { spawnSync } from "node:child_process";
@@ -11,13 +11,15 @@ import process from "node:process";
 /** The settings of these tools that somebody keeps in the environment are none of ours. */
 const { TAR_OPTIONS: _1, XZ_OPT: _2, XZ_DEFAULTS: _3, ...ENV } = process.env;
 
-/** `folder` → `folder.tar` or `folder.tar.xz`, in which it is the one top folder. */
-export function archive(folder: string, kind: "tar" | "tar.xz", epochS: number): string {
+export type Kind = "tar" | "tar.xz" | "tar.gz" | "tar.gz, fast";
+
+/** `folder` → `folder.tar`, `folder.tar.xz` or `folder.tar.gz`, in which it is the one top folder. */
+export function archive(folder: string, kind: Kind, epochS: number): string {
   const [parent, name] = [dirname(folder), folder.slice(dirname(folder).length + 1)];
   const paths = ["", ...readdirSync(folder, { recursive: true, encoding: "utf8" })].sort()
     .map((path) => join(name, path));
   for (const path of paths) settle(join(parent, path), epochS);
-  const file = `${folder}.${kind}`;
+  const file = `${folder}.${kind.split(",")[0]}`;
   rmSync(file, { force: true });
   const tar = `${folder}.tar`;
   run("tar", [
@@ -25,6 +27,10 @@ export function archive(folder: string, kind: "tar" | "tar.xz", epochS: number):
     ...["--owner=0", "--group=0", "--directory", parent, ...paths],
   ], parent);
   if (kind === "tar") return file;
+  if (kind !== "tar.xz") {
+    run("gzip", ["--force", "--no-name", kind === "tar.gz" ? "-9" : "-1", tar], parent);
+    return file;
+  }
   // Always two threads: with one the blocks, and so the bytes, are others.
   run("xz", ["--force", "--threads=2", "-6", tar], parent);
   return file;

@@ -25,14 +25,15 @@ export function exampleToml(): string {
       section = spec.section;
       lines.push("", `# ${`---- ${section} `.padEnd(WIDTH - 2, "-")}`);
     }
-    lines.push("", ...comment(meaningOf(spec)));
+    lines.push("", ...commented(meaningOf(spec)));
     lines.push(`#${spec.name} = ${exampleOf(spec)}`);
     if (spec.secret) lines.push(`#${spec.name}-file = "FILE"`);
   }
   return lines.join("\n") + "\n";
 }
 
-function meaningOf(spec: SettingSpec): string {
+/** With its default where that is no text, and whether it takes a restart. */
+export function meaningOf(spec: SettingSpec): string {
   const fallback = spec.default === null
     ? " (none unless set)"
     : typeof spec.default === "object"
@@ -41,14 +42,15 @@ function meaningOf(spec: SettingSpec): string {
   return `${spec.meaning}${fallback}${spec.restart ? " (restart)" : ""}`;
 }
 
-/** The default as TOML, or the value's form where there is no fixed default. */
-function exampleOf({ kind, default: initial }: SettingSpec): string {
+/** The default as TOML (or YAML), or the value's form where there is no fixed default. */
+export function exampleOf({ kind, default: initial }: SettingSpec): string {
   if (typeof initial !== "string") return JSON.stringify(kind.placeholder);
   const bare = kind.file === "boolean" || (kind.file === "number" && /^\d+$/.test(initial));
   return bare ? initial : JSON.stringify(initial);
 }
 
-function comment(text: string): string[] {
+/** As a comment of lines of at most 100 columns. */
+export function commented(text: string): string[] {
   const lines: string[] = [];
   let line = "#";
   for (const word of text.split(" ")) {

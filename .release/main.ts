@@ -1,19 +1,28 @@
 /**
  * `npm run release [-- TARGET ...]`: dist/release with an archive for each target (all of them unless
- * some are named), Debian packages, the bill of materials and SHA256SUMS. The same commit gives the same
- * bytes, in any folder. Needs git, npm, tar, xz and dpkg-deb. `--plain` leaves tar files as they
- * are, for haste.
+ * some are named), Debian packages, what npm, Homebrew, apt and Helm install from, the bill of materials and
+ * SHA256SUMS. The same commit gives the same bytes, in any folder, but for signatures. Needs git, npm, tar, gzip, xz and
+ * dpkg-deb.
+ *
+ * - `--url=URL`: the folder from which the files will be given out; the formula and the chart's index name it.
+ * - `--sign=KEY`: of gpg, which then signs the repository for apt.
+ * - `--plain`: leaves tar files as they are, for haste.
  */
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { archive } from "./archive.ts";
 import { type Bill, finishedBill } from "./bill.ts";
 import { build, ROOT } from "./build.ts";
+import { writeApt } from "./apt.ts";
+import { writeChart } from "./chart.ts";
 import { textsFor } from "./contents.ts";
+import { releaseUrl } from "./homepage.ts";
+import { formula, type Packed } from "./homebrew.ts";
+import { npmTexts, writeLauncher, writeMachine } from "./npm.ts";
 import { noticeOf, noticesText, packagesOf } from "./notices.ts";
 import { bunVersion, fetchRuntime, readLock } from "./runtime.ts";
 import { writeDeb } from "./deb.ts";
@@ -33,6 +42,9 @@ const DEBIAN: Readonly<Record<string, "amd64" | "arm64">> = {
 };
 const name = `shishi-${stamp.version}`;
 
+/** What the last steps need of those before. */
+const made = { archives: [] as Packed[], debs: [] as string[], notices: "" };
+
 async function release(target: Target): Promise<void> {
   const folder = join(RELEASE, `${name}-${target.name}`);
   const metafile = join(RELEASE, "bundled.json");
@@ -49,23 +61,49 @@ async function release(target: Target): Promise<void> {
   const { inputs } = JSON.parse(readFileSync(metafile, "utf8"));
   rmSync(metafile);
   const notices = packagesOf(Object.keys(inputs)).map((one) => noticeOf(join(ROOT, one)));
-  const texts = await textsFor(target, {
-    root: ROOT,
-    stamp,
-    notices: noticesText(notices, bun),
-  });
+  made.notices = noticesText(notices, bun);
+  const texts = await textsFor(target, { root: ROOT, stamp, notices: made.notices });
   for (const [path, text] of Object.entries(texts)) {
     mkdirSync(dirname(join(folder, path)), { recursive: true });
     writeFileSync(join(folder, path), text);
   }
   const architecture = DEBIAN[target.name];
   if (architecture !== undefined) {
-    const debian = { texts: await debTexts(ROOT, stamp, noticesText(notices, bun)), architecture };
-    tell(writeDeb({ ...stamp, ...debian, binary: program, folder: RELEASE, quick: plain }));
+    const debian = { texts: await debTexts(ROOT, stamp, made.notices), architecture };
+    const deb = writeDeb({ ...stamp, ...debian, binary: program, folder: RELEASE, quick: plain });
+    made.debs.push(deb);
+    tell(deb);
   }
+  tell(writeMachine(target, program, npmOrder()));
   const file = archive(folder, plain ? "tar" : "tar.xz", stamp.epochS);
   rmSync(folder, { recursive: true });
+  made.archives.push({ target, file: basename(file), sha256: sha256(file) });
   tell(file);
+}
+
+const npmOrder = () => ({
+  ...stamp,
+  folder: folderOf("npm"),
+  quick: plain,
+  texts: npmTexts(ROOT, made.notices),
+});
+
+/** From where people install, for the targets that were made. */
+function writeRepositories(): void {
+  tell(writeLauncher(TARGETS, npmOrder()));
+  writeFileSync(
+    join(folderOf("homebrew"), "shishi.rb"),
+    formula(stamp.version, made.archives, url),
+  );
+  if (made.debs.length > 0) writeApt(made.debs, folderOf("apt"), { ...stamp, key });
+  writeChart(ROOT, folderOf("helm"), stamp, `${url}/helm`);
+}
+
+/** Made where it is missing. */
+function folderOf(name: string): string {
+  const folder = join(RELEASE, name);
+  mkdirSync(folder, { recursive: true });
+  return folder;
 }
 
 function tell(file: string): void {
@@ -84,18 +122,24 @@ function writeBill(): void {
 }
 
 function writeSums(): void {
-  const lines = readdirSync(RELEASE).sort().map((file) => {
-    const hash = createHash("sha256").update(readFileSync(join(RELEASE, file))).digest("hex");
-    return `${hash}  ${file}\n`;
-  });
+  const lines = readdirSync(RELEASE, { recursive: true, encoding: "utf8" }).sort()
+    .filter((path) => statSync(join(RELEASE, path)).isFile())
+    .map((path) => `${sha256(join(RELEASE, path))}  ${path}\n`);
   writeFileSync(join(RELEASE, "SHA256SUMS"), lines.join(""));
+}
+
+function sha256(file: string): string {
+  return createHash("sha256").update(readFileSync(file)).digest("hex");
 }
 
 const say = (line: string) => console.error(line);
 
 const args = process.argv.slice(2);
 const plain = args.includes("--plain");
-const asked = args.filter((arg) => arg !== "--plain");
+const flag = (name: string) => args.find((arg) => arg.startsWith(`--${name}=`))?.split("=")[1];
+const url = (flag("url") ?? releaseUrl(stamp.version)).replace(/\/$/, "");
+const key = flag("sign") ?? null;
+const asked = args.filter((arg) => !/^--(plain$|url=|sign=)/.test(arg));
 const unknown = asked.filter((one) => !TARGETS.some((target) => target.name === one));
 if (unknown.length > 0) {
   say(
@@ -109,5 +153,6 @@ mkdirSync(RELEASE, { recursive: true });
 for (const target of TARGETS) {
   if (asked.length === 0 || asked.includes(target.name)) await release(target);
 }
+writeRepositories();
 writeBill();
 writeSums();

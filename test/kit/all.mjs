@@ -54,7 +54,12 @@ const failures = [];
 let turn = Promise.resolve();
 
 if (!quick) {
-  await check("servers", process.execPath, ["test/kit/prepare.mjs", "--servers", "--engines=26.9"]);
+  await check("servers", process.execPath, [
+    "test/kit/prepare.mjs",
+    "--servers",
+    "--engines=26.9",
+    "--kubernetes",
+  ]);
   if (whole) {
     await check("binary", "npm", ["run", "--silent", "build"]);
     await check("binary runs", BINARY, ["--version"]);

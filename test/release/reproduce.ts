@@ -6,7 +6,15 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { ROOT } from "../../.release/build.ts";
@@ -19,6 +27,7 @@ const HERE = join(ROOT, "dist/reproduce");
 const FOLDERS = ["one", "another-folder"].map((name) => join(HERE, name));
 const stamp = readStamp(ROOT);
 const NAME = `shishi-${stamp.version}-linux-x64`;
+const DEB = `shishi-collector_${stamp.version}-1_amd64.deb`;
 const PAGES = readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"));
 const IN_IT = [
   ...["CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "NOTICES", "README.md"],
@@ -58,7 +67,11 @@ function release(folder: string, ...args: string[]): Map<string, Uint8Array> {
   const env = { SOURCE_COMMIT: stamp.commit, SOURCE_DATE_EPOCH: String(stamp.epochS) };
   run(process.execPath, [".release/main.ts", "--plain", ...args], folder, env);
   const made = join(folder, "dist/release");
-  return new Map(readdirSync(made).map((name) => [name, readFileSync(join(made, name))]));
+  const paths = readdirSync(made, { recursive: true, encoding: "utf8" });
+  return new Map(
+    paths.filter((path) => statSync(join(made, path)).isFile())
+      .map((path) => [path, readFileSync(join(made, path))]),
+  );
 }
 
 rmSync(HERE, { recursive: true, force: true });
@@ -73,7 +86,13 @@ try {
       "SHA256SUMS",
       `shishi-${stamp.version}.cdx.json`,
       `${NAME}.tar`,
-      `shishi-collector_${stamp.version}-1_amd64.deb`,
+      DEB,
+      ...["Release", "main/binary-amd64/Packages", "main/binary-amd64/Packages.gz"]
+        .map((name) => `apt/dists/stable/${name}`),
+      `apt/pool/main/s/shishi-collector/${DEB}`,
+      ...["index.yaml", `shishi-${stamp.version}.tgz`].map((name) => `helm/${name}`),
+      "homebrew/shishi.rb",
+      ...["shishi", "shishi-linux-x64"].map((name) => `npm/${name}-${stamp.version}.tgz`),
     ].sort(),
   );
   for (const [name, bytes] of first) {

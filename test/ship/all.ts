@@ -2,6 +2,10 @@
 
 import "./compose.ts";
 import "./deb.ts";
+import "./apt.ts";
+import "./npm.ts";
+import "./homebrew.ts";
+import "./chart.ts";
 import "./systemd.ts";
 import "./bare_host.ts";
 import "./image.ts";
