@@ -103,7 +103,10 @@ export function createShared(clock: Clock): Shared {
 export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.clock)): App {
   const { intake, control, ledger, settings, part = "all" } = deps;
   // The usual router gets ready at the first request, in 4 ms; this one is as soon as it is filled.
-  const app = new Hono({ getPath: pathOf, router: new TrieRouter() });
+  const app = new Hono<{ Bindings: { readonly addressOf: AddressOf } }>({
+    getPath: pathOf,
+    router: new TrieRouter(),
+  });
   shared.strangers.adopt(settings.tables);
   // So that its series begin at 0, and not at what came first.
   for (const { label } of settings.writeTokens ?? []) ledger.tokenTook(label, 0, 0);
@@ -145,27 +148,32 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
       ? reply.pixel(request)
       : writer.pixel(request, settings.table, account);
   };
-  const postRows = (request: Request, table: string) => {
+  const postRows = (request: Request, table: string, addressOf: AddressOf) => {
     const refused = refusesAll();
     if (refused !== null) return refused;
     const account = checkWriter(request, table);
-    return account instanceof Response ? account : postRowsOn(account, request, table);
+    return account instanceof Response ? account : postRowsOn(account, request, table, addressOf);
   };
-  const postRowsOn = (account: Account | null, request: Request, table: string) => {
+  const postRowsOn = (
+    account: Account | null,
+    request: Request,
+    table: string,
+    addressOf: AddressOf,
+  ) => {
     if (table === settings.table) {
       return reply.notFound(`${table} takes analytics events: use POST /events`);
     }
     if (!allowed(table)) {
       return reply.notFound(`${excerpt(table)} is not one of the tables that may be written`);
     }
-    return writer.rows(request, table, account);
+    return writer.rows(request, table, account, (request) => clientAddress(request, addressOf));
   };
 
   const serveEvents = () => {
     if (preflight !== null) app.on("OPTIONS", ["/events", "/events/:table"], preflight);
     if (settings.pixel) app.get("/events", (c) => getEvent(c.req.raw));
     app.post("/events", (c) => postEvents(c.req.raw));
-    app.post("/events/:table", (c) => postRows(c.req.raw, c.req.param("table")));
+    app.post("/events/:table", (c) => postRows(c.req.raw, c.req.param("table"), c.env.addressOf));
     app.get("/shishi.js", (c) => deps.page.snippet(c.req.raw));
   };
   const serveAdmin = () => {
@@ -218,14 +226,14 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
       if (table !== null) {
         const refused = checkClient(request, addressOf, true);
         if (refused !== null) return refused;
-        return table === "" ? postEvents(request) : postRows(request, table);
+        return table === "" ? postEvents(request) : postRows(request, table, addressOf);
       }
     }
     const path = pathOf(request);
     const refused = FOR_ALL.includes(path)
       ? null
       : checkClient(request, addressOf, isPosting(path));
-    return refused ?? app.fetch(request);
+    return refused ?? app.fetch(request, { addressOf });
   };
   /** A refusal waits until its client can read it. */
   const done = (answered: Response, request: Request, addressOf: AddressOf) => {

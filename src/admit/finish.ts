@@ -69,8 +69,18 @@ export function createFinish(
   };
 }
 
-/** The client's own id, where it is one that a log line and a header can hold. */
-function idOf({ headers }: Request): string | null {
-  const id = headers.get(ID);
-  return id !== null && /^[\x21-\x7e]{1,128}$/.test(id) ? id : null;
+/** Ids that requests have got here. */
+const given = new WeakMap<Request, string>();
+
+/** The client's own id, where it is one that a log line and a header can hold, or the one it has got here. */
+function idOf(request: Request): string | null {
+  const id = request.headers.get(ID);
+  return id !== null && /^[\x21-\x7e]{1,128}$/.test(id) ? id : given.get(request) ?? null;
+}
+
+/** The id of a request that needs one; its answer will have it too. */
+export function requestId(request: Request): string {
+  let id = idOf(request);
+  if (id === null) given.set(request, id = crypto.randomUUID());
+  return id;
 }

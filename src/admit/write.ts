@@ -32,7 +32,9 @@ import type { Decoded, DecodeQueue, KeysWanted, Target } from "./decode.ts";
 import type { EventWindow } from "./timestamp.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { eventOf } from "./pixel.ts";
+import { requestId } from "./finish.ts";
 import { parsePrefer, type Preferences } from "./prefer.ts";
+import { stamped, type StampOf, stampsIn } from "./stamp.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { Exceeded } from "../kernel/quota.ts";
 import * as reply from "./reply.ts";
@@ -49,6 +51,8 @@ export interface WriteSettings {
   readonly insertTimeoutMs: number;
   /** `strict`: a value that its column cannot hold is an error of its row. */
   readonly typeCheck: "strict" | "off";
+  /** Of this collector. */
+  readonly id: string;
   /** Times of events that are taken. */
   readonly eventWindow: EventWindow;
 }
@@ -85,7 +89,15 @@ interface Writing {
   readonly grant: Grant;
   /** Of the write token that it came with, if any. */
   readonly account: Account | null;
+  /** Whose request it is, where a table asks for it. */
+  readonly clientOf: ClientOf | null;
 }
+
+/** The client's address; `""` where there is none. */
+export type ClientOf = (request: Request) => string;
+
+/** Characters of a `User-Agent` that are kept. */
+const LONGEST_AGENT = 1024;
 
 const STRICT = "handling=strict";
 
@@ -157,7 +169,7 @@ export class Writer {
     const bytes = eventOf(request.url);
     const there = stillThere === null ||
       await new Promise<boolean>((resolve) => stillThere(request, resolve));
-    const writing = this.#begin(request, this.#eventsOf(table), account, null, bytes.length);
+    const writing = this.#begin(request, this.#eventsOf(table), account, null, bytes.length, null);
     if (writing instanceof Response) return writing;
     if (!writing.grant.take(bytes.length)) return this.#decode(writing, { kind: "full" });
     const answer = await this.#decode(
@@ -168,19 +180,25 @@ export class Writer {
   }
 
   /** Rows of any other table; `table` is a valid name. */
-  rows(request: Request, table: string, account: Account | null): Response | Promise<Response> {
+  rows(
+    request: Request,
+    table: string,
+    account: Account | null,
+    clientOf: ClientOf,
+  ): Response | Promise<Response> {
     const columns = this.#deps.tables.columns(table);
     return typeof columns === "string"
       ? this.#deps.tables.lookUp(table, LOOK_UP_MS).then((found) =>
-        this.#rowsOf(request, table, account, found)
+        this.#rowsOf(request, table, account, clientOf, found)
       )
-      : this.#rowsOf(request, table, account, columns);
+      : this.#rowsOf(request, table, account, clientOf, columns);
   }
 
   #rowsOf(
     request: Request,
     table: string,
     account: Account | null,
+    clientOf: ClientOf,
     columns: Columns | "missing" | "unknown",
   ): Response | Promise<Response> {
     const { maker } = this.#deps;
@@ -202,10 +220,10 @@ export class Writer {
       ? { table, shape: "row", columns: null, makes }
       : { table, shape: "row", columns: known, typeCheck, unknownKeys };
     const csv = csvOf(request.headers.get("content-type"));
-    if (csv === null) return this.#write(request, target, account);
+    if (csv === null) return this.#write(request, target, account, clientOf);
     if ("problem" in csv) return reply.unusableCsv(csv.problem);
     const maxBytes = maxBodyBytes * MOST_CSV_GROWTH;
-    return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account);
+    return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account, clientOf);
   }
 
   /**
@@ -216,13 +234,14 @@ export class Writer {
     request: Request,
     target: Target,
     account: Account | null,
+    clientOf: ClientOf | null = null,
   ): Response | Promise<Response> {
     const { settings, stillThere = null } = this.#deps;
     const header = request.headers.get("content-encoding");
     const encoding = parseEncoding(header);
     if (encoding === "unknown") return reply.unknownEncoding(header ?? "");
     const length = Number(request.headers.get("content-length") ?? 0);
-    const writing = this.#begin(request, target, account, encoding, length);
+    const writing = this.#begin(request, target, account, encoding, length, clientOf);
     if (writing instanceof Response) return writing;
     const body = readBody(
       request,
@@ -244,6 +263,7 @@ export class Writer {
     account: Account | null,
     encoding: Encoding | null,
     length: number,
+    clientOf: ClientOf | null,
   ): Writing | Response {
     const { clock, intake, settings } = this.#deps;
     const startedMs = clock.monotonicMs();
@@ -257,7 +277,7 @@ export class Writer {
     const exceeded = key === null ? account?.refusal(1, 1) ?? null : null;
     if (exceeded !== null) return this.#exceeded(account!, exceeded, 1);
     const grant = new Grant(intake);
-    return { request, target, encoding, key, startedMs, grant, account };
+    return { request, target, encoding, key, startedMs, grant, account, clientOf };
   }
 
   #decode(writing: Writing, body: ReadBody): Response | Promise<Response> {
@@ -397,7 +417,10 @@ export class Writer {
     }
     const { request, account, target: { table, shape, columns, unknownKeys } } = writing;
     const { intake, ledger, tables } = this.#deps;
-    const { rows, rejected, errors, body, lent, types, keys } = decoded;
+    const stamps = shape === "event" || columns === null ? [] : stampsIn(columns);
+    const { rows, rejected, errors, body, lent, types, keys } = stamps.length === 0
+      ? decoded
+      : stamped(decoded, stamps, (name) => this.#stamp(writing, name));
     const prefer = parsePrefer(request.headers.get("prefer"));
     const strict = prefer.strict || asksStrict(request.url);
     if (rejected > 0 && shape === "row") tables.doubt(table);
@@ -416,6 +439,23 @@ export class Writer {
     const taken = intake.take(named === null ? chunk : { ...chunk, key: { ...named, rejected } });
     const tally = { accepted: rows, rejected, errors, change };
     return this.#given(writing, taken, tally, prefer, bodyBytes);
+  }
+
+  /** What is known of a request. */
+  #stamp({ request, clientOf }: Writing, name: Parameters<StampOf>[0]): string | null {
+    const { clock, settings } = this.#deps;
+    switch (name) {
+      case "_received_at":
+        return new Date(clock.nowMs()).toISOString();
+      case "_client_ip":
+        return clientOf?.(request) || null;
+      case "_user_agent":
+        return request.headers.get("user-agent")?.slice(0, LONGEST_AGENT) ?? null;
+      case "_collector":
+        return settings.id;
+      case "_request_id":
+        return requestId(request);
+    }
   }
 
   /** @param amount of the request, of what the quota counts. */

@@ -243,6 +243,7 @@ export function appOn(
       bodyTimeoutMs: 30_000,
       insertTimeoutMs: 30_000,
       typeCheck: "strict",
+      id: "edge-7",
       eventWindow: { maxAgeMs: null, maxSkewMs: null },
       authTokens: [],
       corsOrigins: [],

@@ -101,6 +101,29 @@ describe("made tables", () => {
     }
   });
 
+  test("columns for what the collector knows are filled", async () => {
+    await clickhouse.query("CREATE DATABASE stamps");
+    await clickhouse.query(
+      "CREATE TABLE stamps.`Ün` (a UInt8, _received_at DateTime64(3), _client_ip IPv6, " +
+        "_user_agent LowCardinality(String), _collector String, _request_id UUID) " +
+        "ENGINE = MergeTree ORDER BY a",
+    );
+    const shishi = await collector("stamps", "--tables=*", "--id=edge-3");
+    for (const path of ["Ün", "%C3%9Cn"]) {
+      const answer = await shishi.post({ a: 1 }, rows(path));
+      assert.equal(answer.status, 200, answer.text);
+      assert.equal(
+        await clickhouse.query(
+          "SELECT count(), any(abs(dateDiff('second', _received_at, now64())) < 60), any(_client_ip), " +
+            `any(_collector), any(_user_agent != '') FROM stamps.\`Ün\` WHERE _request_id = '${
+              answer.headers.get("x-request-id")
+            }'`,
+        ),
+        "1\t1\t::ffff:127.0.0.1\tedge-3\t1",
+      );
+    }
+  });
+
   test("what the user may not do is told as the GRANT that lets it", async () => {
     await clickhouse.query("CREATE DATABASE rights");
     await clickhouse.query(
