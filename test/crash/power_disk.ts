@@ -264,7 +264,9 @@ export class MountedImage {
   /** @param folder where its files will be. */
   constructor(image: string, readonly folder: string, system: string) {
     mkdirSync(folder, { recursive: true });
-    must("mount", "-t", system, "-o", "loop", image, folder);
+    // Another process's look at all mounts may keep the image before this one in use for a moment.
+    const options = system === "xfs" ? "loop,nouuid" : "loop";
+    must("mount", "-t", system, "-o", options, image, folder);
     this.#guard = spawn("/bin/sh", ["-c", 'cat >/dev/null; umount -l "$1"', "guard", folder], {
       stdio: ["pipe", "ignore", "ignore"],
       detached: true,
