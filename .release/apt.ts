@@ -5,10 +5,11 @@
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { linkSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { gzipSync } from "node:zlib";
+import { linkOrCopy } from "./archive.ts";
 
 const SUITE = "stable";
 const COMPONENT = "main";
@@ -31,7 +32,7 @@ export function writeApt(
     const path = `${POOL}/${basename(deb)}`;
     mkdirSync(join(folder, POOL), { recursive: true });
     // The same file as beside the archives.
-    linkSync(deb, join(folder, path));
+    linkOrCopy(deb, join(folder, path));
     return {
       architecture: /^Architecture: (.+)$/m.exec(text)?.[1] ?? "",
       text: `${text.trimEnd()}\nFilename: ${path}\nSize: ${bytes.length}\n${HASH}: ${

@@ -4,7 +4,15 @@
  */
 
 import { spawnSync } from "node:child_process";
-import { chmodSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  linkSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 
@@ -34,6 +42,15 @@ export function archive(folder: string, kind: Kind, epochS: number): string {
   // Always two threads: with one the blocks, and so the bytes, are others.
   run("xz", ["--force", "--threads=2", "-6", tar], parent);
   return file;
+}
+
+/** A hundred megabytes need not be there twice, where the file system has a way. */
+export function linkOrCopy(from: string, to: string): void {
+  try {
+    linkSync(from, to);
+  } catch {
+    copyFileSync(from, to);
+  }
 }
 
 /** Times and permissions, whatever the umask is. */

@@ -274,7 +274,8 @@ function values(): string {
     ]),
     "",
     ...commented(
-      "Secrets, each by the name of its setting; they become a Secret, whose files the collector reads. " +
+      "Secrets, each by the name of its setting (take the {} away); they become a Secret, whose files the " +
+        "collector reads. " +
         "Or the name of a Secret that is there already and has these keys. A change of that takes a restart of " +
         "the pods, or SIGHUP.",
     ),
@@ -305,9 +306,9 @@ const defaultOf = (name: string) => specs.find((spec) => spec.name === name)!.de
 
 /** Below `settings` or `secrets`. */
 function described(spec: SettingSpec): string[] {
-  return [...commented(meaningOf(spec)), `#${spec.name}: ${exampleOf(spec)}`].map((line) =>
-    `  ${line}`
-  );
+  // What is the path of a file elsewhere is its text here.
+  const example = takesCredential(spec) && !spec.secret ? '"TEXT OF THE FILE"' : exampleOf(spec);
+  return [...commented(meaningOf(spec)), `#${spec.name}: ${example}`].map((line) => `  ${line}`);
 }
 
 function schema(): Schema {

@@ -7,7 +7,6 @@
 import {
   chmodSync,
   copyFileSync,
-  linkSync,
   mkdirSync,
   readFileSync,
   renameSync,
@@ -17,7 +16,7 @@ import {
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import manifest from "../package.json" with { type: "json" };
-import { archive } from "./archive.ts";
+import { archive, linkOrCopy } from "./archive.ts";
 import { HOMEPAGE } from "./homepage.ts";
 import { isLinux, isWindows, type Target } from "./targets.ts";
 
@@ -52,7 +51,7 @@ export function writeMachine(target: Target, binary: string, order: NpmOrder): s
     preferUnplugged: true,
   }, (tree) => {
     mkdirSync(join(tree, "bin"));
-    place(binary, join(tree, "bin", program));
+    linkOrCopy(binary, join(tree, "bin", program));
     chmodSync(join(tree, "bin", program), 0o755);
   });
 }
@@ -97,15 +96,6 @@ function pack(order: NpmOrder, more: PackageJson, fill: (tree: string) => void):
 interface PackageJson {
   readonly name: string;
   readonly [key: string]: unknown;
-}
-
-/** A hundred megabytes need not be there twice. */
-function place(from: string, to: string): void {
-  try {
-    linkSync(from, to);
-  } catch {
-    copyFileSync(from, to);
-  }
 }
 
 /** What every package says of itself. */

@@ -306,14 +306,20 @@ test("a pod has the time that it needs to end", () => {
 });
 
 test("a secret is in the Secret, and nowhere else", () => {
+  const creds = 'hidden: 4\n"hidden" {{ 5 }}\n';
   const secrets = {
     "clickhouse-url": "http://u:hidden-1@h",
     "auth-tokens": ["hidden-2", "hidden-3"],
+    "nats-creds": creds,
   };
   const resources = template({ secrets });
   const [secret, ...more] = resources.filter(({ kind }) => kind === "Secret");
   assert.deepEqual([secret.stringData, more], [
-    { "clickhouse-url": "http://u:hidden-1@h", "auth-tokens": "hidden-2,hidden-3" },
+    {
+      "clickhouse-url": "http://u:hidden-1@h",
+      "auth-tokens": "hidden-2,hidden-3",
+      "nats-creds": creds,
+    },
     [],
   ]);
   assert.doesNotMatch(JSON.stringify(resources.filter((one) => one !== secret)), /hidden/);
