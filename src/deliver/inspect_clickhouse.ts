@@ -5,11 +5,12 @@
  * sample.
  */
 
-import type { Clock, Endpoint, InsertSetting, Verdict } from "../contracts.ts";
+import type { Clock, Endpoint, InsertSetting, KeyRule, Verdict } from "../contracts.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
 import { compileGlobs, isTableName, placeOf } from "../kernel/names.ts";
 import { createInserter } from "./clickhouse.ts";
+import { policyOf } from "./maker.ts";
 import { createPins, credentials, type Pins } from "./pins.ts";
 import { createTables, namedColumns, type Plans } from "./plan.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
@@ -23,6 +24,9 @@ export interface Wanted {
   /** Names or globs of other tables. */
   readonly tables: readonly string[];
   readonly insertSettings: readonly InsertSetting[];
+  /** As of `MakerSettings`; absent: no table is changed. */
+  readonly createTables?: readonly string[];
+  readonly unknownKeys?: readonly KeyRule[];
 }
 
 /** Never rejects. */
@@ -51,12 +55,13 @@ export async function inspectClickHouse(
       is.wrong(trouble.message, todoAbout(trouble.code)),
     ];
   }
-  const [clock, events, others] = await Promise.all([
+  const [clock, events, others, made] = await Promise.all([
     inspectClock(server),
     inspectEventsTable(server, wanted),
     inspectOtherTables(server, wanted),
+    inspectMaking(server, wanted),
   ]);
-  return [version, ...clock, ...events, ...others];
+  return [version, ...clock, ...events, ...others, ...made];
 }
 
 /** Of one question. */
@@ -297,7 +302,7 @@ const MOST = 20;
 /** Each table behind POST /events/TABLE that is named must be there, each that is there take rows. */
 async function inspectOtherTables(
   server: Server,
-  { table: eventsTable, tables: globs }: Wanted,
+  { table: eventsTable, tables: globs, createTables = [], unknownKeys = [] }: Wanted,
 ): Promise<Finding[]> {
   if (globs.length === 0) return [];
   const { query, endpoint } = server;
@@ -319,7 +324,7 @@ async function inspectOtherTables(
   const findings: Finding[] = [];
   for (const glob of globs) {
     const matches = compileGlobs([glob]);
-    if (names.some(matches) || glob === eventsTable) continue;
+    if (names.some(matches) || glob === eventsTable || createTables.includes(glob)) continue;
     findings.push(
       /[*?]/.test(glob)
         ? about(`tables ${glob} on ${endpoint.label}`).warning("no table matches")
@@ -333,11 +338,56 @@ async function inspectOtherTables(
     found.slice(0, MOST).map((name) => insertable(server, name, "row")),
   );
   findings.push(...looked.flat());
+  const policy = policyOf(unknownKeys);
+  const widened = found.slice(0, MOST).filter((name) => /column|keep/.test(policy(name)));
+  findings.push(...(await Promise.all(widened.map((name) => extensible(server, name)))).flat());
   if (found.length > MOST) {
     findings.push(
       about(`tables on ${endpoint.label}`).ok(`${found.length - MOST} more were not looked at`),
     );
   }
+  return findings;
+}
+
+/** Whether a table may be given columns for unknown keys. */
+async function extensible(server: Server, table: string): Promise<Finding[]> {
+  const right = "ALTER ADD COLUMN";
+  if (await mayI(server, right, table) !== false) return [];
+  return [
+    about(`unknown-keys of ${table} on ${server.endpoint.label}`).wrong(
+      "the user may not add columns",
+      grant(server, right, table),
+    ),
+  ];
+}
+
+/** Whether tables can be made of their first rows: types found in them, and the right to create. */
+async function inspectMaking(
+  server: Server,
+  { createTables = [], unknownKeys = [] }: Wanted,
+): Promise<Finding[]> {
+  const widens = unknownKeys.some(({ policy }) => policy === "column");
+  if (createTables.length === 0 && !widens) return [];
+  const { query, endpoint } = server;
+  const what = createTables.length > 0 ? "create-tables" : "unknown-keys";
+  const is = about(`${what} on ${endpoint.label}`);
+  const sample = quoteString('{"a":1}');
+  const found = await query.rows(`DESCRIBE TABLE format(JSONEachRow, ${sample})`);
+  if (!found.ok) {
+    return [is.wrong(`this server finds no types in rows: ${found.problem}`, "use 22.10 or newer")];
+  }
+  const databases = new Set(
+    createTables.map((glob) => placeOf(glob).database ?? endpoint.database),
+  );
+  const findings = await Promise.all([...databases].map(async (database): Promise<Finding> => {
+    const place = `${plainOrQuoted(database)}.*`;
+    return await server.word(`CHECK GRANT CREATE TABLE ON ${place}`) === "0"
+      ? is.wrong(
+        `the user may not create tables in ${database}`,
+        `GRANT CREATE TABLE ON ${place} TO ${userOf(server)}`,
+      )
+      : is.ok(`tables can be made in ${database}`);
+  }));
   return findings;
 }
 

@@ -1,8 +1,8 @@
 /** Tables that the first rows make, columns for new keys, and what other programs do to tables meanwhile. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type ClickHouse, startClickHouse, userXml } from "../kit/servers.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { type ClickHouse, startClickHouse, startOldClickHouse, userXml } from "../kit/servers.ts";
+import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 import { assertDelivered, say } from "./books.ts";
 import { startIn, WAIT } from "./database.ts";
@@ -148,6 +148,39 @@ describe("made tables", () => {
         "GRANT ALTER ADD COLUMN ON `rights`.`logs_t` TO `writer`",
     );
   });
+});
+
+test("check says whether tables can be made, and columns added", async () => {
+  const users = userXml("writer", ["SELECT ON *.*", "INSERT ON *.*", "CREATE TABLE ON default.*"]);
+  const clickhouse = await startClickHouse({ users });
+  const old = await startOldClickHouse();
+  const check = async (url: string, ...args: readonly string[]) => {
+    const env = { SHISHI_CLICKHOUSE_URL: url };
+    const { stdout } = await runShishi(["check", ...args], { env });
+    return stdout.split("\n").filter((line) => /create-tables|unknown-keys/.test(line))
+      .map((line) => line.replace(/ on \S+:/, ":"));
+  };
+  const asWriter = clickhouse.url.replace("://", "://writer:p@");
+  try {
+    await clickhouse.query("CREATE TABLE logs_a (a UInt8) ENGINE = MergeTree ORDER BY a");
+    await clickhouse.query("CREATE DATABASE other");
+    assert.deepEqual(
+      await check(asWriter, "--create-tables=logs_*,other.t", "--unknown-keys=logs_*=column"),
+      [
+        "✗ unknown-keys of logs_a: the user may not add columns → " +
+        "GRANT ALTER ADD COLUMN ON default.logs_a TO writer",
+        "✓ create-tables: tables can be made in default",
+        "✗ create-tables: the user may not create tables in other → " +
+        "GRANT CREATE TABLE ON other.* TO writer",
+      ],
+    );
+    assert.deepEqual(await check(clickhouse.url, "--tables=*"), []);
+    const [line] = await check(old.url, "--create-tables=logs_*");
+    assert.match(line ?? "", /^✗ create-tables: this server finds no types in rows: .*22\.10/);
+  } finally {
+    await clickhouse.close();
+    await old.close();
+  }
 });
 
 test("while ClickHouse is away rows for a table that it has not got wait, and make it", async () => {
