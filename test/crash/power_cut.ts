@@ -19,10 +19,10 @@ import {
 } from "../kit/fake_clickhouse.ts";
 import { freePort } from "../kit/free_port.ts";
 import { startShishi } from "../kit/shishi.ts";
-import { pause } from "../kit/wait.ts";
+import { eventually, pause } from "../kit/wait.ts";
 import { drained } from "./drained.ts";
 import { type Leftover, MountedImage, PowerDisk, type PowerLog } from "./power_disk.ts";
-import { KeyedCrowd, post, TABLES, type Write } from "./soak_keyed.ts";
+import { type Answered, KeyedCrowd, post, TABLES, type Write } from "./soak_keyed.ts";
 
 /** `kill -9` before the power fails: what was written, and not synced, is found by the next process. */
 const KILLS = 2;
@@ -156,15 +156,15 @@ export async function cutAt(life: Life, position: number, random: () => number):
       const before = life.writes.filter(({ sentAt }) => sentAt <= position);
       const known = before.filter(({ acknowledgedAt }) => acknowledgedAt <= position);
       const duplicates = someKeyed(known, random);
-      for (const write of duplicates) {
-        const answer = await post(shishi.url, write);
+      await Promise.all(duplicates.map(async (write) => {
+        const answer = await taken(shishi.url, write);
         assert.deepEqual(answer, { status: 202, accepted: write.ids.length, duplicate: true });
-      }
+      }));
       const open = before.filter((write) => write.key !== null && !known.includes(write));
-      for (const write of open) {
-        const { status, accepted } = await post(shishi.url, write);
+      await Promise.all(open.map(async (write) => {
+        const { status, accepted } = await taken(shishi.url, write);
         assert.deepEqual([status, accepted], [202, write.ids.length]);
-      }
+      }));
       await drained(shishi);
       const { recovered, dead } = (await shishi.status()).ledger;
       assert.equal(dead, 0, "what was sent is no row");
@@ -188,6 +188,15 @@ export async function cutAt(life: Life, position: number, random: () => number):
     await fake.close();
     await mounted.close();
   }
+}
+
+/** Sent until there is room for it. */
+function taken(url: string, write: Write): Promise<Answered> {
+  return eventually(async () => {
+    const answer = await post(url, write);
+    if (answer.status === 429 || answer.status === 503) throw new Error(`still ${answer.status}`);
+    return answer;
+  }, { withinMs: 30_000 });
 }
 
 function someKeyed(known: readonly Write[], random: () => number): Write[] {
