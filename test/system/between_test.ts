@@ -4,6 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { freePort } from "../kit/free_port.ts";
 import { startForwardProxy, startReverseProxy } from "../kit/http_proxy.ts";
 import { type ClickHouse, startClickHouse, userXml } from "../kit/servers.ts";
@@ -163,6 +165,52 @@ describe("between the collector and ClickHouse", () => {
     );
     await clickhouse.query(`TRUNCATE TABLE ${db}.t`);
     await assertWorks(as("harmless"), db);
+  });
+
+  test("what answers 200 to everything and is no ClickHouse stores nothing", async () => {
+    const db = await database();
+    const asked: string[] = [];
+    const foreign = createServer((request, answer) => {
+      asked.push(request.url ?? "");
+      request.resume();
+      request.on("end", () => answer.writeHead(200, { "content-length": 0 }).end());
+    });
+    await new Promise<void>((resolve) => foreign.listen(0, "127.0.0.1", resolve));
+    open({
+      close: () => {
+        foreign.closeAllConnections();
+        return new Promise((resolve) => foreign.close(() => resolve()));
+      },
+    });
+    const url = `http://127.0.0.1:${(foreign.address() as AddressInfo).port}`;
+    const shishi = await collector({ SHISHI_CLICKHOUSE_URL: url });
+    for (
+      const [body, path] of [[{ eventType: "e" }, "/events"], ['{"a":1}', "/events/t"]] as const
+    ) {
+      assert.equal((await shishi.post(body, { path })).status, 202);
+    }
+    await eventually(async () => {
+      assert.ok(asked.filter((url) => url.includes("query=INSERT")).length >= 2);
+      const ready = await shishi.get("/readyz");
+      assert.equal(ready.status, 503);
+      assert.match(ready.text, /no ClickHouse/);
+    }, SOON);
+    const { ledger } = await shishi.status();
+    assert.deepEqual([ledger.stored, ledger.dead, ledger.held, ledger.lost], [0, 0, 2, 0]);
+    assert.match((await shishi.get("/api/metrics")).text, /no ClickHouse/);
+    const { code, text } = await checked({ SHISHI_CLICKHOUSE_URL: url });
+    assert.equal(code, 1);
+    assert.match(text, /✗ clickhouse \S+: .*no ClickHouse/);
+    // What is held is kept for the next start, at the right address.
+    shishi.signal("SIGTERM");
+    assert.equal((await shishi.exited).code, 0);
+
+    const both = await collector({ SHISHI_CLICKHOUSE_URL: `${url}/${db},${clickhouse.url}/${db}` });
+    assert.equal((await both.post('{"a":1}', { path: "/events/t" })).status, 202);
+    await eventually(async () => {
+      assert.equal(await clickhouse.query(`SELECT count() FROM ${db}.t`), "1");
+    }, SOON);
+    assert.equal((await both.get("/readyz")).status, 200);
   });
 
   /** `check` and `/readyz` say why; rows are kept, and nothing is stored. */
