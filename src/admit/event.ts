@@ -66,6 +66,8 @@ export class EventReader implements RowReader {
     if (maxSkewMs !== null && ms > this.#nowMs + maxSkewMs) {
       return failed(`timestamp: ${excerpt(rawValue)} is further ahead than max-event-skew allows`);
     }
+    // In ticks of the column, see `isInTicks`.
+    if (ms < 0 && ms % 1000 !== 0) return done(String(ms));
     return done(rawValue.startsWith('"') ? `"${JSON.parse(rawValue)}"` : `"${eventTime(ms)}"`);
   }
 }

@@ -11,7 +11,7 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { eachElement, eachMember } from "./closer.ts";
 import { isUtc, type TypedColumn } from "./type_program.ts";
-import { readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
+import { isInTicks, readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
 import { hasDefault, type Type } from "./types.ts";
 
 /** The value of a column as it is to be sent. @param raw valid JSON. */
@@ -37,6 +37,12 @@ function fit(path: string, type: Type, raw: string): Result<string> {
     case "time": {
       const sent = timeOf(type, raw);
       return sent === null ? misfit(path, type, raw) : done(sent);
+    }
+    case "decimal": {
+      const digits = bare(raw);
+      const sent = decimalOf(type, digits);
+      if (sent === null) return misfit(path, type, raw);
+      return done(sent === digits ? raw : raw.startsWith('"') ? `"${sent}"` : sent);
     }
     case "enum": {
       const sent = enumOf(type, raw);
@@ -150,10 +156,6 @@ function fitsScalar(type: Type, raw: string): boolean {
       if (raw.startsWith('"') && /^[+-]?(?:nan|inf|infinity)$/i.test(text)) return true;
       return NUMBER.test(text) && Math.abs(Number(text)) < type.max;
     }
-    case "decimal": {
-      const digits = bare(raw);
-      return NUMBER.test(digits) && fitsDecimal(digits, type.precision, type.scale);
-    }
     case "fixed": {
       const text = textOf(raw);
       return text !== null && new TextEncoder().encode(text).length <= type.length;
@@ -186,15 +188,29 @@ function textOf(raw: string): string | null {
   return raw.startsWith('"') ? JSON.parse(raw) : null;
 }
 
-/** Digits that say nothing do not count: 1.230 has two places, 1e2 has none. */
-function fitsDecimal(number: string, precision: number, scale: number): boolean {
-  const [, whole = "", fraction = "", exponent = "0"] =
-    /^[+-]?(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(number) ?? [];
+/**
+ * A number as it is to be sent; null where the column does not hold it. Digits that say nothing do not count:
+ * 1.230 has two places, 1e2 has none. ClickHouse counts some of them, each version others (0e9, 1000e-3, zeros
+ * at the end), so what has an exponent, or more digits than it needs, is written anew.
+ */
+function decimalOf(
+  { precision, scale }: Type & { kind: "decimal" },
+  number: string,
+): string | null {
+  const [, sign = "", whole = "", fraction = "", exponent] =
+    /^([+-]?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(number) ?? [];
+  if (whole === "") return null;
   const digits = (whole + fraction).replace(/^0+/, "");
   const short = digits.replace(/0+$/, "");
-  if (short === "") return true;
-  const places = fraction.length - Number(exponent) - (digits.length - short.length);
-  return places <= scale && short.length - places <= precision - scale;
+  const plain = exponent === undefined && sign !== "+" && fraction.length <= scale &&
+    !/^0\d/.test(whole);
+  if (short === "") return plain ? number : "0";
+  const places = fraction.length - Number(exponent ?? 0) - (digits.length - short.length);
+  if (places > scale || short.length - places > precision - scale) return null;
+  if (plain) return number;
+  if (places <= 0) return `${sign === "-" ? "-" : ""}${short}${"0".repeat(-places)}`;
+  const padded = short.padStart(places + 1, "0");
+  return `${sign === "-" ? "-" : ""}${padded.slice(0, -places)}.${padded.slice(-places)}`;
 }
 
 function isIpv4(text: string): boolean {
@@ -254,6 +270,9 @@ function timeText(type: Type & { kind: "time" }, text: string): string | null {
   const elsewhere = !read.zoned && type.zone !== null && !isUtc(type.zone);
   const ms = elsewhere ? read.ms - aheadMs(type.zone!, read.ms) : read.ms;
   if (!isWithin(type, ms)) return null;
+  if (type.scale !== null && isInTicks(ms, read.fraction.slice(0, type.scale))) {
+    return ticks(type.scale, ms, read.fraction);
+  }
   if (WHOLE.test(text)) {
     return read.zoned || type.zone !== null ? JSON.stringify(text) : JSON.stringify(`${text}Z`);
   }
@@ -296,7 +315,16 @@ function timeNumber(
 }
 
 function written({ scale }: Type & { kind: "time" }, ms: number, fraction: string): string {
+  if (isInTicks(ms, fraction.slice(0, scale ?? 0))) return ticks(scale ?? 0, ms, fraction);
   return `"${textOfTime(ms, fraction.slice(0, scale ?? 0))}Z"`;
+}
+
+/** The second of `ms` with this fraction, in parts of a second with so many digits. */
+function ticks(scale: number, ms: number, fraction: string): string {
+  const second = BigInt(Math.floor(ms / 1000));
+  return String(
+    second * 10n ** BigInt(scale) + BigInt(fraction.slice(0, scale).padEnd(scale, "0")),
+  );
 }
 
 function isWithin({ minMs, maxMs }: Type & { kind: "time" }, ms: number): boolean {

@@ -96,7 +96,7 @@ const MENDED: readonly (readonly [string, string, object])[] = [
   ["seconds with a fraction", '"timestamp":1500000000.1239', {
     timestamp: "2017-07-14 02:40:00.123",
   }],
-  ["seconds before 1970", '"timestamp":-1.5', { timestamp: "1969-12-31 23:59:58.500" }],
+  ["seconds before 1970", '"timestamp":-1', { timestamp: "1969-12-31 23:59:59.000" }],
   ["a time as -0", '"timestamp":-0', { timestamp: "1970-01-01 00:00:00.000" }],
   ["a user as a number", '"userId":42', { userId: "42" }],
   ["a user as a large number", `"userId":${"9".repeat(30)}`, { userId: "9".repeat(30) }],
@@ -109,6 +109,15 @@ const MENDED: readonly (readonly [string, string, object])[] = [
   }],
   ["no time", '"timestamp":null', { timestamp: "2024-01-01 00:00:00.000" }],
 ];
+test("before 1970 a time with a fraction is put in milliseconds, which every version reads alike", () => {
+  for (const time of ["-1.5", '"1969-12-31T23:59:58.5Z"', '"1969-12-31 23:59:58.500"']) {
+    const [line] = linesOf(decodeEvents(`{"eventType":"a","timestamp":${time}}`));
+    assert.equal(JSON.parse(line!).timestamp, -1500, time);
+  }
+  const [whole] = linesOf(decodeEvents('{"eventType":"a","timestamp":"1969-12-31T23:59:58.000Z"}'));
+  assert.equal(JSON.parse(whole!).timestamp, "1969-12-31T23:59:58.000Z");
+});
+
 for (const [name, member, wanted] of MENDED) {
   test(`taken: ${name}`, () => {
     const [line] = linesOf(decodeEvents(`{"eventType":"a",${member}}`));
@@ -507,8 +516,9 @@ test("any events come through any form with the same values", () => {
 });
 
 /** A number as it is put out: seconds or milliseconds, as text. */
-function sentTime(number: number): string {
+function sentTime(number: number): string | number {
   const ms = Math.abs(number) < 1e11 ? number * 1000 : number;
+  if (ms < 0 && ms % 1000 !== 0) return ms;
   return new Date(ms).toISOString().replace("T", " ").slice(0, -1);
 }
 

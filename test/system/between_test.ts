@@ -3,9 +3,9 @@
  * drop what an INSERT relies on, and profiles that forbid it, which are told and store nothing else.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { after, before, describe, test } from "node:test";
 import { freePort } from "../kit/free_port.ts";
 import { startForwardProxy, startReverseProxy } from "../kit/http_proxy.ts";
 import { type ClickHouse, startClickHouse, userXml } from "../kit/servers.ts";
@@ -183,7 +183,10 @@ describe("between the collector and ClickHouse", () => {
       },
     });
     const url = `http://127.0.0.1:${(foreign.address() as AddressInfo).port}`;
-    const shishi = await collector({ SHISHI_CLICKHOUSE_URL: url });
+    const shishi = await collector({
+      SHISHI_CLICKHOUSE_URL: url,
+      SHISHI_SHUTDOWN_TIMEOUT: "200ms",
+    });
     for (
       const [body, path] of [[{ eventType: "e" }, "/events"], ['{"a":1}', "/events/t"]] as const
     ) {

@@ -4,14 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import type { ClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
+import { ENGINES } from "../servers/engines.ts";
 
 const NAMES = ["my-events", "2026_log", "Ünï", "other.t"];
 
-for (const modern of [true, false]) {
-  describe(`ClickHouse ${modern ? "26.7" : "18.16"}`, () => {
+for (const { version, modern, start } of ENGINES) {
+  describe(`ClickHouse ${version}`, () => {
     let clickhouse: ClickHouse;
     let shishi: Shishi;
     const window = modern ? "SETTINGS non_replicated_deduplication_window = 1000" : "";
@@ -20,7 +21,7 @@ for (const modern of [true, false]) {
         `CREATE TABLE ${name} (${columns}) ENGINE = MergeTree ORDER BY tuple() ${window}`,
       );
     before(async () => {
-      clickhouse = await (modern ? startClickHouse() : startOldClickHouse());
+      clickhouse = await start();
       await clickhouse.query("CREATE DATABASE other");
       for (const name of NAMES) {
         await create(name.split(".").map((part) => `\`${part}\``).join("."), "a UInt8");
@@ -84,16 +85,67 @@ for (const modern of [true, false]) {
     // 18.16 cannot hold events.
     if (modern) {
       test("times of events", async () => {
+        const old = ["-1.5", '"1969-12-31T23:59:58.500Z"', "-315619199750"]
+          .map((time) => `{"eventType":"old","timestamp":${time}}`).join("\n");
+        assert.equal((await shishi.post(old)).json.accepted, 3);
+        await assertStored(
+          "SELECT toUnixTimestamp64Milli(timestamp) AS ms FROM analytics_events WHERE event_type = 'old' ORDER BY ms",
+          "-315619199750\n-1500\n-1500",
+        );
         const times = ["1764400000123", "1764400000.123", '"2025-11-29T07:06:40.123Z"'];
         const body = times.map((time) => `{"eventType":"e","timestamp":${time}}`).join("\n");
         assert.equal((await shishi.post(`${body}\n{"eventType":"now"}`)).status, 202);
         await assertStored(
           "SELECT event_type, count(), uniqExact(timestamp), " +
             "any(if(event_type = 'e', toUnixTimestamp64Milli(timestamp) = 1764400000123, " +
-            "abs(now() - timestamp) < 60)) FROM analytics_events GROUP BY event_type ORDER BY 1",
+            "abs(now() - timestamp) < 60)) FROM analytics_events WHERE event_type != 'old' GROUP BY event_type ORDER BY 1",
           "e\t3\t1\t1\nnow\t1\t1\t1",
         );
       });
     }
   });
 }
+
+describe("a window of times", () => {
+  const HOUR_MS = 3_600_000;
+  const event = (timestamp: unknown) => JSON.stringify({ eventType: "e", timestamp });
+  const iso = (ms: number) => new Date(ms).toISOString();
+
+  for (const binary of [false, true]) {
+    test(`max-event-age and max-event-skew${binary ? " (binary)" : ""}`, async () => {
+      const shishi = await startShishi({
+        binary,
+        args: ["--max-event-age=24h", "--max-event-skew=1h", "--clickhouse-url=http://127.0.0.1:9"],
+      });
+      try {
+        const now = Date.now();
+        const times: [timestamp: unknown, why: RegExp | null][] = [
+          [undefined, null],
+          [now - 23 * HOUR_MS, null],
+          [iso(now - 23 * HOUR_MS), null],
+          [(now - 23 * HOUR_MS) / 1000, null],
+          [now + 0.9 * HOUR_MS, null],
+          [now - 25 * HOUR_MS, /^timestamp: \d+ is older than max-event-age allows$/],
+          [iso(now - 25 * HOUR_MS), /older than max-event-age/],
+          [Math.floor((now - 25 * HOUR_MS) / 1000), /older than max-event-age/],
+          ["1970-01-01T00:00:00Z", /older than max-event-age/],
+          [now + 2 * HOUR_MS, /further ahead than max-event-skew allows$/],
+          [iso(now + 2 * HOUR_MS), /further ahead than max-event-skew/],
+          ["2299-01-01T00:00:00Z", /further ahead than max-event-skew/],
+        ];
+        const { status, json } = await shishi.post(times.map(([time]) => event(time)).join("\n"));
+        assert.deepEqual([status, json.accepted, json.rejected], [202, 5, 7], JSON.stringify(json));
+        for (const [at, { index, error }] of json.errors.entries()) {
+          assert.equal(index, at + 5);
+          assert.match(error, times[index]![1]!);
+        }
+        const one = await shishi.post(event(now - 25 * HOUR_MS));
+        assert.deepEqual([one.status, one.json.rejected], [400, 1]);
+        const { ledger } = await shishi.status();
+        assert.deepEqual([ledger.received, ledger.rejected, ledger.held], [13, 8, 5]);
+      } finally {
+        await shishi.close();
+      }
+    });
+  }
+});

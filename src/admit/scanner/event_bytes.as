@@ -20,7 +20,7 @@ import {
   ZERO,
 } from "./json";
 import { WINDOW } from "./addresses";
-import { readTime, TIME_BYTES, timeMs, writeTime } from "./times";
+import { isOldFraction, readTime, TIME_BYTES, timeMs, writeTime } from "./times";
 import { patch } from "./typed_bytes";
 
 // Events. One bit a field, to see what is repeated and what is missing.
@@ -91,7 +91,9 @@ function skipField(field: u32, at: u32): u32 {
   const to = skipLiteral(at);
   if (to == NO) return NO;
   if (field == ID) return isUuid(at, to - 1) ? to : NO;
-  if (field == TIME) return readTime(at, to - 1) && isInWindow(timeMs) ? to : NO;
+  if (field == TIME) {
+    return readTime(at, to - 1) && isInWindow(timeMs) && !isOldFraction(at) ? to : NO;
+  }
   if (to - at == 1) return NO;
   typeFrom = at;
   typeTo = to - 1;
@@ -126,7 +128,11 @@ function skipEpoch(at: u32): u32 {
   if (to == first || to - first > 14 || (byte(first) == ZERO && to - at > 1)) return NO;
   if (byte(to) == 46 || (byte(to) | 32) == 101) return NO; // point, e
   if (value < 100000000000) value *= 1000;
-  if (negative) value = -value;
+  if (negative) {
+    // As text with a fraction it would be an old one.
+    if (value % 1000 != 0) return NO;
+    value = -value;
+  }
   if (!isInWindow(value)) return NO;
   const room = patch(at, to, TIME_BYTES + 2);
   if (room == 0) return NO;

@@ -54,6 +54,14 @@ export function readTime(from: u32, to: u32): bool {
   return true;
 }
 
+/**
+ * Whether the text at `from` that `readTime` has read has a fraction, and is of a time before 1970: some
+ * versions of ClickHouse read another one from it.
+ */
+export function isOldFraction(from: u32): bool {
+  return timeMs < 0 && byte(from + 19) == 46; // point
+}
+
 /** Puts `YYYY-MM-DD HH:MM:SS.mmm`, in UTC, at `at`. The year has four digits. */
 export function writeTime(at: u32, ms: i64): void {
   let days = ms / DAY_MS;

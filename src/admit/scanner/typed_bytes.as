@@ -29,7 +29,7 @@ import {
 } from "./json";
 import { MOST_PATCHES, PATCH_BYTES, PATCHES } from "./addresses";
 import { isUuid } from "./event_bytes";
-import { readDate, readTime, TIME_BYTES, timeMs, writeTime, zoned } from "./times";
+import { isOldFraction, readDate, readTime, TIME_BYTES, timeMs, writeTime, zoned } from "./times";
 import { same } from "./row_bytes";
 
 // A node: u32 operation, u32 flags, u32 one, u32 two, then two of 64 bits. As in `type_program.ts`.
@@ -218,7 +218,7 @@ function isNamed(list: u32, from: u32, length: u32): bool {
 function skipTimeText(node: u32, at: u32): u32 {
   const from = at + 1;
   const to = skipLiteral(from);
-  if (to == NO || !readTime(from, to - 1)) return NO;
+  if (to == NO || !readTime(from, to - 1) || isOldFraction(from)) return NO;
   const marginMs: i64 = !zoned && (flags(node) & ZONED) != 0 ? ZONES_MS : 0;
   if (timeMs < load<i64>(node, 16) + marginMs || timeMs > load<i64>(node, 24) - marginMs) return NO;
   if (!zoned && (flags(node) & UTC) != 0) {
