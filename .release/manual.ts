@@ -71,7 +71,7 @@ const EXAMPLES: readonly (readonly [what: string, ...lines: string[]])[] = [
   ]],
   ["Try settings and servers without starting:", "shishi check --config /etc/shishi/shishi.toml"],
   ["Stop a group of collectors, five at a time:", ...[
-    "shishi stop --target eu --batch 5 --wait 30s --nats-url ws://127.0.0.1:9222",
+    "shishi stop --target eu --batch 5 --wait 30s --nats-url nats://127.0.0.1:4222",
   ]],
   ["Send again what ClickHouse refused, after the repair:", "shishi dead replay flights"],
 ];

@@ -466,7 +466,7 @@ class Integrations {
   readonly #rooms: Rooms;
   #mirror: Mirror | null = null;
   #remote: Remote | null = null;
-  #nats: Settings["nats"] = null;
+  #nats: Pick<Settings, "nats" | "authorities"> | null = null;
   #ending = false;
   #alone: boolean;
   #busy: Promise<void> = Promise.resolve();
@@ -527,17 +527,21 @@ class Integrations {
     this.#mirror.start();
   }
 
-  async #adoptRemote({ nats: wanted, group, id }: Settings): Promise<void> {
-    if (nodeUtil().isDeepStrictEqual(this.#nats, wanted)) return;
-    this.#nats = wanted;
+  async #adoptRemote(settings: Settings): Promise<void> {
+    const { nats: wanted, authorities, group, id } = settings;
+    const known = { nats: wanted, authorities };
+    if (nodeUtil().isDeepStrictEqual(this.#nats, known)) return;
+    this.#nats = known;
     await this.#remote?.close();
     this.#remote = null;
     if (wanted === null) return;
     const { startRemote } = await import("./remote/remote.ts");
+    const { createOpenSocket } = await import("./runtime/socket.ts");
     if (this.#ending) return;
     const { control, ledger, clock, log } = this.#rooms;
     this.#remote = startRemote({
       ...wanted,
+      openSocket: createOpenSocket(authoritiesOf(settings)),
       group,
       id,
       control,

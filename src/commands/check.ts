@@ -12,6 +12,7 @@ import { within } from "../kernel/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { wantsColor } from "../runtime/program.ts";
 import { authorities } from "../runtime/authorities.ts";
+import { createOpenSocket } from "../runtime/socket.ts";
 import { createFetch } from "../runtime/fetch.ts";
 import { boolean } from "../settings/kinds.ts";
 import type { Settings } from "../settings/settings.ts";
@@ -93,7 +94,13 @@ function looksOf(settings: Settings): Look[] {
       what: `nats ${server}`,
       async look() {
         const { inspectNats } = await import("../remote/inspect_nats.ts");
-        return inspectNats(server, { ...nats, group, id, clock });
+        return inspectNats(server, {
+          ...nats,
+          group,
+          id,
+          clock,
+          openSocket: createOpenSocket(certificates),
+        });
       },
     }))),
     {

@@ -6,8 +6,10 @@
 import process from "node:process";
 import type { Command } from "../contracts.ts";
 import { controlFleet } from "../fleet/fleet.ts";
+import { authorities } from "../runtime/authorities.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { onStopSignal, wantsColor } from "../runtime/program.ts";
+import { createOpenSocket } from "../runtime/socket.ts";
 import { boolean, count, duration, text } from "../settings/kinds.ts";
 import type { SettingName, SettingSpec } from "../settings/settings.ts";
 import { type Kind, section, setting, type ValuesOf } from "../settings/spec.ts";
@@ -123,7 +125,7 @@ export function flagsOf(command: Command): readonly SettingSpec[] {
   return [...COMMON, ...DRY_RUN];
 }
 
-const ONLY: readonly SettingName[] = NATS.map(({ name }) => name);
+const ONLY: readonly SettingName[] = [...NATS.map(({ name }) => name), "ca-file"];
 
 /** The five commands; `command` is also the last word of the subject that it is sent on. */
 export function controlCommand(command: Command): CliCommand {
@@ -142,7 +144,7 @@ export function controlCommand(command: Command): CliCommand {
       // The flags are the command's own; the compiler knows only that they are some.
       const flags = loaded.extra as unknown as ControlFlags;
       const problem = loaded.settings.nats === null
-        ? "nats-url: expected the ws:// or wss:// address of a NATS server, got none (--nats-url or " +
+        ? "nats-url: expected the address of a NATS server, got none (--nats-url or " +
           "SHISHI_NATS_URL)"
         : (flags.wait ?? 0) > 0 && (flags.batch ?? null) === null
         ? "--wait: expected --batch with it, got a stop of all at once"
@@ -151,7 +153,7 @@ export function controlCommand(command: Command): CliCommand {
         console.error(`shishi: ${problem}`);
         return 2;
       }
-      return await run(command, loaded.settings.nats, flags);
+      return await run(command, loaded.settings.nats, loaded.settings.authorities, flags);
     },
   };
 }
@@ -161,8 +163,16 @@ type Nats = Pick<
   "servers" | "auth" | "subject" | "controlSecret"
 >;
 
-/** With everything that the terminal, if there is one, and signals have to say. */
-async function run(command: Command, nats: Nats, flags: ControlFlags): Promise<number> {
+/**
+ * With everything that the terminal, if there is one, and signals have to say.
+ * @param own the text of `ca-file`, or null.
+ */
+async function run(
+  command: Command,
+  nats: Nats,
+  own: string | null,
+  flags: ControlFlags,
+): Promise<number> {
   const { target, timeout, json, yes, batch, wait } = flags;
   const terminal = process.stdout.isTTY === true;
   const interrupted = new AbortController();
@@ -176,6 +186,7 @@ async function run(command: Command, nats: Nats, flags: ControlFlags): Promise<n
   try {
     return await controlFleet(command, {
       ...nats,
+      openSocket: createOpenSocket(() => authorities(own)),
       target,
       timeoutMs: timeout,
       json,

@@ -17,7 +17,7 @@ import type { Screen } from "./screen.ts";
 
 /** A command to a fleet, and where it is said what became of it. */
 export interface FleetIo {
-  /** `ws://` or `wss://`; the first that answers is used. */
+  /** The first that answers is used. */
   readonly servers: readonly string[];
   readonly auth: NatsAuth;
   /** Signs the command; null: it goes unsigned. */
@@ -65,7 +65,7 @@ const DIAL_TIMEOUT_MS = 5_000;
 /** The first server that answers; says on `err` why none did. */
 export async function reach(io: FleetIo): Promise<Wire | null> {
   if (io.servers.length === 0) {
-    io.err("nats-url: expected ws://host:port or wss://host:port, got nothing");
+    io.err("nats-url: expected nats://host:port, tls://, ws:// or wss://, got nothing");
     return null;
   }
   const deadlineMs = io.clock.monotonicMs() + io.timeoutMs;
@@ -77,7 +77,7 @@ export async function reach(io: FleetIo): Promise<Wire | null> {
         auth: io.auth,
         name: "shishi command",
         timeoutMs: Math.min(DIAL_TIMEOUT_MS, leftMs),
-        ...(io.openSocket === undefined ? {} : { openSocket: io.openSocket }),
+        openSocket: io.openSocket,
         ...(io.signal === undefined ? {} : { signal: io.signal }),
       },
       io.clock,

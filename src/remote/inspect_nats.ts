@@ -5,7 +5,7 @@
 
 import type { Clock } from "../contracts.ts";
 import { about, type Finding } from "../kernel/finding.ts";
-import { dial, type NatsAuth, parseServer } from "./nats.ts";
+import { dial, type NatsAuth, type OpenSocket, parseServer } from "./nats.ts";
 import { subjectsOf } from "./protocol.ts";
 
 const TIMEOUT_MS = 5_000;
@@ -13,12 +13,13 @@ const TIMEOUT_MS = 5_000;
 /** Never rejects. */
 export async function inspectNats(
   server: string,
-  { auth, subject: prefix, group, id, clock }: {
+  { auth, subject: prefix, group, id, clock, openSocket }: {
     readonly auth: NatsAuth;
     readonly subject: string;
     readonly group: string;
     readonly id: string;
     readonly clock: Clock;
+    readonly openSocket: OpenSocket;
   },
 ): Promise<Finding[]> {
   const address = parseServer(server);
@@ -31,6 +32,7 @@ export async function inspectNats(
       auth,
       name: `shishi check ${group}.${id}`,
       timeoutMs: TIMEOUT_MS,
+      openSocket,
     },
     clock,
     (what) => denied.add(what),
@@ -39,7 +41,7 @@ export async function inspectNats(
     const why = dialled.problem.replace(`${name}: `, "");
     const todo = /credentials/.test(why)
       ? "correct nats-creds, nats-nkey, nats-user and nats-password, or nats-token"
-      : "start it, or correct nats-url (its websocket port)";
+      : "start it, or correct nats-url";
     return [is.wrong(why, todo)];
   }
   const wire = dialled.value;

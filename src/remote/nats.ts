@@ -43,18 +43,19 @@ export type NatsAuth =
   | { readonly kind: "creds"; readonly creds: string };
 
 export interface DialOptions {
-  /** `ws://` or `wss://`. */
+  /** `nats://`, `tls://`, `ws://` or `wss://`. */
   readonly server: string;
   readonly auth: NatsAuth;
   /** How the server's monitoring shows this client. */
   readonly name: string;
   /** For the whole way from the socket to the server's first answer. */
   readonly timeoutMs: number;
-  /** Opens the socket; a runtime's own way to trust a private authority goes in here. */
-  readonly openSocket?: OpenSocket;
+  /** Absent: the runtime's own WebSocket, for `ws://` and `wss://` alone. */
+  readonly openSocket?: OpenSocket | undefined;
   /** Gives up at once. */
   readonly signal?: AbortSignal;
 }
+/** Opens the socket of an address; may throw. It knows which authorities are trusted. */
 export type OpenSocket = (url: string) => WebSocket;
 
 /** A message that arrived. */
@@ -101,23 +102,34 @@ export interface ServerAddress {
   readonly url: string;
   /** `host:port`, for messages. */
   readonly name: string;
-  /** From `ws://user:password@host`, where given. */
+  /** From `nats://user:password@host`, where given. */
   readonly user: string | null;
   readonly password: string | null;
 }
 
+/** What is used where an address names no port. */
+const PORTS: Readonly<Record<string, string>> = {
+  "nats:": "4222",
+  "tls:": "4222",
+  "ws:": "80",
+  "wss:": "443",
+};
+
 /**
- * Accepts `ws://` and `wss://` alone: the library takes `host:port` as wss without a word, and a
- * `nats://` port does not speak WebSocket. A problem repeats no secret.
+ * The scheme must be there: the library takes `host:port` as wss without a word. A problem repeats no
+ * secret.
  */
 export function parseServer(text: string): Result<ServerAddress> {
   const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || (url.protocol !== "ws:" && url.protocol !== "wss:") || url.hostname === "") {
-    return failed(`nats-url: expected ws://host:port or wss://host:port, got ${shown(text)}`);
+  const usual = url === null ? undefined : PORTS[url.protocol];
+  if (url === null || usual === undefined || url.hostname === "") {
+    return failed(
+      `nats-url: expected nats://host:port, tls://, ws:// or wss://, got ${shown(text)}`,
+    );
   }
   const user = url.username === "" ? null : decodeURIComponent(url.username);
   const password = url.password === "" ? null : decodeURIComponent(url.password);
-  const port = url.port === "" ? (url.protocol === "wss:" ? "443" : "80") : url.port;
+  const port = url.port === "" ? usual : url.port;
   url.username = "";
   url.password = "";
   return done({ url: url.href, name: `${url.hostname}:${port}`, user, password });
@@ -144,17 +156,20 @@ export async function dial(
   const auth = authenticator(options.auth, address);
   if (!auth.ok) return refused(auth.problem);
 
-  const opened = openSocket(address.url, options.openSocket);
-  if (!opened.ok) return refused(opened.problem);
-  const socket = opened.value;
+  const opening = opened(address.url, options.openSocket ?? ((url) => new WebSocket(url)));
+  if (!opening.ok) return refused(opening.problem);
+  const socket = opening.value;
   // nats.ws overwrites `onclose`; a listener of its own sees the end of a socket that never opened.
   const ended = new Promise<void>((resolve) => {
     socket.addEventListener("close", () => resolve(), { once: true });
   });
   const complaint = overhear(socket);
-  const wsOptions = { wsFactory: () => Promise.resolve({ socket, encrypted: isSecure(address) }) };
+  // TLS over TCP began before the library heard of the server: nothing is left for it to ask for.
+  const encrypted = !address.url.startsWith("ws:");
+  const wsOptions = { wsFactory: () => Promise.resolve({ socket, encrypted }) };
   const connecting = connect({
-    servers: [address.url],
+    // It knows the websocket's schemes alone, and is given the socket.
+    servers: [address.url.replace(/^(nats|tls):/, "ws:")],
     name: options.name,
     ...(auth.value === null ? {} : { authenticator: auth.value }),
     timeout: options.timeoutMs,
@@ -285,15 +300,15 @@ function givenUp(
   };
 }
 
-function openSocket(url: string, open: OpenSocket | undefined): Result<WebSocket> {
+function opened(url: string, open: OpenSocket): Result<WebSocket> {
   try {
-    const socket = open === undefined ? new WebSocket(url) : open(url);
+    const socket = open(url);
     socket.binaryType = "arraybuffer";
     // Closing, the library polls until this is 0; behind a frozen server it never is.
     Object.defineProperty(socket, "bufferedAmount", { value: 0, configurable: true });
     return done(socket);
   } catch (error) {
-    return failed(text(error) || "cannot open a WebSocket");
+    return failed(text(error) || "cannot open a socket");
   }
 }
 
@@ -365,8 +380,4 @@ function overhear(socket: WebSocket): { said(): string; stop(): void } {
 /** `""` where nothing was thrown. */
 function text(error: unknown): string {
   return error === undefined || error === null ? "" : messageOf(error);
-}
-
-function isSecure(address: ServerAddress): boolean {
-  return address.url.startsWith("wss:");
 }

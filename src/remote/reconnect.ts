@@ -16,7 +16,7 @@ import { dial, type NatsAuth, type OpenSocket, type Wire } from "./nats.ts";
 export type LinkState = "connected" | "disconnected";
 
 export interface LinkOptions {
-  /** `ws://` or `wss://`; tried in turn. */
+  /** Tried in turn. */
   readonly servers: readonly string[];
   readonly auth: NatsAuth;
   /** How the server's monitoring shows this client. */
@@ -110,7 +110,7 @@ export function connectForever(options: LinkOptions): Link {
         name,
         timeoutMs: DIAL_TIMEOUT_MS,
         signal,
-        ...(openSocket === undefined ? {} : { openSocket }),
+        openSocket,
       },
       clock,
       (what) => log.warn("nats: the server complains", { server, error: what }),

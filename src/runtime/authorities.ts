@@ -2,7 +2,7 @@
  * Whose signature on a server's certificate counts besides that of the authorities that the runtime brings
  * along: those of `ca-file` and of the system's store, as curl has it. A company's own authority is in
  * that store on every host of it, but neither runtime looks there by itself. `SSL_CERT_FILE` and
- * `SSL_CERT_DIR` name another store, as for OpenSSL.
+ * `SSL_CERT_DIR` name another store, as for OpenSSL; `NODE_EXTRA_CA_CERTS` adds to it.
  */
 
 import { readdirSync, readFileSync } from "node:fs";
@@ -31,12 +31,17 @@ export function authorities(own: string | null, env: Env = process.env): readonl
     process.getBuiltinModule("node:tls").rootCertificates.map(bare),
   );
   const found = new Map<string, string>();
-  for (const text of [own ?? "", ...storeTexts(env)]) {
+  for (const text of [own ?? "", extraText(env), ...storeTexts(env)]) {
     for (const [certificate] of text.matchAll(CERTIFICATE)) {
       if (!known.has(bare(certificate))) found.set(bare(certificate), certificate);
     }
   }
   return [...found.values()];
+}
+
+/** Which the runtimes would trust too, where they were not given any others. */
+function extraText({ NODE_EXTRA_CA_CERTS = "" }: Env): string {
+  return NODE_EXTRA_CA_CERTS === "" ? "" : read(NODE_EXTRA_CA_CERTS);
 }
 
 function storeTexts({ SSL_CERT_FILE = "", SSL_CERT_DIR = "" }: Env): string[] {

@@ -101,7 +101,7 @@ function through(via: Proxy, error: unknown): Error {
 }
 
 /** Without a proxy but the one that is given: a client takes those of the environment when it is made. */
-function clientOf(
+export function clientOf(
   pooled: boolean,
   caCerts: readonly string[],
   via: Proxy | null,
@@ -127,7 +127,7 @@ function proxyOf({ url, user, password }: Proxy): object {
 }
 
 /** What is given takes the place of the usual ones, so these are given too. */
-function roots(certificates: readonly string[]): string[] {
+export function roots(certificates: readonly string[]): string[] {
   // Loaded late: no start needs it.
   return [...process.getBuiltinModule("node:tls").rootCertificates, ...certificates];
 }

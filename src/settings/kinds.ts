@@ -477,12 +477,13 @@ export function endpoints(defaults: EndpointDefaults): Kind<readonly Endpoint[]>
 /** An address carries no secret, unless credentials were put into it. */
 const showAddress = (text: string) => /[@?]/.test(text) ? redactUrl(text) : quote(text);
 
-const websocket: Kind<string> = {
+const natsServer: Kind<string> = {
   placeholder: "URL",
-  wanted: "ws://host:port or wss://host:port, the websocket port of the NATS server",
+  wanted:
+    "nats://host:port or tls://host:port of a NATS server, or ws:// or wss:// of its websocket",
   show: showAddress,
   parse(text) {
-    const url = /^wss?:\/\//i.test(text) ? parseUrl(text) : null;
+    const url = /^(?:nats|tls|wss?):\/\//i.test(text) ? parseUrl(text) : null;
     if (!url || !HOSTNAME.test(url.hostname) || url.search !== "" || url.hash !== "") {
       return { ok: false, found: showAddress(text) };
     }
@@ -498,9 +499,9 @@ const websocket: Kind<string> = {
   },
 };
 
-/** `ws://` or `wss://` addresses of NATS servers. */
-export const websockets: Kind<readonly string[]> = {
-  ...list(websocket, NEXT_URL),
+/** Addresses of NATS servers. */
+export const natsServers: Kind<readonly string[]> = {
+  ...list(natsServer, NEXT_URL),
   placeholder: "URL[,URL]",
 };
 

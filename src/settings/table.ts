@@ -18,6 +18,7 @@ import {
   label,
   list,
   listenAddress,
+  natsServers,
   nkeySeed,
   oneOf,
   origin,
@@ -30,7 +31,6 @@ import {
   tableName,
   text,
   token,
-  websockets,
 } from "./kinds.ts";
 import { section, setting } from "./spec.ts";
 import { writeTokens } from "./write_tokens.ts";
@@ -45,9 +45,11 @@ const file = text("FILE", "the path of a file");
 export const NATS = section("NATS", [
   setting({
     name: "nats-url",
-    kind: websockets,
+    kind: natsServers,
     default: null,
-    meaning: "websocket address of NATS, ws:// or wss://; unset = no remote control",
+    meaning:
+      "address of NATS: nats://, tls://, or of its websocket, ws:// or wss://; unset = no remote " +
+      "control",
   }),
   setting({
     name: "nats-subject",

@@ -169,12 +169,12 @@ describe("servers", () => {
   });
 
   for (
-    const text of ["localhost:9222", "nats://localhost:4222", "", "ws://", "http://u:secret@h"]
+    const text of ["localhost:9222", "amqp://localhost:4222", "", "ws://", "http://u:secret@h"]
   ) {
     test(`${JSON.stringify(text)} is refused without showing a password`, () => {
       const address = parseServer(text);
       assert.ok(!address.ok);
-      assert.match(address.problem, /^nats-url: expected ws:\/\//);
+      assert.match(address.problem, /^nats-url: expected nats:\/\//);
       assert.doesNotMatch(address.problem, /secret/);
     });
   }

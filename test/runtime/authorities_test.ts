@@ -52,6 +52,10 @@ describe("authorities", () => {
       bare(RENEWED_CERTIFICATE),
     ]);
     assert.deepEqual(found(null, { SSL_CERT_FILE: "/nowhere" }), []);
+    // The runtime's own variable counts beside any store.
+    assert.deepEqual(found(null, { SSL_CERT_FILE: empty!, NODE_EXTRA_CA_CERTS: file! }), [
+      bare(CERTIFICATE),
+    ]);
     assert.deepEqual(found(rootCertificates[1]!, { SSL_CERT_FILE: empty! }), []);
   });
 

@@ -244,13 +244,13 @@ const LINES: [string, Around, string[]][] = [
     "--influx-url: expected a URL of the HTTP interface (not of a native port) such as " +
     'http(s)://user:password@host:8086/database, got "localhost:8086"',
   ]],
-  ["nats scheme", { argv: ["--nats-url=nats://h:4222"] }, [
-    "--nats-url: expected ws://host:port or wss://host:port, the websocket port of the NATS " +
-    'server, got "nats://h:4222"',
+  ["nats scheme", { argv: ["--nats-url=amqp://h:4222"] }, [
+    "--nats-url: expected nats://host:port or tls://host:port of a NATS server, or ws:// or wss:// of " +
+    'its websocket, got "amqp://h:4222"',
   ]],
   ["nats without scheme", { argv: ["--nats-url=ws://a,demo.nats.io"] }, [
-    "--nats-url: expected ws://host:port or wss://host:port, the websocket port of the NATS " +
-    'server, got "ws://a,demo.nats.io"',
+    "--nats-url: expected nats://host:port or tls://host:port of a NATS server, or ws:// or wss:// of " +
+    'its websocket, got "ws://a,demo.nats.io"',
   ]],
   ["nats credentials", { argv: ["--nats-url=ws://u:topsecret@h"] }, [
     "--nats-url: expected an address without credentials (nats-user, nats-password and " +
