@@ -4,10 +4,11 @@
  * stop the page that it runs in, and without consent it neither sends nor stores.
  *
  * *Once.* A batch never changes once it is closed, lies in localStorage until an answer says what became
- * of it, and has a key under which the collector takes it once: so it may be sent again after a lost
- * answer, by another tab, or by the next page after a beacon, of which no page learns the end. A key
- * is remembered for a time (`idempotency-window`, an hour); what may have arrived longer ago is given up,
- * where the other choice would be to count it twice.
+ * of it, and has a key under which a collector takes it once: so it may be sent again after a lost
+ * answer, or by another tab. Of what a page sends in its last moment no page learns the end. It counts as taken, unless
+ * the collector did not take what came before; with `data-confirm` the next page sends it again under its
+ * key. That is exact with one collector alone, for each of several remembers its own keys, and only for as
+ * long as keys are remembered (`idempotency-window`, an hour).
  */
 
 type Properties = Readonly<Record<string, unknown>>;
@@ -74,9 +75,11 @@ const before = page.shishi as { q?: readonly Call[]; ready?: boolean } | undefin
 
 const opposed = navigator.doNotTrack === "1" || navigator.globalPrivacyControl;
 let allowed = opposed || "consent" in told ? null : true as boolean | null;
+const confirms = "confirm" in told;
 let user = told.user ?? "";
 /** Events of no batch yet, as JSON. */
 let open: string[] = [];
+/** In a row. What an earlier page could not send tells of one. */
 let failures = 0;
 let timer = 0;
 let sending = false;
@@ -85,7 +88,7 @@ let leaving = false;
 /** Where the page before stood; the first came from elsewhere. */
 let path: string | null = null;
 
-// ── What waits: name → the time of the first attempt whose end is unknown (0: none), and the body.
+// ── What waits: name → since when it may have been taken (0: it was not), and the body.
 
 /** Where the browser stores nothing for this page. */
 const memory: Record<string, string> = {};
@@ -97,11 +100,11 @@ const stored = () => {
   }
 };
 
-function keep(batch: string, triedMs: number, body: string): void {
+function keep(batch: string, sentMs: number, body: string): void {
   try {
-    stored()[batch] = `${triedMs} ${body}`;
+    stored()[batch] = `${sentMs} ${body}`;
   } catch {
-    memory[batch] = `${triedMs} ${body}`;
+    memory[batch] = `${sentMs} ${body}`;
   }
 }
 
@@ -115,7 +118,7 @@ const waiting = () =>
   [...new Set([memory, stored()].flatMap(Object.keys))]
     .filter((batch) => batch.startsWith(name)).sort();
 
-function read(batch: string): readonly [triedMs: number, body: string] | null {
+function read(batch: string): readonly [sentMs: number, body: string] | null {
   const text = stored()[batch] ?? memory[batch];
   if (!text) return null;
   const at = text.indexOf(" ");
@@ -168,15 +171,18 @@ async function sendAll(): Promise<void> {
   }
 }
 
+/** What a batch is marked with when it is sent and the answer may never be seen. */
+const sent = () => confirms || !failures ? Date.now() : 0;
+
 /** @returns whether its fate is known. */
 async function sendOne(batch: string): Promise<boolean> {
   // Another tab may have dealt with it: that is long ago as well.
-  const [triedMs, body] = read(batch) ?? [1, ""];
-  if (triedMs && Date.now() - triedMs > KEY_MS) {
+  const [sentMs, body] = read(batch) ?? [1, ""];
+  if (sentMs && (!confirms || Date.now() - sentMs > KEY_MS)) {
     forget(batch);
     return true;
   }
-  keep(batch, triedMs || Date.now(), body);
+  keep(batch, sentMs || sent(), body);
   let retryAfterS = 0;
   try {
     const answer = await fetch(addressOf(batch), {
@@ -197,7 +203,7 @@ async function sendOne(batch: string): Promise<boolean> {
     // No answer, and hardly ever more than that: it waits as after a refusal.
   }
   failures++;
-  if (allowed) keep(batch, triedMs, body);
+  if (allowed) keep(batch, sentMs, body);
   if (retryAfterS > 0) later(Math.min(retryAfterS, MOST_RETRY_S) * 1000);
   return false;
 }
@@ -208,9 +214,9 @@ function leave(): void {
   if (!allowed) return;
   close();
   for (const batch of waiting()) {
-    const [triedMs, body] = read(batch)!;
-    if (!triedMs && navigator.onLine && navigator.sendBeacon(addressOf(batch), body)) {
-      keep(batch, Date.now(), body);
+    const [sentMs, body] = read(batch)!;
+    if (!sentMs && navigator.onLine && navigator.sendBeacon(addressOf(batch), body)) {
+      keep(batch, sent(), body);
     }
   }
 }
@@ -300,6 +306,7 @@ if (!before?.ready) {
   page.shishi = Object.assign(shishi, { ready: true });
   before?.q?.forEach((call) => shishi(...call));
   if ("pages" in told) watchViews();
+  failures = waiting().some((batch) => !read(batch)![0]) ? 1 : 0;
   addEventListener("pagehide", leave);
   addEventListener("pageshow", comeBack);
   addEventListener("visibilitychange", hide);
