@@ -19,6 +19,8 @@ const LOAD: Readonly<Record<string, () => Promise<CliCommand>>> = {
   check: async () => (await import("./check.ts")).check,
   dead: async () => (await import("./dead.ts")).dead,
   spool: async () => (await import("./spooled.ts")).spooled,
+  pipe: async () => (await import("./pipe.ts")).pipe,
+  import: async () => (await import("./import.ts")).importFiles,
   health: async () => (await import("./health.ts")).health,
   service: async () => (await import("./service.ts")).service,
   completions: async () => (await import("./completions.ts")).completionsCommand(allCommands),

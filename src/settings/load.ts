@@ -19,6 +19,7 @@ import {
   type Meant,
   type Names,
   namesOf,
+  OF_COMMANDS,
   quote,
   type SettingSpec,
 } from "./spec.ts";
@@ -97,7 +98,8 @@ export function readSettings(
   const shown = new Map<string, string>();
   const labels = new Map<string, string>();
   const bad = new Set<string>();
-  for (const spec of [...all, ...used, ...extra]) {
+  // A command may have a flag of its own by the name of a setting that it does not take.
+  for (const spec of [...extra, ...all, ...used]) {
     if (values.has(spec.name)) continue;
     const initial = defaultOf(spec, outside);
     values.set(spec.name, initial.value);
@@ -329,7 +331,9 @@ export function readEnvironment(
       givens.push({ spec, source: "environment", label, text, file });
     } else if (gone.has(variable) && text !== "") {
       problems.push(`${variable}: ${gone.get(variable)}`);
-    } else if (!known.has(variable) && !isFromKubernetes(variable, text)) {
+    } else if (
+      !known.has(variable) && !OF_COMMANDS.has(variable) && !isFromKubernetes(variable, text)
+    ) {
       const bare = (name: string) => name.slice(ENV_PREFIX.length);
       const suggestion = hint(bare(variable), [...known].map(bare), (name) => ENV_PREFIX + name);
       problems.push(`${printable(variable)}: unknown environment variable${suggestion}`);

@@ -120,6 +120,9 @@ export const GONE: ReadonlyMap<string, string> = new Map([
   ],
 ]);
 
+/** Variables that are no settings: commands read them that send rows to a collector. */
+export const OF_COMMANDS: ReadonlySet<string> = new Set(["SHISHI_TOKEN"]);
+
 export const ENV_PREFIX = "SHISHI_";
 
 /** `flush-interval` → `SHISHI_FLUSH_INTERVAL`. */

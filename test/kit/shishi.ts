@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import process from "node:process";
+import type { Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { startGuard } from "../servers/process.ts";
 import { removeDir, tempDir } from "./temp.ts";
@@ -162,7 +163,47 @@ export async function runShishi(
   return { ...exit, stdout: child.stdout(), stderr: child.stderr() };
 }
 
-function launch(args: readonly string[], start: Start, dir: string) {
+/** A command that goes on until it is told, or stdin ends. */
+export interface Command {
+  readonly pid: number;
+  /** Its stdin. */
+  readonly stdin: Writable;
+  stderr(): string;
+  signal(name: NodeJS.Signals): void;
+  /** Resolves when the process is gone and its stderr has been read to the end. */
+  readonly exited: Promise<Exit>;
+}
+
+/** Starts a command, e.g. `["pipe", "logs"]`; it is killed when this process ends. */
+export function startCommand(
+  args: readonly string[],
+  start: Pick<Start, "env" | "binary"> = {},
+): Command {
+  const dir = tempDir("shishi");
+  const child = launch(args, start, dir, "pipe");
+  const guard = startGuard(child.pid, dir);
+  const stdin = child.process.stdin!;
+  // It may end before it has read everything.
+  stdin.on("error", () => {});
+  return {
+    pid: child.pid,
+    stdin,
+    stderr: child.stderr,
+    signal: (name) => void process.kill(child.pid, name),
+    exited: child.exited.then(async (exit) => {
+      await guard.end();
+      removeDir(dir);
+      return exit;
+    }),
+  };
+}
+
+function launch(
+  args: readonly string[],
+  start: Start,
+  dir: string,
+  stdin: "ignore" | "pipe" = "ignore",
+) {
   const { env = {}, binary = false, entry = "src/main.ts" } = start;
   const path = binary === true ? join(ROOT, "dist/shishi") : binary;
   const [command, ...before] = path === false ? fromSource(entry) : [path];
@@ -170,15 +211,15 @@ function launch(args: readonly string[], start: Start, dir: string) {
   const child = spawn(command!, [...before, ...args], {
     cwd: dir,
     env: { ...Object.fromEntries(clean), ...env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [stdin, "pipe", "pipe"],
     // Ctrl-C in a terminal reaches only who started it, who then decides.
     detached: true,
   });
   if (child.pid === undefined) throw new Error(`${command} cannot be run (npm run build?)`);
   let stdout = "";
   let stderr = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => stdout += text);
-  child.stderr.setEncoding("utf8").on("data", (text: string) => stderr += text);
+  child.stdout!.setEncoding("utf8").on("data", (text: string) => stdout += text);
+  child.stderr!.setEncoding("utf8").on("data", (text: string) => stderr += text);
   const exited = new Promise<Exit>((resolve) => {
     child.once("close", (code, signal) => resolve({ code, signal }));
   });
