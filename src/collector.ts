@@ -273,19 +273,25 @@ async function startListening(
     reusePort: followed,
     idleTimeoutMs,
     onError: (error: unknown) => log.error("a request failed", { error: String(error) }),
+    // Whoever reaches the port can have as many of these as they like.
+    onRefused: (client: string | null, reason: string) =>
+      log.debug("a client was not let in for its certificate", {
+        ...(client === null ? {} : { client }),
+        reason,
+      }),
   };
   const events = await listenOnAll({
     ...base,
     listen,
     shared: sharePort,
-    handler: (request, addressOf) => front.answer(request, addressOf),
+    handler: (request, addressOf, subject) => front.answer(request, addressOf, subject),
   });
   if (adminListen.length === 0) return { events, admin: null };
   try {
     const admin = await listenOnAll({
       ...base,
       listen: adminListen,
-      handler: (request, addressOf) => front.answerAdmin(request, addressOf),
+      handler: (request, addressOf, subject) => front.answerAdmin(request, addressOf, subject),
     });
     return { events, admin };
   } catch (error) {
@@ -372,13 +378,13 @@ class Front {
   }
 
   /** What comes where events are taken. */
-  answer(request: Request, addressOf: Parameters<App["fetch"]>[1]): ReturnType<App["fetch"]> {
-    return this.#app.fetch(request, addressOf);
+  answer(...asked: Parameters<App["fetch"]>): ReturnType<App["fetch"]> {
+    return this.#app.fetch(...asked);
   }
 
   /** What comes to an admin port. */
-  answerAdmin(request: Request, addressOf: Parameters<App["fetch"]>[1]): ReturnType<App["fetch"]> {
-    return this.#admin.fetch(request, addressOf);
+  answerAdmin(...asked: Parameters<App["fetch"]>): ReturnType<App["fetch"]> {
+    return this.#admin.fetch(...asked);
   }
 
   /** The settings have changed; what is under way ends as it began. */

@@ -626,6 +626,10 @@ export interface Ledger {
   http(status: number): void;
   mirrorError(): void;
   control(command: string, ok: boolean): void;
+  /** A request of a client that has shown a certificate, by its subject. */
+  certified(subject: string): void;
+  /** Requests by subject, in the order in which they came. */
+  subjects(): ReadonlyMap<string, number>;
   /** Rows that were taken with a write token, by its label; bytes of the unpacked body. */
   tokenTook(label: string, rows: number, bytes: number): void;
   tokenRefused(label: string, why: "right" | "quota"): void;
@@ -676,6 +680,8 @@ export interface Status {
   readonly spool_bytes: number;
   /** What an earlier process left in the spool is still being read; `held` goes on growing. */
   readonly recovering: boolean;
+  /** Requests by subject of the client's certificate; absent where none was shown. */
+  readonly certificates?: Readonly<Record<string, number>>;
   /** By label of the write tokens; absent where there are none. */
   readonly tokens?: Readonly<Record<string, TokenTotals>>;
   readonly tables: Readonly<

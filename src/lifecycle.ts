@@ -157,6 +157,7 @@ export class Lifecycle implements Control {
     const { group, id, version, runtime, pump, ledger, clock, recovering } = this.#options;
     const troubles = pump.troubles().tables;
     const tokens = ledger.tokenTotals();
+    const subjects = ledger.subjects();
     return {
       group,
       id,
@@ -169,6 +170,7 @@ export class Lifecycle implements Control {
       memory_bytes: pump.memoryBytes(),
       spool_bytes: pump.spoolBytes(),
       recovering: recovering(),
+      ...(subjects.size > 0 ? { certificates: Object.fromEntries(subjects) } : {}),
       ...(tokens.size > 0 ? { tokens: Object.fromEntries(tokens) } : {}),
       tables: Object.fromEntries(
         [...ledger.tableTotals()].map(([table, totals]) => {

@@ -78,7 +78,12 @@ const CLOSED = {
 /** What `serve` needs. */
 export interface App {
   /** Never rejects. */
-  readonly fetch: (request: Request, addressOf: AddressOf) => Response | Promise<Response>;
+  readonly fetch: (
+    request: Request,
+    addressOf: AddressOf,
+    /** Of the client's certificate; null or absent: it has shown none. */
+    subject?: string | null,
+  ) => Response | Promise<Response>;
   /** What is served, for those who describe it. */
   readonly routes: readonly { readonly method: string; readonly path: string }[];
 }
@@ -219,7 +224,7 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
     throw error;
   });
 
-  const answer: App["fetch"] = (request, addressOf) => {
+  const answer = (request: Request, addressOf: AddressOf): Response | Promise<Response> => {
     // A small request costs the router about a fifth of what it costs at all.
     if (request.method === "POST" && part !== "admin") {
       const table = plainTable(request.url);
@@ -236,23 +241,33 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
     return refused ?? app.fetch(request, { addressOf });
   };
   /** A refusal waits until its client can read it. */
-  const done = (answered: Response, request: Request, addressOf: AddressOf) => {
-    const response = finish.done(answered, request, addressOf);
+  const done = (
+    answered: Response,
+    request: Request,
+    addressOf: AddressOf,
+    subject: string | null,
+  ) => {
+    const response = finish.done(answered, request, addressOf, subject);
     if (response.status < 400 || !stillSends(request)) return response;
     return throwAwayBody(request, deps.clock, settings.bodyTimeoutMs).then(() => response);
   };
-  const failed = (error: unknown, request: Request, addressOf: AddressOf) =>
-    done(finish.failed(error, request, addressOf), request, addressOf);
+  const failed = (
+    error: unknown,
+    request: Request,
+    addressOf: AddressOf,
+    subject: string | null,
+  ) => done(finish.failed(error, request, addressOf, subject), request, addressOf, subject);
   return {
-    fetch(request, addressOf) {
+    fetch(request, addressOf, subject = null) {
       try {
         const answered = answer(request, addressOf);
-        return answered instanceof Response ? done(answered, request, addressOf) : answered.then(
-          (response) => done(response, request, addressOf),
-          (error) => failed(error, request, addressOf),
+        if (answered instanceof Response) return done(answered, request, addressOf, subject);
+        return answered.then(
+          (response) => done(response, request, addressOf, subject),
+          (error) => failed(error, request, addressOf, subject),
         );
       } catch (error) {
-        return failed(error, request, addressOf);
+        return failed(error, request, addressOf, subject);
       }
     },
     routes: app.routes.filter(({ method }) => method !== METHOD_NAME_ALL),

@@ -11,14 +11,25 @@ import { type Gate, pathOf } from "./gate.ts";
 import * as reply from "./reply.ts";
 
 export interface FinishDeps {
-  readonly ledger: Pick<Ledger, "http">;
+  readonly ledger: Pick<Ledger, "http" | "certified">;
   readonly log: Log;
 }
 
 export interface Finish {
-  readonly done: (response: Response, request: Request, addressOf: AddressOf) => Response;
+  /** @param subject of the client's certificate; null: it has shown none. */
+  readonly done: (
+    response: Response,
+    request: Request,
+    addressOf: AddressOf,
+    subject?: string | null,
+  ) => Response;
   /** The answer to a request whose work threw; `done` comes after it. */
-  readonly failed: (error: unknown, request: Request, addressOf: AddressOf) => Response;
+  readonly failed: (
+    error: unknown,
+    request: Request,
+    addressOf: AddressOf,
+    subject?: string | null,
+  ) => Response;
 }
 
 const ID = reply.REQUEST_ID;
@@ -28,7 +39,12 @@ export function createFinish(
   { mark, labelOf }: Pick<Gate, "mark" | "labelOf">,
   clientAddress: ClientAddress,
 ): Finish {
-  const about = (request: Request, { headers }: Response, addressOf: AddressOf) => {
+  const about = (
+    request: Request,
+    { headers }: Response,
+    addressOf: AddressOf,
+    subject: string | null,
+  ) => {
     const token = labelOf(request);
     return {
       request: headers.get(ID),
@@ -36,19 +52,24 @@ export function createFinish(
       // Without its query: a token may stand there.
       path: excerpt(pathOf(request)),
       client: clientAddress(request, addressOf),
+      ...(subject === null ? {} : { certificate: subject }),
       ...(token === null ? {} : { token }),
     };
   };
   return {
-    done(response, request, addressOf) {
+    done(response, request, addressOf, subject = null) {
       const { status } = response;
       ledger.http(status);
+      if (subject !== null) ledger.certified(subject);
       if (status >= 400) {
         if (!response.headers.has(ID)) {
           response.headers.set(ID, idOf(request) ?? crypto.randomUUID());
         }
         if (status !== 500) {
-          log.debug("a request was refused", { ...about(request, response, addressOf), status });
+          log.debug("a request was refused", {
+            ...about(request, response, addressOf, subject),
+            status,
+          });
         }
       } else {
         const id = idOf(request);
@@ -57,11 +78,11 @@ export function createFinish(
       mark(response, request);
       return response;
     },
-    failed(error, request, addressOf) {
+    failed(error, request, addressOf, subject = null) {
       const response = reply.internalError();
       response.headers.set(ID, idOf(request) ?? crypto.randomUUID());
       log.error("a request failed", {
-        ...about(request, response, addressOf),
+        ...about(request, response, addressOf, subject),
         error: String(error),
       });
       return response;

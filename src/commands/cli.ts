@@ -148,7 +148,10 @@ export function adminUrlHere({ listen, adminListen, tls }: Settings): string {
 }
 
 function urlOf(listen: Settings["listen"], tls: Settings["tls"]): string {
-  const [first] = listen.toSorted((a, b) => Number("path" in a) - Number("path" in b));
+  // A certificate that clients have to show is none of a command's; through a socket in the file system
+  // none is asked for.
+  const sign = tls?.clients?.required ? -1 : 1;
+  const [first] = listen.toSorted((a, b) => sign * (Number("path" in a) - Number("path" in b)));
   if ("path" in first!) return writeAddress(first);
   return `${tls === null ? "http" : "https"}://${writeAddress(reachable(first!))}`;
 }

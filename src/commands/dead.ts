@@ -36,6 +36,8 @@ const SETTINGS: readonly SettingName[] = [
   "auth-tokens",
   "tls-cert",
   "tls-key",
+  "tls-client-auth",
+  "tls-client-ca",
 ];
 const HOUR_MS = 3600 * 1000;
 const HEADING = "Flags";

@@ -8,7 +8,7 @@ import { request as requestHttps } from "node:https";
 import type { Settings } from "../settings/settings.ts";
 import { type CliCommand, settingsOrExitCode, targetOf, urlHere } from "./cli.ts";
 
-const ONLY = ["listen", "tls-cert", "tls-key"] as const;
+const ONLY = ["listen", "tls-cert", "tls-key", "tls-client-auth", "tls-client-ca"] as const;
 const TIMEOUT_MS = 3_000;
 const ABOUT = "Asks the collector that listens here for /healthz. Exit code 0 when it is alive, " +
   "1 when it is not. For HEALTHCHECK in an image without curl.";
@@ -32,14 +32,16 @@ export async function healthOf(
   settings: Settings,
 ): Promise<{ readonly url: string; readonly problem: string | null }> {
   const here = urlHere(settings);
-  return { url: `${here}/healthz`, problem: await ask(here) };
+  const certified = settings.tls?.clients?.required === true;
+  return { url: `${here}/healthz`, problem: await ask(here, certified) };
 }
 
 /**
  * Null when the answer is 200, else what is wrong. Not `fetch`: the certificate is made for the name
  * that clients use and may have any signature, so it is not looked at. Nothing secret is sent.
+ * @param certified clients have to show a certificate. There is none to show: to ask for one is alive.
  */
-function ask(url: string): Promise<string | null> {
+function ask(url: string, certified: boolean): Promise<string | null> {
   const request = url.startsWith("https:") ? requestHttps : requestHttp;
   const { target, ...at } = targetOf(url, "/healthz");
   const options = { rejectUnauthorized: false, agent: false, timeout: TIMEOUT_MS, ...at };
@@ -48,7 +50,10 @@ function ask(url: string): Promise<string | null> {
       response.resume();
       resolve(response.statusCode === 200 ? null : `answered ${response.statusCode}`);
     });
+    let greeted = false;
+    asked.on("socket", (socket) => socket.once("secureConnect", () => greeted = true));
     asked.on("error", (error: Error & { code?: string }) => {
+      if (certified && greeted) return resolve(null);
       resolve(error.code === "ECONNREFUSED" ? "nothing listens there" : error.message);
     });
     asked.on("timeout", () => {

@@ -27,6 +27,7 @@ const MAX_CODES = 200;
 const MAX_COMMANDS = 16;
 /** As many as may be set; those of earlier settings count along. */
 const MAX_TOKENS = 1000;
+const MAX_SUBJECTS = 200;
 const RECENT_INSERTS = 1000;
 
 // deno-fmt-ignore
@@ -76,6 +77,7 @@ export function createLedger(
     tokens.set(name, account);
     return account;
   };
+  const subjects = new Map<string, number>();
   const requestSeconds = new Histogram(REQUEST_SECONDS);
   const insertSeconds = new Histogram(INSERT_SECONDS);
   const insertRows = new Histogram(INSERT_ROWS);
@@ -155,6 +157,9 @@ export function createLedger(
       else count.failed++;
       commands.set(name, count);
     },
+
+    certified: (subject) => bump(subjects, subject, 1, MAX_SUBJECTS),
+    subjects: () => subjects,
 
     tokenTook(label, rows, bytes) {
       const account = tokenAccount(label);

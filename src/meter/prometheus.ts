@@ -139,6 +139,12 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
       [...ledger.controls()].map(({ command, ok, count }) => [{ command, ok: String(ok) }, count]),
   );
 
+  counter(
+    "shishi_certificate_requests_total",
+    "Requests of clients that have shown a certificate, by its subject.",
+    ["subject"],
+    () => [...ledger.subjects()].map(([subject, count]) => [{ subject }, count]),
+  );
   const byToken = (field: "rows" | "bytes") => () =>
     [...ledger.tokenTotals()].map(([token, totals]): Sample => [{ token }, totals[field]]);
   counter(

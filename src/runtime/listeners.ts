@@ -11,6 +11,7 @@
 import { chmodSync, lstatSync, renameSync, unlinkSync } from "node:fs";
 import process from "node:process";
 import { nodeNet } from "../kernel/builtins.ts";
+import { serveCertified } from "./client_certificates.ts";
 import { type Listening, serve, type ServeOptions, type Tls } from "./server.ts";
 
 /** Port 0 lets the system choose; hostname `""` is every address. */
@@ -21,6 +22,8 @@ export type Listen =
 export interface ListenersOptions extends Omit<ServeOptions, "hostname" | "port" | "path"> {
   /** At least one. */
   readonly listen: readonly Listen[];
+  /** A client's certificate is none that is taken. */
+  readonly onRefused?: (address: string | null, reason: string) => void;
 }
 
 /** All of them at once: a `renew` renews each, a `stop` ends each. */
@@ -40,9 +43,10 @@ export async function listenOnAll(options: ListenersOptions): Promise<Listeners>
   try {
     for (const listen of options.listen) {
       if ("path" in listen) opened.push(await openPath(options, listen.path));
-      else if (listen.hostname === "") opened.push(openEverywhere(options, listen.port));
-      else if (listen.hostname === "localhost") opened.push(...openLoopbacks(options, listen.port));
-      else opened.push(openAt(options, listen.hostname, listen.port));
+      else if (listen.hostname === "") opened.push(await openEverywhere(options, listen.port));
+      else if (listen.hostname === "localhost") {
+        opened.push(...await openLoopbacks(options, listen.port));
+      } else opened.push(await openAt(options, listen.hostname, listen.port));
     }
   } catch (error) {
     for (const { server } of opened) void server.kill();
@@ -83,26 +87,29 @@ function all(
   };
 }
 
-function openAt(options: ListenersOptions, hostname: string, port: number): Opened {
-  const server = serve({ ...options, hostname, port });
+async function openAt(options: ListenersOptions, hostname: string, port: number): Promise<Opened> {
+  const { tls } = options;
+  const server = tls?.clients
+    ? await serveCertified({ ...options, hostname, port, tls })
+    : serve({ ...options, hostname, port });
   return { server, at: { hostname, port: server.port } };
 }
 
 /** On a host without IPv6: every IPv4 address. */
-function openEverywhere(options: ListenersOptions, port: number): Opened {
+async function openEverywhere(options: ListenersOptions, port: number): Promise<Opened> {
   try {
-    return openAt(options, "::", port);
+    return await openAt(options, "::", port);
   } catch (error) {
     if (!/no such address/.test(String(error))) throw error;
-    return openAt(options, "0.0.0.0", port);
+    return await openAt(options, "0.0.0.0", port);
   }
 }
 
 /** One of the two is enough where the host has no other. */
-function openLoopbacks(options: ListenersOptions, port: number): Opened[] {
-  const four = openAt(options, "127.0.0.1", port);
+async function openLoopbacks(options: ListenersOptions, port: number): Promise<Opened[]> {
+  const four = await openAt(options, "127.0.0.1", port);
   try {
-    return [four, openAt(options, "::1", four.server.port)];
+    return [four, await openAt(options, "::1", four.server.port)];
   } catch (error) {
     // A port that the system chose may be another one's there.
     if (/no such address/.test(String(error)) || port === 0) return [four];

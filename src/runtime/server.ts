@@ -23,6 +23,8 @@ import { bun, deno } from "./host.ts";
 export interface Tls {
   readonly cert: string;
   readonly key: string;
+  /** Clients are asked for certificates of these authorities; `client_certificates.ts` does that. */
+  readonly clients?: { readonly ca: string; readonly required: boolean } | null;
 }
 
 export interface ServeOptions {
@@ -41,11 +43,17 @@ export interface ServeOptions {
    * runtimes one takes more than 255 s for ever, and the other everything. 255 s unless given.
    */
   readonly idleTimeoutMs?: number;
-  /** `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price. */
+  /**
+   * `addressOf` tells the peer's address, such as `127.0.0.1` or `2001:db8::1`; to ask has its price.
+   * `subject`: of the client's certificate; null or absent: it has shown none.
+   */
   readonly handler: (
     request: Request,
     addressOf: (request: Request) => string,
+    subject?: string | null,
   ) => Response | Promise<Response>;
+  /** The port stands behind the address: `127.0.0.1:4711`. */
+  readonly withPort?: boolean;
   /** Called with what the handler threw; the client gets a bare 500. */
   readonly onError: (error: unknown) => void;
 }
@@ -89,15 +97,20 @@ export function serve(options: ServeOptions): Listening {
       alone: () => Promise.resolve(),
     };
   } catch (error) {
-    const { hostname, port, path } = options;
-    const address = path === undefined
-      ? `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`
-      : `unix:${path}`;
-    if (path !== undefined) {
-      throw new Error(`cannot listen on ${address}: ${(error as Error).message}`);
-    }
-    throw new Error(`cannot listen on ${address}: ${reasonOf(error, hostname)}`);
+    throw cannotListen(options, error);
   }
+}
+
+/** An error with one sentence that names the address. @param error the runtime's. */
+export function cannotListen(
+  { hostname, port, path }: Pick<ServeOptions, "hostname" | "port" | "path">,
+  error: unknown,
+): Error {
+  if (path !== undefined) {
+    return new Error(`cannot listen on unix:${path}: ${(error as Error).message}`);
+  }
+  const address = `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  return new Error(`cannot listen on ${address}: ${reasonOf(error, hostname)}`);
 }
 
 /** The runtimes agree on neither class, code nor words. */
@@ -155,8 +168,8 @@ const DENO: Runtime = {
 function withLastAnswers(start: Start): (options: ServeOptions) => Server {
   return (options) => {
     const { handler } = options;
-    const ending: ServeOptions["handler"] = async (request, addressOf) => {
-      const response = await handler(request, addressOf);
+    const ending: ServeOptions["handler"] = async (request, addressOf, subject) => {
+      const response = await handler(request, addressOf, subject);
       response.headers.set("connection", "close");
       return response;
     };
@@ -171,13 +184,18 @@ function withLastAnswers(start: Start): (options: ServeOptions) => Server {
 
 interface BunServer {
   port?: number;
-  requestIP(request: Request): { readonly address: string } | null;
+  requestIP(request: Request): { readonly address: string; readonly port: number } | null;
   stop(closeActiveConnections?: boolean): Promise<void>;
 }
 
 function serveOnBun(options: ServeOptions): ReturnType<Start> {
   const idleS = Math.ceil((options.idleTimeoutMs ?? MOST_IDLE_S * 1000) / 1000);
-  const addressOf = (request: Request) => server.requestIP(request)?.address ?? "";
+  const addressOf = options.withPort
+    ? (request: Request) => {
+      const peer = server.requestIP(request);
+      return peer === null ? "" : `${peer.address}:${peer.port}`;
+    }
+    : (request: Request) => server.requestIP(request)?.address ?? "";
   const server = bun!.serve({
     ...(options.path === undefined
       ? { hostname: options.hostname, port: options.port }
@@ -227,7 +245,7 @@ function turn(): void {
 }
 
 interface DenoPeer {
-  readonly remoteAddr: { readonly hostname?: string };
+  readonly remoteAddr: { readonly hostname?: string; readonly port?: number };
 }
 interface DenoServer {
   addr: { port?: number };
@@ -242,6 +260,9 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
   const abort = new AbortController();
   let stopping = false;
   let stopped: Promise<void> | null = null;
+  const addressOf: (peer: DenoPeer["remoteAddr"]) => string = options.withPort
+    ? ({ hostname, port }) => `${hostname}:${port}`
+    : ({ hostname = "" }) => hostname;
   const start = (port: number): DenoServer => {
     const server = deno!.serve(
       {
@@ -255,7 +276,7 @@ function serveOnDeno(options: ServeOptions): ReturnType<Start> {
         onError: (error: unknown) => failed(options, error),
       },
       (request: Request, { remoteAddr }: DenoPeer) =>
-        options.handler(request, () => remoteAddr.hostname ?? ""),
+        options.handler(request, () => addressOf(remoteAddr)),
     ) as DenoServer;
     // It ends by itself, and the process with it, when a client cannot be let in for want of files.
     server.finished.catch((error) => {

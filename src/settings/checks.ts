@@ -32,6 +32,13 @@ export function crossProblems(values: Values, read: Read): string[] {
     }
   }
 
+  const auth = values["tls-client-auth"];
+  if (auth !== "off") {
+    for (const needed of ["tls-cert", "tls-client-ca"] as const) {
+      if (given(needed)) continue;
+      problems.push(`${label("tls-client-auth")}: expected ${needed} too, got ${auth} alone`);
+    }
+  }
   const taken = values.listen.map(writeAddress).filter((address) => !address.endsWith(":0"));
   const twice = (values["admin-listen"] ?? []).map(writeAddress)
     .find((address) => taken.includes(address));
@@ -88,6 +95,10 @@ export function warningsAbout(values: Values, read: Read): string[] {
         `${SHORT_TOKEN_LENGTH} characters and may be guessed`,
     );
   });
+  if (values["tls-client-auth"] === "off" && values["tls-client-ca"] !== null) {
+    const label = read.labels.get("tls-client-ca");
+    warnings.push(`${label}: has no effect while tls-client-auth is off`);
+  }
   for (const listen of values["admin-listen"] ?? []) {
     if (isLoopback(listen) || tokens.length > 0) continue;
     warnings.push(
@@ -149,6 +160,12 @@ export interface TlsFiles {
   readonly keyFile: string;
   readonly cert: string;
   readonly key: string;
+  /** Null: clients are asked for no certificate. */
+  readonly clients: {
+    readonly caFile: string;
+    readonly ca: string;
+    readonly required: boolean;
+  } | null;
 }
 
 const BLOCK = /-----BEGIN CERTIFICATE-----(?:(?!-----BEGIN)[\s\S])*/g;
@@ -160,14 +177,8 @@ const BLOCK = /-----BEGIN CERTIFICATE-----(?:(?!-----BEGIN)[\s\S])*/g;
  */
 export function tlsProblem({ tls }: { readonly tls: TlsFiles | null }): string | null {
   if (tls === null) return null;
-  const { certFile, keyFile, cert, key } = tls;
-  const certificate = attempt(() => {
-    // All of the chain, since the end may be missing of a file that is being written.
-    const chain = (cert.match(BLOCK) ?? []).map((block) =>
-      new (nodeCrypto().X509Certificate)(block)
-    );
-    return chain[0] ?? null;
-  });
+  const { certFile, keyFile, cert, key, clients } = tls;
+  const [certificate = null] = certificatesIn(cert) ?? [];
   if (certificate === null) {
     return `tls-cert: expected a PEM file with a certificate, got ${show(certFile)}, damaged`;
   }
@@ -177,9 +188,28 @@ export function tlsProblem({ tls }: { readonly tls: TlsFiles | null }): string |
       show(keyFile)
     }, damaged or encrypted`;
   }
-  return certificate.checkPrivateKey(privateKey)
+  if (!certificate.checkPrivateKey(privateKey)) {
+    return `tls-key: expected the key of ${show(certFile)}, got ${show(keyFile)}, another one's`;
+  }
+  return clients === null ? null : clientsProblem(clients);
+}
+
+function clientsProblem({ caFile, ca }: NonNullable<TlsFiles["clients"]>): string | null {
+  const wanted = "tls-client-ca: expected a PEM file with certificates of authorities, got";
+  const authorities = certificatesIn(ca);
+  if (authorities === null) return `${wanted} ${show(caFile)}, damaged`;
+  // One that may sign nothing would let nobody in, and say so to clients alone.
+  return authorities.every((certificate) => certificate.ca)
     ? null
-    : `tls-key: expected the key of ${show(certFile)}, got ${show(keyFile)}, another one's`;
+    : `${wanted} ${show(caFile)}, with one that is no authority's`;
+}
+
+/** All of them, since the end may be missing of a file that is being written; null: damaged, or none. */
+function certificatesIn(pem: string) {
+  const all = attempt(() =>
+    (pem.match(BLOCK) ?? []).map((block) => new (nodeCrypto().X509Certificate)(block))
+  );
+  return all === null || all.length === 0 ? null : all;
 }
 
 const show = (path: string) => JSON.stringify(path);

@@ -350,7 +350,7 @@ function isFromKubernetes(variable: string, text: string): boolean {
 }
 
 /** Settings whose value is the path of a file that only few may read. */
-const FILES: readonly string[] = ["tls-cert", "tls-key", "ca-file", "nats-creds"];
+const FILES: readonly string[] = ["tls-cert", "tls-key", "tls-client-ca", "ca-file", "nats-creds"];
 
 /** Whether a setting can be given as a credential. */
 export function takesCredential({ name, secret }: SettingSpec): boolean {

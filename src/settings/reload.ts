@@ -63,8 +63,12 @@ export function reloadSettings(options: LoadOptions, running: Snapshot): Reloade
   // With or without TLS is another address: https:// or http://.
   const switchesTls =
     (wanted.values["tls-cert"] === null) !== (running.values["tls-cert"] === null);
+  // Clients go on being asked for certificates, or not: their authorities go with that.
+  const switchesClients =
+    (wanted.values["tls-client-auth"] === "off") !== (running.values["tls-client-auth"] === "off");
   const isKept = ({ name, restart }: SettingSpec) =>
-    restart === true || switchesTls && name.startsWith("tls-");
+    restart === true || switchesTls && name.startsWith("tls-") ||
+    switchesClients && name === "tls-client-ca";
   const kept = changes.filter(isKept);
   const snapshot = keep(kept.map(({ name }) => name), running, wanted);
   const change = ({ name }: { readonly name: SettingName }): Change => ({
@@ -218,24 +222,39 @@ export class Reloader {
     const { stopping, readFile, adopt, log } = this.#options;
     const { tls } = settings;
     if (tls === null || stopping()) return;
+    const { clients } = tls;
     let cert: string;
     let key: string;
+    let ca: string | null;
     try {
-      [cert, key] = await Promise.all([readFile(tls.certFile), readFile(tls.keyFile)]);
+      [cert, key, ca] = await Promise.all([
+        readFile(tls.certFile),
+        readFile(tls.keyFile),
+        clients === null ? null : readFile(clients.caFile),
+      ]);
     } catch (error) {
       return this.#refuse(messageOf(error), messageOf(error));
     }
-    if (cert === tls.cert && key === tls.key) {
+    const sameAuthorities = clients === null || ca === clients.ca;
+    if (cert === tls.cert && key === tls.key && sameAuthorities) {
       this.#refused = "";
       return;
     }
-    const next = { ...settings, tls: { ...tls, cert, key } };
+    const next = {
+      ...settings,
+      tls: { ...tls, cert, key, clients: clients && { ...clients, ca: ca ?? "" } },
+    };
     const problem = tlsProblem(next);
-    if (problem !== null) return this.#refuse(problem, cert + key);
+    if (problem !== null) return this.#refuse(problem, cert + key + ca);
     await adopt(next);
     const texts = new Map([...snapshot.texts, ["tls-cert", cert], ["tls-key", key]]);
+    if (ca !== null) texts.set("tls-client-ca", ca);
     this.#inForce = { settings: next, snapshot: { ...snapshot, texts } };
     this.#refused = "";
+    if (!sameAuthorities) {
+      log.info("the renewed authorities of clients are taken", { file: clients.caFile });
+    }
+    if (cert === tls.cert) return;
     const { validTo } = new (nodeCrypto().X509Certificate)(cert);
     log.info("the renewed certificate is served", { file: tls.certFile, valid_to: validTo });
   }

@@ -161,7 +161,7 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
   const problems = [...read.problems, ...crossProblems(values, read)];
 
   const texts = new Map<string, string>();
-  for (const name of ["tls-cert", "tls-key", "ca-file", "nats-creds"] as const) {
+  for (const name of FILES) {
     const label = read.labels.get(name);
     if (label === undefined) continue;
     const content = readFileOf(name, values, outside);
@@ -181,8 +181,10 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
   };
 }
 
+const FILES = ["tls-cert", "tls-key", "tls-client-ca", "ca-file", "nats-creds"] as const;
 const FILE_MARKS = {
   "tls-cert": ["-----BEGIN CERTIFICATE", "a PEM file with a certificate"],
+  "tls-client-ca": ["-----BEGIN CERTIFICATE", "a PEM file with certificates"],
   "ca-file": ["-----BEGIN CERTIFICATE", "a PEM file with certificates"],
   "tls-key": ["PRIVATE KEY-----", "a PEM file with a private key"],
   "nats-creds": ["-----BEGIN", "a NATS .creds file"],
@@ -208,17 +210,13 @@ export function settingsOf({ values, texts }: Snapshot): Settings {
 }
 
 function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings {
-  const certFile = values["tls-cert"];
-  const keyFile = values["tls-key"];
   const servers = values["nats-url"];
   return {
     listen: values.listen,
     adminListen: values["admin-listen"] ?? [],
     authTokens: values["auth-tokens"] ?? [],
     writeTokens: values["write-tokens"] ?? [],
-    tls: certFile !== null && keyFile !== null
-      ? { certFile, keyFile, cert: texts.get("tls-cert") ?? "", key: texts.get("tls-key") ?? "" }
-      : null,
+    tls: tlsFiles(values, texts),
     authorities: texts.get("ca-file") ?? null,
     corsOrigins: values["cors-origins"] ?? [],
     pixel: values["pixel"],
@@ -276,6 +274,23 @@ function endpointsOf(values: Values): readonly Endpoint[] {
   if (given === null) return values["clickhouse-url"];
   const headers = Object.fromEntries(given);
   return values["clickhouse-url"].map((endpoint) => ({ ...endpoint, headers }));
+}
+
+function tlsFiles(values: Values, texts: ReadonlyMap<string, string>): TlsFiles | null {
+  const certFile = values["tls-cert"];
+  const keyFile = values["tls-key"];
+  if (certFile === null || keyFile === null) return null;
+  const caFile = values["tls-client-ca"];
+  const auth = values["tls-client-auth"];
+  return {
+    certFile,
+    keyFile,
+    cert: texts.get("tls-cert") ?? "",
+    key: texts.get("tls-key") ?? "",
+    clients: auth === "off" || caFile === null
+      ? null
+      : { caFile, ca: texts.get("tls-client-ca") ?? "", required: auth === "required" },
+  };
 }
 
 function natsAuth(values: Values, creds: string): NatsAuth {

@@ -150,6 +150,20 @@ export const TABLE = [
       meaning: "PEM file with the private key of tls-cert",
     }),
     setting({
+      name: "tls-client-auth",
+      kind: oneOf(["off", "optional", "required"]),
+      default: "off",
+      meaning: "ask clients for a certificate: optional = one that is shown has to be good, " +
+        "required = every client shows a good one",
+      restart: true,
+    }),
+    setting({
+      name: "tls-client-ca",
+      kind: file,
+      default: null,
+      meaning: "PEM file with the authorities whose client certificates are good",
+    }),
+    setting({
       name: "ca-file",
       kind: file,
       default: null,

@@ -39,7 +39,7 @@ test("a refused and a failed request are in the log under the id of their answer
   const log: Log = { debug: write, info: write, warn: write, error: write };
   const addressOf = () => "192.0.2.1";
   const client = (request: Request, addressOf: (request: Request) => string) => addressOf(request);
-  const finish = createFinish({ log, ledger: { http: () => {} } }, {
+  const finish = createFinish({ log, ledger: { http: () => {}, certified: () => {} } }, {
     mark: () => {},
     labelOf: () => null,
   }, client);

@@ -109,6 +109,7 @@ const NAMES: readonly [name: string, type: string, labels: string][] = [
   ["shishi_http_requests_total", "counter", "status"],
   ["shishi_mirror_errors_total", "counter", ""],
   ["shishi_control_commands_total", "counter", "command,ok"],
+  ["shishi_certificate_requests_total", "counter", "subject"],
   ["shishi_token_rows_total", "counter", "token"],
   ["shishi_token_bytes_total", "counter", "token"],
   ["shishi_token_refused_total", "counter", "reason,token"],
@@ -135,6 +136,7 @@ describe("a scrape", () => {
     ledger.http(202);
     ledger.mirrorError();
     ledger.control("stop", true);
+    ledger.certified("edge-1");
     ledger.tokenTook("web", 2, 50);
     ledger.tokenTook("web", 1, 7);
     ledger.tokenRefused("web", "quota");
@@ -159,6 +161,7 @@ describe("a scrape", () => {
         JSON.stringify(Object.entries(sample.labels).sort()) ===
           JSON.stringify(Object.entries(labels).sort())
       )?.value;
+    assert.equal(value("shishi_certificate_requests_total", { subject: "edge-1" }), 1);
     assert.equal(value("shishi_token_rows_total", { token: "web" }), 3);
     assert.equal(value("shishi_token_bytes_total", { token: "web" }), 57);
     assert.equal(value("shishi_token_refused_total", { token: "web", reason: "quota" }), 1);

@@ -29,6 +29,7 @@ describe("credentials", () => {
       keyFile: `${env.CREDENTIALS_DIRECTORY}/tls-key`,
       cert: CERT,
       key: KEY,
+      clients: null,
     });
     assert.equal(nats?.auth.kind, "creds");
   });

@@ -39,6 +39,17 @@ const LINES: [string, Around, string[]][] = [
   ["port", { argv: ["--listen=:65536"] }, [
     '--listen: expected address:port such as 127.0.0.1:8080, [::1]:8080 or :8080, or unix:/path, got ":65536"',
   ]],
+  ["client certificates without TLS or authorities", { argv: ["--tls-client-auth=optional"] }, [
+    "--tls-client-auth: expected tls-cert too, got optional alone",
+    "--tls-client-auth: expected tls-client-ca too, got optional alone",
+  ]],
+  ["what is no authority's file", {
+    argv: ["--tls-client-ca=f", "--tls-client-auth=maybe"],
+    files: { f: "x" },
+  }, [
+    '--tls-client-auth: expected off, optional or required, got "maybe"',
+    '--tls-client-ca: expected a PEM file with certificates, got "f" with something else in it',
+  ]],
   ["one address for both", { argv: ["--listen=:0,:81", "--admin-listen=:0,:81"] }, [
     "--admin-listen: expected another address than those of listen, got :81",
   ]],
@@ -309,6 +320,9 @@ const WARNINGS: [string, Around, string[]][] = [
   ["open, with write tokens", {
     argv: ["--listen=:80", "--write-tokens=0123456789abcdef", "--auth-tokens=0123456789abcdef"],
   }, []],
+  ["authorities of nobody", { argv: ["--tls-client-ca=f"], files: { f: CERT } }, [
+    "--tls-client-ca: has no effect while tls-client-auth is off",
+  ]],
   ["an open admin port", { argv: ["--admin-listen=:81,127.0.0.1:82"] }, [
     "admin-listen: :81 can be reached by others and auth-tokens is not set: every client that " +
     "reaches it can read, and delete dead letters",

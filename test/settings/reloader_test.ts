@@ -10,16 +10,22 @@ import {
   RENEWED_CERTIFICATE,
   RENEWED_KEY,
 } from "../kit/certificate.ts";
+import { CLIENT_CA, EDGE, OTHER_CA } from "../kit/client_certificate.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 const MINUTE_MS = 60_000;
 const TLS = 'tls-cert = "cert"\ntls-key = "key"\n';
 
-function kit(toml: string, more: Partial<ReloaderOptions> = {}) {
+function kit(
+  toml: string,
+  more: Partial<ReloaderOptions> = {},
+  moreFiles: Readonly<Record<string, string>> = {},
+) {
   const files: Record<string, string> = {
     "s.toml": toml,
     cert: CERTIFICATE,
     key: CERTIFICATE_KEY,
+    ...moreFiles,
   };
   const readFile = (path: string) => {
     const text = files[path];
@@ -201,6 +207,57 @@ test("a renewed certificate is taken by itself within a minute, a wrong pair is 
   await clock.advance(MINUTE_MS);
   await reloader.reload();
   assert.deepEqual(lines, ["info | reload: nothing has changed"], "it is what runs by now");
+  reloader.close();
+});
+
+const CLIENTS = `${TLS}tls-client-auth = "required"\ntls-client-ca = "ca"\n`;
+
+test("authorities of clients that are renewed on disk are taken, with the certificate or alone", async () => {
+  const { files, clock, lines, adopted, reloader } = kit(CLIENTS, {}, { ca: CLIENT_CA });
+  const caOf = (settings: Settings | undefined) => settings?.tls?.clients?.ca;
+  for (
+    const [what, damaged] of [["damaged", CLIENT_CA.slice(0, 300)], [
+      "no authority's",
+      EDGE.cert,
+    ]] as const
+  ) {
+    lines.length = 0;
+    files["ca"] = damaged;
+    await clock.advance(2 * MINUTE_MS);
+    assert.equal(lines.length, 1);
+    assert.match(lines[0]!, new RegExp(`tls-client-ca: expected .* got "ca",.* ${what}$`));
+  }
+  assert.equal(adopted.length, 0);
+  lines.length = 0;
+  files["ca"] = OTHER_CA;
+  await clock.advance(MINUTE_MS);
+  assert.deepEqual([caOf(adopted[0]), adopted[0]?.tls?.cert], [OTHER_CA, CERTIFICATE]);
+  assert.deepEqual(lines, ["info | the renewed authorities of clients are taken | ca"]);
+  lines.length = 0;
+  files["ca"] = `${CLIENT_CA}${OTHER_CA}`;
+  files["cert"] = RENEWED_CERTIFICATE;
+  files["key"] = RENEWED_KEY;
+  await clock.advance(MINUTE_MS);
+  assert.deepEqual([caOf(adopted[1]), adopted[1]?.tls?.cert], [files["ca"], RENEWED_CERTIFICATE]);
+  assert.equal(lines.length, 2);
+  lines.length = 0;
+  await reloader.reload();
+  assert.deepEqual(lines, ["info | reload: nothing has changed"], "it is what runs by now");
+  reloader.close();
+});
+
+test("whether clients are asked for certificates changes at a restart, with their authorities", async () => {
+  const { files, lines, adopted, reloader } = kit(CLIENTS, {}, { ca: CLIENT_CA, other: OTHER_CA });
+  files["s.toml"] = TLS + 'flush-interval = "9s"';
+  await reloader.reload();
+  assert.deepEqual(lines.map((line) => line.split(" | ")[1]), [
+    "reload: tls-client-auth is taken at the next start only",
+    "reload: tls-client-ca is taken at the next start only",
+    "reloaded",
+  ]);
+  assert.deepEqual(adopted.map(({ tls }) => tls?.clients), [
+    { caFile: "ca", ca: CLIENT_CA, required: true },
+  ]);
   reloader.close();
 });
 

@@ -64,8 +64,22 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     text: "cert.pem",
     other: "other.pem",
     read: (s) => s.tls,
-    want: { certFile: "cert.pem", keyFile: "key.pem", cert: CERT, key: KEY },
+    want: { certFile: "cert.pem", keyFile: "key.pem", cert: CERT, key: KEY, clients: null },
     with: { "tls-key": "key.pem" },
+  },
+  "tls-client-auth": {
+    text: "optional",
+    other: "required",
+    read: (s) => s.tls?.clients?.required,
+    want: false,
+    with: { "tls-cert": "cert.pem", "tls-key": "key.pem", "tls-client-ca": "cert.pem" },
+  },
+  "tls-client-ca": {
+    text: "cert.pem",
+    other: "other.pem",
+    read: (s) => s.tls?.clients,
+    want: { caFile: "cert.pem", ca: CERT, required: true },
+    with: { "tls-cert": "cert.pem", "tls-key": "key.pem", "tls-client-auth": "required" },
   },
   "ca-file": { text: "cert.pem", other: "other.pem", read: (s) => s.authorities, want: CERT },
   "tls-key": {

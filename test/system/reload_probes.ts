@@ -11,6 +11,7 @@ import {
   RENEWED_CERTIFICATE,
   RENEWED_KEY,
 } from "../kit/certificate.ts";
+import { CLIENT_CA, EDGE, OTHER, OTHER_CA, type Pair } from "../kit/client_certificate.ts";
 import type { FakeClickHouse } from "../kit/fake_clickhouse.ts";
 import type { FakeInflux } from "../kit/fake_influx.ts";
 import { type ClickHouse, startNats } from "../kit/servers.ts";
@@ -105,6 +106,21 @@ export function subjectOf({ shishi }: Reloading): Promise<string> {
   });
 }
 
+/** Whether a client with this certificate gets an answer. */
+function letsInWith({ shishi }: Reloading, shown: Pair): Promise<boolean> {
+  return new Promise((resolve) => {
+    const { hostname: host, port } = new URL(shishi.url);
+    const socket = connectTls(
+      { host, port: Number(port), rejectUnauthorized: false, ...shown },
+      () => socket.write("GET /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"),
+    );
+    let answered = false;
+    socket.on("data", () => answered = true);
+    socket.on("error", () => {});
+    socket.once("close", () => resolve(answered));
+  });
+}
+
 const user = nkeys.createUser();
 const operator = operatorMode();
 const withPassword = (password: string) =>
@@ -134,6 +150,25 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     assert.equal(await status(), 405);
     await at.set({ pixel: true });
     assert.equal(await status(), 200);
+  },
+  async "tls-client-ca"({ fake }) {
+    const at = await startReloading((file) => ({
+      "clickhouse-url": fake.url,
+      "tls-cert": file("cert", CERTIFICATE),
+      "tls-key": file("key", CERTIFICATE_KEY),
+      "tls-client-auth": "required",
+      "tls-client-ca": file("ca", CLIENT_CA),
+    }));
+    try {
+      assert.deepEqual([await letsInWith(at, EDGE), await letsInWith(at, OTHER)], [true, false]);
+      await at.set({ "tls-client-ca": at.file("ca2", OTHER_CA) });
+      assert.deepEqual([await letsInWith(at, EDGE), await letsInWith(at, OTHER)], [false, true]);
+      // Without a restart clients are asked for certificates as before.
+      await at.set({ "tls-client-auth": "off", "tls-client-ca": at.file("ca3", CLIENT_CA) });
+      assert.deepEqual([await letsInWith(at, EDGE), await letsInWith(at, OTHER)], [false, true]);
+    } finally {
+      await at.close();
+    }
   },
   async "cors-origins"({ at }) {
     await at.set({ "cors-origins": ["https://app.example"] });

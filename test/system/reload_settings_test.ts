@@ -7,7 +7,8 @@ import { TABLE } from "../../src/settings/table.ts";
 import type { SettingSpec } from "../../src/settings/spec.ts";
 import { type FakeClickHouse, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { type FakeInflux, startFakeInflux } from "../kit/fake_influx.ts";
-import { CERTIFICATE } from "../kit/certificate.ts";
+import { CERTIFICATE, CERTIFICATE_KEY } from "../kit/certificate.ts";
+import { CLIENT_CA } from "../kit/client_certificate.ts";
 import { freePort } from "../kit/free_port.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
@@ -20,7 +21,21 @@ const authorities = join(dir, "ca.pem");
 writeFileSync(authorities, CERTIFICATE);
 after(() => removeDir(dir));
 
+const file = (name: string, text: string) => {
+  const path = join(dir, name);
+  writeFileSync(path, text);
+  return path;
+};
+/** What a setting needs beside itself. */
+const BESIDE: Readonly<Record<string, Wishes>> = {
+  "tls-client-auth": {
+    "tls-cert": file("cert.pem", CERTIFICATE),
+    "tls-key": file("key.pem", CERTIFICATE_KEY),
+    "tls-client-ca": file("clients.pem", CLIENT_CA),
+  },
+};
 const RESTART: Wishes = {
+  "tls-client-auth": "required",
   "ca-file": authorities,
   "idle-timeout": "10m",
   listen: "127.0.0.1:1",
@@ -68,7 +83,7 @@ describe("a running collector", () => {
 
   for (const { name } of needRestart) {
     test(`names ${name}, what runs and what was wanted`, async () => {
-      const lines = await at.set({ [name]: RESTART[name]! });
+      const lines = await at.set({ ...BESIDE[name], [name]: RESTART[name]! });
       const [line, ...more] = told(lines, `reload: ${name} is taken at the next start only`);
       assert.deepEqual(more, []);
       assert.equal(line?.["wanted"], String(RESTART[name]));
