@@ -143,6 +143,10 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
   ]);
   const deliver = createDeliver(deliverSettings(current.settings), {
     ...base,
+    largest: () => ({
+      rows: current.settings.maxBlockSize,
+      bytes: current.settings.maxBlockBytes,
+    }),
     fetch: createFetch({ pooled: false, certificates: authoritiesOf(current.settings) }),
   });
   const pump = new Pump(pumpOptions(current.settings), {

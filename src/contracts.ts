@@ -169,8 +169,13 @@ export interface GrowingBatch extends BatchHead {
   readonly sealed: boolean;
 }
 
+/** A batch with what was tried of it: the lines that `Attempt.note` was given, oldest first. */
+export interface Noted extends BatchHead {
+  readonly trail: readonly string[];
+}
+
 /** A sealed batch that an earlier process left; its rows are on disk only. */
-export interface RecoveredBatch extends BatchHead {
+export interface RecoveredBatch extends Noted {
   readonly rows: number;
   readonly bytes: number;
   readonly types: TypeCounts;
@@ -211,6 +216,11 @@ export interface Spool {
   write(batch: Batch): Promise<Result> | null;
   /** The rows of a sealed batch, whole, in pieces that are the caller's. */
   read(batch: Pick<Batch, "id" | "bytes">): Promise<Result<Uint8Array[]>>;
+  /**
+   * Writes what of a batch's trail the disk does not have. It then outlives this process as the batch
+   * does, though not a power cut before the next rows are safe. Resolves when it is written, or cannot be.
+   */
+  note(batch: Noted): Promise<void>;
   /** Nothing of the batch is needed any more: its rows are stored, dead letters, or lost. */
   remove(id: string): void;
   /**
@@ -220,7 +230,8 @@ export interface Spool {
    */
   probe(): Promise<readonly Vanished[]>;
   /**
-   * What earlier processes left, batch by batch, oldest first; to be called once.
+   * What earlier processes left, batch by batch: first those with a trail, then the others, each oldest
+   * first; to be called once.
    * @param onKeys is called with keys that they took, before the first batch. `all`: there are no more.
    */
   recover(onKeys?: (keys: readonly RecoveredKey[], all: boolean) => void): AsyncIterable<
@@ -245,10 +256,24 @@ export interface DeadRow {
 export type Delivery =
   /** Every row's fate is known: `rows - dead.length` are stored. */
   | { readonly kind: "settled"; readonly dead: readonly DeadRow[]; readonly inserts: number }
-  /** The server could not take it now; says nothing about the rows. Try again. */
-  | Trouble & { readonly kind: "transient"; readonly retryAfterMs?: number }
+  /**
+   * The server could not take it now; says nothing about the rows. Try again. `outlasted`: no answer came
+   * in time, though the server answers what else it is asked.
+   */
+  | Trouble & {
+    readonly kind: "transient";
+    readonly retryAfterMs?: number;
+    readonly outlasted?: boolean;
+  } & Unknown
   /** The table cannot take it (missing, column dropped, no rights): hold and probe. */
-  | Trouble & { readonly kind: "table" };
+  | Trouble & { readonly kind: "table" } & Unknown
+  /** Nothing was sent, or no more of it: `Attempt.begin` said no to an INSERT of so many blocks. */
+  | { readonly kind: "behind"; readonly blocks: number };
+
+/** `unknown`: an INSERT may have been stored, and only the same one under its token tells. */
+export interface Unknown {
+  readonly unknown?: boolean;
+}
 
 export interface Trouble {
   /** ClickHouse's exception code, 0 where there is none (network, timeout, proxy). */
@@ -256,9 +281,31 @@ export interface Trouble {
   readonly message: string;
 }
 
+/**
+ * What an attempt has of the room that holds the batch: what was tried before, by an earlier process too,
+ * and leave for each INSERT.
+ */
+export interface Attempt {
+  /** Oldest first. */
+  readonly trail: readonly string[];
+  /**
+   * Adds a line to the trail; resolves when it will be found again, should the process die from here on.
+   * Never rejects.
+   */
+  note(line: string): Promise<void>;
+  /**
+   * An INSERT is to go out that adds so many blocks to what its table remembers: 0 for one that may be there
+   * already. To be asked right before it.
+   * @param window how many blocks the table remembers by their tokens; 0: none, or not known.
+   * @returns false: the fate of another batch of the table has to be known first.
+   */
+  begin(blocks: number, window: number): boolean;
+}
+
 /** Takes a batch to ClickHouse. Retrying is the caller's work; progress within a batch is the sink's. */
 export interface Sink {
-  deliver(batch: Batch, signal: AbortSignal): Promise<Delivery>;
+  /** @param attempt not given: there was none before, and nothing stands in its way. */
+  deliver(batch: Batch, signal: AbortSignal, attempt?: Attempt): Promise<Delivery>;
 }
 
 /** A server that is spoken to over HTTP, and the account used there. */
@@ -315,16 +362,23 @@ export interface InsertRequest {
 /** What one answer of ClickHouse means; decided by its exception code, not by the HTTP status. */
 export type Verdict =
   | { readonly kind: "stored" }
-  | Trouble & { readonly kind: "transient"; readonly retryAfterMs?: number }
+  | Trouble & {
+    readonly kind: "transient";
+    readonly retryAfterMs?: number;
+    readonly outlasted?: boolean;
+  } & Unknown
   | Trouble & {
     readonly kind: "row";
     /** 1-based row that the server names, or null. */
     readonly row: number | null;
   }
   /** `view`: a materialized view failed, after the table had its rows. */
-  | Trouble & { readonly kind: "table"; readonly view?: ViewName }
-  /** 252 "too many partitions": fewer rows at once will pass. */
-  | Trouble & { readonly kind: "split" }
+  | Trouble & { readonly kind: "table"; readonly view?: ViewName } & Unknown
+  /**
+   * Fewer rows at once will pass: too many partitions (252), too much memory for one INSERT (241), too long
+   * (159; the table may have the rows), too large for a proxy.
+   */
+  | Trouble & { readonly kind: "split" } & Unknown
   /** 115: this server does not know the setting; drop it for this server and send again. */
   | Trouble & { readonly kind: "unknown-setting"; readonly setting: string };
 

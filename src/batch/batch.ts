@@ -109,6 +109,8 @@ export class HeldBatch implements Batch, GrowingBatch {
   readonly shape: Shape;
   readonly fingerprint: string | null;
   readonly retry = new BatchRetry();
+  /** What was tried of it, as the sink noted it. */
+  readonly trail: string[] = [];
   #state: BatchState = "open";
   #where: Where = "memory";
   /** The disk has all rows that are in it, also while it is being written whole. */
@@ -153,6 +155,7 @@ export class HeldBatch implements Batch, GrowingBatch {
     batch.#bytes = found.bytes;
     batch.#keys = null;
     for (const [type, rows] of found.types) batch.#types.set(type, rows);
+    batch.trail.push(...found.trail);
     batch.close();
     batch.synced();
     batch.leaveMemory();

@@ -125,6 +125,13 @@ export class Memory {
     return null;
   }
 
+  /** Adds a line to a batch's trail, on disk too where the batch is. */
+  async note(batch: HeldBatch, line: string): Promise<void> {
+    batch.trail.push(line);
+    // What is in memory alone takes its trail along when it is written.
+    if (batch.where !== "memory") await this.#spool?.note(batch);
+  }
+
   // ------------------------------------------------------------ is there room
 
   /**

@@ -73,6 +73,8 @@ export interface Troubles {
   readonly tables: ReadonlyMap<string, string>;
 }
 
+/** A disk that takes longer to read holds up no fresh rows. */
+const MOST_READING_MS = 10_000;
 /** A client that comes back later than this may find the trouble long over. */
 const LONGEST_RETRY_S = 30;
 
@@ -90,6 +92,8 @@ export class Pump implements Intake, Holdings {
   #closed: "stopping" | "paused" | null = null;
   /** Nothing is sent any more: what is held now is given up. */
   #ended = false;
+  /** False while it is not known yet what an earlier process may have sent. */
+  #sending = true;
   /** Wait until nothing is held. */
   #drains: (() => void)[] = [];
   /** What tickets say of a round of the disk, by what memory says of it. */
@@ -245,20 +249,36 @@ export class Pump implements Intake, Holdings {
 
   /** Holds what earlier processes left on disk. Resolves when all is held, or nothing is any more. */
   async recover(): Promise<void> {
-    const { spool } = this.deps;
-    const onKeys: Parameters<Spool["recover"]>[0] = (keys, all) => this.#keys.recover(keys, all);
+    const { spool, clock } = this.deps;
+    const onKeys: Parameters<Spool["recover"]>[0] = (keys, all) => {
+      this.#keys.recover(keys, all);
+      // The rest comes when another collector has gone; until then it sends what is in doubt.
+      if (!all) this.#sends();
+    };
+    this.#sending = spool === null;
+    const cancel = clock.after(MOST_READING_MS, () => this.#sends());
     for await (const found of spool?.recover(onKeys) ?? []) {
       // It stays there.
-      if (this.#ended) return;
+      if (this.#ended) return cancel();
       const queue = this.#schedule.queue(found.table);
       // The same rows came again meanwhile.
       if (this.#replays.held(queue, found.id) !== null) continue;
       const batch = HeldBatch.recovered(found);
       this.#memory.recovered(batch);
-      queue.insert(batch);
+      queue.recovered(batch);
+      if (found.trail.length === 0) this.#sends();
       this.#turn();
     }
+    cancel();
+    this.#sends();
     this.#keys.recovered();
+  }
+
+  /** All that may be stored already is held: what is fresh may go. */
+  #sends(): void {
+    if (this.#sending) return;
+    this.#sending = true;
+    this.#turn();
   }
 
   // ------------------------------------------------------------ what is held
@@ -426,7 +446,7 @@ export class Pump implements Intake, Holdings {
   }
 
   #turn(): void {
-    if (this.#ended) return;
+    if (this.#ended || !this.#sending) return;
     const nowMs = this.#nowMs();
     for (let next = this.#schedule.next(nowMs); next !== null; next = this.#schedule.next(nowMs)) {
       void this.#send(next);
@@ -436,7 +456,7 @@ export class Pump implements Intake, Holdings {
 
   async #send(dispatch: Dispatch): Promise<void> {
     const { batch, queue } = dispatch;
-    let delivery = await this.#attempt(batch);
+    let delivery = await this.#attempt(dispatch);
     if (this.#ended) return;
     if (delivery.kind === "settled") {
       const dead = deadOf(batch, delivery.dead);
@@ -465,19 +485,24 @@ export class Pump implements Intake, Holdings {
   }
 
   /** A batch whose rows are on disk only is read for the attempt. */
-  async #attempt(batch: HeldBatch): Promise<Delivery> {
+  async #attempt({ batch, queue }: Dispatch): Promise<Delivery> {
+    const unknown = queue.doubts.has(batch);
     const back = batch.inMemory ? DONE : await this.#memory.fetch(batch);
-    if (!back.ok) return { kind: "table", code: 0, message: back.problem };
-    if (this.#ended) return { kind: "transient", code: 0, message: "given up" };
+    if (!back.ok) return { kind: "table", code: 0, message: back.problem, unknown };
+    if (this.#ended) return { kind: "transient", code: 0, message: "given up", unknown };
     if (batch.dead !== null) return { kind: "settled", dead: batch.dead, inserts: 0 };
     try {
       batch.lend();
-      return await this.deps.sink.deliver(batch, this.#abort.signal);
+      return await this.deps.sink.deliver(batch, this.#abort.signal, {
+        trail: batch.trail,
+        note: (line) => this.#memory.note(batch, line),
+        begin: (blocks, window) => queue.doubts.begin(batch, blocks, window),
+      });
     } catch (error) {
       // A sink never throws; if it does all the same, the batch is not lost to the bug.
       const message = messageOf(error);
       this.deps.log.error("sink failed", { table: batch.table, batch: batch.id, error: message });
-      return { kind: "transient", code: 0, message: `internal error: ${message}` };
+      return { kind: "transient", code: 0, message: `internal error: ${message}`, unknown: true };
     }
   }
 
@@ -531,6 +556,10 @@ export class Pump implements Intake, Holdings {
     if (delivery.kind === "settled") {
       log.debug("batch stored", { ...fields, dead: delivery.dead.length });
       if (recovered) log.info("delivery goes on", fields);
+      return;
+    }
+    if (delivery.kind === "behind") {
+      log.debug("batch waits for another whose fate is unknown", fields);
       return;
     }
     const { code, message: error } = delivery;

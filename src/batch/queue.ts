@@ -9,6 +9,7 @@
 import type { Chunk } from "../contracts.ts";
 import { rowsWithin } from "../kernel/ndjson.ts";
 import { HeldBatch, type Reservation } from "./batch.ts";
+import { Doubts } from "./doubts.ts";
 import { cut } from "./lines.ts";
 import { type Failure, RetryState } from "./retry.ts";
 
@@ -20,9 +21,14 @@ export interface FillLimits {
   readonly idleIntervalMs: number | null;
 }
 
+/** Attempts after which a batch that others wait for is the table's trouble. */
+const HOLDS_UP = 2;
+
 export class TableQueue {
   /** Attempts that failed because of this table. */
   readonly retry = new RetryState();
+  /** Which of its batches may be stored already. */
+  readonly doubts = new Doubts();
   #open: HeldBatch | null = null;
   /** Closed, waiting to be sent, oldest first. */
   readonly #waiting: HeldBatch[] = [];
@@ -150,8 +156,9 @@ export class TableQueue {
 
   /** When something of this table may be sent, were there room; Infinity for nothing. */
   readyAtMs(): number {
-    let earliestMs = this.dueAtMs();
-    for (const batch of this.#waiting) {
+    const { closed } = this.doubts;
+    let earliestMs = closed ? Infinity : this.dueAtMs();
+    for (const batch of closed ? this.doubts.all : this.#waiting) {
       if (!batch.ready) continue;
       earliestMs = Math.min(earliestMs, batch.retry.atMs);
       // Most have not failed themselves; there may be a hundred thousand.
@@ -161,15 +168,24 @@ export class TableQueue {
   }
 
   /**
-   * Takes out the batch to send next, or null; its attempt begins. A due open batch is closed when it is
-   * that batch, not for another one's sake: a queue must get shorter by each that leaves.
+   * Takes out the batch to send next, or null; its attempt begins. The turn of the oldest is that of one
+   * that may be stored, where there is one. A due open batch is closed when it is the one to send, not for another one's sake: a queue must
+   * get shorter by each that leaves.
    */
   next(nowMs: number): HeldBatch | null {
     if (this.readyAtMs() > nowMs) return null;
     const allowed = (batch: HeldBatch) => batch.ready && batch.retry.atMs <= nowMs;
-    const newest = this.#newestNext || !this.#waiting.some(allowed);
+    const { closed } = this.doubts;
+    const newest = !closed && (this.#newestNext || !this.#waiting.some(allowed));
     if (newest && this.dueAtMs() <= nowMs) this.close();
-    const at = newest ? this.#waiting.findLastIndex(allowed) : this.#waiting.findIndex(allowed);
+    const doubtful = newest ? undefined : this.#inDoubt(allowed);
+    const at = doubtful !== undefined
+      ? this.#waiting.indexOf(doubtful)
+      : closed
+      ? -1
+      : newest
+      ? this.#waiting.findLastIndex(allowed)
+      : this.#waiting.findIndex(allowed);
     // The batch that was due waits for the disk.
     if (at < 0) return null;
     this.#newestNext = !this.#newestNext;
@@ -179,6 +195,12 @@ export class TableQueue {
     return batch;
   }
 
+  /** The one that is longest in doubt. */
+  #inDoubt(allowed: (batch: HeldBatch) => boolean): HeldBatch | undefined {
+    for (const batch of this.doubts.all) if (allowed(batch)) return batch;
+    return undefined;
+  }
+
   /** An attempt has failed: the batch waits again. */
   putBack(batch: HeldBatch): void {
     this.#inFlight.delete(batch);
@@ -186,7 +208,13 @@ export class TableQueue {
     this.insert(batch);
   }
 
-  /** Where its age belongs; one that was recovered from disk. */
+  /** One that was recovered from disk. */
+  recovered(batch: HeldBatch): void {
+    if (batch.trail.length > 0) this.doubts.recovered(batch);
+    this.insert(batch);
+  }
+
+  /** Where its age belongs. */
   insert(batch: HeldBatch): void {
     // By halving: a hundred thousand of them may be recovered.
     let at = 0;
@@ -201,6 +229,7 @@ export class TableQueue {
   /** A batch's rows have left. */
   left(batch: HeldBatch): void {
     this.#inFlight.delete(batch);
+    this.doubts.forget(batch);
     this.retry.succeeded();
     this.#unanswered = false;
     this.#easeTrouble();
@@ -210,6 +239,7 @@ export class TableQueue {
   forget(batch: HeldBatch): void {
     if (this.#open === batch) this.#open = null;
     this.#inFlight.delete(batch);
+    this.doubts.forget(batch);
     const at = this.#waiting.indexOf(batch);
     if (at >= 0) this.#waiting.splice(at, 1);
     this.#easeTrouble();
@@ -222,9 +252,18 @@ export class TableQueue {
     return this.#unanswered;
   }
 
-  /** What is wrong with the table, for people; null once no batch of it is refused. */
+  /** What is wrong with the table, for people; null once no batch of it is refused or holds up others. */
   get trouble(): string | null {
-    return this.#trouble;
+    return this.#trouble ?? this.#heldUp();
+  }
+
+  /** A batch in doubt lets no other pass, and has failed more than once. */
+  #heldUp(): string | null {
+    for (const { id, rows, retry } of this.doubts.all) {
+      if (retry.failures < HOLDS_UP || !this.doubts.closed) continue;
+      return `batch ${id} (${rows} rows) may be stored, and is sent again until that is known; others wait`;
+    }
+    return null;
   }
 
   /** An attempt got no answer. */

@@ -82,6 +82,11 @@ export class BatchRetry {
   #unanswered = false;
   #refused = false;
 
+  /** In a row, by its own fault or its table's. */
+  get failures(): number {
+    return this.#failures;
+  }
+
   /** When it may be tried again, epoch milliseconds. */
   get atMs(): number {
     return this.#atMs;

@@ -107,7 +107,8 @@ export class Schedule {
   /** When this table's open batch may be sent; Infinity = not before something else happens. */
   openWakeAtMs(queue: TableQueue): number {
     if (this.#inFlight >= this.#room() || queue.inFlight >= this.#roomOf(queue)) return Infinity;
-    return Math.max(queue.dueAtMs(), queue.retry.retryAtMs(), this.server.retryAtMs());
+    const atMs = queue.doubts.closed ? queue.readyAtMs() : queue.dueAtMs();
+    return Math.max(atMs, queue.retry.retryAtMs(), this.server.retryAtMs());
   }
 
   /** What came of a dispatch. A batch that is not settled is back in its queue afterwards. */
@@ -120,6 +121,8 @@ export class Schedule {
       return;
     }
     queue.putBack(batch);
+    if (delivery.kind === "behind") return queue.doubts.ended(batch, false);
+    queue.doubts.ended(batch, delivery.unknown === true);
     const askedMs = (delivery.kind === "transient" && delivery.retryAfterMs) || 0;
     const failure = {
       nowMs,
@@ -127,7 +130,9 @@ export class Schedule {
       limits: this.#hurry ? HURRY : RETRY,
       random: this.#options.random,
     };
-    if (delivery.kind === "transient" && delivery.code === 0) {
+    // The server answers, if not this.
+    const outlasted = delivery.kind === "transient" && delivery.outlasted === true;
+    if (delivery.kind === "transient" && delivery.code === 0 && !outlasted) {
       const known = queue.unanswered || batch.retry.unanswered;
       const itsOwnFault = known && this.#answeredSince && askedMs === 0;
       queue.silent(batch);

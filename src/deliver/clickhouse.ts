@@ -10,18 +10,26 @@ import type {
   Inserter,
   InsertRequest,
   InsertSetting,
+  Log,
   Verdict,
 } from "../contracts.ts";
 import type { Post } from "../kernel/http.ts";
 import { compileGlobs, isTableName } from "../kernel/names.ts";
 import { INSERT_SETTINGS, type Settings, TOKEN } from "../kernel/pinned.ts";
+import { within } from "../kernel/time.ts";
+import { Patience } from "./limits.ts";
 import { credentials, type Pins } from "./pins.ts";
 import { type Query, tooOld } from "./query.ts";
 import { createSieve } from "./sieve.ts";
 import { insertStatement } from "./sql.ts";
 import { isTooOld, verdictOf } from "./verdict.ts";
 
-/** `insertTimeoutMs`: of one attempt, body and answer included. */
+/** When an INSERT has had this part of its time, its server is asked whether it answers at all. */
+const ASKED_AT = 3 / 4;
+/** For that answer, where it has not come by then. */
+const LATE_PONG_MS = 250;
+
+/** `insertTimeoutMs`: of one attempt, body and answer included; more where a table's INSERTs need it. */
 export function createInserter(
   tools: {
     readonly endpoint: Endpoint;
@@ -29,6 +37,8 @@ export function createInserter(
     readonly query: Query;
     readonly pins: Pins;
     readonly clock: Clock;
+    /** Learns what INSERTs need more time than that. */
+    readonly log?: Log;
     readonly insertTimeoutMs: number;
     readonly compress: "auto" | "gzip" | "none";
     readonly insertSettings: readonly InsertSetting[];
@@ -37,6 +47,7 @@ export function createInserter(
   const { endpoint, post, query, pins, clock, insertTimeoutMs, compress } = tools;
   const more = moreSettings(tools.insertSettings);
   const local = isOnThisHost(endpoint.url);
+  const patience = new Patience(insertTimeoutMs, endpoint.label, tools.log ?? null);
   // A server from before tokens takes a plain body that is broken off behind a row for a whole one, and
   // the next attempt would store those rows again. A gzip that is cut short it refuses.
   const gzip = () =>
@@ -67,16 +78,28 @@ export function createInserter(
       const { shape, table, columns } = request;
       const statement = insertStatement(shape, endpoint.database, table, columns);
       pins.write(url, { ...settings, query: statement });
+      const timeoutMs = patience.ofMs(request.table);
+      const startedMs = clock.monotonicMs();
+      let pong: Promise<boolean> | null = null;
+      const cancel = clock.after(timeoutMs * ASKED_AT, () => pong = query.ping(signal));
       const answer = await post({
         method: "POST",
         url: url.href,
         headers: credentials(endpoint),
         body: request.body,
-        timeoutMs: insertTimeoutMs,
+        timeoutMs,
         gzip: gzip(),
         signal,
       });
+      cancel();
+      if (answer.ok) patience.answered(request.table, clock.monotonicMs() - startedMs);
       const verdict = verdictOf(answer, clock.nowMs());
+      if (!answer.ok && answer.late === true && verdict.kind === "transient") {
+        const alive = pong !== null && await within(clock, LATE_PONG_MS, pong, false);
+        if (!alive) return verdict;
+        patience.outlasted(request.table, timeoutMs);
+        return { ...verdict, outlasted: true };
+      }
       if (verdict.kind === "unknown-setting") {
         // Wanted by a person: to leave it out would be another INSERT than the one that was meant.
         if (Object.hasOwn(others, verdict.setting)) {

@@ -25,7 +25,7 @@ import { createPost, type Fetch } from "../kernel/http.ts";
 import { done } from "../kernel/result.ts";
 import { createPins } from "./pins.ts";
 import { createQuery, type Query, tooOld } from "./query.ts";
-import { createSink } from "./sink.ts";
+import { createSink, type Largest } from "./sink.ts";
 import { createMaker, type TableChange } from "./maker.ts";
 import { createTables } from "./plan.ts";
 import { isTooOld } from "./verdict.ts";
@@ -89,6 +89,8 @@ export function createDeliver(
     readonly ledger?: Pick<Ledger, "insert" | "insertError">;
     /** A table has been made, or has been given columns. */
     readonly onTableChange?: (change: TableChange) => void;
+    /** What one INSERT may have at most; of whatever is held. No bounds unless given. */
+    readonly largest?: () => Largest;
   },
 ): Deliver {
   const { clock, log } = tools;
@@ -105,8 +107,9 @@ export function createDeliver(
         query: { ...query, ping: pinger.ping },
         ask: createQuery({ endpoint, post, clock, pins, timeoutMs: ASK_TIMEOUT_MS }).ask,
         inserter: createInserter({
-          ...{ endpoint, post, query, pins, clock },
+          ...{ endpoint, post, pins, clock, log },
           ...{ insertTimeoutMs, compress, insertSettings },
+          query: { ...query, ping: pinger.ping },
         }),
       };
     });
@@ -172,6 +175,7 @@ export function createDeliver(
     maker,
     log,
     createEventsTable: async () => servers.settings.createTable && (await prepare()).ok,
+    ...(tools.largest && { largest: tools.largest }),
   });
 
   const ask: Ask = async (select, signal) => {

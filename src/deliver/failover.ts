@@ -14,7 +14,7 @@
 import type { Answered, Ask, Clock, Inserter, Log, Trouble } from "../contracts.ts";
 import { Backoff } from "../kernel/backoff.ts";
 import type { Query, Row } from "./query.ts";
-import { reachOf } from "./verdict.ts";
+import { mayBeStored, reachOf } from "./verdict.ts";
 
 /** One server. */
 export interface Node {
@@ -174,13 +174,23 @@ export function createFailover(
 
   return {
     inserter: {
-      insert: (request, signal) =>
-        each(
+      async insert(request, signal) {
+        // One of them may have it, whatever the last one says.
+        let unknown = false;
+        const verdict = await each(
           signal,
-          (node) => node.inserter.insert(request, signal),
+          async (node) => {
+            const verdict = await node.inserter.insert(request, signal);
+            unknown ||= mayBeStored(verdict);
+            return verdict;
+          },
           (verdict) => verdict.kind === "transient" || verdict.kind === "table" ? verdict : null,
           request.table,
-        ),
+        );
+        const open = verdict.kind === "transient" || verdict.kind === "table" ||
+          verdict.kind === "split";
+        return open ? { ...verdict, unknown } : verdict;
+      },
       judgeOf: (table, view, code, signal) =>
         candidatesFor(table)[0]!.node.inserter.judgeOf?.(table, view, code, signal) ??
           Promise.resolve(null),

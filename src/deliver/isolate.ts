@@ -1,6 +1,6 @@
 /**
  * Finds the rows of a batch that ClickHouse refuses, with few INSERTs. A pure plan: `step` says what to
- * do, `after…` takes what happened and gives the next plan. Each row's fate is decided exactly once.
+ * do, `after` takes what happened and gives the next plan. Each row's fate is decided exactly once.
  *
  * 1. The whole batch. 2. Without the row that the server named: one bad row costs one more INSERT.
  * 3. A second failure, or none named: the sieve, once; all good rows go in one INSERT. Some of the bad
@@ -18,7 +18,7 @@
 import type { DeadRow } from "../contracts.ts";
 
 /** What the server said about a row. */
-interface Refusal {
+export interface Refusal {
   readonly code: number;
   readonly message: string;
 }
@@ -47,10 +47,39 @@ export type Step =
   | { readonly kind: "insert" | "sieve"; readonly rows: Uint32Array }
   | { readonly kind: "done"; readonly dead: readonly DeadRow[] };
 
+/** What happened, for a plan; plain JSON, so that a plan can be made again from what happened to it. */
+export type Event =
+  | { readonly is: "stored" }
+  | { readonly is: "row"; readonly row: number | null; readonly said: Refusal }
+  /** `good`: as `afterSieve` takes it. */
+  | { readonly is: "sieve"; readonly good: readonly number[] | null }
+  | { readonly is: "view"; readonly bad: readonly number[]; readonly said: Refusal }
+  | { readonly is: "split" }
+  | { readonly is: "no sieve" };
+
 /** As many bad rows are sent alone after a sieve. */
 export const EXPLAINED = 16;
 
-export function startPlan(rows: number): Plan {
+/** The plan after an event. */
+export function after(plan: Plan, event: Event): Plan {
+  switch (event.is) {
+    case "stored":
+      return afterStored(plan);
+    case "row":
+      return afterRow(plan, event.row, event.said);
+    case "sieve":
+      return afterSieve(plan, event.good);
+    case "view":
+      return afterView(plan, event.bad, event.said);
+    case "split":
+      return afterSplit(plan);
+    case "no sieve":
+      return withoutSieve(plan);
+  }
+}
+
+/** @param cap rows of one INSERT at most. */
+export function startPlan(rows: number, cap = rows): Plan {
   const all = new Uint32Array(rows);
   for (let at = 0; at < rows; at++) all[at] = at;
   return {
@@ -58,14 +87,14 @@ export function startPlan(rows: number): Plan {
     dead: null,
     sieve: "open",
     failures: 0,
-    cap: rows,
+    cap: Math.max(1, Math.min(cap, rows)),
     word: null,
     last: null,
   };
 }
 
 /** The same plan, which never asks the sieve: it would hide which rows have what problem. */
-export function withoutSieve(plan: Plan): Plan {
+function withoutSieve(plan: Plan): Plan {
   return plan.sieve === "asking" || plan.sieve === "open" ? { ...plan, sieve: "closed" } : plan;
 }
 
@@ -81,7 +110,7 @@ export function step(plan: Plan): Step {
 }
 
 /** The piece of the last `step` is in the table. */
-export function afterStored(plan: Plan): Plan {
+function afterStored(plan: Plan): Plan {
   const [run, ...later] = plan.runs as readonly [Run, ...Run[]];
   const next = withRun(plan, stored(run, plan.cap), later);
   if (!run.alone || plan.word === null) return next;
@@ -90,7 +119,7 @@ export function afterStored(plan: Plan): Plan {
 }
 
 /** The piece of the last `step` is in the table; a view digested all of it but these rows of it. */
-export function afterView(plan: Plan, bad: readonly number[], said: Refusal): Plan {
+function afterView(plan: Plan, bad: readonly number[], said: Refusal): Plan {
   const next = afterStored(plan);
   let { dead } = next;
   for (const index of bad) {
@@ -100,7 +129,7 @@ export function afterView(plan: Plan, bad: readonly number[], said: Refusal): Pl
 }
 
 /** The server refused the piece for a row; `row` is the 1-based one in the piece, or null. */
-export function afterRow(plan: Plan, row: number | null, said: Refusal): Plan {
+function afterRow(plan: Plan, row: number | null, said: Refusal): Plan {
   const [run, ...later] = plan.runs as readonly [Run, ...Run[]];
   const piece = currentPiece(run, plan.cap);
   const named = row !== null && row >= 1 && row <= piece.length ? row : null;
@@ -125,7 +154,7 @@ export function afterRow(plan: Plan, row: number | null, said: Refusal): Plan {
 }
 
 /** The sieve answered: places in the asked rows that are good, or null when it cannot tell. */
-export function afterSieve(plan: Plan, good: readonly number[] | null): Plan {
+function afterSieve(plan: Plan, good: readonly number[] | null): Plan {
   const closed: Plan = { ...plan, sieve: "closed" };
   const asked = undecided(plan);
   // Nothing found means that the trouble is none of parsing; what the runs know stays useful.
@@ -145,10 +174,10 @@ export function afterSieve(plan: Plan, good: readonly number[] | null): Plan {
   };
 }
 
-/** The server takes fewer rows at once; null when the piece is one row already. */
-export function afterSplit(plan: Plan): Plan | null {
-  const length = currentPiece(plan.runs[0] as Run, plan.cap).length;
-  return length === 1 ? null : { ...plan, cap: Math.ceil(length / 2) };
+/** The server takes fewer rows at once than the piece has. */
+function afterSplit(plan: Plan): Plan {
+  const { length } = currentPiece(plan.runs[0] as Run, plan.cap);
+  return { ...plan, cap: Math.ceil(length / 2) };
 }
 
 type Word = NonNullable<Plan["word"]>;

@@ -7,7 +7,7 @@
  */
 
 import { nodeCrypto } from "../kernel/builtins.ts";
-import type { Answered, Clock, Closed, Columns, Log, Tables } from "../contracts.ts";
+import type { Answered, Clock, Closed, Columns, InsertRequest, Log, Tables } from "../contracts.ts";
 import { isTableName } from "../kernel/names.ts";
 import { failed } from "../kernel/result.ts";
 import { Underway, within } from "../kernel/time.ts";
@@ -21,14 +21,50 @@ export type Known = TablePlan | "missing" | "unknown";
 export interface TablePlan extends Columns {
   /** Null: not known. */
   readonly engine: string | null;
-  /** How many INSERTs it remembers by their token; null: not known. */
+  /** How many blocks it remembers by their token, one for each partition of an INSERT; null: not known. */
   readonly window: number | null;
+  /** `""`: none; null: not known. */
+  readonly partitionKey: string | null;
+  /** Whether rows go on to materialized views; null: not known. */
+  readonly views: boolean | null;
 }
 
-/** How many INSERTs a table remembers, as far as that is known. */
-export function windowOf(columns: Columns): number | null {
-  return "window" in columns ? (columns as TablePlan).window : null;
+/** What is known of a table beside its columns; null where there is nothing. */
+export function planOf(columns: Columns | "missing" | "unknown"): TablePlan | null {
+  return typeof columns === "object" && "window" in columns ? columns as TablePlan : null;
 }
+
+/** How many blocks a table remembers, as far as that is known. */
+export function windowOf(columns: Columns): number | null {
+  return planOf(columns)?.window ?? null;
+}
+
+/** An INSERT into more partitions is refused, as ClickHouse comes. */
+const MOST_PARTITIONS = 100;
+
+/** How many blocks an INSERT adds to what the table remembers: never too few. */
+export function blocksOf(
+  plan: TablePlan | null,
+  { shape, rows, body }: Pick<InsertRequest, "shape" | "rows" | "body">,
+): number {
+  if (plan === null || plan.partitionKey === "") return 1;
+  const most = Math.min(rows, MOST_PARTITIONS);
+  if (shape !== "event" || plan.partitionKey !== BY_MONTH) return most;
+  const months = new Set<string>();
+  let times = 0;
+  for (const piece of body) {
+    for (const [, month] of new TextDecoder().decode(piece).matchAll(MONTH)) {
+      months.add(month!);
+      times++;
+    }
+  }
+  // Some are written in another way.
+  return times < rows ? most : Math.min(most, months.size);
+}
+
+/** The partition key of the table of events. */
+const BY_MONTH = "toYYYYMM(timestamp)";
+const MONTH = /"timestamp"\s*:\s*"(\d{4}-\d{2})/g;
 
 export interface TableTools {
   readonly query: Query;
@@ -280,9 +316,11 @@ const READ_ONLY: ReadonlySet<string> = new Set([
 ]);
 
 /** Of any table, for a user whose profile is read-only. */
-const READER: Pick<TablePlan, "engine" | "window" | "takesNone"> = {
+const READER: Pick<TablePlan, "engine" | "window" | "takesNone" | "partitionKey" | "views"> = {
   engine: null,
   window: null,
+  partitionKey: null,
+  views: null,
   takesNone: {
     why: "right",
     reason: "the user of clickhouse-url may only read (its profile sets readonly)",
@@ -293,21 +331,26 @@ const READER: Pick<TablePlan, "engine" | "window" | "takesNone"> = {
 function engineOf(
   row: Readonly<Record<string, unknown>>,
   table: string,
-): Pick<TablePlan, "engine" | "window" | "takesNone"> {
+): Pick<TablePlan, "engine" | "window" | "takesNone" | "partitionKey" | "views"> {
   const engine = String(row["engine"] ?? "");
-  if (engine === "") return { engine: null, window: null, takesNone: null };
-  if (Number(row["readonly"] ?? 0) > 0) return READER;
+  const views = row["dependencies_table"];
+  const about = {
+    partitionKey: engine === "" ? null : String(row["partition_key"] ?? ""),
+    views: Array.isArray(views) ? views.length > 0 : null,
+  };
+  if (engine === "") return { engine: null, window: null, takesNone: null, ...about };
+  if (Number(row["readonly"] ?? 0) > 0) return { ...READER, ...about };
   const takesNone = READ_ONLY.has(engine)
     ? { why: "kind" as const, reason: `${table} is a ${engine}, which takes no rows` }
     : null;
-  if (!engine.endsWith("MergeTree")) return { engine, window: 0, takesNone };
+  if (!engine.endsWith("MergeTree")) return { engine, window: 0, takesNone, ...about };
   const setting = `${
     /^(?:Replicated|Shared)/.test(engine) ? "" : "non_"
   }replicated_deduplication_window`;
   const own = new RegExp(`\\b(?<!non_)${setting} = '?(\\d+)`).exec(String(row["engine_full"]));
   const usual = row[setting];
   const window = own?.[1] ?? (usual === undefined || usual === "" ? null : usual);
-  return { engine, window: window === null ? null : Number(window), takesNone };
+  return { engine, window: window === null ? null : Number(window), takesNone, ...about };
 }
 
 /** The columns that an INSERT may give; no rows at all: this user sees no such table. */

@@ -3,12 +3,16 @@
  * retrying are the caller's: a `transient` or `table` answer in the middle is passed on, and the next
  * `deliver` of the same batch goes on where this one stopped, with the same piece under the same token.
  *
+ * What happens to a batch is noted in its trail before the INSERT that follows from it: the plan is made again
+ * from that after a restart, so that rows which an INSERT may have stored never go under another token.
+ *
  * A schema that changed since the batch was sealed is no fault of its rows: a field that has become
  * unknown, or a batch of which nothing lands, is then held as trouble of the table instead of becoming
  * dead letters.
  */
 
 import type {
+  Attempt,
   Batch,
   DeadRow,
   Delivery,
@@ -22,19 +26,12 @@ import type {
   Verdict,
   ViewName,
 } from "../contracts.ts";
-import { namedColumns, windowOf } from "./plan.ts";
-import {
-  afterRow,
-  afterSieve,
-  afterSplit,
-  afterStored,
-  afterView,
-  type Plan,
-  startPlan,
-  step,
-  withoutSieve,
-} from "./isolate.ts";
+import { after, type Event, type Plan, startPlan, step } from "./isolate.ts";
+import { Sizes } from "./limits.ts";
+import { blocksOf, namedColumns, planOf, windowOf } from "./plan.ts";
 import { join, keysIn, lineOffsets, pick, tokenOf } from "./rows.ts";
+import { append, first, restart, restored } from "./trail.ts";
+import { mayBeStored } from "./verdict.ts";
 
 export interface SinkTools {
   readonly inserter: Inserter;
@@ -44,11 +41,27 @@ export interface SinkTools {
   readonly createEventsTable: (() => Promise<boolean>) | null;
   /** Changes tables as their rows ask for; absent: none is changed. */
   readonly maker?: TableMaker;
+  /** What one INSERT may have; no bounds unless given. */
+  readonly largest?: () => Largest;
+}
+
+/** Of one INSERT. */
+export interface Largest {
+  readonly rows: number;
+  readonly bytes: number;
 }
 
 /** What is known of a batch under way; lives as long as the batch object does. */
 interface Progress {
   plan: Plan;
+  /** Rows of one INSERT at most, from the start. */
+  readonly cap: number;
+  /** Lines of the trail that are not noted yet. */
+  readonly unnoted: string[];
+  /** The next INSERT may be stored already. */
+  unknown: boolean;
+  /** How often in a row it was refused for its size since that was so. */
+  refused: number;
   inserts: number;
   /** Whether the table's columns differ from those at the seal; null: not asked yet. */
   schemaChanged: boolean | null;
@@ -72,28 +85,51 @@ export function createSink(tools: SinkTools): Sink {
   const progressOf = new WeakMap<Batch, Progress>();
   /** INSERTs stored since the start, by table. */
   const storedOf = new Map<string, number>();
+  const sizes = new Sizes();
 
-  async function deliver(batch: Batch, signal: AbortSignal): Promise<Delivery> {
-    const delivery = await attempt(batch, signal);
+  async function deliver(
+    batch: Batch,
+    signal: AbortSignal,
+    attempt: Attempt = ALONE,
+  ): Promise<Delivery> {
+    const progress = progressOf.get(batch) ?? begun(batch, attempt.trail);
+    progressOf.set(batch, progress);
+    const delivery = await goOn(batch, progress, signal, attempt);
     // Until the next attempt the rows may be on disk only.
-    const progress = progressOf.get(batch);
-    if (progress !== undefined) progress.parts = null;
-    return delivery;
+    progress.parts = null;
+    const open = delivery.kind === "transient" || delivery.kind === "table";
+    return open && progress.unknown ? { ...delivery, unknown: true } : delivery;
   }
 
-  async function attempt(batch: Batch, signal: AbortSignal): Promise<Delivery> {
-    const progress = progressOf.get(batch) ??
-      {
-        plan: startPlan(batch.rows),
-        inserts: 0,
-        schemaChanged: null,
-        triedAgain: false,
-        storedThen: null,
-        keys: batch.keys ?? undefined,
-        columns: null,
-        parts: null,
-      };
-    progressOf.set(batch, progress);
+  /** @param trail of an earlier process. */
+  function begun(batch: Batch, trail: readonly string[]): Progress {
+    const earlier = restored(trail, batch.rows);
+    const { rows, bytes } = tools.largest?.() ?? { rows: Infinity, bytes: Infinity };
+    const fitting = batch.bytes > bytes ? Math.floor(batch.rows * bytes / batch.bytes) : Infinity;
+    const cap = earlier?.cap ??
+      Math.max(1, Math.min(batch.rows, rows, fitting, sizes.of(batch.table)));
+    return {
+      plan: earlier?.plan ?? startPlan(batch.rows, cap),
+      cap,
+      unnoted: trail.length === 0 ? [first(batch.rows, cap)] : [],
+      unknown: trail.length > 0,
+      refused: 0,
+      inserts: 0,
+      schemaChanged: null,
+      triedAgain: false,
+      storedThen: null,
+      keys: batch.keys ?? undefined,
+      columns: null,
+      parts: null,
+    };
+  }
+
+  async function goOn(
+    batch: Batch,
+    progress: Progress,
+    signal: AbortSignal,
+    attempt: Attempt,
+  ): Promise<Delivery> {
     await name(batch, progress);
     let mayRename = batch.shape === "row";
     let mayCreate = batch.shape === "event" ? createEventsTable !== null : maker !== undefined;
@@ -106,11 +142,16 @@ export function createSink(tools: SinkTools): Sink {
       if (next.kind === "sieve") {
         const good = await inserter.sieve(request, signal);
         // An aborted question is no answer: the plan would forget for good that it may ask.
-        if (!signal.aborted) progress.plan = afterSieve(progress.plan, good);
+        if (!signal.aborted) advance(progress, { is: "sieve", good });
         continue;
       }
+      for (const line of progress.unnoted.splice(0)) await attempt.note(line);
+      const table = planOf(tables.columns(batch.table));
+      const blocks = progress.unknown ? 0 : blocksOf(table, request);
+      if (!attempt.begin(blocks, table?.window ?? 0)) return { kind: "behind", blocks };
       progress.inserts++;
       const verdict = await inserter.insert(request, signal);
+      if (mayBeStored(verdict)) progress.unknown = true;
       if (verdict.kind === "table" && verdict.code === 60 && mayCreate) {
         mayCreate = false;
         if (batch.shape === "event") {
@@ -133,14 +174,15 @@ export function createSink(tools: SinkTools): Sink {
           view: verdict.view,
         }, signal);
         if (bad !== null) {
-          progress.plan = afterView(progress.plan, bad, verdict);
+          advance(progress, { is: "view", bad, said: saidOf(verdict) });
           continue;
         }
       }
       if (verdict.kind === "stored") {
         storedOf.set(batch.table, (storedOf.get(batch.table) ?? 0) + 1);
+        sizes.stored(batch.table, next.rows.length);
       }
-      const held = await take(batch, progress, verdict);
+      const held = await take(batch, progress, verdict, next.rows.length);
       if (held !== null) return held;
     }
   }
@@ -153,6 +195,15 @@ export function createSink(tools: SinkTools): Sink {
     if (progress.keys === undefined) progress.keys = await keysIn(batch.body);
     progress.columns = typeof known === "string" ? null : namedColumns(known, progress.keys);
     return progress.columns?.join("\0") !== before?.join("\0");
+  }
+
+  /** Something happened to the last step: what comes next goes under a token of its own. */
+  function advance(progress: Progress, event: Event): void {
+    progress.plan = after(progress.plan, event);
+    progress.unnoted.push(append(event));
+    if (event.is === "sieve" || event.is === "no sieve") return;
+    progress.unknown = false;
+    progress.refused = 0;
   }
 
   /**
@@ -225,10 +276,11 @@ export function createSink(tools: SinkTools): Sink {
     batch: Batch,
     progress: Progress,
     verdict: Verdict,
+    rows: number,
   ): Promise<Delivery | null> {
     switch (verdict.kind) {
       case "stored":
-        progress.plan = afterStored(progress.plan);
+        advance(progress, { is: "stored" });
         return null;
       case "row": {
         const { fingerprint } = batch;
@@ -257,34 +309,59 @@ export function createSink(tools: SinkTools): Sink {
         if (progress.schemaChanged) {
           // A late row or two that name it are their own trouble; most rows needing it is the table's.
           if (isUnknownField(verdict) && isNeeded(batch, verdict)) return hold(progress, verdict);
-          progress.plan = withoutSieve(progress.plan);
+          advance(progress, { is: "no sieve" });
         }
-        progress.plan = afterRow(progress.plan, verdict.row, verdict);
-        if (progress.schemaChanged) progress.plan = withoutSieve(progress.plan);
+        advance(progress, { is: "row", row: verdict.row, said: saidOf(verdict) });
+        if (progress.schemaChanged) advance(progress, { is: "no sieve" });
         return null;
       }
-      case "split": {
-        const plan = afterSplit(progress.plan);
-        if (plan === null) {
-          const kind = verdict.code === 241 ? "transient" : "table";
+      case "split":
+        sizes.refused(batch.table, rows);
+        if (rows === 1 || !mayPart(batch, progress, verdict)) {
+          const kind = verdict.code === 241 || verdict.code === 159 || rows > 1
+            ? "transient"
+            : "table";
           return { kind, code: verdict.code, message: verdict.message };
         }
-        progress.plan = plan;
+        advance(progress, { is: "split" });
         return null;
-      }
       case "unknown-setting":
         return { kind: "table", code: verdict.code, message: verdict.message };
       case "transient":
+        if (mayBeStored(verdict)) progress.refused = 0;
+        return verdict;
       case "table":
         return verdict;
     }
+  }
+
+  /**
+   * Whether a piece that is too large may go in parts, under other tokens: not while it may be stored. What
+   * is refused for its size again and again was refused for it the first time too, unless it ran out of time
+   * while a view was filled: then the table has it.
+   */
+  function mayPart(
+    batch: Batch,
+    progress: Progress,
+    verdict: Verdict & { kind: "split" },
+  ): boolean {
+    if (!progress.unknown) return true;
+    const table = planOf(tables.columns(batch.table));
+    // No token is remembered there.
+    if (table?.window === 0) return true;
+    progress.refused++;
+    if (verdict.unknown === true && table?.views !== false) return false;
+    return !TIMELY.has(verdict.code) || progress.refused >= CERTAIN;
   }
 
   function finish(batch: Batch, progress: Progress, dead: readonly DeadRow[]): Delivery {
     const worst = dead[0];
     if (progress.schemaChanged && worst !== undefined && dead.length === batch.rows) {
       // Nothing of it is stored, so it may start over when the table is probed.
-      progressOf.delete(batch);
+      progress.plan = startPlan(batch.rows, progress.cap);
+      progress.unnoted.push(restart());
+      progress.schemaChanged = null;
+      progress.triedAgain = false;
       return {
         kind: "table",
         code: worst.code,
@@ -314,6 +391,18 @@ const GONE_COLUMN: ReadonlySet<number> = new Set([16, 44]);
 const NO_RIGHT = 497;
 /** What contradicts the plan. */
 const REFRESHING: ReadonlySet<number> = new Set([...GONE_COLUMN, NO_RIGHT]);
+
+/** An attempt of which nothing is known and that nothing waits for. */
+const ALONE: Attempt = { trail: [], note: () => Promise.resolve(), begin: () => true };
+
+/** Refusals for size that another time need not bring: memory, time. */
+const TIMELY: ReadonlySet<number> = new Set([159, 241]);
+/** As many of them in a row. */
+const CERTAIN = 3;
+
+function saidOf({ code, message }: Trouble): { readonly code: number; readonly message: string } {
+  return { code, message };
+}
 
 type ViewFailure = Trouble & { readonly view: ViewName };
 

@@ -156,6 +156,7 @@ export function describeTable(database: string, table: string, usual = true): st
     `(SELECT any(value) FROM system.${table} WHERE name = '${setting}') AS ${setting}`;
   const all = [
     ...["name", "type", "default_kind", of("engine"), of("engine_full")],
+    ...[of("partition_key"), of("dependencies_table")],
     setting("settings", "readonly"),
     ...(usual
       ? [

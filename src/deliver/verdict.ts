@@ -23,12 +23,17 @@ const PUSHING_TO_VIEW = /while pushing to view/i;
 
 /** `nowMs` is for a `Retry-After` that is a date. */
 export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
-  if (!answered.ok) return { kind: "transient", code: 0, message: answered.problem };
+  if (!answered.ok) {
+    const unknown = answered.unsent !== true;
+    return { kind: "transient", code: 0, message: answered.problem, unknown };
+  }
   const answer = answered.value;
   const exception = exceptionOf(answer);
   if (exception === null) return withoutCode(answer, nowMs);
   const { code, text } = exception;
   const trouble = { code, message: messageOf(text) || `ClickHouse exception ${code}` };
+  const pushing = PUSHING_TO_VIEW.test(text);
+  const unknown = pushing || UNKNOWN_CODES.has(code);
 
   if (code === 115 || code === 452) {
     const setting = settingOf(exception);
@@ -38,23 +43,36 @@ export function verdictOf(answered: Exchanged, nowMs: number): Verdict {
   }
   if (code === 252 && /too many partitions/i.test(text)) return { kind: "split", ...trouble };
   // Memory of this very INSERT; a view's comes after the table has the rows.
-  if (code === 241 && OWN_MEMORY.test(text) && !PUSHING_TO_VIEW.test(text)) {
-    return { kind: "split", ...trouble };
+  if (code === 241 && OWN_MEMORY.test(text) && !pushing) return { kind: "split", ...trouble };
+  // The time may be over in a view, which is not told, or right after all is stored.
+  if (code === 159 && !pushing) {
+    return { kind: "split", ...trouble, unknown: writtenRows(answer) !== 0 };
   }
   if (TRANSIENT_CODES.has(code)) {
-    return { kind: "transient", ...trouble, ...retryAfter(answer, nowMs) };
+    return { kind: "transient", ...trouble, ...retryAfter(answer, nowMs), unknown };
   }
   // The table has the rows when one of its views fails (all ages of ClickHouse: measured). Only the same
   // token is harmless then; other tokens would store rows twice.
-  if (PUSHING_TO_VIEW.test(text)) {
+  if (pushing) {
     const view = viewOf(text);
-    return { kind: "table", ...trouble, ...(view === null ? {} : { view }) };
+    return { kind: "table", ...trouble, unknown, ...(view === null ? {} : { view }) };
   }
   if (ROW_CODES.has(code)) return { kind: "row", row: rowOf(code, text), ...trouble };
   // 18.16 has no code of its own for some of these (an unknown enum element is a LOGICAL_ERROR).
   if (readsAValue(text)) return { kind: "row", row: rowOf(code, text), ...trouble };
   if (TABLE_CODES.has(code)) return { kind: "table", ...trouble };
-  return { kind: "transient", ...trouble, ...retryAfter(answer, nowMs) };
+  return { kind: "transient", ...trouble, ...retryAfter(answer, nowMs), unknown: true };
+}
+
+/** Whether an INSERT of this verdict may be stored all the same. */
+export function mayBeStored(verdict: Verdict): boolean {
+  return "unknown" in verdict && verdict.unknown === true;
+}
+
+/** What the summary of an answer says was written; null where it says nothing. */
+function writtenRows({ headers }: Answer): number | null {
+  const rows = /"written_rows":"?(\d+)/.exec(headers["x-clickhouse-summary"] ?? "")?.[1];
+  return rows === undefined ? null : Number(rows);
 }
 
 /** The setting that an exception (115, 452) speaks of. */
@@ -95,6 +113,8 @@ function withoutCode(answer: Answer, nowMs: number): Verdict {
     code: 0,
     message: describe(status, answer.headers["location"], body),
     ...retryAfter(answer, nowMs),
+    // A proxy that refuses has passed nothing on; one that fails may have.
+    unknown: status === 200 || status >= 500 && status !== 503,
   };
 }
 
@@ -227,7 +247,7 @@ const TABLE_CODES: ReadonlySet<number> = new Set([
 
 /** The server, for now. Listed where the text of the answer could look like a row's. */
 export const TRANSIENT_CODES: ReadonlySet<number> = new Set([
-  // Time: too slow, timed out, cancelled, shutting down, overloaded, over quota.
+  // Time: estimated too slow, timed out, cancelled, shutting down, overloaded, over quota.
   ...[159, 160, 209, 236, 394, 473, 734, 735, 745, 201],
   // Too much at once: queries, connections, memory, parts (its other meaning is `split`).
   ...[202, 203, 173, 241, 252, 362, 364, 700, 749, 762],
@@ -237,6 +257,15 @@ export const TRANSIENT_CODES: ReadonlySet<number> = new Set([
   ...[89, 271, 354, 561],
   // Exceptions of libraries: files, sockets, memory.
   ...[1000, 1001, 1002],
+]);
+
+/**
+ * What may be said of an INSERT that is stored: its time was over, it was cancelled, a connection broke, a
+ * quorum or Keeper did not answer in time, a shard of several failed.
+ */
+const UNKNOWN_CODES: ReadonlySet<number> = new Set([
+  ...[159, 209, 210, 236, 279, 285, 286, 319, 394, 734, 735, 999],
+  ...[74, 75, 76, 225, 242, 243, 499, 1000, 1001, 1002],
 ]);
 
 /** One server and neither rows nor table: another one may well take the same INSERT. */

@@ -38,9 +38,14 @@ export interface Answer {
   readonly cut: boolean;
 }
 
-/** No complete answer came. `aborted`: because the caller's signal said so. */
+/**
+ * No complete answer came. `aborted`: because the caller's signal said so. `late`: the time was over.
+ * `unsent`: the server has nothing of the request.
+ */
 export interface NoAnswer extends Failed {
   readonly aborted: boolean;
+  readonly late?: boolean;
+  readonly unsent?: boolean;
 }
 
 /** What came of an exchange. */
@@ -52,17 +57,21 @@ export type Post = (exchange: Exchange) => Promise<Exchanged>;
 export const ANSWER_BYTES = 64 * 1024;
 
 const GIVEN_UP: NoAnswer = { ...failed("given up"), aborted: true };
+const NEVER_SENT: NoAnswer = { ...GIVEN_UP, unsent: true };
+
+/** No connection was made. */
+const UNSENT = /^(?:connection refused|host not found)$/;
 
 /** Below this, compressing costs more than it saves. */
 const PLAIN_BYTES = 1024;
 
 export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock }): Post {
   return async (asked) => {
-    if (asked.signal?.aborted) return GIVEN_UP;
+    if (asked.signal?.aborted) return NEVER_SENT;
     // Not interrupted: once an attempt has ended, its caller may free the memory that is read here.
     const exchange = await packed(asked).catch(lineOf);
-    if (typeof exchange === "string") return noAnswer(exchange);
-    if (exchange.signal?.aborted) return GIVEN_UP;
+    if (typeof exchange === "string") return { ...noAnswer(exchange), unsent: true };
+    if (exchange.signal?.aborted) return NEVER_SENT;
     const controller = new AbortController();
     let stopped: NoAnswer | null = null;
     let wake: (answer: NoAnswer) => void = () => {};
@@ -76,7 +85,7 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
     const onAbort = () => end(GIVEN_UP);
     const cancel = tools.clock.after(
       exchange.timeoutMs,
-      () => end(noAnswer(`no answer within ${exchange.timeoutMs} ms`)),
+      () => end({ ...noAnswer(`no answer within ${exchange.timeoutMs} ms`), late: true }),
     );
     exchange.signal?.addEventListener("abort", onAbort, { once: true });
     try {
@@ -96,7 +105,8 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
 }
 
 function noAnswer(problem: string): NoAnswer {
-  return { ...failed(problem), aborted: false };
+  const answer = { ...failed(problem), aborted: false };
+  return UNSENT.test(problem) ? { ...answer, unsent: true } : answer;
 }
 
 /** The exchange with its body compressed, where that is wanted and worth it. */

@@ -60,6 +60,16 @@ export interface FoundBatch {
   readonly journaled: boolean;
   /** Where the good rows lie in the segment. */
   readonly ranges: readonly Range[];
+  /** What was tried of it; null where nothing tells. */
+  readonly trail: Trail | null;
+}
+
+/** What the journal says was tried of a batch. */
+export interface Trail {
+  /** By their place; the first that is missing ends them. */
+  readonly lines: Map<number, string>;
+  /** Where they stand. */
+  readonly files: Set<JournalFile>;
 }
 
 /** Something in the spool that is not sent: a whole file, or the damaged parts of one. */
@@ -206,6 +216,7 @@ export type Seen =
     readonly journaled: boolean;
     /** When its batch was begun, epoch milliseconds; null where nothing tells. */
     readonly oldestMs: number | null;
+    readonly trail: Trail | null;
   }
   /** A segment that was begun, and whose batch the journal has. */
   | { readonly kind: "begun"; readonly file: SegmentFile }
@@ -214,6 +225,7 @@ export type Seen =
     readonly head: BatchHead;
     readonly rows: number;
     readonly parts: readonly Part[];
+    readonly trail: Trail | null;
   };
 
 /** What the journal has of a batch. */
@@ -222,7 +234,10 @@ interface InJournal {
   readonly parts: Part[];
 }
 
-/** Reads and verifies everything that was listed, one file at a time. */
+/**
+ * Reads and verifies everything that was listed, one file at a time. Batches of which something was tried
+ * come first.
+ */
 export async function* survey(
   { files }: DataDir,
   { segments, journals, foreign }: Listing,
@@ -230,13 +245,20 @@ export async function* survey(
   for (const file of foreign) yield { kind: "foreign", file };
   const inJournal = new Map<string, InJournal>();
   const keys = new Map<string, InJournals>();
-  for (const journal of journals) yield* readJournal(files, journal, inJournal, keys);
+  const trails = new Map<string, Trail>();
+  for (const journal of journals) yield* readJournal(files, journal, inJournal, keys, trails);
   yield { kind: "keys", keys: [...keys.values()], all: true };
   const inSegments = new Map(segments.map((file) => [file.is.id, file]));
   const ids = [...new Set([...inJournal.keys(), ...inSegments.keys()])].sort();
-  for (const id of ids) {
+  const tried = ids.filter((id) => trails.has(id));
+  for (const [id, { files }] of trails) {
+    if (inJournal.has(id) || inSegments.has(id)) continue;
+    for (const file of files) file.batches.delete(id);
+  }
+  for (const id of [...tried, ...ids.filter((id) => !trails.has(id))]) {
     const file = inSegments.get(id);
     const kept = inJournal.get(id);
+    const trail = trails.get(id) ?? null;
     const rows = kept?.parts.reduce((sum, { rows }) => sum + rows, 0) ?? 0;
     if (file !== undefined) {
       let bytes: Uint8Array | null = null;
@@ -253,8 +275,10 @@ export async function* survey(
       // Of two copies that in the journal was there first: the other one may not be safe yet.
       if (bytes !== null && (kept === undefined || content.rows > rows)) {
         release(kept);
+        for (const file of trail?.files ?? []) file.batches.add(id);
         const oldestMs = kept?.head.oldestMs ?? mintedMs(id);
-        yield { kind: "segment", file, bytes, content, journaled: kept !== undefined, oldestMs };
+        const journaled = kept !== undefined || trail !== null;
+        yield { kind: "segment", file, bytes, content, journaled, oldestMs, trail };
         continue;
       }
       if (bytes !== null) yield { kind: "begun", file };
@@ -263,7 +287,7 @@ export async function* survey(
     const { head, parts } = kept;
     const missing = parts.at(-1)!.from + parts.at(-1)!.rows - rows;
     if (missing > 0) yield { kind: "gap", head, rows: missing };
-    yield { kind: "batch", head, rows, parts };
+    yield { kind: "batch", head, rows, parts, trail };
   }
 }
 
@@ -282,6 +306,7 @@ async function* readJournal(
   journal: Listing["journals"][number],
   inJournal: Map<string, InJournal>,
   keys: Map<string, InJournals>,
+  trails: Map<string, Trail>,
 ): AsyncGenerator<Seen, void, undefined> {
   const read: { file: JournalFile; live: readonly Live[] }[] = [];
   for (const { path, number } of journal) {
@@ -307,12 +332,15 @@ async function* readJournal(
     for (const range of bad) yield { kind: "damage", file, range, bytes };
     if (bytes.length > BYTES_A_TURN) await setImmediate();
   }
-  for (const { file, live } of read) for (const each of live) collect(file, each, inJournal);
+  for (const { file, live } of read) {
+    for (const each of live) collect(file, each, inJournal, trails);
+  }
   for (const kept of inJournal.values()) {
     const parts = inOrder(kept.parts);
     kept.parts.splice(0, kept.parts.length, ...parts);
     for (const { file } of parts) file.batches.add(kept.head.id);
   }
+  for (const [id, { files }] of trails) for (const file of files) file.batches.add(id);
   yield { kind: "journal", files: read.map(({ file }) => file) };
 }
 
@@ -332,6 +360,7 @@ function collect(
   file: JournalFile,
   live: Live,
   inJournal: Map<string, InJournal>,
+  trails: Map<string, Trail>,
 ): void {
   if ("settled" in live) {
     file.marked = true;
@@ -339,6 +368,17 @@ function collect(
     for (const id of live.settled) {
       release(inJournal.get(id));
       inJournal.delete(id);
+      for (const file of trails.get(id)?.files ?? []) file.batches.delete(id);
+      trails.delete(id);
+    }
+    return;
+  }
+  if ("notes" in live) {
+    for (const { batch, n, line } of live.notes) {
+      const trail = trails.get(batch) ?? { lines: new Map(), files: new Set() };
+      trails.set(batch, trail);
+      trail.lines.set(n, line);
+      trail.files.add(file);
     }
     return;
   }
@@ -451,7 +491,7 @@ async function syncFile(files: Files, path: string): Promise<void> {
 
 async function recoverBatch(
   files: Files,
-  { head, rows, parts }: Seen & { kind: "batch" },
+  { head, rows, parts, trail }: Seen & { kind: "batch" },
 ): Promise<FoundBatch> {
   const types = new Map<string, number>();
   if (head.shape === "event") {
@@ -464,12 +504,12 @@ async function recoverBatch(
   }
   const bytes = parts.reduce((sum, { bytes }) => sum + bytes, 0);
   const found = { head, rows, bytes, types, segment: null, parts, journaled: true, ranges: [] };
-  return { kind: "batch", ...found };
+  return { kind: "batch", ...found, trail };
 }
 
 async function* recoverSegment(
   dir: DataDir,
-  { file, bytes, content, journaled, oldestMs }: Seen & { kind: "segment" },
+  { file, bytes, content, journaled, oldestMs, trail }: Seen & { kind: "segment" },
 ): AsyncGenerator<FoundBatch | Quarantined, void, undefined> {
   if (bytes.length === 0) {
     await removeNeedless(dir, file, "spool file without rows");
@@ -501,7 +541,15 @@ async function* recoverSegment(
     parts: [],
     journaled,
     ranges: content.good,
+    trail,
   };
+}
+
+/** Its lines, as far as none is missing. */
+export function linesOf({ lines }: Trail): string[] {
+  const all: string[] = [];
+  for (let line = lines.get(0); line !== undefined; line = lines.get(all.length)) all.push(line);
+  return all;
 }
 
 /**

@@ -23,6 +23,7 @@ import type {
   Clock,
   GrowingBatch,
   KnownKey,
+  Noted,
   RecoveredBatch,
   RecoveredKey,
   Spool,
@@ -32,7 +33,16 @@ import { codeOf, reasonOf, reasonWithoutPath } from "../kernel/errors.ts";
 import { DONE, done, failed, type Result } from "../kernel/result.ts";
 import { Underway } from "../kernel/time.ts";
 import { type DataDir, probeDisk } from "./data_dir.ts";
-import { type FrameText, IDS_A_MARK, keysFrame, rowsFrame, settledFrame, tailOf } from "./frame.ts";
+import {
+  type FrameText,
+  IDS_A_MARK,
+  keysFrame,
+  type Note,
+  notesFrame,
+  rowsFrame,
+  settledFrame,
+  tailOf,
+} from "./frame.ts";
 import {
   FILE_BYTES,
   hasKeys,
@@ -43,7 +53,7 @@ import {
   type Place,
   readParts,
 } from "./journal.ts";
-import { type Found, loadSegment } from "./recovery.ts";
+import { type Found, linesOf, loadSegment } from "./recovery.ts";
 import { mintedMs } from "./segment.ts";
 import { type Segment, Segments } from "./segments.ts";
 
@@ -79,6 +89,12 @@ class Kept {
   /** Nothing of it is needed any more. */
   gone = false;
   tail: Uint8Array | null = null;
+  /** What was tried of it, */
+  trail: readonly string[] = [];
+  /** how many lines of that the journal has, */
+  noted = 0;
+  /** and where. */
+  noteFiles = new Set<JournalFile>();
 
   /** @param growing null for one that is sealed. */
   constructor(readonly head: BatchHead, readonly growing: GrowingBatch | null) {}
@@ -124,6 +140,14 @@ interface Copy {
   readonly over: (copied: boolean) => void;
 }
 
+/** Lines of a batch's trail that are to be written. */
+interface Notes {
+  readonly kept: Kept;
+  /** All of them once more: the files in which they stand are wanted. */
+  readonly again: boolean;
+  readonly over: () => void;
+}
+
 /** Keys that go from a file to the newest. */
 interface MovedKeys {
   readonly file: JournalFile;
@@ -143,6 +167,8 @@ export class JournalSpool implements Spool {
   /** parts that move, */
   #copies: Copy[] = [];
   #movedKeys: MovedKeys[] = [];
+  /** notes, */
+  #notes: Notes[] = [];
   /** and marks. */
   #settled: Kept[] = [];
   /** Marks that are written, but not synced yet. */
@@ -241,7 +267,7 @@ export class JournalSpool implements Spool {
 
   /** What a round is wanted for. */
   get #waiting(): number {
-    return this.#next.size + this.#copies.length + this.#movedKeys.length;
+    return this.#next.size + this.#copies.length + this.#movedKeys.length + this.#notes.length;
   }
 
   /** @returns whether the disk took it. */
@@ -259,17 +285,20 @@ export class JournalSpool implements Spool {
     this.#copies = [];
     const moved = this.#movedKeys;
     this.#movedKeys = [];
+    const notes = this.#notes;
+    this.#notes = [];
     const settled = this.#settled;
     this.#settled = [];
     let problem: string | null = null;
     try {
-      await this.#write(groups, copies, moved, settled);
+      await this.#write(groups, copies, moved, notes, settled);
     } catch (error) {
       problem = reasonWithoutPath(error);
       this.#fail(error);
       for (const { over } of moved) over(false);
       this.#writtenNot(groups, copies, settled, problem);
     }
+    for (const { over } of notes) over();
     for (const { batch, answer } of all) {
       const refused = this.#refused.get(batch);
       answer(refused === undefined ? DONE : failed(refused));
@@ -283,6 +312,7 @@ export class JournalSpool implements Spool {
     groups: readonly Group[],
     copies: readonly Copy[],
     moved: readonly MovedKeys[],
+    notes: readonly Notes[],
     settled: readonly Kept[],
   ): Promise<void> {
     const frames: FrameText[] = [];
@@ -295,6 +325,13 @@ export class JournalSpool implements Spool {
       frames.push(rowsFrame(joined(parts), tailOf(kept.head), bodies));
     }
     for (const { keys } of moved) frames.push(keysFrame(keys));
+    const trails = notes.filter(({ kept }) => !kept.gone).map((each) => ({
+      ...each,
+      from: each.again ? 0 : each.kept.noted,
+      to: each.kept.trail.length,
+    }));
+    const lines = trails.flatMap(({ kept, from, to }) => notesOf(kept, from, to));
+    if (lines.length > 0) frames.push(notesFrame(lines));
     for (let at = 0; at < settled.length; at += IDS_A_MARK) {
       frames.push(settledFrame(settled.slice(at, at + IDS_A_MARK).map(({ head }) => head.id)));
     }
@@ -315,6 +352,7 @@ export class JournalSpool implements Spool {
       }
       over(true);
     }
+    for (const { kept, again, to } of trails) this.#noted(kept, to, newest, again);
     this.#marked.push(...settled);
     if (!sync) return;
     this.#note(null);
@@ -374,14 +412,52 @@ export class JournalSpool implements Spool {
     for (const each of this.#settled) this.#release(each);
   }
 
-  /** Its frames are not needed any more. */
+  /** Its rows in the journal are not needed any more; once it is gone, nor is its trail. */
   #release(kept: Kept): void {
-    for (const { file, length } of kept.parts) {
-      file.batches.delete(kept.head.id);
-      if (!kept.gone) this.#journalBytes -= length;
-    }
+    const { parts, noteFiles } = kept;
     kept.parts = [];
     kept.tail = null;
+    for (const { file, length } of parts) {
+      this.#unpin(kept, file);
+      if (!kept.gone) this.#journalBytes -= length;
+    }
+    if (!kept.gone) return;
+    kept.noteFiles = new Set();
+    for (const file of noteFiles) this.#unpin(kept, file);
+  }
+
+  /** A file is free of a batch when neither rows nor notes of it stand there. */
+  #unpin({ head, parts, noteFiles }: Kept, file: JournalFile): void {
+    if (noteFiles.has(file) || parts.some((part) => part.file === file)) return;
+    file.batches.delete(head.id);
+  }
+
+  // ------------------------------------------------------------ what was tried
+
+  note(batch: Noted): Promise<void> {
+    const kept = this.#kept.get(batch.id);
+    // A disk in trouble is asked for rows, not for this.
+    if (kept === undefined || this.#trouble !== null) return Promise.resolve();
+    kept.trail = batch.trail;
+    return this.#noteSoon(kept, false);
+  }
+
+  #noteSoon(kept: Kept, again: boolean): Promise<void> {
+    return new Promise((over) => {
+      this.#notes.push({ kept, again, over });
+      this.#start();
+    });
+  }
+
+  #noted(kept: Kept, lines: number, file: JournalFile, again: boolean): void {
+    // It left meanwhile, and no mark follows.
+    if (kept.gone && !kept.journaled) return;
+    kept.noted = Math.max(kept.noted, lines);
+    kept.journaled = true;
+    const before = kept.noteFiles;
+    kept.noteFiles = new Set(again ? [file] : [...before, file]);
+    file.batches.add(kept.head.id);
+    for (const old of before) this.#unpin(kept, old);
   }
 
   #fail(error: unknown): void {
@@ -392,8 +468,9 @@ export class JournalSpool implements Spool {
 
   // ------------------------------------------------------------ batches leave the journal
 
-  write(batch: Batch): Promise<Result> | null {
+  write(batch: Batch & Partial<Noted>): Promise<Result> | null {
     const kept = this.#kept.get(batch.id) ?? new Kept(batch, null);
+    kept.trail = batch.trail ?? kept.trail;
     const { segment, vanished } = kept;
     if (vanished === null && (segment !== null || kept.isWhole(batch.bytes))) return null;
     const under = this.#writing.get(batch.id);
@@ -422,6 +499,8 @@ export class JournalSpool implements Spool {
   ): Promise<Result> {
     const { head } = kept;
     try {
+      // First: rows that are found without it would be taken for fresh ones.
+      if (kept.noted < kept.trail.length) await this.#noteSoon(kept, false);
       const segment = await this.#segments.write(head, await load());
       this.#note(null);
       if (kept.gone) await this.#segments.remove(segment);
@@ -456,7 +535,9 @@ export class JournalSpool implements Spool {
     await this.#moveKeys(file);
     for (const id of [...file.batches]) {
       const kept = this.#kept.get(id);
-      if (kept === undefined || kept.segment !== null || this.#trouble !== null) continue;
+      if (kept === undefined || this.#trouble !== null) continue;
+      if (kept.noteFiles.has(file)) await this.#noteSoon(kept, true);
+      if (kept.segment !== null) continue;
       const moved = kept.sealed ? this.#moveSealed(kept) : this.#moveOpen(kept, file);
       await moved.catch((error) => {
         const fields = { table: kept.head.table, batch: id, error: reasonOf(error) };
@@ -498,13 +579,13 @@ export class JournalSpool implements Spool {
   #copied({ kept, parts, over }: Copy, place: Place): void {
     if (!kept.gone && kept.parts.includes(parts[0]!)) {
       const moved = { ...place, ...joined(parts) };
-      for (const { file, length } of parts) {
-        file.batches.delete(kept.head.id);
-        this.#journalBytes -= length;
-      }
       kept.parts = kept.parts.flatMap((part) =>
         part === parts[0] ? [moved] : parts.includes(part) ? [] : [part]
       );
+      for (const { file, length } of parts) {
+        this.#unpin(kept, file);
+        this.#journalBytes -= length;
+      }
       place.file.batches.add(kept.head.id);
       this.#journalBytes += place.length;
     }
@@ -617,6 +698,11 @@ export class JournalSpool implements Spool {
       this.#release(kept);
       kept.vanished = part.file.path;
     }
+    for (const kept of this.#kept.values()) {
+      if (![...kept.noteFiles].some((file) => files.has(file))) continue;
+      kept.noteFiles = new Set();
+      kept.noted = 0;
+    }
     return [...this.#kept].flatMap(([id, { vanished }]) =>
       vanished === null || this.#writing.has(id) ? [] : [{ id, file: vanished }]
     );
@@ -677,10 +763,11 @@ export class JournalSpool implements Spool {
 
   /** Null where a batch of that id is held: the next start finds this one. */
   #adopt(found: Found & { kind: "batch" }): RecoveredBatch | null {
-    const { head, segment, parts, rows, bytes, types } = found;
+    const { head, segment, parts, rows, bytes, types, trail } = found;
     const { id } = head;
     if (this.#kept.has(id)) {
       for (const { file } of parts) file.batches.delete(id);
+      for (const file of trail?.files ?? []) file.batches.delete(id);
       const file = segment?.path ?? parts[0]?.file.path;
       this.#dir.log.warn("rows in the spool wait: a batch of their id is held", {
         file,
@@ -695,7 +782,12 @@ export class JournalSpool implements Spool {
     this.#kept.set(id, kept);
     if (segment !== null) this.#segments.adopt(segment);
     for (const part of parts) this.#add(kept, part);
-    return { ...kept.head, rows, bytes, types };
+    if (trail !== null) {
+      kept.trail = linesOf(trail);
+      kept.noted = kept.trail.length;
+      kept.noteFiles = trail.files;
+    }
+    return { ...kept.head, rows, bytes, types, trail: kept.trail };
   }
 
   async close(): Promise<void> {
@@ -712,6 +804,10 @@ export class JournalSpool implements Spool {
     await this.#journal.close();
     await this.#segments.close();
   }
+}
+
+function notesOf({ head, trail }: Kept, from: number, to: number): Note[] {
+  return trail.slice(from, to).map((line, at) => ({ batch: head.id, n: from + at, line }));
 }
 
 /** Parts of a batch that follow each other, as one. */

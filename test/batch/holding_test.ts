@@ -328,7 +328,7 @@ test("a hundred thousand waiting batches cost neither the start nor a request", 
   Object.assign(kit.disk.spool, {
     async *recover(): AsyncGenerator<RecoveredBatch> {
       for (let at = 0; at < 100_000; at++) {
-        yield { ...chunk, id: `batch ${at}`, rows: 1, bytes: 100, oldestMs: at };
+        yield { ...chunk, id: `batch ${at}`, rows: 1, bytes: 100, oldestMs: at, trail: [] };
       }
     },
   });

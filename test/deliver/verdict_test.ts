@@ -124,8 +124,8 @@ const cases: [string, Answer | Exchanged, Expected][] = [
   // transient
   ["26.7 memory", modern(500, 241, "Query memory limit exceeded: would use 512.44 KiB"), split(241)],
   ["18.16 memory", old(500, 241, "Memory limit (for query) exceeded: would use 2.00 MiB"), split(241)],
-  ["26.7 timeout", modern(408, 159, "Timeout exceeded: elapsed 1000.000 ms, maximum: 1000 ms"), transient(159)],
-  ["18.16 timeout", old(500, 159, "Timeout exceeded: elapsed 1.000000036 seconds, maximum: 1"), transient(159)],
+  ["26.7 timeout", modern(408, 159, "Timeout exceeded: elapsed 1000.000 ms, maximum: 1000 ms"), split(159)],
+  ["18.16 timeout", old(500, 159, "Timeout exceeded: elapsed 1.000000036 seconds, maximum: 1"), split(159)],
   ["too many queries, when to come back", {
     ...modern(500, 202, "Too many simultaneous queries. Maximum: 100"),
     headers: { "x-clickhouse-exception-code": "202", "retry-after": "3" },

@@ -87,7 +87,7 @@ describe("post", () => {
       exchange("http://127.0.0.1:1/", { body, gzip: true, signal: abort.signal }),
     );
     abort.abort();
-    assert.deepEqual(await told, { ok: false, problem: "given up", aborted: true });
+    assert.deepEqual(await told, { ok: false, problem: "given up", aborted: true, unsent: true });
     for (const { buffer } of body) buffer.transfer(0);
     await new Promise((resolve) => setTimeout(resolve, 100));
     assert.equal(asked, 0);

@@ -141,7 +141,7 @@ function inJournal(files: FaultyFiles): Map<string, PartInJournal[]> {
     const content = files.get(path)!;
     for (const live of readFrames(content, parseInt(path.split("/").at(-1)!, 10)).live) {
       if ("settled" in live) { for (const id of live.settled) batches.delete(id); }
-      else {
+      else if ("body" in live) {
         const { from, frame, body } = live;
         const rows = numbersIn(content, body.start, body.end);
         const others = (batches.get(live.head.id) ?? []).filter((part) =>

@@ -27,6 +27,7 @@ function journal(written: () => Promise<Result>): Spool {
     append: () => Promise.resolve(DONE),
     write: written,
     read: () => Promise.resolve(failed("nothing is read here")),
+    note: () => Promise.resolve(),
     remove() {},
     probe: () => Promise.resolve([]),
     async *recover() {},

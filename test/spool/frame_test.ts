@@ -53,6 +53,9 @@ function fileOf(frames: readonly FrameText[], file = FILE, first = 1) {
 function said(bytes: Uint8Array, file = FILE): string[] {
   return readFrames(bytes, file).live.map((live) => {
     if ("settled" in live) return `settled ${live.settled}`;
+    if ("notes" in live) {
+      return live.notes.map(({ batch, n, line }) => `${batch.slice(-2)} #${n} ${line}`).join();
+    }
     const { start, end } = live.body;
     const rows = new TextDecoder().decode(bytes.subarray(start, end)).split("\n").length - 1;
     assert.equal(rows, live.rows);

@@ -1,0 +1,71 @@
+/**
+ * What is noted of a batch whose INSERTs are under way, and the plan that follows from it. Lines of JSON: the
+ * first says how the batch began, each other one is something that happened to its plan. An INSERT that has
+ * no line yet may or may not be stored; the plan comes to the same one again, under the same token.
+ */
+
+import { after, type Event, type Plan, startPlan } from "./isolate.ts";
+
+/** Of `isolate.ts`: another plan would cut the same batch elsewhere. To be counted up when it changes. */
+const PLAN = 1;
+
+/** A batch is sent for the first time. @param cap rows of one INSERT at most. */
+export function first(rows: number, cap: number): string {
+  return JSON.stringify({ plan: PLAN, rows, cap });
+}
+
+/** Something happened. */
+export function append(event: Event): string {
+  if (event.is !== "sieve" || event.good === null) return JSON.stringify(event);
+  return JSON.stringify({ is: event.is, runs: runsOf(event.good) });
+}
+
+/** Nothing of it is stored: it begins anew. */
+export function restart(): string {
+  return JSON.stringify({ is: "restart" });
+}
+
+/** How far a batch of so many rows has come; null where the lines do not tell, or speak of other rows. */
+export function restored(
+  lines: readonly string[],
+  rows: number,
+): { readonly plan: Plan; readonly cap: number } | null {
+  try {
+    const begun = JSON.parse(lines[0] ?? "null");
+    if (begun?.plan !== PLAN || begun.rows !== rows || !Number.isSafeInteger(begun.cap)) {
+      return null;
+    }
+    const cap: number = begun.cap;
+    let plan = startPlan(rows, cap);
+    for (const line of lines.slice(1)) {
+      const said = JSON.parse(line);
+      if (said.is === "restart") plan = startPlan(rows, cap);
+      else {plan = after(
+          plan,
+          said.runs === undefined ? said : { ...said, good: rowsOf(said.runs) },
+        );}
+    }
+    return { plan, cap };
+  } catch {
+    return null;
+  }
+}
+
+/** Ascending numbers as pairs: the first of a stretch, and how many there are. */
+function runsOf(numbers: readonly number[]): number[] {
+  const runs: number[] = [];
+  for (let at = 0; at < numbers.length;) {
+    const from = at;
+    while (++at < numbers.length && numbers[at] === numbers[at - 1]! + 1);
+    runs.push(numbers[from]!, at - from);
+  }
+  return runs;
+}
+
+function rowsOf(runs: readonly number[]): number[] {
+  const numbers: number[] = [];
+  for (let at = 0; at < runs.length; at += 2) {
+    for (let n = 0; n < runs[at + 1]!; n++) numbers.push(runs[at]! + n);
+  }
+  return numbers;
+}

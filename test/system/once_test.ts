@@ -1,0 +1,196 @@
+/**
+ * Once, on a table that remembers few INSERTs: answers are lost, INSERTs outlast their time, the collector
+ * dies, and fresh rows keep coming.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { type LosingProxy, startLosingProxy } from "../kit/losing_proxy.ts";
+import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
+import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+import { eventually, pause } from "../kit/wait.ts";
+import { assertDelivered } from "./books.ts";
+
+let clickhouse: ClickHouse;
+before(async () => {
+  clickhouse = await startClickHouse();
+});
+after(() => clickhouse.close());
+
+const POISON = 1_000_000;
+
+/** A table with a window of 5 (none: 0), and one that is well. */
+async function tablesOf(database: string, window = 5): Promise<void> {
+  await clickhouse.query(`CREATE DATABASE ${database}`);
+  for (const [table, remembers] of [["t", window], ["other", 100]] as const) {
+    await clickhouse.query(
+      `CREATE TABLE ${database}.${table} (id UInt32) ENGINE = MergeTree ORDER BY id ` +
+        `SETTINGS non_replicated_deduplication_window = ${remembers}`,
+    );
+  }
+}
+
+function start(database: string, urls: readonly string[], ...more: string[]): Promise<Shishi> {
+  return startShishi({
+    args: [
+      ...["--clickhouse-url", urls.map((url) => `${url}/${database}`).join(",")],
+      ...["--tables", "t,other", "--flush-interval", "20ms", "--compress", "none", ...more],
+    ],
+  });
+}
+
+async function post(shishi: Shishi, table: string, id: number): Promise<void> {
+  const answer = await shishi.post({ id }, { path: `/events/${table}` });
+  assert.equal(answer.status, 202, answer.text);
+}
+
+/** Rows that keep coming, one a batch, to both tables, until `enough` says so. */
+async function flood(shishi: Shishi, enough: () => boolean, from = 0): Promise<number> {
+  let id = from;
+  for (; !enough(); id++) {
+    await post(shishi, "t", id);
+    await post(shishi, "other", id);
+    await pause(30);
+  }
+  return id;
+}
+
+/** Every id that was posted is there once. */
+async function allOnce(database: string, shishi: Shishi, ids: number): Promise<void> {
+  await eventually(() => assertDelivered(shishi), { withinMs: 60_000 });
+  const found = await clickhouse.query(
+    `SELECT count(), uniqExact(id), countIf(id = ${POISON}) FROM ${database}.t`,
+  );
+  assert.equal(found, `${ids + 1}\t${ids + 1}\t1`);
+}
+
+const isPoison = (rows: string) => rows.includes(String(POISON));
+
+/** Loses the answers of the poison, `times` times in all; then it passes. */
+function losing(proxy: LosingProxy, times: number): { lost: number } {
+  const count = { lost: 0 };
+  proxy.fateOf = ({ rows }) => {
+    if (!isPoison(rows) || count.lost >= times) return "pass";
+    count.lost++;
+    return "lose";
+  };
+  return count;
+}
+
+/** How many INSERTs into a table came between the first of the poison and the last. */
+function whileInDoubt({ seen }: LosingProxy): (table: string) => number {
+  const from = seen.findIndex(({ rows }) => isPoison(rows));
+  const between = seen.slice(from, seen.findLastIndex(({ rows }) => isPoison(rows)));
+  return (of) => between.filter(({ table, rows }) => table === of && !isPoison(rows)).length;
+}
+
+describe("a batch whose answers are lost, on a table that remembers 5 INSERTs", () => {
+  test("is there once, the fresh ones too; another table does not wait", async () => {
+    await tablesOf("lost");
+    const proxy = await startLosingProxy(clickhouse.url);
+    const shishi = await start("lost", [proxy.url]);
+    try {
+      const count = losing(proxy, 7);
+      await post(shishi, "t", POISON);
+      const ids = await flood(shishi, () => count.lost >= 7);
+      assert.ok(ids > 20, `${ids} rows beside it prove nothing`);
+      await allOnce("lost", shishi, ids);
+      const meanwhile = whileInDoubt(proxy);
+      assert.ok(meanwhile("t") <= 2, `${meanwhile("t")} INSERTs passed it`);
+      assert.ok(meanwhile("other") > 10, `${meanwhile("other")} INSERTs into the other table`);
+    } finally {
+      await shishi.close();
+      await proxy.close();
+    }
+  });
+
+  test("without a window it goes before anything fresh", async () => {
+    await tablesOf("windowless", 0);
+    const proxy = await startLosingProxy(clickhouse.url);
+    const shishi = await start("windowless", [proxy.url]);
+    try {
+      let lost = 0;
+      // It does not reach ClickHouse, which the collector cannot know.
+      proxy.fateOf = ({ rows }) => isPoison(rows) && ++lost <= 5 ? "refuse" : "pass";
+      await post(shishi, "t", POISON);
+      // What was under way beside it is no matter.
+      await eventually(() => assert.ok(lost >= 2), { withinMs: 10_000 });
+      const ids = await flood(shishi, () => lost > 5);
+      await allOnce("windowless", shishi, ids);
+      assert.equal(whileInDoubt(proxy)("t"), 0);
+    } finally {
+      await shishi.close();
+      await proxy.close();
+    }
+  });
+
+  test("also when another server takes turns, as a replica of the first", async () => {
+    await tablesOf("replicas");
+    const [one, two] = [
+      await startLosingProxy(clickhouse.url),
+      await startLosingProxy(clickhouse.url),
+    ];
+    const shishi = await start("replicas", [one.url, two.url]);
+    try {
+      const count = losing(one, 5);
+      two.fateOf = ({ rows }) => isPoison(rows) && count.lost < 5 ? "refuse" : "pass";
+      await post(shishi, "t", POISON);
+      const ids = await flood(shishi, () => count.lost >= 5);
+      await allOnce("replicas", shishi, ids);
+    } finally {
+      await shishi.close();
+      await one.close();
+      await two.close();
+    }
+  });
+
+  test("also when the collector is killed meanwhile", async () => {
+    await tablesOf("killed");
+    const dataDir = tempDir("once");
+    const proxy = await startLosingProxy(clickhouse.url);
+    const again = () => start("killed", [proxy.url], "--data-dir", dataDir);
+    let shishi = await again();
+    try {
+      const count = losing(proxy, 6);
+      await post(shishi, "t", POISON);
+      let ids = await flood(shishi, () => count.lost >= 2);
+      await shishi.close();
+      shishi = await again();
+      ids = await flood(shishi, () => count.lost >= 6, ids);
+      await allOnce("killed", shishi, ids);
+    } finally {
+      await shishi.close();
+      await proxy.close();
+      removeDir(dataDir);
+    }
+  });
+});
+
+test("INSERTs that outlast insert-timeout get longer: nothing is sent for ever", async () => {
+  await clickhouse.query("CREATE DATABASE slow");
+  await clickhouse.query(
+    "CREATE TABLE slow.t (id UInt32) ENGINE = MergeTree ORDER BY id " +
+      "SETTINGS non_replicated_deduplication_window = 5",
+  );
+  await clickhouse.query(
+    "CREATE MATERIALIZED VIEW slow.v ENGINE = MergeTree ORDER BY id AS SELECT id, sleep(3) AS z FROM slow.t",
+  );
+  const shishi = await start("slow", [clickhouse.url], "--insert-timeout", "1s");
+  try {
+    for (let id = 0; id < 12; id++) {
+      await post(shishi, "t", id);
+      await pause(500);
+    }
+    await eventually(() => assertDelivered(shishi), { withinMs: 60_000 });
+    assert.equal(await clickhouse.query("SELECT count(), uniqExact(id) FROM slow.t"), "12\t12");
+    // What was under way when the time was too short may be in the view more than once, and no more.
+    const inView = Number(await clickhouse.query("SELECT count() FROM slow.v"));
+    assert.ok(inView >= 12 && inView <= 24, `${inView} rows in the view`);
+    const raised = shishi.lines().filter(({ message }) =>
+      /outlast insert-timeout/.test(`${message}`)
+    );
+    assert.deepEqual(raised.map(({ now_ms }) => now_ms), [2000, 4000]);
+  } finally {
+    await shishi.close();
+  }
+});
