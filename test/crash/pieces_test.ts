@@ -105,7 +105,7 @@ describe("a batch that goes in pieces, killed", () => {
       Object.assign(proxy.settings, cause.settings?.());
       const limited = (rows: string) =>
         cause.most !== undefined && rows.split("\n").length - 1 > cause.most;
-      proxy.fateOf = async ({ rows }) => {
+      proxy.fateOf = ({ rows }) => {
         if (++inserts < nth) return limited(rows) ? "large" : "pass";
         if (inserts === nth) {
           const dying = shishi;

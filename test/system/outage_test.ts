@@ -172,6 +172,7 @@ describe("a bad network in front of ClickHouse", () => {
       args: [
         `--clickhouse-url=${proxy.url}`,
         "--tables=sifted",
+        "--type-check=off",
         "--insert-timeout=2s",
         "--max-block-size=10",
       ],
