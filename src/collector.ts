@@ -223,7 +223,7 @@ function limitsOf(settings: Settings): Limits {
 
 function deliverSettings(settings: Settings): DeliverSettings {
   const { clickhouse, table, createTable, insertTimeoutMs, compress, insertSettings } = settings;
-  const { createTables, unknownKeys, maxNewColumns, cluster } = settings;
+  const { createTables, unknownKeys, maxNewColumns, widen, cluster } = settings;
   return {
     endpoints: clickhouse,
     eventsTable: table,
@@ -234,6 +234,7 @@ function deliverSettings(settings: Settings): DeliverSettings {
     createTables,
     unknownKeys,
     maxNewColumns,
+    widen,
     cluster,
   };
 }

@@ -501,6 +501,13 @@ export interface TableMaker {
    * @param keys null: whatever the rows have.
    */
   extend(table: string, keys: ReadonlySet<string> | null, rows: Uint8Array): Promise<Remade>;
+  /** Whether types that turn out too narrow are widened. */
+  readonly widens: boolean;
+  /**
+   * Widens columns, where a wider type holds all that is there and some of these values.
+   * @param misfits by column, JSON values that it cannot hold.
+   */
+  widen(table: string, misfits: ReadonlyMap<string, readonly string[]>): Promise<Remade>;
 }
 
 // ── batch → dead: rows that ClickHouse refuses for good, kept before their batch is let go; and what

@@ -6,12 +6,17 @@
 
 import { done, failed, type Result } from "../kernel/result.ts";
 
+/** Values as JSON that their columns cannot hold, by column. */
+export type Misfits = ReadonlyMap<string, readonly string[]>;
+
 /** What kind of row is read. One reader serves one request. */
 export interface RowReader {
   /** No good row is shorter. */
   readonly leastBytes: number;
   /** Columns that a table lacks and may get; null or absent: none are asked for. */
   readonly strange?: ReadonlySet<string> | null;
+  /** Values that did not fit columns which may become wider. */
+  readonly misfits?: Misfits | null;
   /**
    * Takes a row, normalized and without blanks around it, or says what is wrong with it. For every row
    * that the scanner passes it would have said yes too, and with the same meaning.

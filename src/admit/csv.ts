@@ -123,6 +123,7 @@ class CsvRows {
       types,
       keys,
       strange: this.#reader.strange,
+      misfits: this.#reader.misfits,
       rejected,
       errors,
     };

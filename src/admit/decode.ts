@@ -12,7 +12,7 @@
 import { isUtf8 } from "node:buffer";
 import type { Columns, Shape, TypeCounts, UnknownKeys } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
-import type { RowReader } from "./closer.ts";
+import type { Misfits, RowReader } from "./closer.ts";
 import { EventReader } from "./event.ts";
 import { ANY_TIME, type EventWindow } from "./timestamp.ts";
 import { TableRowReader } from "./row.ts";
@@ -35,6 +35,8 @@ export interface Target {
   readonly typeCheck?: boolean;
   /** Of rows of a table whose columns are known; absent: errors. */
   readonly unknownKeys?: KeysWanted;
+  /** A value that does not fit may widen its column. */
+  readonly widen?: Widening;
   /** Types are to be found in the rows: the table is made of them, or is given columns. */
   readonly makes?: boolean;
   /** Of events. */
@@ -50,6 +52,9 @@ export interface KeysWanted {
   /** Why the table has not got them, for errors. */
   readonly reason?: string;
 }
+
+/** Whether columns may become wider; `reason`: they did not, for errors. */
+export type Widening = { readonly asks: true } | { readonly asks: false; readonly reason: string };
 
 /** Errors in an answer; further ones are only counted. */
 export const MOST_ERRORS = 100;
@@ -74,6 +79,8 @@ export type Decoded =
     readonly keys: ReadonlySet<string> | null;
     /** Columns that the table lacks and may get; rows that need them are among the rejected. */
     readonly strange: ReadonlySet<string> | null;
+    /** Values that did not fit, by columns that may become wider. */
+    readonly misfits: Misfits | null;
     readonly rejected: number;
     readonly errors: readonly RowError[];
   }
@@ -254,12 +261,12 @@ export class Decoding {
   end(): Decoded {
     const { body, lent, types, keys } = this.#scanner.finish();
     const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;
-    const strange = this.#reader.strange ?? null;
+    const { strange = null, misfits = null } = this.#reader;
     if (this.#refusal === null && rows + rejected === 0) {
       this.#refuse(`the ${this.#arrayAt < 0 ? "body" : "array"} is empty; ${WANTED}`);
     }
     return this.#refusal === null
-      ? { kind: "rows", rows, body, lent, types, keys, strange, rejected, errors }
+      ? { kind: "rows", rows, body, lent, types, keys, strange, misfits, rejected, errors }
       : { kind: "refused", error: this.#refusal };
   }
 

@@ -7,7 +7,7 @@
 import { type Columns, REST, type UnknownKeys } from "../contracts.ts";
 import { done } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
-import { type Member, members, type RowReader } from "./closer.ts";
+import { type Member, members, type Misfits, type RowReader } from "./closer.ts";
 import { fitColumn } from "./fit.ts";
 import { parseType } from "./types.ts";
 import type { Program } from "./type_program.ts";
@@ -17,6 +17,9 @@ import type { Scanner } from "./scanner.ts";
 const NAMED = 20;
 /** Columns that one request may ask for; more are asked for by the next. */
 const MOST_STRANGE = 1000;
+/** Values of one column by which a wider type is chosen, and how long one of them is. */
+const MOST_MISFITS = 100;
+const LONGEST_MISFIT = 64;
 
 /** Which rows are read. */
 export interface RowTarget {
@@ -27,6 +30,8 @@ export interface RowTarget {
   readonly typeCheck?: boolean;
   /** Errors unless given. */
   readonly unknownKeys?: { readonly policy: UnknownKeys | "pass"; readonly reason?: string };
+  /** Whether columns may become wider; they do not unless given. */
+  readonly widen?: { readonly asks: true } | { readonly asks: false; readonly reason: string };
 }
 
 export class TableRowReader implements RowReader {
@@ -38,15 +43,18 @@ export class TableRowReader implements RowReader {
   readonly #program: Program | null;
   readonly #policy: UnknownKeys | "pass";
   readonly #reason: string | null;
+  readonly #widen: RowTarget["widen"] | null;
   /** For errors, made when there is one. */
   #has: string | null = null;
   #strange: Set<string> | null = null;
+  #misfits: Map<string, string[]> | null = null;
   /** How a value is written in the column of all unknown keys. */
   #kept: ((raw: string) => string) | null = null;
 
   /** The scanner reads rows of these columns from now on. */
   constructor(scanner: Scanner, target: RowTarget) {
-    const { table, columns, typeCheck = true, unknownKeys } = target;
+    const { table, columns, typeCheck = true, unknownKeys, widen } = target;
+    this.#widen = widen ?? null;
     this.#scanner = scanner;
     this.#table = table;
     this.#columns = columns;
@@ -57,6 +65,10 @@ export class TableRowReader implements RowReader {
 
   get strange(): ReadonlySet<string> | null {
     return this.#strange;
+  }
+
+  get misfits(): Misfits | null {
+    return this.#misfits;
   }
 
   closer(text: string): string | null {
@@ -79,7 +91,7 @@ export class TableRowReader implements RowReader {
       }
       const column = this.#program?.columns.get(key);
       const fitted = column === undefined ? done(rawValue) : fitColumn(key, column, rawValue);
-      if (!fitted.ok) return fitted.problem;
+      if (!fitted.ok) return this.#misfit(key, rawValue, fitted.problem);
       keys.push(key);
       sent.push(`${rawKey}:${fitted.value}`);
     }
@@ -119,6 +131,17 @@ export class TableRowReader implements RowReader {
     if (closed !== undefined) return `${excerpt(key)}: ${closed.reason}`;
     return this.#policy === "error" ? this.#noColumn(key) : null;
   };
+
+  /** A value that its column cannot hold, perhaps until that is wider. */
+  #misfit(key: string, raw: string, problem: string): string {
+    const widen = this.#widen;
+    if (widen === null || widen === undefined) return problem;
+    if (!widen.asks) return `${problem}; ${widen.reason}`;
+    const known = (this.#misfits ??= new Map()).get(key);
+    if (known === undefined) this.#misfits.set(key, [raw]);
+    else if (known.length < MOST_MISFITS && raw.length <= LONGEST_MISFIT) known.push(raw);
+    return problem;
+  }
 
   /** The first key for which the table needs a column; all of them are asked for. */
   #lacking(found: readonly Member[]): string | null {

@@ -78,6 +78,9 @@ const WANTED: Readonly<Record<UnknownKeys, KeysWanted>> = {
   keep: { policy: "keep" },
 };
 
+const WIDEN: Pick<Target, "widen"> = { widen: { asks: true } };
+const KEEP: Pick<Target, "widen"> = {};
+
 /** One request on its way. */
 interface Writing {
   readonly request: Request;
@@ -218,7 +221,7 @@ export class Writer {
     const unknownKeys = WANTED[maker?.unknownKeys(table) ?? "error"];
     const target: Target = makes
       ? { table, shape: "row", columns: null, makes }
-      : { table, shape: "row", columns: known, typeCheck, unknownKeys };
+      : { table, shape: "row", columns: known, typeCheck, unknownKeys, ...this.#widening() };
     const csv = csvOf(request.headers.get("content-type"));
     if (csv === null) return this.#write(request, target, account, clientOf);
     if ("problem" in csv) return reply.unusableCsv(csv.problem);
@@ -329,7 +332,8 @@ export class Writer {
     change: reply.Change | null = null,
   ): Response | Promise<Response> {
     const asks = decoded.kind === "rows" &&
-      (decoded.strange !== null || writing.target.makes === true && decoded.rows > 0);
+      (decoded.strange !== null || decoded.misfits !== null ||
+        writing.target.makes === true && decoded.rows > 0);
     if (!asks) return this.#take(writing, decoded, named, bytes.length, change);
     return this.#change(writing, decoded, named, bytes, change)
       .catch((error) => failed(writing.grant, error));
@@ -338,7 +342,7 @@ export class Writer {
   /** Has the table made or given columns, and decodes the body again for what it is then. */
   async #change(
     writing: Writing,
-    { body, strange }: Decoded & { readonly kind: "rows" },
+    { body, strange, misfits }: Decoded & { readonly kind: "rows" },
     named: Named | null,
     bytes: Uint8Array,
     before: reply.Change | null,
@@ -348,15 +352,22 @@ export class Writer {
     // What was decoded may be lent; rows with a key that is no column yet are not among it.
     const remade = columns === null
       ? await maker.make(table, body.slice())
+      : strange === null
+      ? await maker.widen(table, misfits ?? new Map())
       : await this.#rowsAsTheyAre(writing, bytes)
         .then((rows) => maker.extend(table, strange, rows));
-    const target = this.#targetOf(writing, remade);
+    const target = columns === null || strange !== null
+      ? this.#targetOf(writing, remade)
+      : widened(writing.target, remade);
     if (target instanceof Response) {
       writing.grant.free();
       return target;
     }
     const change = remade.ok && (remade.created || remade.added.length > 0)
-      ? { created: remade.created ? table : null, columns: remade.added }
+      ? {
+        created: remade.created ? table : before?.created ?? null,
+        columns: [...before?.columns ?? [], ...remade.added],
+      }
       : before;
     // Others may have made the table, of other rows: then it may get columns for these.
     const take = (decoded: Decoded) =>
@@ -379,6 +390,10 @@ export class Writer {
     return this.#queue.decode(bytes, target, this.#deps.clock.nowMs(), mayTake);
   }
 
+  #widening(): Pick<Target, "widen"> {
+    return this.#deps.maker?.widens === true ? WIDEN : KEEP;
+  }
+
   /** How the rows are read after a change of their table, or after one that could not be made. */
   #targetOf(writing: Writing, remade: Remade): Target | Response {
     const { makes = false } = writing.target;
@@ -392,7 +407,8 @@ export class Writer {
       // Columns that it has been asked for and still has not got are errors.
       const asked = !makes &&
         (policy === "column" || policy === "keep" && !columns.names.has(REST));
-      return { ...target, columns, typeCheck, unknownKeys: WANTED[asked ? "error" : policy] };
+      const unknownKeys = WANTED[asked ? "error" : policy];
+      return { ...target, columns, typeCheck, unknownKeys, ...this.#widening() };
     }
     // Another attempt to insert them will have it changed.
     if (remade.why === "away") {
@@ -536,6 +552,14 @@ export class Writer {
     const { ack, insertTimeoutMs } = this.#deps.settings;
     return ack === "clickhouse" ? insertTimeoutMs : null;
   }
+}
+
+/** How rows are read after columns have become wider, or have not. */
+function widened({ widen: _, ...target }: Target, remade: Remade): Target {
+  if (remade.ok) return { ...target, columns: remade.columns };
+  return remade.why === "right" || remade.why === "kind"
+    ? { ...target, widen: { asks: false, reason: remade.problem } }
+    : target;
 }
 
 function refused({ why, reason, retryAfterS }: Refused, key: string | null = null): Response {

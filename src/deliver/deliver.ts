@@ -46,6 +46,7 @@ export interface DeliverSettings {
   readonly createTables?: readonly string[];
   readonly unknownKeys?: readonly KeyRule[];
   readonly maxNewColumns?: number;
+  readonly widen?: boolean;
   readonly cluster?: string | null;
 }
 
@@ -129,6 +130,7 @@ export function createDeliver(
       createTables: settings.createTables ?? [],
       unknownKeys: settings.unknownKeys ?? [],
       maxNewColumns: settings.maxNewColumns ?? MAX_NEW_COLUMNS,
+      widen: settings.widen ?? false,
       cluster: settings.cluster ?? null,
       ...(tools.onTableChange ? { onChange: tools.onTableChange } : {}),
     });
@@ -159,6 +161,10 @@ export function createDeliver(
     unknownKeys: (table) => servers.maker.unknownKeys(table),
     make: (table, rows) => servers.maker.make(table, rows),
     extend: (table, keys, rows) => servers.maker.extend(table, keys, rows),
+    get widens() {
+      return servers.maker.widens;
+    },
+    widen: (table, misfits) => servers.maker.widen(table, misfits),
   };
 
   async function prepare(): Promise<Answered<null>> {

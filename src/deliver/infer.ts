@@ -145,6 +145,48 @@ export function tableOf(columns: readonly NewColumn[], { values, rows }: Sample)
   };
 }
 
+/** A wider type for a column. */
+export interface WiderType {
+  readonly type: string;
+  /** Only where no number of the column is beyond 2^53: a wider one would lose its digits. */
+  readonly ifExact: boolean;
+}
+
+const INTEGER = /^"?-?\d+"?$/;
+const NUMBER = /^"?-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"?$/;
+const INT64 = { least: -(2n ** 63n), most: 2n ** 63n - 1n };
+const EXACT = 2n ** 53n;
+
+/**
+ * The type that holds what the column can, and as many of these JSON values as any; null: there is none
+ * that is safe. A number never becomes text, and nothing becomes narrower.
+ */
+export function widerType(type: string, values: readonly string[]): WiderType | null {
+  const bare = /^Nullable\((.*)\)$/s.exec(type)?.[1] ?? type;
+  const as = (wider: string, ifExact = false): WiderType => ({
+    type: bare === type ? wider : `Nullable(${wider})`,
+    ifExact,
+  });
+  if (bare === "Date") {
+    const moments = values.map((value) => MOMENT.exec(value.slice(1, -1)))
+      .filter((found) => found !== null);
+    if (moments.length === 0) return null;
+    return as(timeOf(scaleOf(Math.max(...moments.map((found) => found[1]?.length ?? 0)))));
+  }
+  const [, unsigned = "", bits = ""] = /^(U?)Int(8|16|32|64)$/.exec(bare) ?? [];
+  const numbers = values.filter((value) => NUMBER.test(value));
+  if (bits === "" || numbers.length === 0) return null;
+  const integers = numbers.filter((value) => INTEGER.test(value))
+    .map((value) => BigInt(value.replaceAll('"', "")));
+  if (integers.length < numbers.length) {
+    const exact = integers.every((value) => value <= EXACT && value >= -EXACT);
+    return exact ? as("Float64", bits === "64") : null;
+  }
+  if (bits === "64") return null;
+  if (integers.some((value) => value >= INT64.least && value <= INT64.most)) return as("Int64");
+  return unsigned === "" || integers.every((value) => value < 0n) ? null : as("UInt64");
+}
+
 const LONGEST_NAME = 127;
 
 function isColumnName(name: string): boolean {

@@ -32,10 +32,19 @@ import {
   type Sample,
   sampleOf,
   tableOf,
+  widerType,
 } from "./infer.ts";
 import type { Plans } from "./plan.ts";
 import type { Query } from "./query.ts";
-import { addColumns, countAdded, createRowsTable, qualified, quoteName } from "./sql.ts";
+import {
+  addColumns,
+  countAdded,
+  countInexact,
+  createRowsTable,
+  qualified,
+  quoteName,
+  widenColumn,
+} from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
 export interface MakerSettings {
@@ -44,6 +53,8 @@ export interface MakerSettings {
   readonly unknownKeys: readonly KeyRule[];
   /** Columns that rows may ask for, of each table. */
   readonly maxNewColumns: number;
+  /** Whether types that turn out too narrow are widened. */
+  readonly widen: boolean;
   /** Where statements go to every host of it. */
   readonly cluster: string | null;
 }
@@ -62,13 +73,15 @@ export interface MakerTools extends MakerSettings {
 
 export interface TableChange {
   readonly table: string;
-  readonly what: "created" | "columns";
+  readonly what: "created" | "columns" | "widened";
   readonly ddl: string;
 }
 
 /** A server from before it could sync an INSERT, or without the setting that it names. */
 const UNKNOWN_SETTING = 115;
 const ALREADY_THERE = 57;
+/** A constraint of the same name is there. */
+const WIDENED_BEFORE = 44;
 const NO_RIGHT: ReadonlySet<number> = new Set([164, 497]);
 const NO_TYPES = 636;
 /** Another change of the table is under way. */
@@ -182,7 +195,7 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
   /** Told in the log and wherever else changes are shown. */
   function changed(table: string, what: TableChange["what"], ddl: string): void {
     const line = ddl.replace(/\s+/g, " ");
-    log.info(what === "created" ? "made a table" : "added columns to a table", {
+    log.info(SAID[what], {
       table,
       ddl: line,
     });
@@ -293,6 +306,54 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     return { ...as(now), added };
   }
 
+  /** Columns that hold more of these values with another type. */
+  function tooNarrow(columns: Columns, misfits: ReadonlyMap<string, readonly string[]>) {
+    return columns.columns.flatMap(({ name, type: from }) => {
+      const wider = widerType(from, misfits.get(name) ?? []);
+      return wider === null ? [] : [{ name, from, ...wider }];
+    });
+  }
+
+  async function widen(
+    table: string,
+    misfits: ReadonlyMap<string, readonly string[]>,
+  ): Promise<Remade> {
+    const known = await plans.refresh(table);
+    if (typeof known !== "object") return AWAY;
+    const wanted = `widen columns of ${table}`;
+    const grant = `ALTER MODIFY COLUMN, ALTER ADD CONSTRAINT ON ${qualified(database, table)}`;
+    const columns = tooNarrow(known, misfits);
+    const engine = "engine" in known ? String(known.engine) : "";
+    const added: string[] = [];
+    for (const column of columns) {
+      const ddl = widenColumn(database, table, column, cluster);
+      if (cluster === null && /^(?:Replicated|Distributed)/.test(engine)) {
+        return refuse(
+          table,
+          "kind",
+          `${table} is a ${engine} table and cluster is not set: ${ddl}`,
+        );
+      }
+      const exact = column.ifExact ? await isExact(table, column.name) : true;
+      if (!exact) continue;
+      const done = await patiently(ddl);
+      if (!done.ok && done.code !== WIDENED_BEFORE) {
+        return await trouble(table, wanted, grant, done);
+      }
+      if (!done.ok) continue;
+      added.push(shown(column));
+      changed(table, "widened", ddl);
+    }
+    const now = await plans.refresh(table);
+    return typeof now === "object" ? { ...as(now), added } : AWAY;
+  }
+
+  /** Whether a Float64 holds every number of a column, with its digits. */
+  async function isExact(table: string, column: string): Promise<boolean> {
+    const answer = await query.rows(countInexact(database, table, column), signal);
+    return answer.ok && Number(answer.value[0]?.["n"] ?? 1) === 0;
+  }
+
   /** For how many more columns there is room. */
   async function roomFor(table: string): Promise<Answered<number>> {
     const answer = await query.rows(countAdded(database, table), signal);
@@ -316,6 +377,15 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
       inTurn(table, () => Promise.resolve(refused(table) ?? make(table, rows))),
     extend: (table, keys, rows) =>
       inTurn(table, () => Promise.resolve(refused(table) ?? extend(table, keys, rows))),
+    widens: tools.widen,
+    widen(table, misfits) {
+      const known = plans.plan(table);
+      // Most values that do not fit would fit no wider type either.
+      if (!tools.widen || known === null || tooNarrow(known, misfits).length === 0) {
+        return Promise.resolve({ ...failed("no wider type holds it"), why: "rows" });
+      }
+      return inTurn(table, () => Promise.resolve(refused(table) ?? widen(table, misfits)));
+    },
     close: () => closing.abort(),
   };
 }
@@ -324,6 +394,11 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
 const KEPT: Answered<Result<readonly NewColumn[]>> = {
   ok: true,
   value: { ok: true, value: [{ name: REST, type: "Map(String, String)" }] },
+};
+const SAID: Readonly<Record<TableChange["what"], string>> = {
+  created: "made a table",
+  columns: "added columns to a table",
+  widened: "widened a column",
 };
 const AWAY: Remade = { ...failed("ClickHouse cannot be asked"), why: "away" };
 

@@ -131,6 +131,30 @@ export function addColumns(
   return `ALTER TABLE ${qualified(database, table)}${onCluster(cluster)} ${parts.join(", ")}`;
 }
 
+/**
+ * Widens a column, if it still has the type that was seen: the constraint, which always holds, can be added
+ * once, so of two that widen it at the same moment the second one does not make it narrower again. It is
+ * done when what is stored from now on has the type; parts that are there are converted afterwards.
+ */
+export function widenColumn(
+  database: string,
+  table: string,
+  column: { readonly name: string; readonly from: string; readonly type: string },
+  cluster: string | null,
+): string {
+  const { name, from, type } = column;
+  return `ALTER TABLE ${qualified(database, table)}${onCluster(cluster)} ` +
+    `ADD CONSTRAINT ${quoteName(`${name} was ${from}`)} CHECK 1, ` +
+    `MODIFY COLUMN ${columnOf(name, type)} SETTINGS alter_sync = 0, mutations_sync = 0`;
+}
+
+/** How many numbers of a column a Float64 could not hold, as `n`. */
+export function countInexact(database: string, table: string, column: string): string {
+  const name = quoteName(column);
+  return `SELECT countIf(${name} > 9007199254740992 OR ${name} < -9007199254740992) AS n` +
+    ` FROM ${qualified(database, table)}`;
+}
+
 /** How many columns of a table rows have asked for, as `n`. */
 export function countAdded(database: string, table: string): string {
   return `SELECT count() AS n${fromColumns(database, table)} AND comment = ${quoteString(ADDED)}`;

@@ -61,6 +61,7 @@ export interface Settings {
   readonly unknownKeys: readonly KeyRule[];
   /** Of one table. */
   readonly maxNewColumns: number;
+  readonly widen: boolean;
   readonly cluster: string | null;
   readonly typeCheck: Values["type-check"];
   /** Times of events that are taken; null: any. */
@@ -232,6 +233,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     createTables: values["create-tables"] ?? [],
     unknownKeys: values["unknown-keys"],
     maxNewColumns: values["max-new-columns"],
+    widen: values.widen,
     cluster: values.cluster,
     typeCheck: values["type-check"],
     eventWindow: { maxAgeMs: values["max-event-age"], maxSkewMs: values["max-event-skew"] },

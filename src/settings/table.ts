@@ -286,6 +286,14 @@ export const TABLE = [
         "one at most",
     }),
     setting({
+      name: "widen",
+      kind: boolean,
+      default: "false",
+      meaning:
+        "a value that its column cannot hold widens it where that is safe: an integer to a " +
+        "wider one or to Float64, Date to DateTime64; nothing becomes text",
+    }),
+    setting({
       name: "cluster",
       kind: clusterName,
       default: null,

@@ -5,12 +5,13 @@ import { describe, test } from "node:test";
 import type { Columns, Remade, TableMaker, UnknownKeys } from "../../src/contracts.ts";
 import { failed } from "../../src/kernel/result.ts";
 import { columnsOf } from "../kit/columns.ts";
-import { appOn, post, Script } from "./kit.ts";
+import { appOn, bytesOf, post, Script } from "./kit.ts";
 
 type Reply = (columns: Columns) => Remade;
 
 /** Another one decodes meanwhile, in the memory that was lent. */
-function scripted(policy: UnknownKeys, ...columns: readonly string[]) {
+function scripted(policy: UnknownKeys | "widen", ...columns: readonly string[]) {
+  const widen = policy === "widen";
   const asked: [string, string[] | null, string][] = [];
   const script = new Script();
   script.columns = columns.length === 0 ? "missing" : columnsOf(columns);
@@ -23,9 +24,12 @@ function scripted(policy: UnknownKeys, ...columns: readonly string[]) {
   };
   const maker: TableMaker = {
     makes: (table) => table.startsWith("log_"),
-    unknownKeys: () => policy,
+    unknownKeys: () => policy === "widen" ? "column" : policy,
     make: (_table, rows) => change(null, rows, "make"),
     extend: (_table, keys, rows) => change(keys, rows, "extend"),
+    widens: widen,
+    widen: (_table, misfits) =>
+      change(new Set(misfits.keys()), bytesOf(JSON.stringify([...misfits])), "widen"),
   };
   const app = appOn(script, {}, undefined, maker);
   const rows = async (body: string) => {
@@ -176,5 +180,41 @@ describe("a key that is no column", () => {
     await rows('{"a":300}');
     await rows('{"b":1}\n{"a":1}');
     assert.deepEqual(script.doubted, ["log_a", "log_a"]);
+  });
+});
+
+describe("a value that its column cannot hold", () => {
+  test("widens it, after new columns, and the answer names both", async () => {
+    const { rows, asked, say, next } = scripted("widen", "a UInt8");
+    let step = 0;
+    say(() => {
+      const columns = columnsOf(
+        step++ === 0 ? ["a UInt8", "b Int64"] : ["a Int64", "b Int64"],
+        `${step}`,
+      );
+      return { ok: true, columns, created: false, added: [`step ${step}`] };
+    });
+    next.columns = columnsOf([]);
+    const { body, lines, chunk } = await rows('{"a":300}\n{"a":1,"b":2}\n{"a":"soon"}');
+    assert.deepEqual([body.accepted, body.rejected, body.columns], [2, 1, ["step 1", "step 2"]]);
+    assert.deepEqual(lines, '{"a":300}\n{"a":1,"b":2}\n');
+    assert.equal(chunk?.fingerprint, "2");
+    assert.deepEqual(asked.map(([what, keys]) => [what, keys]), [["extend", ["b"]], ["widen", [
+      "a",
+    ]]]);
+    assert.equal(asked[1]![2], '[["a",["300","\\"soon\\""]]]');
+    assert.match(body.errors[0].error, /^a: "soon" does not fit Int64 \(/);
+  });
+
+  test("where it may not be widened the error says what lets it", async () => {
+    const { rows, say } = scripted("widen", "a UInt8");
+    say(() => ({ ...failed("GRANT it"), why: "right" }));
+    const { body } = await rows('{"a":300}');
+    assert.equal(body.errors[0].error, "a: 300 does not fit UInt8 (0 to 255); GRANT it");
+    say(() => ({ ...failed("no"), why: "rows" }));
+    assert.equal(
+      (await rows('{"a":300}')).body.errors[0].error,
+      "a: 300 does not fit UInt8 (0 to 255)",
+    );
   });
 });

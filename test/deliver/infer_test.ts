@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { columnsIn, sampleOf, tableOf } from "../../src/deliver/infer.ts";
+import { columnsIn, sampleOf, tableOf, widerType } from "../../src/deliver/infer.ts";
 
 const bytesOf = (...rows: readonly unknown[]) =>
   new TextEncoder().encode(
@@ -132,5 +132,56 @@ describe("types", () => {
       assert.match(String(tableFor({}, { [name]: 1 })), /can be no column's name/);
     }
     assert.match(String(tableFor({}, {})), /no keys/);
+  });
+});
+
+describe("a wider type", () => {
+  const wider = (type: string, ...values: readonly string[]) => {
+    const found = widerType(type, values);
+    return found === null ? null : `${found.type}${found.ifExact ? " if exact" : ""}`;
+  };
+
+  test("of integers holds what was there, and more", () => {
+    assert.equal(wider("UInt8", "300"), "Int64");
+    assert.equal(wider("Nullable(Int32)", '"-3000000000"'), "Nullable(Int64)");
+    assert.equal(wider("UInt32", "18446744073709551615"), "UInt64");
+    assert.equal(wider("UInt8", "300", "99999999999999999999999"), "Int64");
+    assert.equal(wider("Int64", "9223372036854775808"), null);
+    assert.equal(wider("UInt64", "-1"), null);
+    assert.equal(wider("Int8", "18446744073709551615"), null);
+  });
+
+  test("of integers with fractions is Float64, where no digit is lost", () => {
+    assert.equal(wider("Int32", "1.5"), "Float64");
+    assert.equal(wider("Nullable(UInt8)", "1e-3", "300"), "Nullable(Float64)");
+    assert.equal(wider("Int64", "1.5"), "Float64 if exact");
+    assert.equal(wider("Int32", "1.5", "9007199254740993"), null);
+  });
+
+  test("of a day is a time, as fine as its values", () => {
+    assert.equal(wider("Date", '"2026-11-29 10:00"'), "DateTime64(3, 'UTC')");
+    assert.equal(
+      wider("Nullable(Date)", '"2026-11-29T10:00:00.1234Z"'),
+      "Nullable(DateTime64(6, 'UTC'))",
+    );
+  });
+
+  test("is never text, and never one of another kind", () => {
+    for (
+      const type of [
+        "Int64",
+        "Date",
+        "UInt8",
+        "Float32",
+        "Bool",
+        "DateTime",
+        "UUID",
+        "Decimal(9, 2)",
+      ]
+    ) {
+      assert.equal(wider(type, '"soon"', "true", "[1]", "null"), null, type);
+    }
+    assert.equal(wider("LowCardinality(Int8)", "300"), null);
+    assert.equal(wider("Array(UInt8)", "[300]"), null);
   });
 });

@@ -164,6 +164,40 @@ for (const { version, modern, whole, start } of ENGINES) {
       assert.equal(await server.query("EXISTS TABLE logs_none"), "0");
     });
 
+    test("columns become wider, whoever else widens them, and keep what they have", async () => {
+      await server.query(
+        "CREATE TABLE logs_narrow (k UInt8, a Nullable(Int64) DEFAULT 7, d Date, big Int64) ENGINE = MergeTree ORDER BY k",
+      );
+      await server.query("INSERT INTO logs_narrow VALUES (1, 5, '2026-11-29', 9007199254740993)");
+      const makers = await Promise.all(Array.from({ length: 4 }, async () => {
+        const { tables, maker } = room({ widen: true });
+        await tables.lookUp("logs_narrow", 5000);
+        return maker;
+      }));
+      const misfits = new Map([
+        ["a", ["1.5"]],
+        ["d", ['"2026-11-29 10:00:00"']],
+        ["big", ["0.5"]],
+      ]);
+      const all = await Promise.all(makers.map((maker) => maker.widen("logs_narrow", misfits)));
+      const added = all.flatMap((remade) => okOf(remade).added).sort();
+      assert.deepEqual(added, ["a Nullable(Float64)", "d DateTime64(3, 'UTC')"]);
+      assert.equal(
+        await server.query("SELECT a, d, big FROM logs_narrow"),
+        "5\t2026-11-29 00:00:00.000\t9007199254740993",
+      );
+      assert.equal(
+        await server.query(
+          "SELECT type, default_expression FROM system.columns WHERE table = 'logs_narrow' AND name = 'a'",
+        ),
+        "Nullable(Float64)\t7",
+      );
+      const key = await makers[0]!.widen("logs_narrow", new Map([["k", ["300"]]]));
+      assert.match(key.ok ? "" : key.problem, /^cannot widen columns of logs_narrow: .*key column/);
+      const never = await room().maker.widen("logs_narrow", misfits);
+      assert.equal(!never.ok && never.why, "rows");
+    });
+
     test("rows that were taken unseen make their table, and its columns, at the INSERT", async () => {
       const { sink } = room();
       const deliver = (...lines: string[]) =>

@@ -150,6 +150,7 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     want: [{ table: null, policy: "skip" }, { table: "logs_*", policy: "column" }],
   },
   "max-new-columns": { text: "7", other: "8", read: (s) => s.maxNewColumns, want: 7 },
+  "widen": { text: "on", other: "off", read: (s) => s.widen, want: true },
   "cluster": { text: "{cluster}", other: "c_1", read: (s) => s.cluster, want: "{cluster}" },
   "type-check": { text: "off", other: "strict", read: (s) => s.typeCheck, want: "off" },
   "max-event-age": {

@@ -29,6 +29,7 @@ describe("defaults", () => {
       createTables: [],
       unknownKeys: [{ table: null, policy: "error" }],
       maxNewColumns: 100,
+      widen: false,
       cluster: null,
       typeCheck: "strict",
       eventWindow: { maxAgeMs: null, maxSkewMs: null },

@@ -375,6 +375,13 @@ export const PROBES: Readonly<Record<string, Probe>> = {
     await at.set({ "create-tables": ["wide"], "max-new-columns": 2 });
     await posts(at, { a: 1, b: 1 }, "/events/wide");
   },
+  async "widen"({ at, real }) {
+    await real.query("CREATE TABLE narrow (a UInt8) ENGINE = MergeTree ORDER BY tuple()");
+    await at.set({ tables: ["narrow"] });
+    await posts(at, { a: 300 }, "/events/narrow", 400);
+    await at.set({ tables: ["narrow"], widen: true });
+    await posts(at, { a: 300 }, "/events/narrow");
+  },
   async "cluster"({ at }) {
     await at.set({ "create-tables": ["spread"], cluster: "no_such" });
     const { text } = await posts(at, { a: 1 }, "/events/spread", 404);
