@@ -392,8 +392,10 @@ const ROW_AT = 8;
  */
 class Keys {
   readonly #words: Uint32Array;
+  /** By key, where in `#words` its row is; and the same in the order of the keys. */
   readonly #places = new Map<string, number>();
-  /** Of `seen`, by place. */
+  readonly #order: number[] = [];
+  /** Of `seen`, in that order. */
   #last: boolean[] = [];
   #seen: ReadonlySet<string> = new Set();
   /** The last row of the request before. */
@@ -409,12 +411,14 @@ class Keys {
   /** Rows are counted from 0 again. */
   forget(): void {
     this.#places.clear();
+    this.#order.length = 0;
     this.#last = [];
     this.#seen = new Set();
     this.#opened = 0;
   }
 
   add(key: string, slot: number): void {
+    if (!this.#places.has(key)) this.#order.push((slot + ROW_AT) / 4);
     this.#places.set(key, (slot + ROW_AT) / 4);
   }
 
@@ -431,16 +435,13 @@ class Keys {
 
   /** Since `open`. It never changes. */
   seen(): ReadonlySet<string> {
-    let index = 0;
     let same = true;
-    for (const place of this.#places.values()) {
+    for (let index = 0; index < this.#order.length; index++) {
       // Rows are counted past the end of their 32 bits.
-      const had = ((this.#words[place]! - this.#opened) | 0) > 0;
-      if (this.#last[index] !== had) {
-        this.#last[index] = had;
-        same = false;
-      }
-      index++;
+      const had = ((this.#words[this.#order[index]!]! - this.#opened) | 0) > 0;
+      if (this.#last[index] === had) continue;
+      this.#last[index] = had;
+      same = false;
     }
     if (!same) {
       this.#seen = new Set([...this.#places.keys()].filter((_, at) => this.#last[at]));
