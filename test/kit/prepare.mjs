@@ -39,6 +39,7 @@ const SERVERS = {
   "docker-compose": ["/usr/bin/docker-compose"],
   "ruby": ["/usr/bin/ruby"],
   "gpg": ["/usr/bin/gpg"],
+  "gpg-agent": ["/usr/bin/gpg-agent"],
   "zsh": ["/usr/bin/zsh"],
   "fish": ["/usr/bin/fish"],
   "qemu-user-static": ["/usr/bin/qemu-aarch64-static"],
