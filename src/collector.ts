@@ -147,6 +147,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
       rows: current.settings.maxBlockSize,
       bytes: current.settings.maxBlockBytes,
     }),
+    onTableChange: ({ what }) => ledger.tableChanged(what),
     fetch: createFetch({ pooled: false, certificates: authoritiesOf(current.settings) }),
   });
   const pump = new Pump(pumpOptions(current.settings), {

@@ -468,6 +468,9 @@ export interface KeyRule {
   readonly policy: UnknownKeys;
 }
 
+/** What a statement did to a table. */
+export type TableChanged = "created" | "columns" | "widened";
+
 /** What came of a wish to change a table. */
 export type Remade =
   | {
@@ -694,6 +697,10 @@ export interface Ledger {
   /** Rows that were taken with a write token, by its label; bytes of the unpacked body. */
   tokenTook(label: string, rows: number, bytes: number): void;
   tokenRefused(label: string, why: "right" | "quota"): void;
+  /** A statement has made a table, or has added or widened columns of one. */
+  tableChanged(what: TableChanged): void;
+  /** How often, since the start. */
+  tableChanges(): Readonly<Record<TableChanged, number>>;
   /** By label, in the order in which they came. */
   tokenTotals(): ReadonlyMap<string, TokenTotals>;
   totals(): LedgerTotals;
@@ -743,6 +750,8 @@ export interface Status {
   readonly recovering: boolean;
   /** Requests by subject of the client's certificate; absent where none was shown. */
   readonly certificates?: Readonly<Record<string, number>>;
+  /** Statements that made tables, added columns or widened them; absent where there were none. */
+  readonly table_changes?: Readonly<Record<TableChanged, number>>;
   /** By label of the write tokens; absent where there are none. */
   readonly tokens?: Readonly<Record<string, TokenTotals>>;
   readonly tables: Readonly<

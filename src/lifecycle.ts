@@ -157,6 +157,7 @@ export class Lifecycle implements Control {
     const { group, id, version, runtime, pump, ledger, clock, recovering } = this.#options;
     const troubles = pump.troubles().tables;
     const tokens = ledger.tokenTotals();
+    const changes = ledger.tableChanges();
     const subjects = ledger.subjects();
     return {
       group,
@@ -171,6 +172,9 @@ export class Lifecycle implements Control {
       spool_bytes: pump.spoolBytes(),
       recovering: recovering(),
       ...(subjects.size > 0 ? { certificates: Object.fromEntries(subjects) } : {}),
+      ...(Object.values(changes).some((count) => count > 0)
+        ? { table_changes: { ...changes } }
+        : {}),
       ...(tokens.size > 0 ? { tokens: Object.fromEntries(tokens) } : {}),
       tables: Object.fromEntries(
         [...ledger.tableTotals()].map(([table, totals]) => {

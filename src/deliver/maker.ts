@@ -18,6 +18,7 @@ import {
   type Log,
   type Remade,
   REST,
+  type TableChanged,
   type TableMaker,
   type UnknownKeys,
 } from "../contracts.ts";
@@ -73,7 +74,7 @@ export interface MakerTools extends MakerSettings {
 
 export interface TableChange {
   readonly table: string;
-  readonly what: "created" | "columns" | "widened";
+  readonly what: TableChanged;
   readonly ddl: string;
 }
 

@@ -14,7 +14,14 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { Ledger, LedgerTotals, Shape, TokenTotals, TypeTotals } from "../contracts.ts";
+import type {
+  Ledger,
+  LedgerTotals,
+  Shape,
+  TableChanged,
+  TokenTotals,
+  TypeTotals,
+} from "../contracts.ts";
 import { Histogram, Recent } from "./histogram.ts";
 import { boundedLabel } from "./label.ts";
 
@@ -69,6 +76,7 @@ export function createLedger(
   const statuses = new Float64Array(600);
   const commands = new Map<string, { ok: number; failed: number }>();
   const tokens = new Map<string, TokenAccount>();
+  const changes: Record<TableChanged, number> = { created: 0, columns: 0, widened: 0 };
   const tokenAccount = (label: string): TokenAccount => {
     const known = tokens.get(label);
     if (known !== undefined) return known;
@@ -172,6 +180,12 @@ export function createLedger(
     },
 
     tokenTotals: () => tokens,
+
+    tableChanged(what) {
+      changes[what]++;
+    },
+
+    tableChanges: () => changes,
 
     totals: () => totalsOf(books.all()),
 

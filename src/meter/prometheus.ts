@@ -169,6 +169,13 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
       ),
   );
 
+  counter(
+    "shishi_table_changes_total",
+    "Statements that made a table, added columns or widened one.",
+    ["what"],
+    () => Object.entries(ledger.tableChanges()).map(([what, count]): Sample => [{ what }, count]),
+  );
+
   gauge("shishi_build_info", "Always 1.", ["version", "runtime"], () => [
     [{ version: deps.version, runtime: deps.runtime }, 1],
   ]);

@@ -1,6 +1,6 @@
 /**
  * The last problems, for the page: every line that is logged as a warning or an error, whatever the
- * log's level. The same again (message, table, code, server) is folded into one, with how often
+ * log's level, and what was done to tables. The same again (message, table, code, server) is folded into one, with how often
  * and until when.
  * Bounded in number and in size; rows of data are never kept.
  *
@@ -12,7 +12,7 @@ import type { Clock, Log, LogFields } from "../contracts.ts";
 
 /** One line of the log. */
 export interface Note {
-  readonly level: "warn" | "error";
+  readonly level: "info" | "warn" | "error";
   readonly message: string;
   readonly fields: LogFields;
 }
@@ -25,11 +25,18 @@ export interface Problem extends Note {
 }
 
 export interface Problems {
-  /** The same log, whose warnings and errors are noted. */
+  /** The same log, whose warnings and errors, and some other lines, are noted. */
   watch(log: Log): Log;
   /** Latest first. */
   list(): readonly Problem[];
 }
+
+/** Lines that are no problems and shown all the same: who reads them may not have meant it. */
+const CHANGES: ReadonlySet<string> = new Set([
+  "made a table",
+  "added columns to a table",
+  "widened a column",
+]);
 
 const MOST_PROBLEMS = 50;
 const LONGEST_FIELD = 400;
@@ -42,7 +49,7 @@ export function createProblems(clock: Pick<Clock, "nowMs">): Problems {
 
   function note({ level, message, fields }: Note): void {
     const { table, code, server } = fields;
-    const key = JSON.stringify([level, message, table, code, server]);
+    const key = JSON.stringify([level, message, table, code, server, fields["ddl"]]);
     const nowMs = clock.nowMs();
     const known = problems.get(key);
     problems.delete(key);
@@ -72,7 +79,10 @@ function noted(log: Log, note: (note: Note) => void): Log {
   };
   return {
     debug: (message, fields) => log.debug(message, fields),
-    info: (message, fields) => log.info(message, fields),
+    info(message, fields) {
+      log.info(message, fields);
+      if (CHANGES.has(message)) note({ level: "info", message, fields: fields ?? {} });
+    },
     warn: at("warn"),
     error: at("error"),
   };
@@ -109,6 +119,9 @@ export const SENTENCES: Readonly<Record<string, Say>> = {
     `One of the ClickHouse servers${at(f.server)} is passed over${
       because(f)
     }. The others are used.`,
+  "made a table": (f) => `The table ${f.table} was made of its first rows: ${f.ddl}.`,
+  "added columns to a table": (f) => `The table ${f.table} got columns for new keys: ${f.ddl}.`,
+  "widened a column": (f) => `A column of the table ${f.table} became wider: ${f.ddl}.`,
   "the disk does not take rows": (f) =>
     `The disk takes no rows${because(f)}. Writes are refused until it does; what is there is sent.`,
   "rows are lost: their spool file was deleted": (f) =>

@@ -113,6 +113,7 @@ const NAMES: readonly [name: string, type: string, labels: string][] = [
   ["shishi_token_rows_total", "counter", "token"],
   ["shishi_token_bytes_total", "counter", "token"],
   ["shishi_token_refused_total", "counter", "reason,token"],
+  ["shishi_table_changes_total", "counter", "what"],
   ["shishi_build_info", "gauge", "runtime,version"],
   ["shishi_collector_info", "gauge", "group,id"],
   ["process_resident_memory_bytes", "gauge", ""],
@@ -140,6 +141,7 @@ describe("a scrape", () => {
     ledger.tokenTook("web", 2, 50);
     ledger.tokenTook("web", 1, 7);
     ledger.tokenRefused("web", "quota");
+    ledger.tableChanged("created");
     ledger.control("stop", false);
 
     const { samples, types } = await scrape();
@@ -162,6 +164,8 @@ describe("a scrape", () => {
           JSON.stringify(Object.entries(labels).sort())
       )?.value;
     assert.equal(value("shishi_certificate_requests_total", { subject: "edge-1" }), 1);
+    assert.equal(value("shishi_table_changes_total", { what: "created" }), 1);
+    assert.equal(value("shishi_table_changes_total", { what: "widened" }), 0);
     assert.equal(value("shishi_token_rows_total", { token: "web" }), 3);
     assert.equal(value("shishi_token_bytes_total", { token: "web" }), 57);
     assert.equal(value("shishi_token_refused_total", { token: "web", reason: "quota" }), 1);

@@ -168,6 +168,24 @@ test("problems are told in sentences", () => {
   }
 });
 
+test("what was done to tables is noted, each statement by itself; other lines of the kind are not", () => {
+  const problems = createProblems(new ManualClock());
+  const log = problems.watch({ debug() {}, info() {}, warn() {}, error() {} });
+  log.info("listening", { url: "http://127.0.0.1" });
+  for (const ddl of ["ALTER a", "ALTER b", "ALTER b"]) {
+    log.info("added columns to a table", { table: "t", ddl });
+  }
+  log.info("made a table", { table: "t", ddl: "CREATE TABLE t" });
+  assert.deepEqual(
+    problems.list().map((note) => `${note.level} ${note.times} ${sentenceOf(note)}`),
+    [
+      "info 1 The table t was made of its first rows: CREATE TABLE t.",
+      "info 2 The table t got columns for new keys: ALTER b.",
+      "info 1 The table t got columns for new keys: ALTER a.",
+    ],
+  );
+});
+
 test("every sentence is about a line that is logged", () => {
   const root = new URL("../../src/", import.meta.url);
   const texts = readdirSync(root, { recursive: true, encoding: "utf8" })

@@ -47,6 +47,7 @@ describe("made tables", () => {
     assert.equal(await clickhouse.query("SELECT sum(status) FROM one.logs_web"), "604");
     assert.equal((await shishi.post(line, rows("web"))).status, 404);
     const made = shishi.lines().filter(({ message }) => message === "made a table");
+    assert.deepEqual((await shishi.status()).table_changes, { created: 1, columns: 0, widened: 0 });
     assert.match(String(made[0]?.ddl), /^CREATE TABLE `one`.`logs_web` \( `time` DateTime64/);
     assert.equal(made.length, 1);
   });

@@ -239,6 +239,9 @@ export function createProblems() {
   };
 }
 
+/** @type {Record<string, string>} */
+const LEVELS = { error: "error", warn: "warning", info: "change" };
+
 /** @param {Problem} problem */
 function problemItem({ level, text, times, firstMs, lastMs, batch }) {
   const when = make("time", { datetime: new Date(lastMs).toISOString() }, dateTime(lastMs));
@@ -248,7 +251,7 @@ function problemItem({ level, text, times, firstMs, lastMs, batch }) {
     "li",
     { "data-level": level },
     when,
-    make("span", { class: "level" }, level === "error" ? "error" : "warning"),
+    make("span", { class: "level" }, LEVELS[level] ?? level),
     make("p", {}, text, ...(told === "" ? [] : [make("small", {}, told)])),
   );
 }
