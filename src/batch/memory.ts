@@ -156,33 +156,58 @@ export class Memory {
     return bytes > this.#limits.maxBytes ? null : this.#budgetRefusal(1, bytes, troubled);
   }
 
-  /** Rows that tables hold beyond their share. */
+  /** Rows that tables hold together beyond the share. */
   #beyondShare(tables: Iterable<string>): number {
     const { maxRows, tableShare = 1 } = this.#limits;
-    let rows = 0;
-    for (const table of tables) {
-      rows += Math.max(0, (this.#byTable.get(table)?.rows ?? 0) - maxRows * tableShare);
-    }
-    return rows;
+    return Math.max(0, this.#heldBy(tables).rows - maxRows * tableShare);
   }
 
-  /** Why a table that is in trouble may not hold these rows too, or null when it may. */
-  shareRefusal(table: string, rows: number, bytes: number): string | null {
+  #heldBy(tables: Iterable<string>): { readonly rows: number; readonly bytes: number } {
+    let rows = 0;
+    let bytes = 0;
+    for (const table of tables) {
+      rows += this.#byTable.get(table)?.rows ?? 0;
+      bytes += this.#byTable.get(table)?.bytes ?? 0;
+    }
+    return { rows, bytes };
+  }
+
+  /**
+   * Why a table that is in trouble may not hold these rows too, or null when it may. Tables in trouble share
+   * one share, so that many leave as much to the others as one does. One that comes when it is used up gets
+   * a part of it all the same, half of an even one: it was not its trouble that used it up.
+   * @param troubled all of them, this one too.
+   */
+  shareRefusal(
+    table: string,
+    rows: number,
+    bytes: number,
+    troubled: Iterable<string> = [table],
+  ): string | null {
     const { maxRows, maxSpoolBytes, tableShare = 1 } = this.#limits;
-    const held = this.#byTable.get(table) ?? { rows: 0, bytes: 0 };
+    const tables = [...troubled];
+    const own = this.#heldBy([table]);
+    const all = this.#heldBy(tables);
     const percent = `${Math.round(tableShare * 100)}%`;
-    if (held.rows + rows > maxRows * tableShare) {
-      return `${table} is in trouble and holds ${held.rows} rows: more than ${percent} of backlog ` +
-        `(table-share) is not for it`;
+    const beside = tables.length > 1 ? ` and ${tables.length - 1} more` : "";
+    const [is, holds, them] = beside === "" ? ["is", "holds", "it"] : ["are", "hold", "them"];
+    const fits = (held: number, others: number, more: number, most: number) =>
+      held + others + more <= most || held + more <= most / (2 * tables.length);
+    const ofRows = maxRows * tableShare;
+    if (!fits(own.rows, all.rows - own.rows, rows, ofRows)) {
+      return `${table}${beside} ${is} in trouble and ${holds} ${all.rows} rows: more than ${percent} of ` +
+        `backlog (table-share) is not for ${them}`;
     }
     if (this.#spool === null || !this.#limits.diskFirst) return null;
     // What the disk needs beside the rows is shared out by them.
-    const onDisk = held.bytes === 0
-      ? 0
-      : Math.round(this.#usedSpoolBytes * held.bytes / this.#heldBytes);
-    if (onDisk + bytes > maxSpoolBytes * tableShare) {
-      return `${table} is in trouble and holds ${onDisk} bytes of the disk: more than ${percent} of ` +
-        `spool-max-bytes (table-share) is not for it`;
+    const onDisk = (bytes: number) =>
+      bytes === 0 ? 0 : Math.round(this.#usedSpoolBytes * bytes / this.#heldBytes);
+    const others = onDisk(all.bytes - own.bytes);
+    if (!fits(onDisk(own.bytes), others, bytes, maxSpoolBytes * tableShare)) {
+      return `${table}${beside} ${is} in trouble and ${holds} ${
+        onDisk(all.bytes)
+      } bytes of the disk: ` +
+        `more than ${percent} of spool-max-bytes (table-share) is not for ${them}`;
     }
     return null;
   }

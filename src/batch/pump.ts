@@ -162,8 +162,8 @@ export class Pump implements Intake, Holdings {
     const { table, rows, body } = chunk;
     const refusal = queue.trouble === null
       ? this.#memory.refusal(rows, body.length, nowMs, this.#troubled)
-      : this.#memory.shareRefusal(table, rows, body.length) ??
-        this.#memory.refusal(rows, body.length, nowMs);
+      : this.#memory.shareRefusal(table, rows, body.length, this.#troubled()) ??
+        this.#memory.refusal(rows, body.length, nowMs, this.#troubled);
     if (refusal !== null) return this.#full(refusal);
     this.#memory.hold(chunk);
     const open = queue.open;

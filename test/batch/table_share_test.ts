@@ -43,6 +43,40 @@ for (const ack of ["memory", "disk"] as const) {
       assert.equal(kit.ledger.totals().stored, 1000);
     });
 
+    test("shares its share with others in trouble: a healthy one has as much room as beside one", async () => {
+      const kit = await kitOf();
+      kit.sink.script = ({ batch }) => batch.table.startsWith("bad") ? tableTrouble : stored;
+      // One after the other they take what they can.
+      let held = 0;
+      for (const table of ["bad", "bad2", "bad3"]) {
+        for (let n = 0; n < 100 && await post(kit, table, 1) === "taken"; n++) held++;
+        await kit.clock.advance(60_000);
+        await settle();
+      }
+      // The last of each was taken before its trouble was known.
+      assert.ok(held >= 50 && held <= 50 + 13 + 9 + 3 * 10, `${held} rows`);
+      const answer = kit.pump.take(events(10, { table: "bad2" }));
+      assert.ok(answer.kind === "refused" && answer.why === "full");
+      assert.match(
+        answer.reason,
+        /^bad2 and 2 more are in trouble and hold \d+ rows: more than 50% of backlog \(table-share\) is/,
+      );
+      for (let n = 0; n < 20; n++) assert.equal(await post(kit, "good", 50), "taken", `${n}`);
+      assert.equal(await post(kit, "good", 51), "refused", "more than is theirs");
+      assert.equal(kit.ledger.totals().stored, 1000);
+    });
+
+    test("that comes when the share is used up has a part of it", async () => {
+      const kit = await kitOf();
+      kit.sink.script = ({ batch }) => batch.table.startsWith("bad") ? tableTrouble : stored;
+      for (let n = 0; n < 5; n++) assert.equal(await post(kit, "bad", 10), "taken");
+      assert.equal(await post(kit, "bad2", 10), "taken", "nothing is known of it");
+      // Half of an even part of 50: 12.5.
+      assert.equal(await post(kit, "bad2", 2), "taken");
+      assert.equal(await post(kit, "bad2", 1), "refused");
+      assert.equal(await post(kit, "bad", 1), "refused");
+    });
+
     test("may hold more again when its trouble is over", async () => {
       const kit = await kitOf();
       await post(kit, "bad", 50);
