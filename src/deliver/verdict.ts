@@ -265,7 +265,7 @@ export const TRANSIENT_CODES: ReadonlySet<number> = new Set([
  */
 const UNKNOWN_CODES: ReadonlySet<number> = new Set([
   ...[159, 209, 210, 236, 279, 285, 286, 319, 394, 734, 735, 999],
-  ...[74, 75, 76, 225, 242, 243, 499, 1000, 1001, 1002],
+  ...[74, 75, 76, 225, 243, 499, 1000, 1001, 1002],
 ]);
 
 /** One server and neither rows nor table: another one may well take the same INSERT. */

@@ -8,7 +8,7 @@ import { describe, test } from "node:test";
 import type { Verdict } from "../../src/contracts.ts";
 import type { Answer, Exchanged } from "../../src/kernel/http.ts";
 import { done, failed } from "../../src/kernel/result.ts";
-import { NO_CLICKHOUSE, verdictOf } from "../../src/deliver/verdict.ts";
+import { mayBeStored, NO_CLICKHOUSE, verdictOf } from "../../src/deliver/verdict.ts";
 
 const NOW_MS = Date.parse("2026-01-01T00:00:00Z");
 
@@ -163,6 +163,47 @@ describe("verdict", () => {
         assert.doesNotMatch(verdict.message, /\n|^Code:|\(version|e\.what|\(at row \d+\)\s*$/);
         assert.ok(verdict.message.length <= 500);
       }
+    });
+  }
+
+  // deno-fmt-ignore: a table is read line by line.
+  const stored: [string, Answer | Exchanged, boolean][] = [
+    ["no answer came", { ...failed("connection broken off"), aborted: false }, true],
+    ["no answer came in time", { ...failed("no answer within 1000 ms"), aborted: false, late: true }, true],
+    ["no connection was made", { ...failed("connection refused"), aborted: false, unsent: true }, false],
+    ["502 of a proxy", answer(502, "Bad Gateway"), true],
+    ["504 of a proxy", answer(504, "Gateway Timeout"), true],
+    ["503 of a proxy", answer(503, "no server"), false],
+    ["401 of a proxy", answer(401, "who are you?"), false],
+    ["413 of a proxy", answer(413, "too large"), false],
+    ["an empty 200 without ClickHouse's headers", answer(200, ""), true],
+    ["its time was over, nothing was written", { ...modern(408, 159, "Timeout exceeded"), headers: { "x-clickhouse-exception-code": "159", "x-clickhouse-summary": '{"written_rows":"0"}' } }, false],
+    ["its time was over, rows were written", { ...modern(408, 159, "Timeout exceeded"), headers: { "x-clickhouse-exception-code": "159", "x-clickhouse-summary": '{"read_rows":"4","written_rows":"2"}' } }, true],
+    ["its time was over, nothing tells", modern(500, 159, "Timeout exceeded"), true],
+    ["its time was over in a view", modern(408, 159, "Timeout exceeded: while pushing to view d.v (01)"), true],
+    ["a view fails", modern(500, 153, "Division by zero: while pushing to view dlv.mv."), true],
+    ["a view needs too much memory", modern(500, 241, "Query memory limit exceeded: while pushing to view dlv.mv (01)"), true],
+    ["too much memory for the query", modern(500, 241, "Query memory limit exceeded: would use 512.44 KiB"), false],
+    ["too much memory in total", modern(500, 241, "(total) memory limit exceeded"), false],
+    ["too many parts", modern(500, 252, "Too many parts (300)"), false],
+    ["too many queries", modern(500, 202, "Too many simultaneous queries"), false],
+    ["a shard's connection", modern(500, 210, "Connection reset by peer"), true],
+    ["no connection to a shard", modern(500, 279, "All connection tries failed"), true],
+    ["a socket's time", modern(500, 209, "Timeout exceeded while reading from socket"), true],
+    ["a quorum", modern(500, 319, "Unknown status, client must retry"), true],
+    ["too few replicas", modern(500, 285, "Number of alive replicas (1) is less than requested quorum (2)"), true],
+    ["Keeper", modern(500, 999, "Session expired"), true],
+    ["a replica became read-only", modern(500, 242, "Table is in readonly mode"), false],
+    ["it was cancelled", modern(500, 394, "Query was cancelled"), true],
+    ["a library's exception", answer(500, "Poco::Exception. Code: 1000, e.code() = 104, Connection reset by peer (version 26.7.2.1)\n"), true],
+    ["a code of the future", modern(500, 54321, "Something"), true],
+    ["no such table", modern(404, 60, "Table d.t does not exist"), false],
+    ["no rights", modern(500, 497, "Not enough privileges"), false],
+    ["a row", modern(400, 27, `Cannot parse input: ${K}: (at row 2)`, PARSING), false],
+  ];
+  for (const [what, given, unknown] of stored) {
+    test(`${what}: ${unknown ? "may be" : "is not"} stored`, () => {
+      assert.equal(mayBeStored(verdictOf("ok" in given ? given : done(given), NOW_MS)), unknown);
     });
   }
 
