@@ -408,8 +408,9 @@ export const TABLE = [
       name: "table-share",
       kind: share({ min: 1, max: 100 }),
       default: "50%",
-      meaning: "of backlog and of spool-max-bytes that a table in trouble may hold before it " +
-        "alone is refused with 429",
+      meaning:
+        "of backlog and of spool-max-bytes that tables in trouble may hold together before " +
+        "they alone are refused with 429",
     }),
     setting({
       name: "shutdown-timeout",
