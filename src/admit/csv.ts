@@ -41,7 +41,7 @@ export const decodeCsv: DecodeCsv = async (body, scanner, yieldTurn) => {
     await yieldTurn();
     rows.read(bytes.subarray(at, at + PIECE_BYTES));
   }
-  return rows.end();
+  return await rows.end();
 };
 
 /** A column of the header. */
@@ -106,8 +106,9 @@ class CsvRows {
     this.#parser.write(piece);
   }
 
-  end(): Decoded {
-    this.#parser.end();
+  async end(): Promise<Decoded> {
+    // What is behind the last line end may come a moment later.
+    await new Promise<void>((resolve) => this.#parser.end(() => resolve()));
     const { body, lent, types, keys } = this.#scanner.finish();
     if (this.#ended !== null) return this.#ended;
     const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;

@@ -222,7 +222,6 @@ export class Scanner {
       const fault = this.#valueIn(this.#memory, this.#calls, base + from, base + to);
       this.#stoppedAt -= base;
       const cut = to < until && this.#stoppedAt + EDGE_BYTES > to;
-      if (fault !== null) this.#restore(from, this.#stoppedAt);
       if (!cut) return fault;
       if (from === this.#from) return this.#longValue(from, until);
       this.#load(from);
@@ -290,11 +289,6 @@ export class Scanner {
     this.#textTo = this.#stoppedAt;
     if (found === VALID) return null;
     return found === DEEP ? "deep" : "invalid";
-  }
-
-  /** What was made plain in vain may hold rows of their own. */
-  #restore(from: number, to: number): void {
-    this.#memory.set(this.#source.subarray(from, to), this.#at.INPUT + from - this.#from);
   }
 
   /** As `lines`, or as `elements` of an array. */

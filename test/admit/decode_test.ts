@@ -339,6 +339,14 @@ const AMONG: readonly (readonly [string, string, readonly string[]])[] = [
   ["a line that is cut", `${row(1)}\n{"eventType":"a","properties":{"x":1\n${row(2)}`, [
     '1: not JSON: {"eventType":"a","properties":{"x":1',
   ]],
+  [
+    "a line that is cut before a value, and text behind the next one",
+    `${row(1)}\n{"a":\n${row(2)}\nhello`,
+    [
+      '1: not JSON: {"a":',
+      "3: not JSON: hello",
+    ],
+  ],
   ["a line that is cut in its text", `${row(1)}\n{"eventType":"a\n${row(2)}`, [
     '1: not JSON: {"eventType":"a',
   ]],
