@@ -443,6 +443,9 @@ export class Writer {
     if (rows === 0 || (strict && rejected > 0)) {
       if (rejected > 0) ledger.rejected(table, "invalid", rejected);
       if (rows > 0) ledger.rejected(table, "strict", rows);
+      if (rows === 0 && shape === "event" && csvOf(request.headers.get("content-type")) !== null) {
+        return reply.badRequest("CSV goes to POST /events/TABLE; events are JSON");
+      }
       return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "", change);
     }
     const exceeded = account?.refusal(rows, bodyBytes) ?? null;

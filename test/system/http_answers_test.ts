@@ -53,6 +53,14 @@ const BODIES: readonly Case[] = [
     body: (user) => event(user, `,"properties":{"x":${nested(900)}}`),
     status: 202,
   },
+  { name: "a form", body: "eventType=a&userId=b", status: 400, says: /urlencoded.*--data-binary/ },
+  {
+    name: "CSV where events go",
+    body: "eventType,userId\na,b\n",
+    headers: { "Content-Type": "text/csv" },
+    status: 400,
+    says: /CSV goes to POST \/events\/TABLE/,
+  },
   { name: "NUL bytes", body: new Uint8Array(1000), status: 400, says: /not JSON/ },
   {
     name: "a NUL byte in a string",
@@ -160,6 +168,16 @@ const BODIES: readonly Case[] = [
   { name: "a long encoding", ...packed("z".repeat(4000), whole), status: 415, says: /z{64}…/ },
 ];
 
+const pretty = (row: string) => JSON.stringify(JSON.parse(row), null, 2);
+/** Three events in one body, as programs send them. */
+const SEQUENCES: readonly (readonly [string, (rows: readonly string[]) => string])[] = [
+  ["a file by curl -d, without its line ends", (rows) => rows.join("")],
+  ["objects over several lines, as jq prints them", (rows) => rows.map(pretty).join("\n")],
+  ["lines that end in commas", (rows) => rows.join(",\n") + ",\n"],
+  ["arrays one a line", (rows) => rows.map((row) => `[${row}]\n`).join("")],
+  ["records (RFC 7464)", (rows) => rows.map((row) => `\x1e${row}\n`).join("")],
+];
+
 const PATHS: readonly Case[] = [
   ...["GET", "PUT", "DELETE", "PATCH", "OPTIONS"].map((method) => ({
     name: `${method} /events`,
@@ -252,6 +270,16 @@ for (const kind of KINDS) {
         if (method === "HEAD") await front.good();
         else await front.good(connection);
         await connection.close();
+      });
+    }
+
+    for (const [name, write] of SEQUENCES) {
+      test(`202: ${name}`, async () => {
+        const users = [front.user(), front.user(), front.user()];
+        const body = write(users.map((user) => event(user)));
+        const answer = await front.ask(rawRequest("POST", "/events", {}, body));
+        assert.deepEqual([answer?.status, answer?.json.accepted], [202, 3], answer?.text);
+        front.accept(...users);
       });
     }
 
