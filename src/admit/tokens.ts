@@ -42,11 +42,14 @@ export class Account {
     return null;
   }
 
-  /** @returns what gives it back; null where there is no quota. */
-  use(rows: number, bytes: number): (() => void) | null {
-    if (this.#uses.length === 0) return null;
-    const back = this.#uses.map((use) => use.use(use.quota.what === "rows" ? rows : bytes));
-    return () => back.forEach((giveBack) => giveBack());
+  /** @returns when it was used, for `giveBack`. */
+  use(rows: number, bytes: number): number {
+    for (const use of this.#uses) use.use(use.quota.what === "rows" ? rows : bytes);
+    return this.#clock.nowMs();
+  }
+
+  giveBack(rows: number, bytes: number, usedMs: number): void {
+    for (const use of this.#uses) use.giveBack(use.quota.what === "rows" ? rows : bytes, usedMs);
   }
 }
 
@@ -117,17 +120,15 @@ export function createTokens(
 ): Tokens | null {
   accounts.adopt(writeTokens);
   if (authTokens.length + writeTokens.length === 0) return null;
-  const hashes = [
-    ...authTokens.map((token) => sha256(token)),
-    ...writeTokens.map(({ hash }) => Uint8Array.fromHex(hash)),
-  ];
-  const known = wordsOf(hashes);
+  const hashes = [...authTokens.map(sha256), ...writeTokens.map(({ hash }) => hash)];
+  const known = new Int32Array(hashes.length * WORDS);
+  hashes.forEach((hash, at) => known.set(wordsOf(hash), at * WORDS));
   const holders = hashes.map((hash, at): Holder => {
     const token = writeTokens[at - authTokens.length];
-    return { key: `token ${hash.toHex()}`, appender: token ? appender(token, accounts) : null };
+    return { key: `token ${hash}`, appender: token ? appender(token, accounts) : null };
   });
   const find = (token: string): Found => {
-    const at = indexOf(wordsOf([sha256(token)]), known);
+    const at = indexOf(wordsOf(sha256(token)), known);
     return at < 0 ? "unknown" : holders[at]!;
   };
   const inHeader = ({ headers }: Request): Found => {
@@ -164,19 +165,27 @@ function appender({ label, tables }: WriteToken, accounts: Accounts): Appender {
 /** Of `?token=TOKEN`; null: there is none. */
 function tokenIn(url: string): string | null {
   const query = url.indexOf("?");
-  return query < 0 ? null : new URLSearchParams(url.slice(query + 1)).get("token");
+  // A look before the work: most addresses have no token.
+  if (query < 0 || !url.includes("token=", query)) return null;
+  return new URLSearchParams(url.slice(query + 1)).get("token");
 }
 
-function sha256(text: string): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(nodeCrypto().createHash("sha256").update(text).digest());
+/** Hexadecimal; in one call it costs half of what it costs in three. */
+function sha256(text: string): string {
+  return nodeCrypto().hash("sha256", text, "hex");
 }
 
 const WORDS = 8;
+/** The one that was made last. */
+const words = new Int32Array(WORDS);
 
-/** Hashes one after the other, 32 bits at a time. */
-function wordsOf(hashes: readonly Uint8Array<ArrayBuffer>[]): Int32Array {
-  const words = new Int32Array(hashes.length * WORDS);
-  hashes.forEach((hash, at) => words.set(new Int32Array(hash.buffer), at * WORDS));
+/** A hash, 32 bits at a time; it is written over by the next one. */
+function wordsOf(hash: string): Int32Array {
+  for (let at = 0; at < hash.length; at++) {
+    const code = hash.charCodeAt(at);
+    // `0` to `9`, `a` to `f`.
+    words[at >> 3] = words[at >> 3]! << 4 | (code & 15) + (code >> 6) * 9;
+  }
   return words;
 }
 

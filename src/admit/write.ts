@@ -501,13 +501,13 @@ export class Writer {
     const tally = before === undefined ? fresh : { ...NOTHING_NEW, ...before };
     const { account } = writing;
     // At once, or other requests would use the same room while this one is synced.
-    const giveBack = account === null || before !== undefined
+    const usedMs = account === null || before !== undefined
       ? null
       : account.use(tally.accepted, bodyBytes);
     if (ticket.kept === null) return this.#taken(writing, tally, prefer, ticket, bodyBytes);
     return ticket.kept.then((unkept) => {
       if (unkept === null) return this.#taken(writing, tally, prefer, ticket, bodyBytes);
-      giveBack?.();
+      if (usedMs !== null) account!.giveBack(tally.accepted, bodyBytes, usedMs);
       return refused(unkept);
     });
   }

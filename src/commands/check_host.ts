@@ -184,11 +184,14 @@ const SOON_DAYS = 14;
 
 /** That certificate and key are a pair was seen when the settings were read. */
 export function lookAtCertificate(
-  { certFile, keyFile, cert }: NonNullable<Settings["tls"]>,
+  { certFile, keyFile, cert, clients }: NonNullable<Settings["tls"]>,
 ): Promise<Finding[]> {
   const certificate = new X509Certificate(cert);
   const findings = [
     validity(certFile, certificate.validFrom, certificate.validTo, Date.now()),
+    ...authoritiesOf(clients?.ca ?? "").map(({ validFrom, validTo }) =>
+      validity(clients!.caFile, validFrom, validTo, Date.now(), "tls-client-ca")
+    ),
   ];
   // Windows shows no such rights.
   if (process.platform !== "win32" && (statSync(keyFile).mode & 0o004) !== 0) {
@@ -202,9 +205,20 @@ export function lookAtCertificate(
   return Promise.resolve(findings);
 }
 
+function authoritiesOf(pem: string): X509Certificate[] {
+  return (pem.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [])
+    .map((block) => new X509Certificate(block));
+}
+
 /** @param from, to as a certificate writes them: `Jan 31 12:00:00 2027 GMT`. */
-export function validity(file: string, from: string, to: string, nowMs: number): Finding {
-  const is = about(`tls-cert ${file}`);
+export function validity(
+  file: string,
+  from: string,
+  to: string,
+  nowMs: number,
+  setting = "tls-cert",
+): Finding {
+  const is = about(`${setting} ${file}`);
   const [fromMs, toMs] = [Date.parse(from), Date.parse(to)];
   const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
   if (nowMs < fromMs) return is.wrong(`valid only from ${day(fromMs)}`, "check this host's clock");

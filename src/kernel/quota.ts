@@ -48,20 +48,15 @@ export class QuotaUse {
     return { quota: this.quota, retryAfterS: (periodMs - nowMs % periodMs) / 1000, first };
   }
 
-  /** @returns what gives the amount back, where its period still runs. */
-  use(amount: number): () => void {
+  use(amount: number): void {
     this.#look();
     this.#used += amount;
-    const period = this.#period;
-    return () => {
-      if (period === this.#period) this.#used -= amount;
-    };
   }
 
-  /** In the period that runs. */
-  used(): number {
+  /** What was used at that time, where its period still runs. */
+  giveBack(amount: number, usedMs: number): void {
     this.#look();
-    return this.#used;
+    if (Math.floor(usedMs / this.quota.periodMs) === this.#period) this.#used -= amount;
   }
 
   #look(): number {

@@ -48,8 +48,8 @@ export function createProblems(clock: Pick<Clock, "nowMs">): Problems {
   const problems = new Map<string, Problem>();
 
   function note({ level, message, fields }: Note): void {
-    const { table, code, server } = fields;
-    const key = JSON.stringify([level, message, table, code, server, fields["ddl"]]);
+    const { table, code, server, ddl, token } = fields;
+    const key = JSON.stringify([level, message, table, code, server, ddl, token]);
     const nowMs = clock.nowMs();
     const known = problems.get(key);
     problems.delete(key);
@@ -126,6 +126,8 @@ export const SENTENCES: Readonly<Record<string, Say>> = {
     `The disk takes no rows${because(f)}. Writes are refused until it does; what is there is sent.`,
   "rows are lost: their spool file was deleted": (f) =>
     `${rows(f)}${ofTable(f)} are lost: their spool file was deleted.`,
+  "a write token has used up a quota": (f) =>
+    `The write token ${f.token} has used up its quota of ${f.quota}. What it sends is refused until the next period.`,
   "a request failed": (f) => `A request could not be answered${because(f)}.`,
   "the books do not balance": (f) =>
     `The books do not balance: they differ by ${f.difference} rows. That is a bug; please report it.`,

@@ -161,6 +161,11 @@ test("problems are told in sentences", () => {
       { table: "flights", error: "broken" },
       /^Something odd \(table flights\) \(broken\)\.$/,
     ],
+    [
+      "a write token has used up a quota",
+      { token: "web", quota: "5GiB/d" },
+      /^The write token web has used up its quota of 5GiB\/d\. What it sends is refused/,
+    ],
     ["3 rows could not be stored in time", {}, /^3 rows could not be stored in time\.$/],
   ];
   for (const [message, fields, expected] of cases) {
