@@ -491,6 +491,14 @@ export type Remade =
     readonly why: "away" | "right" | "rows" | "kind";
   };
 
+/** A statement that would make a table, or give it columns. */
+export interface TableProposal {
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  /** Of a new table, the column by which it is sorted; null: there is none. */
+  readonly time: string | null;
+  readonly ddl: string;
+}
+
 /** The one place that changes tables; one change of a table at a time. Never rejects. */
 export interface TableMaker {
   /** Whether rows of a table that is missing make it. */
@@ -504,6 +512,15 @@ export interface TableMaker {
    * @param keys null: whatever the rows have.
    */
   extend(table: string, keys: ReadonlySet<string> | null, rows: Uint8Array): Promise<Remade>;
+  /**
+   * What `make` or, with the keys that the table lacks, `extend` would do; nothing is changed.
+   * @param keys null: there is no such table.
+   */
+  propose(
+    table: string,
+    keys: ReadonlySet<string> | null,
+    rows: Uint8Array,
+  ): Promise<Result<TableProposal>>;
   /** Whether types that turn out too narrow are widened. */
   readonly widens: boolean;
   /**

@@ -17,6 +17,7 @@ const LOAD: Readonly<Record<string, () => Promise<CliCommand>>> = {
   resume: () => control("resume"),
   stop: () => control("stop"),
   check: async () => (await import("./check.ts")).check,
+  try: async () => (await import("./try.ts")).tryRows,
   dead: async () => (await import("./dead.ts")).dead,
   spool: async () => (await import("./spooled.ts")).spooled,
   pipe: async () => (await import("./pipe.ts")).pipe,

@@ -161,6 +161,7 @@ export function createDeliver(
     unknownKeys: (table) => servers.maker.unknownKeys(table),
     make: (table, rows) => servers.maker.make(table, rows),
     extend: (table, keys, rows) => servers.maker.extend(table, keys, rows),
+    propose: (table, keys, rows) => servers.maker.propose(table, keys, rows),
     get widens() {
       return servers.maker.widens;
     },

@@ -20,6 +20,7 @@ import {
   REST,
   type TableChanged,
   type TableMaker,
+  type TableProposal,
   type UnknownKeys,
 } from "../contracts.ts";
 import { compileGlobs, placeOf } from "../kernel/names.ts";
@@ -307,6 +308,34 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     return { ...as(now), added };
   }
 
+  async function propose(
+    table: string,
+    keys: ReadonlySet<string> | null,
+    rows: Uint8Array,
+  ): Promise<Result<TableProposal>> {
+    const sample = sampleOf(rows, keys);
+    const inferred = keys?.has(REST) ? KEPT : await infer(sample);
+    const wanted = keys === null ? `create ${table}` : `add columns to ${table}`;
+    if (!inferred.ok) {
+      const said = await trouble(table, wanted, "", inferred);
+      return failed(said.ok ? "" : said.problem);
+    }
+    if (!inferred.value.ok) return inferred.value;
+    const columns = inferred.value.value;
+    if (columns.length > tools.maxNewColumns) {
+      return failed(
+        `its rows ask for ${columns.length} columns, and max-new-columns is ${tools.maxNewColumns}`,
+      );
+    }
+    if (keys !== null) {
+      const ddl = addColumns(database, table, columns, cluster);
+      return { ok: true, value: { columns, time: null, ddl } };
+    }
+    const asked = tableOf(columns, sample);
+    const ddl = createRowsTable(database, table, asked, cluster);
+    return { ok: true, value: { ...asked, ddl } };
+  }
+
   /** Columns that hold more of these values with another type. */
   function tooNarrow(columns: Columns, misfits: ReadonlyMap<string, readonly string[]>) {
     return columns.columns.flatMap(({ name, type: from }) => {
@@ -378,6 +407,7 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
       inTurn(table, () => Promise.resolve(refused(table) ?? make(table, rows))),
     extend: (table, keys, rows) =>
       inTurn(table, () => Promise.resolve(refused(table) ?? extend(table, keys, rows))),
+    propose,
     widens: tools.widen,
     widen(table, misfits) {
       const known = plans.plan(table);

@@ -27,6 +27,7 @@ function scripted(policy: UnknownKeys | "widen", ...columns: readonly string[]) 
     unknownKeys: () => policy === "widen" ? "column" : policy,
     make: (_table, rows) => change(null, rows, "make"),
     extend: (_table, keys, rows) => change(keys, rows, "extend"),
+    propose: () => Promise.resolve(failed("not here")),
     widens: widen,
     widen: (_table, misfits) =>
       change(new Set(misfits.keys()), bytesOf(JSON.stringify([...misfits])), "widen"),

@@ -1,0 +1,124 @@
+/** `shishi try`: what would become of the rows of a file, of a table that is there and of one that is not. */
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import { runShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+
+let clickhouse: ClickHouse;
+const dir = tempDir("try");
+before(async () => {
+  clickhouse = await startClickHouse();
+});
+after(async () => {
+  await clickhouse.close();
+  removeDir(dir);
+});
+
+async function tried(name: string, content: string | Uint8Array, ...args: readonly string[]) {
+  const path = join(dir, name);
+  writeFileSync(path, content);
+  const env = { SHISHI_CLICKHOUSE_URL: clickhouse.url };
+  const { code, stdout, stderr } = await runShishi(["try", path, ...args], { env });
+  return { code, text: stdout + stderr };
+}
+
+const ROWS = [
+  { time: "2026-11-29T10:00:00Z", path: "/", ms: 1, n: 1 },
+  { time: "2026-11-29T10:00:01Z", path: "/a", ms: 2, n: null },
+];
+
+test("a table that is not there: its columns with values, the statement, all rows taken", async () => {
+  const { code, text } = await tried("a.json", JSON.stringify(ROWS), "--table=logs_a");
+  assert.equal(
+    text,
+    `logs_a is not there, and create-tables does not name it; with it, its first rows would make it
+  time  DateTime64(3, 'UTC')  "2026-11-29T10:00:00Z", "2026-11-29T10:00:01Z"
+  path  Nullable(String)      "/", "/a"
+  ms    Nullable(Int64)       1, 2
+  n     Nullable(Int64)       1
+
+CREATE TABLE \`default\`.\`logs_a\` (
+  \`time\` DateTime64(3, 'UTC') DEFAULT now64(),
+  \`path\` Nullable(String),
+  \`ms\` Nullable(Int64),
+  \`n\` Nullable(Int64)
+) ENGINE = MergeTree
+PARTITION BY toYYYYMM(\`time\`)
+ORDER BY \`time\`
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1
+
+2 rows would be taken, 0 refused
+`,
+  );
+  assert.equal(code, 0);
+  assert.equal(await clickhouse.query("EXISTS TABLE logs_a"), "0");
+});
+
+test("rows beyond the sample that do not fit are told, packed CSV too", async () => {
+  const lines = Array.from({ length: 1500 }, (_, n) => `${n},x${n}`);
+  lines[1400] = "soon,y";
+  const csv = gzipSync(["n,s", ...lines].join("\n"));
+  const { code, text } = await tried("b.csv.gz", csv, "--table=logs_b", "--create-tables=logs_*");
+  assert.equal(code, 1, text);
+  assert.match(
+    text,
+    /^logs_b is not there; its first rows would make it\n {2}n {2}Nullable\(Int64\) {3}0, 1, 2\n/,
+  );
+  assert.match(
+    text,
+    /\n1499 rows would be taken, 1 refused:\nrow 1401: n: "soon" does not fit Int64 /,
+  );
+});
+
+test("a table that is there, for each policy", async () => {
+  await clickhouse.query(
+    "CREATE TABLE there (a UInt8, m UInt8 MATERIALIZED 1) ENGINE = MergeTree ORDER BY a",
+  );
+  const rows = '{"a":1}\n{"a":300}\n{"a":2,"b":"x"}\n';
+  const of = async (policy: string) =>
+    (await tried("c.ndjson", rows, "--table=there", `--unknown-keys=${policy}`)).text;
+  assert.match(
+    await of("error"),
+    /^there is there\n.*\n {2}b {2}no column {2}"x"\n\n1 rows .*, 2 refused:\n/s,
+  );
+  assert.match(
+    await of("skip"),
+    /\n2 rows would be taken, 1 refused:\nrow 2: a: 300 does not fit UInt8/,
+  );
+  const column = await of("column");
+  assert.match(column, /^there is there, and would get 1 column\n/);
+  assert.match(column, /\n {2}b {2}Nullable\(String\), new {2}"x"\n/);
+  assert.match(
+    column,
+    /\nALTER TABLE `default`.`there` ADD COLUMN IF NOT EXISTS `b` Nullable\(String\)/,
+  );
+  assert.match(column, /\n2 rows would be taken, 1 refused:/);
+  const keep = await of("keep");
+  assert.match(keep, /ADD COLUMN IF NOT EXISTS `_rest` Map\(String, String\)/);
+  assert.match(keep, /\n2 rows would be taken, 1 refused:/);
+  assert.equal(
+    await clickhouse.query("SELECT count() FROM system.columns WHERE table = 'there'"),
+    "2",
+  );
+});
+
+test("what cannot be tried is told", async () => {
+  const missing = await tried("d.ndjson", "");
+  assert.deepEqual([missing.code, /--table is needed/.test(missing.text)], [2, true]);
+  assert.match((await tried("e.ndjson", "", "--table=t")).text, /empty/);
+  const old = await startOldClickHouse();
+  const path = join(dir, "f.ndjson");
+  writeFileSync(path, '{"a":1}');
+  const env = { SHISHI_CLICKHOUSE_URL: old.url };
+  const { code, stderr } = await runShishi(["try", path, "--table=t"], { env });
+  await old.close();
+  assert.equal(code, 1);
+  assert.match(
+    stderr,
+    /^shishi: cannot create t: it takes ClickHouse 22\.10 or newer .* is 18\.16/,
+  );
+});
