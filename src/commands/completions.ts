@@ -59,12 +59,18 @@ const HELP: Flag = { name: "--help", meaning: "what the command takes", values: 
 /** Every command, and `help`, which takes the name of one. */
 export function completables(commands: readonly CliCommand[]): Completable[] {
   const all = commands.map(({ name, summary, page }) => {
-    const { extra = [], words = [] } = page;
+    const { extra = [], words = [], files = false } = page;
     const flags = [...extra, ...settingsOf(page)].flatMap(flagsOf);
-    return { name, summary, words, flags: [...flags, HELP] };
+    return { name, summary, words, files, flags: [...flags, HELP] };
   });
   const names = all.map(({ name }) => name);
-  return [...all, { name: "help", summary: "what a command takes", words: names, flags: [] }];
+  return [...all, {
+    name: "help",
+    summary: "what a command takes",
+    words: names,
+    files: false,
+    flags: [],
+  }];
 }
 
 /** A setting's flag, its other names and, for a secret, its `-file` form. */

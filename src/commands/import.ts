@@ -70,6 +70,7 @@ export const importFiles: CliCommand = {
   page: {
     usage: "shishi import FILE... --table TABLE",
     about: ABOUT,
+    files: true,
     only: SENDER_SETTINGS,
     extra: FLAGS,
   },

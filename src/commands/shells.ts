@@ -19,6 +19,8 @@ export interface Completable {
   readonly summary: string;
   /** One of them comes first. */
   readonly words: readonly string[];
+  /** Words that are no flags name files. */
+  readonly files: boolean;
   readonly flags: readonly Flag[];
 }
 
@@ -44,13 +46,13 @@ export function scriptFor(shell: Shell, commands: readonly Completable[]): strin
 function bashCompletions(commands: readonly Completable[]): string {
   const words = (list: readonly { readonly name: string }[]) =>
     list.map(({ name }) => name).join(" ");
-  const byCommand = commands.map(({ name, words: first, flags }) =>
-    `    ${name}) words="${first.join(" ")}" flags="${words(flags)}" ;;`
+  const byCommand = commands.map(({ name, words: first, files, flags }) =>
+    `    ${name}) words="${first.join(" ")}" ${files ? "files=1 " : ""}flags="${words(flags)}" ;;`
   );
   return `# Completions of shishi for bash: source <(shishi completions bash)
 _shishi() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} before= command=serve
-  local words= flags= at=1 IFS=$' \\t\\n'
+  local words= files= flags= at=1 IFS=$' \\t\\n'
   COMPREPLY=()
   if [[ $cur == = ]]; then
     cur=
@@ -74,6 +76,8 @@ ${byCommand.join("\n")}
     COMPREPLY=($(compgen -W "$flags" -- "$cur"))
   elif [[ COMP_CWORD -eq 1 ]]; then
     COMPREPLY=($(compgen -W "${words(commands)}" -- "$cur"))
+  elif [[ $files ]]; then
+    _shishi_paths -f
   elif [[ COMP_CWORD -eq at ]]; then
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
   fi
@@ -124,6 +128,7 @@ function zshCompletions(commands: readonly Completable[]): string {
       ...command.flags.map(zshSpec),
       ...(command.name === "serve" ? TOP_FLAGS.slice(1).map(zshSpec) : []),
       ...(command.words.length > 0 ? [`1:word:(${command.words.join(" ")})`] : []),
+      ...(command.files ? ["*:file:_files"] : []),
     ].map((spec) => `        ${zshQuoted(spec)}`);
     return `    ${command.name})\n      _arguments \\\n${specs.join(" \\\n")}\n      ;;`;
   });
@@ -180,6 +185,9 @@ function fishCompletions(commands: readonly Completable[]): string {
   for (const { name, words } of commands) {
     if (words.length === 0) continue;
     lines.push(`complete -c shishi -n '__shishi_second ${name}' -a ${fishQuoted(words.join(" "))}`);
+  }
+  for (const { name, files } of commands) {
+    if (files) lines.push(`complete -c shishi -n '__shishi_is ${name}' -F`);
   }
   for (const [flag, names] of commandsByFlag(commands)) {
     lines.push(fishLine(flag, `__shishi_is ${names.join(" ")}`));

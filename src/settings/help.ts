@@ -13,6 +13,8 @@ export interface HelpPage {
   readonly about?: string;
   /** One of these comes first: `ls`. */
   readonly words?: readonly string[];
+  /** Words that are no flags name files. */
+  readonly files?: boolean;
   /** The settings that the command takes, `config` with them; all unless given. */
   readonly only?: readonly SettingName[];
   /** The command's own flags; their section comes first. */

@@ -102,6 +102,10 @@ const EXACT: readonly [line: string, wanted: readonly string[]][] = [
   ["shishi --config m", ["my shishi.toml"]],
   ["shishi --nats-token-file m", ["my shishi.toml"]],
   ["shishi dead replay --ca-file m", ["my shishi.toml"]],
+  ["shishi import m", ["my shishi.toml"]],
+  ["shishi import --table t first.csv m", ["my shishi.toml"]],
+  ["shishi import --format t", ["tsv"]],
+  ["shishi pipe m", []],
 ];
 
 for (const [shell, complete] of [["bash", bash], ["fish", fish], ["zsh", zsh]] as const) {
