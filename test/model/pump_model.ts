@@ -40,9 +40,12 @@ export interface Row {
 export interface Known {
   readonly text: string;
   readonly rows: number[];
+  readonly table: string;
   /** Not to be tried before, because it failed itself. */
   notBeforeMs: number;
   silent: boolean;
+  /** It may be stored: no other batch of its table may go out. */
+  unknown: boolean;
 }
 
 export class Run {
@@ -235,6 +238,7 @@ export class Run {
     const leastMs = this.closed ? 100 : 250;
     if (kind !== "stored" && kind !== "dead") this.calm = false;
     let delivery: Delivery;
+    known.unknown = false;
     switch (kind) {
       case "stored":
       case "dead": {
@@ -260,7 +264,12 @@ export class Run {
         this.silences++;
         known.silent = true;
         this.silentTables.add(batch.table);
-        delivery = unanswered(kind === "silentAsk" ? askedMs : undefined);
+        // A sink that throws may have sent it.
+        known.unknown = kind === "crash" || more % 2 === 1;
+        delivery = {
+          ...unanswered(kind === "silentAsk" ? askedMs : undefined),
+          unknown: known.unknown,
+        } as Delivery;
         if (kind === "silentAsk" && !this.closed) {
           this.serverNotBeforeMs = Math.max(this.serverNotBeforeMs, nowMs + askedMs);
         }

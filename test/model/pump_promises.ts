@@ -27,6 +27,12 @@ export function checkAttempt(run: Run, { batch, text, startedMs }: Attempt): voi
     "Retry-After of the table was not obeyed",
   );
 
+  const isUnknown = run.batches.get(batch.id)?.unknown === true;
+  for (const [id, { unknown, table }] of run.batches) {
+    const passed = unknown && table === batch.table && id !== batch.id;
+    assert.ok(!passed || isUnknown, "passes one that may be stored");
+  }
+
   const known = run.batches.get(batch.id);
   if (known !== undefined) {
     assert.equal(text, known.text, "another body under the same id");
@@ -57,7 +63,10 @@ export function checkAttempt(run: Run, { batch, text, startedMs }: Attempt): voi
   for (const other of run.batches.values()) {
     assert.ok(!other.rows.some((n) => rows.includes(n)), "a row is in two batches");
   }
-  run.batches.set(batch.id, { text, rows, notBeforeMs: 0, silent: false });
+  run.batches.set(batch.id, {
+    ...{ text, rows, table: batch.table },
+    ...{ notBeforeMs: 0, silent: false, unknown: false },
+  });
 }
 
 /** What must be true after every step. */
