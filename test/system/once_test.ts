@@ -9,6 +9,7 @@ import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
+import { drained } from "../crash/drained.ts";
 import { assertDelivered } from "./books.ts";
 
 let clickhouse: ClickHouse;
@@ -192,5 +193,51 @@ test("INSERTs that outlast insert-timeout get longer: nothing is sent for ever",
     assert.deepEqual(raised.map(({ now_ms }) => now_ms), [2000, 4000]);
   } finally {
     await shishi.close();
+  }
+});
+
+test("a smaller max-block-size after a restart goes for what is held; after kill -9 in the middle as well", async () => {
+  await tablesOf("smaller", 1000);
+  const dataDir = tempDir("once");
+  const proxy = await startLosingProxy(clickhouse.url);
+  const begin = (rows: string, ...more: string[]) =>
+    start("smaller", [proxy.url], "--data-dir", dataDir, "--max-block-size", rows, ...more);
+  const seen: number[] = [];
+  let passing = 0;
+  proxy.fateOf = ({ table, rows }) => {
+    // It stands before the other one, which is not sent.
+    if (table !== "t") return new Promise(() => {});
+    seen.push(rows.split("\n").length - 1);
+    return passing-- > 0 ? "pass" : "refuse";
+  };
+  let shishi = await begin("1000", "--concurrency", "1");
+  try {
+    const rows = Array.from({ length: 600 }, (_, id) => ({ id }));
+    assert.equal((await shishi.post(rows, { path: "/events/other" })).status, 202);
+    await eventually(() => assert.equal(proxy.seen.length, 1), { withinMs: 10_000 });
+    assert.equal((await shishi.post(rows, { path: "/events/t" })).status, 202);
+    await shishi.close();
+    assert.equal(seen.length, 0);
+    passing = 2;
+    shishi = await begin("100");
+    await eventually(() => assert.ok(seen.length >= 3), { withinMs: 20_000 });
+    await shishi.close();
+    proxy.fateOf = ({ table, rows }) => {
+      if (table === "t") seen.push(rows.split("\n").length - 1);
+      return "pass";
+    };
+    shishi = await begin("50");
+    await drained(shishi);
+    assert.equal(
+      await clickhouse.query("SELECT count(), uniqExact(id) FROM smaller.t"),
+      "600\t600",
+    );
+    assert.equal(await clickhouse.query("SELECT count() FROM smaller.other"), "600");
+    // It goes on in the pieces that it was begun with.
+    assert.deepEqual(new Set(seen), new Set([100]));
+  } finally {
+    await shishi.close();
+    await proxy.close();
+    removeDir(dataDir);
   }
 });
