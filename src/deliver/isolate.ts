@@ -36,6 +36,10 @@ export interface Plan {
   readonly failures: number;
   /** Most rows of one INSERT; shrinks when the server says that there are too many at once. */
   readonly cap: number;
+  /** An INSERT was stored. */
+  readonly passed: boolean;
+  /** Rows that were too large by themselves, and go behind all others. */
+  readonly putOff: readonly number[];
   /** Rows that are bad by the sieve's word alone, and how the last row before was refused. */
   readonly word: { readonly rows: Uint32Array; readonly said: Refusal } | null;
   /** The last refusal. */
@@ -55,6 +59,7 @@ export type Event =
   | { readonly is: "sieve"; readonly good: readonly number[] | null }
   | { readonly is: "view"; readonly bad: readonly number[]; readonly said: Refusal }
   | { readonly is: "split" }
+  | { readonly is: "put off" }
   | { readonly is: "no sieve" };
 
 /** As many bad rows are sent alone after a sieve. */
@@ -73,6 +78,8 @@ export function after(plan: Plan, event: Event): Plan {
       return afterView(plan, event.bad, event.said);
     case "split":
       return afterSplit(plan);
+    case "put off":
+      return afterPuttingOff(plan);
     case "no sieve":
       return withoutSieve(plan);
   }
@@ -88,6 +95,8 @@ export function startPlan(rows: number, cap = rows): Plan {
     sieve: "open",
     failures: 0,
     cap: Math.max(1, Math.min(cap, rows)),
+    passed: false,
+    putOff: [],
     word: null,
     last: null,
   };
@@ -112,7 +121,7 @@ export function step(plan: Plan): Step {
 /** The piece of the last `step` is in the table. */
 function afterStored(plan: Plan): Plan {
   const [run, ...later] = plan.runs as readonly [Run, ...Run[]];
-  const next = withRun(plan, stored(run, plan.cap), later);
+  const next = withRun({ ...plan, passed: true }, stored(run, plan.cap), later);
   if (!run.alone || plan.word === null) return next;
   // The sieve called this row bad: its word is no good, so the rest is found out by INSERTs.
   return { ...next, runs: [...next.runs, startRun(plan.word.rows, 8)], word: null };
@@ -178,6 +187,19 @@ function afterSieve(plan: Plan, good: readonly number[] | null): Plan {
 function afterSplit(plan: Plan): Plan {
   const { length } = currentPiece(plan.runs[0] as Run, plan.cap);
   return { ...plan, cap: Math.ceil(length / 2) };
+}
+
+/** One row alone is too much, and its neighbours may not have been: the others go first, and all at once. */
+function afterPuttingOff(plan: Plan): Plan {
+  const [run, ...later] = plan.runs as readonly [Run, ...Run[]];
+  const row = run.rows[run.from] as number;
+  const others = withRun(plan, { ...run, from: run.from + 1, taintedTo: 0 }, later);
+  return {
+    ...others,
+    runs: [...others.runs, startRun(Uint32Array.of(row), 1)],
+    cap: Math.max(1, undecided(others).length),
+    putOff: [...plan.putOff, row],
+  };
 }
 
 type Word = NonNullable<Plan["word"]>;

@@ -37,6 +37,11 @@ export class Sizes {
     if (half < this.of(table)) remember(this.#known, table, { rows: half, stored: 0 });
   }
 
+  /** What was refused was the fault of one row. */
+  forget(table: string): void {
+    this.#known.delete(table);
+  }
+
   stored(table: string, rows: number): void {
     const known = this.#known.get(table);
     if (known === undefined || rows < known.rows || ++known.stored < RAISE_AFTER) return;

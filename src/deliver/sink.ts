@@ -317,6 +317,9 @@ export function createSink(tools: SinkTools): Sink {
       }
       case "split":
         sizes.refused(batch.table, rows);
+        if (rows === 1 && verdict.code === 241 && mayPart(batch, progress, verdict)) {
+          return tooLarge(batch, progress, verdict);
+        }
         if (rows === 1 || !mayPart(batch, progress, verdict)) {
           const kind = verdict.code === 241 || verdict.code === 159 || rows > 1
             ? "transient"
@@ -333,6 +336,27 @@ export function createSink(tools: SinkTools): Sink {
       case "table":
         return verdict;
     }
+  }
+
+  /**
+   * One row needs more memory than a query may have. The others go first; when it is too much again, and
+   * others have passed meanwhile, it is that row's fault and not the limit's.
+   */
+  function tooLarge(batch: Batch, progress: Progress, verdict: Trouble): Delivery | null {
+    const { putOff, passed } = progress.plan;
+    const next = step(progress.plan);
+    sizes.forget(batch.table);
+    if (next.kind === "insert" && !putOff.includes(next.rows[0]!)) {
+      advance(progress, { is: "put off" });
+      return null;
+    }
+    const stored = storedOf.get(batch.table) ?? 0;
+    const others = passed || progress.storedThen !== null && stored > progress.storedThen;
+    progress.storedThen ??= stored;
+    if (!others) return { kind: "table", code: verdict.code, message: verdict.message };
+    advance(progress, { is: "no sieve" });
+    advance(progress, { is: "row", row: 1, said: saidOf(verdict) });
+    return null;
   }
 
   /**
