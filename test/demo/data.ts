@@ -1,6 +1,6 @@
 /**
- * Real input: a week of earthquakes (USGS) and 20,000 flights, from npm's vega-datasets, turned into
- * what the collector takes.
+ * Real input, from npm's vega-datasets: a week of earthquakes (USGS) and 20,000 flights, turned into what
+ * the collector takes, and four years of Seattle's weather (NOAA), as the file is.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -57,6 +57,21 @@ export function readFlights(): Flight[] {
     ...flight,
     date: `${flight.date.replaceAll("/", "-")}:00`,
   }));
+}
+
+/** A day, each field as it stands in the file: `2012-01-01`, `0.0`, `12.8`, `5.0`, `4.7`, `drizzle`. */
+export type Weather = readonly string[];
+
+export interface WeatherFile {
+  /** CSV with a header line. */
+  readonly csv: string;
+  readonly days: readonly Weather[];
+}
+
+/** No table is declared for it: the first post makes one. */
+export function readWeather(): WeatherFile {
+  const csv = readFileSync(join(DATA, "seattle-weather.csv"), "utf8");
+  return { csv, days: csv.trimEnd().split(/\r?\n/).slice(1).map((line) => line.split(",")) };
 }
 
 export const CREATE_FLIGHTS = `CREATE TABLE flights (

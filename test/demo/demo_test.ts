@@ -8,9 +8,16 @@ import { fileURLToPath } from "node:url";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { startGuard } from "../servers/process.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
-import { CREATE_FLIGHTS, type Event, type Flight, readEvents, readFlights } from "./data.ts";
+import {
+  CREATE_FLIGHTS,
+  type Event,
+  type Flight,
+  readEvents,
+  readFlights,
+  readWeather,
+} from "./data.ts";
 import { feed, posts } from "./feed.ts";
-import { agree, figures } from "./figures.ts";
+import { agree, figures, weatherFigures } from "./figures.ts";
 import { table } from "./screen.ts";
 
 const events: Event[] = readEvents().slice(0, 40);
@@ -100,6 +107,33 @@ for (const [name, heldEvents, heldFlights, agrees] of differences) {
   });
 }
 
+for (
+  const [name, change, agrees] of [
+    ["the very days", (days: string[][]) => days, true],
+    ["one day missing", (days: string[][]) => days.slice(1), false],
+    [
+      "a hundredth of a degree off",
+      (days: string[][]) => days.map((day, at) => at > 0 ? day : day.with(2, `${day[2]}1`)),
+      false,
+    ],
+  ] as const
+) {
+  test(`weather ${agrees ? "agrees" : "does not agree"} when ClickHouse holds ${name}`, async () => {
+    const { days } = readWeather();
+    await clickhouse.query("DROP TABLE IF EXISTS weather");
+    await clickhouse.query(
+      "CREATE TABLE weather (date Date, precipitation Nullable(Float64), temp_max Nullable(Float64), " +
+        "temp_min Nullable(Float64), wind Nullable(Float64), weather Nullable(String)) " +
+        "ENGINE = MergeTree ORDER BY date",
+    );
+    const held = change(days.map((day) => [...day]));
+    await clickhouse.query(
+      `INSERT INTO weather FORMAT CSV\n${held.map((day) => day.join(",")).join("\n")}`,
+    );
+    assert.equal(agree([await weatherFigures(clickhouse.query, days)]), agrees);
+  });
+}
+
 test("a post that is refused with 429 or 503 is sent again, each row arrives once", async () => {
   const taken: string[] = [];
   let requests = 0;
@@ -165,8 +199,9 @@ function startDemo(args: string[]) {
 test("--once ends with 0 and every figure agrees", async () => {
   const demo = startDemo(["--once"]);
   assert.equal(await demo.ended, 0, demo.text);
-  assert.match(demo.text, /21,707 rows acknowledged/);
+  assert.match(demo.text, /23,168 rows acknowledged/);
   assert.match(demo.text, /^LAX → PHX +59 +59 +✓$/m);
+  assert.match(demo.text, /^temp_max +Nullable\(Float64\) +Nullable\(Float64\) +✓$/m);
   assert.match(demo.text, /✓ every figure agrees/);
   assert.doesNotMatch(demo.text, /✗/);
 });

@@ -4,8 +4,9 @@
  * row arrives twice.
  */
 
-/** One request: `rows` rows as NDJSON. */
+/** One request: `rows` rows, as NDJSON unless `type` says otherwise. */
 export interface Post {
+  readonly type?: string;
   readonly path: string;
   readonly rows: number;
   readonly body: string;
@@ -53,7 +54,7 @@ export async function feed(
 async function send(url: string, post: Post): Promise<boolean> {
   const response = await fetch(url + post.path, {
     method: "POST",
-    headers: { "content-type": "application/x-ndjson" },
+    headers: { "content-type": post.type ?? "application/x-ndjson" },
     body: post.body,
   });
   const text = await response.text();

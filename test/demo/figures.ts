@@ -3,7 +3,7 @@
  * checksum over every property of every row, so that "all agree" means all of it arrived, once.
  */
 import { createHash } from "node:crypto";
-import type { Event, Flight } from "./data.ts";
+import type { Event, Flight, Weather } from "./data.ts";
 
 export interface Figure {
   readonly label: string;
@@ -139,6 +139,39 @@ async function flightTotals(query: Query, flights: readonly Flight[]): Promise<F
     ),
   ];
 }
+
+/** What became of the weather: the table that it made, and what is in it. */
+export async function weatherFigures(query: Query, days: readonly Weather[]): Promise<Section> {
+  const types = await rows(
+    query,
+    "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = 'weather' ORDER BY position",
+  );
+  const held = await rows(
+    query,
+    "SELECT toString(date), precipitation, temp_max, temp_min, wind, weather FROM weather",
+  );
+  const fromFile = days.map(([date, ...rest]) => [
+    date,
+    ...rest.slice(0, 4).map(Number),
+    rest[4],
+  ]);
+  const counts = (list: readonly unknown[][]) => tally(list.map((row) => String(row[5])));
+  return {
+    title: "Weather, a table made by its first post",
+    figures: [
+      ...pair(types, WEATHER_TYPES),
+      ...pair(counts(held), counts(fromFile)),
+      figure("days", held.length, days.length),
+      figure("every column of every day", sha(held), sha(fromFile)),
+    ],
+  };
+}
+
+const WEATHER_TYPES = [
+  ["date", "Date"],
+  ...["precipitation", "temp_max", "temp_min", "wind"].map((name) => [name, "Nullable(Float64)"]),
+  ["weather", "Nullable(String)"],
+];
 
 async function rows(query: Query, sql: string): Promise<unknown[][]> {
   const answer = await query(`${sql} FORMAT JSONCompactEachRow`);

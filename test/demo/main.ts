@@ -1,6 +1,6 @@
 /**
  * `npm run demo [-- --once]`: the whole way on real input. Starts a real ClickHouse and the
- * collector, feeds both datasets over HTTP, and compares what arrived with the files. Then it keeps
+ * collector, feeds three datasets over HTTP, one of them into a table that nobody has declared, and compares what arrived with the files. Then it keeps
  * running to be tried with curl, until Ctrl-C; with `--once` it ends, with 0 only when every figure
  * agrees. Leaves nothing behind.
  */
@@ -9,9 +9,9 @@ import { isFree } from "../kit/free_port.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
-import { CREATE_FLIGHTS, readEvents, readFlights } from "./data.ts";
+import { CREATE_FLIGHTS, readEvents, readFlights, readWeather } from "./data.ts";
 import { feed, posts } from "./feed.ts";
-import { agree, figures } from "./figures.ts";
+import { agree, figures, weatherFigures } from "./figures.ts";
 import { paint, progress, say, step, table } from "./screen.ts";
 
 const USUAL_PORT = 8080;
@@ -47,8 +47,9 @@ interface Shown {
 async function feedAndCompare(later: (task: () => Promise<void>) => void): Promise<Shown> {
   const events = readEvents();
   const flights = readFlights();
+  const weather = readWeather();
   say();
-  say(`${paint("bold", "Shishi")}: earthquakes and flights, over HTTP into ClickHouse`);
+  say(`${paint("bold", "Shishi")}: earthquakes, flights and weather, over HTTP into ClickHouse`);
   say();
 
   const clickhouse = await startClickHouse();
@@ -62,7 +63,7 @@ async function feedAndCompare(later: (task: () => Promise<void>) => void): Promi
         "serve",
         ...["--listen", `127.0.0.1:${port}`],
         ...["--clickhouse-url", clickhouse.url],
-        ...["--tables", "flights"],
+        ...["--tables", "flights", "--create-tables", "weather"],
       ],
     });
   // Somebody may take the port between the look and the start.
@@ -73,13 +74,15 @@ async function feedAndCompare(later: (task: () => Promise<void>) => void): Promi
   const elsewhere = shishi.url.endsWith(`:${USUAL_PORT}`) ? "" : ` (port ${USUAL_PORT} is taken)`;
   step("the collector", `shishi on ${shishi.url}${elsewhere}`);
 
-  const total = events.length + flights.length;
+  const days = weather.days.length;
+  const total = events.length + flights.length + days;
   const sending = progress("sending", total);
   const began = performance.now();
   const secondsSince = () => ((performance.now() - began) / 1000).toFixed(1);
   const pile = [
     ...posts("/events", events, ROWS_PER_POST),
     ...posts("/events/flights", flights, ROWS_PER_POST),
+    { path: "/events/weather", rows: days, body: weather.csv, type: "text/csv" },
   ];
   const fed = await feed(shishi.url, pile, { clients: CLIENTS, onRows: sending.at })
     .catch((problem: Error) => explain(problem, shishi));
@@ -92,14 +95,18 @@ async function feedAndCompare(later: (task: () => Promise<void>) => void): Promi
   const arriving = progress("arriving in ClickHouse", total);
   await eventually(async () => {
     const held = await clickhouse.query(
-      "SELECT (SELECT count() FROM analytics_events) + (SELECT count() FROM flights)",
+      "SELECT (SELECT count() FROM analytics_events) + (SELECT count() FROM flights) + " +
+        "(SELECT count() FROM weather)",
     );
     arriving.at(Number(held));
     if (Number(held) < total) throw new Error(`only ${held} of ${total} rows reached ClickHouse`);
   }, { withinMs: ARRIVED_WITHIN_MS }).catch((problem: Error) => explain(problem, shishi));
   arriving.end(`all there ${secondsSince()} s after the first post`);
 
-  const sections = await figures(clickhouse.query, events, flights);
+  const sections = [
+    ...await figures(clickhouse.query, events, flights),
+    await weatherFigures(clickhouse.query, weather.days),
+  ];
   const good = agree(sections);
   say(table(sections));
   say();
@@ -136,6 +143,10 @@ function invitation(url: string, clickhouseUrl: string): string {
       "a row of a table",
       `curl -d '{"date":"2001-04-01 12:00:00","delay":5,"distance":337,` +
       `"origin":"LAX","destination":"SFO"}' ${url}/events/flights`,
+    ],
+    [
+      "a row with a table of its own",
+      `curl -d '{"date":"2016-01-01","weather":"sun"}' ${url}/events/weather`,
     ],
     [
       "a bad row costs one row",
