@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { writersOf } from "../kit/write_tokens.ts";
 import { appOn, ask, Script, UUID } from "./kit.ts";
 
 const PIXEL = { pixel: true };
@@ -86,6 +87,18 @@ test("a picture in a page of another site counts, a script there does not", asyn
   assert.equal((await get("?eventType=open", image)).response.status, 200);
   const origin = { ...image, origin: "https://elsewhere.example" };
   assert.equal((await get("?eventType=open", origin)).response.status, 403);
+});
+
+test("a write token in the address: its quota counts, and the token is no property", async () => {
+  const script = new Script();
+  const app = appOn(script, { ...PIXEL, writeTokens: writersOf("mail:w-token=events;1/d") });
+  const path = "/events?eventType=open&campaign=7&token=";
+  assert.equal((await ask(app, `${path}other`)).status, 401);
+  assert.equal((await ask(app, `${path}w-token`)).status, 200);
+  assert.equal((await ask(app, `${path}w-token`)).status, 429);
+  const stored = script.chunks.map(({ body }) => new TextDecoder().decode(body)).join("");
+  assert.match(stored, /campaign/);
+  assert.doesNotMatch(stored + script.lines.join(), /token=|w-token/);
 });
 
 test("without the setting there is no such path", async () => {
