@@ -81,17 +81,14 @@ for (const [name, binary] of [["source", false], ["binary", true]] as const) {
         const later = startCommand(["pipe", "last", "--url", shishi.url, "--flush-every=1h"], {
           binary,
         });
+        // A full batch goes at once, and tells that it reads, and listens for signals.
+        later.stdin.write('{"n":2}\n'.repeat(10_000));
+        await eventually(async () => assert.equal(await count(), before + 10_000), SOON);
         later.stdin.write('{"n":2}\n{"n":3}\nunfinished');
-        await eventually(async () => {
-          await delay(0);
-          assert.ok(later.stdin.writableLength === 0);
-        }, SOON);
-        // It listens for signals by the time that it reads.
-        await delay(binary ? 500 : 1500);
         later.signal(signal);
         assert.equal((await later.exited).code, 0, later.stderr());
-        assert.match(later.stderr(), /3 lines: 3 acknowledged, 0 refused/);
-        await eventually(async () => assert.equal(await count(), before + 3), SOON);
+        assert.match(later.stderr(), /10,003 lines: 10,003 acknowledged, 0 refused/);
+        await eventually(async () => assert.equal(await count(), before + 10_003), SOON);
       }
       await shishi.close();
     });
