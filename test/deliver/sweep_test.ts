@@ -26,6 +26,7 @@ const TURNED = `
   throw_on_max_partitions_per_insert_block=0 insert_shard_id=1 input_format_parallel_parsing=0
   min_chunk_bytes_for_parallel_parsing=1 input_format_allow_errors_num=10 input_format_allow_errors_ratio=0.5
   input_format_skip_unknown_fields=1 input_format_null_as_default=0
+  input_format_column_name_matching_mode=ignore_case input_format_column_name_matching_mode=auto
   input_format_defaults_for_omitted_fields=0 input_format_force_null_for_omitted_fields=1
   input_format_connection_handling=1 input_format_max_block_wait_ms=1 input_format_with_names_use_header=0
   input_format_import_nested_json=1 input_format_json_named_tuples_as_objects=0
