@@ -40,9 +40,11 @@ import type { Plans } from "./plan.ts";
 import type { Query } from "./query.ts";
 import {
   addColumns,
+  behindDistributed,
   countAdded,
   countInexact,
   createRowsTable,
+  engineOf,
   qualified,
   quoteName,
   widenColumn,
@@ -276,14 +278,10 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     if (!inferred.value.ok) {
       return { ...failed(`cannot ${wanted}: ${inferred.value.problem}`), why: "rows" };
     }
-    if (cluster === null && /^(?:Replicated|Distributed)/.test(engine)) {
+    const places = await placesOf(table, engine);
+    if (typeof places === "string") {
       const ddl = addColumns(database, table, inferred.value.value, null);
-      const where = engine === "Distributed" ? "its own table and this one" : "every shard";
-      return refuse(
-        table,
-        "kind",
-        `${table} is a ${engine} table and cluster is not set: on ${where} ${ddl}`,
-      );
+      return refuse(table, "kind", `${places}: ${ddl}`);
     }
     const room = await roomFor(table);
     if (!room.ok) return await trouble(table, wanted, grant, room);
@@ -296,12 +294,14 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
         `its rows have been given ${max} columns, and max-new-columns is ${max}`,
       );
     }
-    const ddl = addColumns(database, table, columns, cluster);
-    const done = await patiently(ddl);
-    if (!done.ok) return await trouble(table, wanted, grant, done);
+    for (const place of places) {
+      const ddl = addColumns(database, place, columns, cluster);
+      const done = await patiently(ddl);
+      if (!done.ok) return await trouble(table, wanted, grant, done);
+      changed(place, "columns", ddl);
+    }
     const now = await plans.refresh(table);
     if (typeof now !== "object") return AWAY;
-    changed(table, "columns", ddl);
     const types = new Map(now.columns.map(({ name, type }) => [name, type]));
     const added = columns.filter(({ name }) => types.has(name))
       .map(({ name }) => shown({ name, type: types.get(name)! }));
@@ -355,15 +355,11 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     const columns = tooNarrow(known, misfits);
     const engine = "engine" in known ? String(known.engine) : "";
     const added: string[] = [];
+    // Of a Distributed table the types of its shards are not known.
+    const places = engine === "Distributed" ? `${table} ${BY_HAND}` : await placesOf(table, engine);
     for (const column of columns) {
       const ddl = widenColumn(database, table, column, cluster);
-      if (cluster === null && /^(?:Replicated|Distributed)/.test(engine)) {
-        return refuse(
-          table,
-          "kind",
-          `${table} is a ${engine} table and cluster is not set: ${ddl}`,
-        );
-      }
+      if (typeof places === "string") return refuse(table, "kind", `${places}: ${ddl}`);
       const exact = column.ifExact ? await isExact(table, column.name) : true;
       if (!exact) continue;
       const done = await patiently(ddl);
@@ -382,6 +378,25 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
   async function isExact(table: string, column: string): Promise<boolean> {
     const answer = await query.rows(countInexact(database, table, column), signal);
     return answer.ok && Number(answer.value[0]?.["n"] ?? 1) === 0;
+  }
+
+  /**
+   * The tables that a statement about one has to reach, in their order; or why it cannot.
+   * @param engine `""`: not known.
+   */
+  async function placesOf(table: string, engine: string): Promise<readonly string[] | string> {
+    if (!/^(?:Replicated|Distributed)/.test(engine)) return [table];
+    const is = `${table} is a ${engine} table`;
+    if (cluster === null) {
+      const where = engine === "Distributed" ? "the tables behind it and on it" : "each shard";
+      return `${is} and cluster is not set; on ${where}`;
+    }
+    if (engine !== "Distributed") return [table];
+    const answer = await query.rows(engineOf(database, table), signal);
+    const full = answer.ok ? String(answer.value[0]?.["engine_full"]) : "";
+    const behind = behindDistributed(full);
+    // Rows must find the columns in the shards from the moment on at which they are named.
+    return behind === null ? `${is} and does not tell what is behind it; by hand` : [behind, table];
   }
 
   /** For how many more columns there is room. */
@@ -431,6 +446,7 @@ const SAID: Readonly<Record<TableChange["what"], string>> = {
   columns: "added columns to a table",
   widened: "widened a column",
 };
+const BY_HAND = "is a Distributed table, whose shards are widened by hand";
 const AWAY: Remade = { ...failed("ClickHouse cannot be asked"), why: "away" };
 
 function as(columns: Columns): Remade & { readonly ok: true } {

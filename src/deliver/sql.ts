@@ -148,6 +148,22 @@ export function widenColumn(
     `MODIFY COLUMN ${columnOf(name, type)} SETTINGS alter_sync = 0, mutations_sync = 0`;
 }
 
+/** Of a table, the text from which `behindDistributed` reads. */
+export function engineOf(database: string, table: string): string {
+  const place = placeOf(table);
+  return `SELECT engine_full FROM system.tables WHERE database = ${
+    quoteString(place.database ?? database)
+  } AND name = ${quoteString(place.table)}`;
+}
+
+/** The table that a Distributed one speaks for, as `db.table`; null where its text does not tell. */
+export function behindDistributed(engineFull: string): string | null {
+  const name = "'?((?:[^'\\\\,]|\\\\.)+)'?";
+  const found = new RegExp(`^Distributed\\(${name}, ${name}, ${name}[,)]`).exec(engineFull);
+  const behind = found === null ? "" : `${found[2]}.${found[3]}`.replace(/\\(.)/g, "$1");
+  return isTableName(behind) ? behind : null;
+}
+
 /** How many numbers of a column a Float64 could not hold, as `n`. */
 export function countInexact(database: string, table: string, column: string): string {
   const name = quoteName(column);

@@ -18,8 +18,8 @@ function scripted(policy: UnknownKeys | "widen", ...columns: readonly string[]) 
   let says: Reply = (columns) => ({ ok: true, columns, created: false, added: [] });
   const next = { columns: columnsOf(columns.length === 0 ? ["a Nullable(Int64)"] : columns) };
   const change = async (keys: ReadonlySet<string> | null, rows: Uint8Array, what: string) => {
-    asked.push([what, keys && [...keys], new TextDecoder().decode(rows)]);
     await post(app, "/events", '{"eventType":"another"}'.repeat(50));
+    asked.push([what, keys && [...keys], new TextDecoder().decode(rows)]);
     return says(next.columns);
   };
   const maker: TableMaker = {

@@ -30,6 +30,10 @@ async function stamped(
   assert.equal(text.endsWith("\n"), true);
   const rows = text.split("\n").slice(0, -1).map((line) => JSON.parse(line));
   assert.equal(rows.length, chunk.rows);
+  // ClickHouse takes no row with a key twice.
+  for (const line of text.split("\n")) {
+    assert.ok((line.match(/"(?:_|\\u005f)collector":/g)?.length ?? 0) < 2, line);
+  }
   return { rows, chunk, response, now: new Date(script.clock.nowMs()).toISOString() };
 }
 

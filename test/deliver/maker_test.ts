@@ -4,9 +4,14 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Remade } from "../../src/contracts.ts";
 import type { Deliver, DeliverSettings } from "../../src/deliver/deliver.ts";
+import { createMaker } from "../../src/deliver/maker.ts";
+import type { TablePlan } from "../../src/deliver/plan.ts";
+import type { Query } from "../../src/deliver/query.ts";
+import { behindDistributed } from "../../src/deliver/sql.ts";
 import { type ClickHouse, startClickHouse, userXml } from "../kit/servers.ts";
 import { ENGINES } from "../servers/engines.ts";
-import { batchOf, deliverTo, never } from "./kit.ts";
+import { columnsOf } from "../kit/columns.ts";
+import { batchOf, deliverTo, never, realClock, silent } from "./kit.ts";
 
 const SETTINGS: Partial<DeliverSettings> = {
   createTables: ["logs_*", "we ird", "other.*"],
@@ -252,5 +257,77 @@ describe("rights", () => {
     const remade = await away.maker.make("logs_x", bytesOf({ a: 1 }));
     assert.equal(!remade.ok && remade.why, "away");
     await away.close();
+  });
+});
+
+describe("tables of a cluster", () => {
+  /** What is sent about a table of this engine, and what is answered. */
+  async function extended(engine: string, cluster: string | null, full = "") {
+    const sent: string[] = [];
+    const query: Query = {
+      rows: (sql) =>
+        Promise.resolve({
+          ok: true,
+          value: sql.startsWith("SELECT engine_full") ? [{ engine_full: full }] : [{ n: 0 }],
+        }),
+      word: () => Promise.resolve({ ok: true, value: "" }),
+      command(sql) {
+        sent.push(sql);
+        return Promise.resolve({ ok: true, value: null });
+      },
+      ping: () => Promise.resolve(true),
+    };
+    const more = { engine, window: 0, partitionKey: "", views: false };
+    let known: TablePlan = { ...columnsOf(["a UInt8"]), ...more };
+    const maker = createMaker({
+      query,
+      ask: () => Promise.resolve({ ok: true, value: '{"name":"b","type":"Nullable(Int64)"}\n' }),
+      plans: {
+        plan: () => known,
+        refresh: () => {
+          if (sent.length > 0) known = { ...columnsOf(["a UInt8", "b Int64"]), ...more };
+          return Promise.resolve(known);
+        },
+        lookUp: () => Promise.resolve(known),
+        columns: () => known,
+        doubt() {},
+      },
+      endpoint: { database: "db", user: "u" },
+      clock: realClock,
+      log: silent,
+      ...{ createTables: [], unknownKeys: [], maxNewColumns: 9, widen: false, cluster },
+    });
+    const remade = await maker.extend("t", new Set(["b"]), bytesOf({ b: 1 }));
+    return { sent, remade };
+  }
+  const ADD = "ADD COLUMN IF NOT EXISTS `b` Nullable(Int64) COMMENT 'added by shishi'";
+
+  test("a Distributed one gets columns after the tables behind it", async () => {
+    assert.equal(behindDistributed("Distributed('c', 'd', 't')"), "d.t");
+    assert.equal(behindDistributed("MergeTree ORDER BY a"), null);
+    const { sent } = await extended("Distributed", "c", "Distributed('c', 'd', 't_local', rand())");
+    assert.deepEqual(sent, [
+      `ALTER TABLE \`d\`.\`t_local\` ON CLUSTER \`c\` ${ADD}`,
+      `ALTER TABLE \`db\`.\`t\` ON CLUSTER \`c\` ${ADD}`,
+    ]);
+    const told = await extended("Distributed", "c", "Distributed('c', 'd', 'lo\\'cal')");
+    assert.deepEqual(told.sent, [], "what is behind it has no name that may be sent");
+    assert.match(
+      told.remade.ok ? "" : told.remade.problem,
+      /does not tell what is behind it; by hand: ALTER/,
+    );
+  });
+
+  test("a Replicated one gets them on the cluster, or is told what to type", async () => {
+    const { sent, remade } = await extended("ReplicatedMergeTree", "{cluster}");
+    assert.deepEqual(sent, [`ALTER TABLE \`db\`.\`t\` ON CLUSTER \`{cluster}\` ${ADD}`]);
+    assert.equal(remade.ok, true);
+    for (const engine of ["ReplicatedMergeTree", "Distributed"]) {
+      const told = await extended(engine, null);
+      assert.deepEqual(told.sent, []);
+      const problem = told.remade.ok ? "" : told.remade.problem;
+      assert.ok(problem.endsWith(`: ALTER TABLE \`db\`.\`t\` ${ADD}`), problem);
+      assert.match(problem, new RegExp(`^t is a ${engine} table and cluster is not set; on `));
+    }
   });
 });
