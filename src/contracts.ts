@@ -702,6 +702,8 @@ export interface Ledger {
   insert(table: string, rows: number, durationMs: number): void;
   /** One INSERT that came back without having stored its rows; `code` 0: no answer of ClickHouse. */
   insertError(table: string, code: number): void;
+  /** INSERTs into a table get longer than insert-timeout; null: no longer. */
+  insertTimeout(table: string, ms: number | null): void;
   /** One request from its first byte to its acknowledgement. */
   acknowledged(durationMs: number): void;
   http(status: number): void;

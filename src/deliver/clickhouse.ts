@@ -37,8 +37,9 @@ export function createInserter(
     readonly query: Query;
     readonly pins: Pins;
     readonly clock: Clock;
-    /** Learns what INSERTs need more time than that. */
+    /** Learn what INSERTs need more time than that. */
     readonly log?: Log;
+    readonly onTimeout?: (table: string, ms: number | null) => void;
     readonly insertTimeoutMs: number;
     readonly compress: "auto" | "gzip" | "none";
     readonly insertSettings: readonly InsertSetting[];
@@ -47,7 +48,12 @@ export function createInserter(
   const { endpoint, post, query, pins, clock, insertTimeoutMs, compress } = tools;
   const more = moreSettings(tools.insertSettings);
   const local = isOnThisHost(endpoint.url);
-  const patience = new Patience(insertTimeoutMs, endpoint.label, tools.log ?? null);
+  const patience = new Patience(
+    insertTimeoutMs,
+    endpoint.label,
+    tools.log ?? null,
+    tools.onTimeout,
+  );
   // A server from before tokens takes a plain body that is broken off behind a row for a whole one, and
   // the next attempt would store those rows again. A gzip that is cut short it refuses.
   const gzip = () =>

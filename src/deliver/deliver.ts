@@ -87,7 +87,9 @@ export function createDeliver(
     readonly clock: Clock;
     readonly log: Log;
     /** Counts every INSERT; an attempt at several servers is one. */
-    readonly ledger?: Pick<Ledger, "insert" | "insertError">;
+    readonly ledger?:
+      & Pick<Ledger, "insert" | "insertError">
+      & Partial<Pick<Ledger, "insertTimeout">>;
     /** A table has been made, or has been given columns. */
     readonly onTableChange?: (change: TableChange) => void;
     /** What one INSERT may have at most; of whatever is held. No bounds unless given. */
@@ -96,6 +98,9 @@ export function createDeliver(
 ): Deliver {
   const { clock, log } = tools;
   const post = createPost({ fetch: tools.fetch, clock });
+
+  /** Tables whose INSERTs get longer than `insertTimeoutMs`. */
+  const patient = new Set<string>();
 
   function connect(settings: DeliverSettings) {
     const { insertTimeoutMs, eventsTable, compress, insertSettings } = settings;
@@ -111,6 +116,11 @@ export function createDeliver(
           ...{ endpoint, post, pins, clock, log },
           ...{ insertTimeoutMs, compress, insertSettings },
           query: { ...query, ping: pinger.ping },
+          onTimeout(table, ms) {
+            if (ms === null) patient.delete(table);
+            else patient.add(table);
+            tools.ledger?.insertTimeout?.(table, ms);
+          },
         }),
       };
     });
@@ -206,6 +216,8 @@ export function createDeliver(
       if (nodeUtil().isDeepStrictEqual(settings, servers.settings)) return false;
       // Look-ups of the tables that are under way may still be answered there.
       servers.failover.close();
+      for (const table of patient) tools.ledger?.insertTimeout?.(table, null);
+      patient.clear();
       servers = connect(settings);
       void prepare();
       return true;

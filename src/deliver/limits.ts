@@ -57,8 +57,16 @@ export class Sizes {
 export class Patience {
   readonly #known = new Map<string, number>();
 
-  /** @param leastMs `insert-timeout`. @param server for the log. */
-  constructor(readonly leastMs: number, readonly server: string, readonly log: Log | null) {}
+  /**
+   * @param leastMs `insert-timeout`. @param server for the log.
+   * @param onChange is told what INSERTs into a table get from now on; null: `leastMs`.
+   */
+  constructor(
+    readonly leastMs: number,
+    readonly server: string,
+    readonly log: Log | null,
+    readonly onChange: (table: string, ms: number | null) => void = () => {},
+  ) {}
 
   ofMs(table: string): number {
     return this.#known.get(table) ?? this.leastMs;
@@ -81,13 +89,16 @@ export class Patience {
       now_ms: nextMs,
     });
     remember(this.#known, table, nextMs);
+    this.onChange(table, nextMs);
   }
 
   /** An INSERT was answered after this time. */
   answered(table: string, tookMs: number): void {
     const nowMs = this.#known.get(table);
     if (nowMs === undefined || tookMs > nowMs / 4) return;
-    if (nowMs / 2 > this.leastMs) remember(this.#known, table, nowMs / 2);
-    else this.#known.delete(table);
+    const nextMs = nowMs / 2 > this.leastMs ? nowMs / 2 : null;
+    if (nextMs === null) this.#known.delete(table);
+    else remember(this.#known, table, nextMs);
+    this.onChange(table, nextMs);
   }
 }

@@ -52,6 +52,8 @@ export interface MeteredLedger extends Ledger {
   rejections(): Iterable<{ table: string; reason: string; rows: number }>;
   /** `code` is `other` beyond the bound. */
   insertErrors(): Iterable<{ table: string; code: string; count: number }>;
+  /** Of tables whose INSERTs get longer than insert-timeout. */
+  insertTimeouts(): Iterable<{ table: string; ms: number }>;
   /** `status` is `other` for what is no HTTP status. */
   httpStatuses(): Iterable<{ status: string; count: number }>;
   controls(): Iterable<{ command: string; ok: boolean; count: number }>;
@@ -145,6 +147,10 @@ export function createLedger(
       bump(books.table(table).codes, String(code), 1, MAX_CODES);
     },
 
+    insertTimeout(table, ms) {
+      books.table(table).insertTimeoutMs = ms;
+    },
+
     acknowledged(durationMs) {
       requestSeconds.observe(durationMs / 1000);
     },
@@ -230,6 +236,12 @@ export function createLedger(
       }
     },
 
+    *insertTimeouts() {
+      for (const { name, insertTimeoutMs } of books.all()) {
+        if (insertTimeoutMs !== null) yield { table: name, ms: insertTimeoutMs };
+      }
+    },
+
     *httpStatuses() {
       for (const [status, count] of statuses.entries()) {
         if (count > 0) yield { status: status === 0 ? OTHER : String(status), count };
@@ -285,6 +297,7 @@ interface TableAccount {
   readonly reasons: Map<string, number>;
   /** Failed inserts by code. */
   readonly codes: Map<string, number>;
+  insertTimeoutMs: number | null;
 }
 
 interface Books {
@@ -363,6 +376,7 @@ function newTable(name: string): TableAccount {
     types: new Map(),
     reasons: new Map(),
     codes: new Map(),
+    insertTimeoutMs: null,
   };
 }
 

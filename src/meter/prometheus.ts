@@ -88,6 +88,12 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
     "table",
     "code",
   ], () => [...ledger.insertErrors()].map(({ table, code, count }) => [{ table, code }, count]));
+  gauge(
+    "shishi_insert_timeout_seconds",
+    "That INSERTs into a table get, where it is more than insert-timeout.",
+    ["table"],
+    () => [...ledger.insertTimeouts()].map(({ table, ms }) => [{ table }, ms / 1000]),
+  );
 
   gauge("shishi_spool_bytes", "Rows on disk.", [], one(() => holdings.spoolBytes()));
   gauge("shishi_memory_bytes", "Rows in memory.", [], one(() => holdings.memoryBytes()));

@@ -30,12 +30,14 @@ describe("how long an INSERT may take", () => {
   });
 
   test("is what was set again once INSERTs are fast", () => {
-    const patience = new Patience(1000, "server", memoryLog());
+    const told: (number | null)[] = [];
+    const patience = new Patience(1000, "server", memoryLog(), (_, ms) => told.push(ms));
     for (const ms of [1000, 2000, 4000]) patience.outlasted("slow", ms);
     patience.answered("slow", 3000);
     assert.equal(patience.ofMs("slow"), 8000);
     for (let times = 0; times < 3; times++) patience.answered("slow", 100);
     assert.equal(patience.ofMs("slow"), 1000);
+    assert.deepEqual(told, [2000, 4000, 8000, 4000, 2000, null]);
   });
 });
 

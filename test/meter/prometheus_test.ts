@@ -98,6 +98,7 @@ const NAMES: readonly [name: string, type: string, labels: string][] = [
   ["shishi_insert_duration_seconds", "histogram", ""],
   ["shishi_insert_rows", "histogram", ""],
   ["shishi_insert_errors_total", "counter", "code,table"],
+  ["shishi_insert_timeout_seconds", "gauge", "table"],
   ["shishi_spool_bytes", "gauge", ""],
   ["shishi_memory_bytes", "gauge", ""],
   ["shishi_oldest_row_seconds", "gauge", ""],
@@ -132,6 +133,9 @@ describe("a scrape", () => {
     held.set("analytics_events", 3).set("flights", 9);
     ledger.insert("analytics_events", 4, 20);
     ledger.insertError("flights", 241);
+    ledger.insertTimeout("flights", 60_000);
+    ledger.insertTimeout("analytics_events", 60_000);
+    ledger.insertTimeout("analytics_events", null);
     ledger.acknowledged(3);
     ledger.http(202);
     ledger.http(202);
@@ -183,6 +187,8 @@ describe("a scrape", () => {
     assert.equal(value("shishi_rows_held", { table: "flights" }), 9);
     assert.equal(value("shishi_rows_lost_total"), 1);
     assert.equal(value("shishi_insert_errors_total", { table: "flights", code: "241" }), 1);
+    assert.equal(value("shishi_insert_timeout_seconds", { table: "flights" }), 60);
+    assert.equal(samples.filter(({ name }) => name === "shishi_insert_timeout_seconds").length, 1);
     assert.equal(value("shishi_spool_bytes"), 8192);
     assert.equal(value("shishi_memory_bytes"), 4096);
     assert.equal(value("shishi_oldest_row_seconds"), 1.5);

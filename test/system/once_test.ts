@@ -191,6 +191,10 @@ test("INSERTs that outlast insert-timeout get longer: nothing is sent for ever",
       /outlast insert-timeout/.test(`${message}`)
     );
     assert.deepEqual(raised.map(({ now_ms }) => now_ms), [2000, 4000]);
+    assert.match(
+      (await shishi.get("/metrics")).text,
+      /^shishi_insert_timeout_seconds\{table="t"\} 4$/m,
+    );
   } finally {
     await shishi.close();
   }
