@@ -10,12 +10,12 @@
  */
 
 import { isUtf8 } from "node:buffer";
-import type { Columns, Shape, TypeCounts, UnknownKeys } from "../contracts.ts";
+import type { Columns, Shape, TypeCounts } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { Misfits, RowReader } from "./closer.ts";
 import { EventReader } from "./event.ts";
 import { ANY_TIME, type EventWindow } from "./timestamp.ts";
-import { TableRowReader } from "./row.ts";
+import { type KeysWanted, TableRowReader, type Widening } from "./row.ts";
 import { type Fault, Scanner } from "./scanner.ts";
 
 /** How text in fields becomes rows. */
@@ -44,17 +44,6 @@ export interface Target {
   /** The body is said to be CSV. */
   readonly csv?: CsvForm;
 }
-
-/** What becomes of keys that are no columns. */
-export interface KeysWanted {
-  /** `pass`: they are sent as they are. */
-  readonly policy: UnknownKeys | "pass";
-  /** Why the table has not got them, for errors. */
-  readonly reason?: string;
-}
-
-/** Whether columns may become wider; `reason`: they did not, for errors. */
-export type Widening = { readonly asks: true } | { readonly asks: false; readonly reason: string };
 
 /** Errors in an answer; further ones are only counted. */
 export const MOST_ERRORS = 100;

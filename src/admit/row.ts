@@ -21,6 +21,17 @@ const MOST_STRANGE = 1000;
 const MOST_MISFITS = 100;
 const LONGEST_MISFIT = 64;
 
+/** What becomes of keys that are no columns. */
+export interface KeysWanted {
+  /** `pass`: they are sent as they are. */
+  readonly policy: UnknownKeys | "pass";
+  /** Why the table has not got them, for errors. */
+  readonly reason?: string;
+}
+
+/** Whether columns may become wider; `reason`: they did not, for errors. */
+export type Widening = { readonly asks: true } | { readonly asks: false; readonly reason: string };
+
 /** Which rows are read. */
 export interface RowTarget {
   readonly table: string;
@@ -29,9 +40,9 @@ export interface RowTarget {
   /** Whether values are held against their columns; they are unless given. */
   readonly typeCheck?: boolean;
   /** Errors unless given. */
-  readonly unknownKeys?: { readonly policy: UnknownKeys | "pass"; readonly reason?: string };
+  readonly unknownKeys?: KeysWanted;
   /** Whether columns may become wider; they do not unless given. */
-  readonly widen?: { readonly asks: true } | { readonly asks: false; readonly reason: string };
+  readonly widen?: Widening;
 }
 
 export class TableRowReader implements RowReader {
@@ -43,7 +54,7 @@ export class TableRowReader implements RowReader {
   readonly #program: Program | null;
   readonly #policy: UnknownKeys | "pass";
   readonly #reason: string | null;
-  readonly #widen: RowTarget["widen"] | null;
+  readonly #widen: Widening | null;
   /** For errors, made when there is one. */
   #has: string | null = null;
   #strange: Set<string> | null = null;
@@ -135,7 +146,7 @@ export class TableRowReader implements RowReader {
   /** A value that its column cannot hold, perhaps until that is wider. */
   #misfit(key: string, raw: string, problem: string): string {
     const widen = this.#widen;
-    if (widen === null || widen === undefined) return problem;
+    if (widen === null) return problem;
     if (!widen.asks) return `${problem}; ${widen.reason}`;
     const known = (this.#misfits ??= new Map()).get(key);
     if (known === undefined) this.#misfits.set(key, [raw]);

@@ -28,7 +28,8 @@ import {
 } from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
-import type { Decoded, DecodeQueue, KeysWanted, Target } from "./decode.ts";
+import type { Decoded, DecodeQueue, Target } from "./decode.ts";
+import type { KeysWanted } from "./row.ts";
 import type { EventWindow } from "./timestamp.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { eventOf } from "./pixel.ts";

@@ -196,7 +196,7 @@ function isColumnName(name: string): boolean {
 const DAY = /^\d{4}-\d\d-\d\d$/;
 const MOMENT =
   /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.(\d{1,9}))?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$/;
-/** What a later row may bring, and this text can be read as. */
+/** Types that are taken as they were found; the elements of an array are looked at further. */
 const PLAIN = /^(?:Bool|U?Int64|Float64|String|Array\([A-Za-z0-9()]*\))$/;
 
 /** Without `Nullable`. */
