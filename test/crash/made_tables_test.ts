@@ -13,9 +13,9 @@ import { say } from "../system/books.ts";
 
 const COLLECTORS = 3;
 const CLIENTS = 50;
-const REQUESTS = 8;
+const REQUESTS = 6;
 const ROWS = 3;
-const KILLS = 6;
+const KILLS = 4;
 
 let clickhouse: ClickHouse;
 const folders: string[] = [];
