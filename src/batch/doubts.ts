@@ -3,7 +3,7 @@
  *
  * A batch whose INSERT went out and got no answer may be stored. Only the same INSERT under the same token
  * tells, and only while the table remembers that token: a deduplication window counts blocks, one for each
- * partition that an INSERT touches, and a retry does not renew a token (measured, 25.5 to 26.9). So fresh
+ * partition that an INSERT touches, and a retry does not renew a token (measured on 26.7). So fresh
  * batches pass one in doubt while they add no more than half of the window; then its fate comes first. A
  * table without a window remembers nothing: there it comes first in any case.
  *

@@ -12,6 +12,7 @@ import { freePort } from "../kit/free_port.ts";
 import { openRaw, rawRequest } from "../kit/raw_http.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
+import { eventually } from "../kit/wait.ts";
 
 const TOKENS = ["rotate-me-out-0123456789", "rotate-me-in-0123456789"];
 /** What is written for people, or for Prometheus. */
@@ -148,12 +149,15 @@ describe("nothing of the inside", () => {
       headers: { authorization: `Bearer ${TOKENS[0]}`, "x-request-id": "find-me" },
     });
     assert.deepEqual([answer.status, answer.headers.get("x-request-id")], [400, "find-me"]);
-    const line = shishi.lines().find(({ request }) => request === "find-me");
-    assert.deepEqual([line?.["level"], line?.["status"], line?.["path"]], [
-      "debug",
-      400,
-      "/events",
-    ]);
+    // The log is another pipe than the answer's.
+    await eventually(() => {
+      const line = shishi.lines().find(({ request }) => request === "find-me");
+      assert.deepEqual([line?.["level"], line?.["status"], line?.["path"]], [
+        "debug",
+        400,
+        "/events",
+      ]);
+    }, { withinMs: 10_000 });
     for (const token of TOKENS) assert.ok(!shishi.stderr().includes(token));
   });
 });
