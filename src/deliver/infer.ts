@@ -112,6 +112,26 @@ export const INFER_SETTINGS: Readonly<Record<string, string>> = {
 /** The question whose answer `columnsIn` reads; `sample` is bound to it. */
 export const INFER_SQL = "DESCRIBE TABLE format(JSONEachRow, {sample:String})";
 
+/** Keys whose values have no type in common that ClickHouse finds: an array and text, arrays of arrays and of numbers. */
+export function keysOfManyTypes({ values }: Sample): string[] {
+  return [...values].filter(([, found]) => {
+    const shapes = new Set(found.map(shapeOf));
+    shapes.delete("");
+    if (![...shapes].some((shape) => !shape.startsWith("["))) shapes.delete("[]");
+    // No integer holds both.
+    const signs = found.some((value) => Number(value) < 0) &&
+      found.some((value) => typeof value === "number" && value >= 2 ** 63);
+    return shapes.size > 1 || signs;
+  }).map(([key]) => key);
+}
+
+function shapeOf(value: unknown): string {
+  if (!Array.isArray(value)) return value === null ? "" : "v";
+  const shapes = new Set(value.map(shapeOf));
+  shapes.delete("");
+  return `[${[...shapes].sort().join("")}]`;
+}
+
 /** Nullable columns for what ClickHouse found in a sample. @param described name → type. */
 export function columnsIn(
   described: ReadonlyMap<string, string>,
@@ -168,13 +188,16 @@ export function widerType(type: string, values: readonly string[]): WiderType | 
     ifExact,
   });
   if (bare === "Date") {
-    const moments = values.map((value) => MOMENT.exec(value.slice(1, -1)))
+    const digits = values.map((value) =>
+      value.startsWith('"') ? digitsOfText(value.slice(1, -1)) : null
+    )
       .filter((found) => found !== null);
-    if (moments.length === 0) return null;
-    return as(timeOf(scaleOf(Math.max(...moments.map((found) => found[1]?.length ?? 0)))));
+    return digits.length === 0 ? null : as(timeOf(scaleOf(Math.max(...digits))));
   }
   const [, unsigned = "", bits = ""] = /^(U?)Int(8|16|32|64)$/.exec(bare) ?? [];
-  const numbers = values.filter((value) => NUMBER.test(value));
+  const numbers = values.filter((value) =>
+    NUMBER.test(value) && Number.isFinite(Number(value.replaceAll('"', "")))
+  );
   if (bits === "" || numbers.length === 0) return null;
   const integers = numbers.filter((value) => INTEGER.test(value))
     .map((value) => BigInt(value.replaceAll('"', "")));
@@ -195,7 +218,9 @@ function isColumnName(name: string): boolean {
 
 const DAY = /^\d{4}-\d\d-\d\d$/;
 const MOMENT =
-  /^\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.(\d{1,9}))?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$/;
+  /^(\d{4})-(\d\d)-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(?:Z|[+-]\d\d(?::?\d\d)?)?)?$/;
+/** What a DateTime64 holds of them. */
+const YEARS = { first: 1900, last: 2299 };
 /** Types that are taken as they were found; the elements of an array are looked at further. */
 const PLAIN = /^(?:Bool|U?Int64|Float64|String|Array\([A-Za-z0-9()]*\))$/;
 
@@ -203,7 +228,10 @@ const PLAIN = /^(?:Bool|U?Int64|Float64|String|Array\([A-Za-z0-9()]*\))$/;
 function typeOf(name: string, inferred: string, values: readonly unknown[]): string {
   const type = /^Nullable\((.*)\)$/s.exec(inferred)?.[1] ?? inferred;
   const given = values.filter((value) => value !== null);
-  if (/^Date(?:32)?$/.test(type) && given.every((value) => DAY.test(String(value)))) {
+  if (
+    /^Date(?:32)?$/.test(type) &&
+    given.every((value) => DAY.test(String(value)) && digitsOfText(value) !== null)
+  ) {
     return isTimeName(name) && !/da(?:te|y)/i.test(name) ? timeOf(3) : type;
   }
   const isTime = /^Date/.test(type);
@@ -211,6 +239,10 @@ function typeOf(name: string, inferred: string, values: readonly unknown[]): str
     const scale = scaleIn(given);
     if (scale !== null) return timeOf(scale);
     if (isTime) return "String";
+  }
+  // Too large for any.
+  if (type === "Float64" && given.some((value) => Math.abs(Number(value)) === Infinity)) {
+    return "String";
   }
   // Values of several types, and times within arrays, which few mean as such, are texts.
   if (type.startsWith("Array(")) {
@@ -260,7 +292,17 @@ function digitsOfEpoch(value: number): number | null {
   return power === undefined ? null : power + (/\.(\d+)$/.exec(String(value))?.[1]?.length ?? 0);
 }
 
+/** Null: it is no time, or none that a column holds: a day in February that does not exist, the year 1850. */
 function digitsOfText(value: unknown): number | null {
   const found = typeof value === "string" ? MOMENT.exec(value) : null;
-  return found === null ? null : found[1]?.length ?? 0;
+  if (found === null) return null;
+  const [year, month, day, hour, minute, second] = found.slice(1, 7).map((part) =>
+    Number(part ?? 0)
+  );
+  const isDay = new Date(Date.UTC(year!, month! - 1, day)).getUTCDate() === day && month! >= 1 &&
+    month! <= 12;
+  const isHeld = year! >= YEARS.first && year! <= YEARS.last;
+  return isDay && isHeld && hour! < 24 && minute! < 60 && second! < 60
+    ? found[7]?.length ?? 0
+    : null;
 }

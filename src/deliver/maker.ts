@@ -29,6 +29,7 @@ import {
   columnsIn,
   INFER_SETTINGS,
   INFER_SQL,
+  keysOfManyTypes,
   type NewColumn,
   type NewTable,
   type Sample,
@@ -75,6 +76,8 @@ export interface MakerTools extends MakerSettings {
   readonly onChange?: (change: TableChange) => void;
 }
 
+type Refusal = Remade & { readonly ok: false };
+
 export interface TableChange {
   readonly table: string;
   readonly what: TableChanged;
@@ -88,6 +91,8 @@ const ALREADY_THERE = 57;
 const WIDENED_BEFORE = 44;
 const NO_RIGHT: ReadonlySet<number> = new Set([164, 497]);
 const NO_TYPES = 636;
+/** A name that ClickHouse has for itself, such as `_row_exists`. */
+const OF_COLUMN: ReadonlySet<number> = new Set([44]);
 /** Another change of the table is under way. */
 const BUSY: ReadonlySet<number> = new Set([473, 517, 159]);
 const MOST_TRIES = 5;
@@ -109,8 +114,8 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
   const unknownKeys = policyOf(tools.unknownKeys);
   /** By table: the change that came last. */
   const busy = new Map<string, Promise<Remade>>();
-  /** By table: what was refused, and until when it is not tried again. */
-  const refusals = new Map<string, { readonly untilMs: number; readonly said: Remade }>();
+  /** By table, or a column of one (`ofColumn`): what was refused, and until when it is not tried again. */
+  const refusals = new Map<string, { readonly untilMs: number; readonly said: Refusal }>();
   let made = 0;
 
   /** One change of a table at a time. */
@@ -121,17 +126,17 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     return mine;
   }
 
-  function refused(table: string): Remade | null {
-    const refusal = refusals.get(table);
+  function refused(what: string): Refusal | null {
+    const refusal = refusals.get(what);
     if (refusal === undefined) return null;
     if (clock.monotonicMs() < refusal.untilMs) return refusal.said;
-    refusals.delete(table);
+    refusals.delete(what);
     return null;
   }
 
-  function refuse(table: string, why: "right" | "kind", problem: string): Remade {
-    const said: Remade = { ...failed(problem), why };
-    refusals.set(table, { untilMs: clock.monotonicMs() + REFUSED_TTL_MS, said });
+  function refuse(what: string, why: "right" | "kind", problem: string): Refusal {
+    const said: Refusal = { ...failed(problem), why };
+    refusals.set(what, { untilMs: clock.monotonicMs() + REFUSED_TTL_MS, said });
     for (const oldest of refusals.keys()) {
       if (refusals.size <= MOST_MADE) break;
       refusals.delete(oldest);
@@ -139,16 +144,19 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     return said;
   }
 
-  /** What a statement that was refused means. @param wanted `create logs_web`. @param grant what it takes. */
+  /**
+   * What a statement that was refused means. @param what the table, or the column, for which that is remembered.
+   * @param wanted `create logs_web`. @param grant what it takes.
+   */
   async function trouble(
-    table: string,
+    what: string,
     wanted: string,
     grant: string,
     { code, problem }: { readonly code: number; readonly problem: string },
-  ): Promise<Remade> {
+  ): Promise<Refusal> {
     if (NO_RIGHT.has(code)) {
       const todo = `GRANT ${grant} TO ${quoteName(user)}`;
-      return refuse(table, "right", `the user of clickhouse-url may not ${wanted}: ${todo}`);
+      return refuse(what, "right", `the user of clickhouse-url may not ${wanted}: ${todo}`);
     }
     if (code === NO_TYPES) {
       const reason = "no types can be found in its rows; a number may be too large for any";
@@ -156,11 +164,11 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     }
     // 18.16 takes a bound value for a setting.
     if (isTooOld(code) || code === UNKNOWN_SETTING) {
-      return refuse(table, "kind", `cannot ${wanted}: ${await tooOldToInfer()}`);
+      return refuse(what, "kind", `cannot ${wanted}: ${await tooOldToInfer()}`);
     }
     return code === 0 || BUSY.has(code)
       ? { ...failed(problem), why: "away" }
-      : refuse(table, "kind", `cannot ${wanted}: ${problem}`);
+      : refuse(what, "kind", `cannot ${wanted}: ${problem}`);
   }
 
   async function tooOldToInfer(): Promise<string> {
@@ -172,8 +180,9 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
   }
 
   async function infer(sample: Sample): Promise<Answered<Result<readonly NewColumn[]>>> {
-    if (sample.rows === 0) return { ok: true, value: columnsIn(new Map(), sample) };
+    if (sample.values.size === 0) return { ok: true, value: columnsIn(new Map(), sample) };
     const settings: Record<string, string> = { ...INFER_SETTINGS };
+    const texts = keysOfManyTypes(sample);
     for (let left = MOST_UNKNOWN;; left--) {
       const answer = await ask(
         { sql: INFER_SQL, format: "JSONEachRow", params: { sample: sample.text }, settings },
@@ -185,6 +194,15 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
       if (
         left > 0 && unknown !== undefined && delete settings[unknown] && unknown in INFER_SETTINGS
       ) {
+        continue;
+      }
+      if (
+        !answer.ok && answer.code === NO_TYPES && texts.length > 0 &&
+        !("schema_inference_hints" in settings)
+      ) {
+        settings["schema_inference_hints"] = texts.map((key) => `${quoteName(key)} String`).join(
+          ", ",
+        );
         continue;
       }
       if (!answer.ok) return answer;
@@ -260,7 +278,9 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     keys: ReadonlySet<string> | null,
     rows: Uint8Array,
   ): Promise<Remade> {
-    const asked = keys?.has(REST) ? [REST] : [...sampleOf(rows, keys).values.keys()];
+    const all = keys?.has(REST) ? [REST] : [...sampleOf(rows, keys).values.keys()];
+    const asked = all.filter((key) => refused(ofColumn(table, key)) === null);
+    if (asked.length === 0 && all.length > 0) return refused(ofColumn(table, all[0]!)) ?? AWAY;
     const lacking = (columns: Columns) =>
       new Set(asked.filter((key) => !columns.names.has(key) && !columns.closed.has(key)));
     const before = plans.plan(table);
@@ -294,18 +314,50 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
         `its rows have been given ${max} columns, and max-new-columns is ${max}`,
       );
     }
-    for (const place of places) {
-      const ddl = addColumns(database, place, columns, cluster);
-      const done = await patiently(ddl);
-      if (!done.ok) return await trouble(table, wanted, grant, done);
-      changed(place, "columns", ddl);
-    }
+    const refusal = await add(
+      table,
+      places,
+      columns,
+      (done) => trouble(table, wanted, grant, done),
+    );
+    if (refusal !== null) return refusal;
     const now = await plans.refresh(table);
     if (typeof now !== "object") return AWAY;
     const types = new Map(now.columns.map(({ name, type }) => [name, type]));
     const added = columns.filter(({ name }) => types.has(name))
       .map(({ name }) => shown({ name, type: types.get(name)! }));
     return { ...as(now), added };
+  }
+
+  /** @returns why none was added; null: those that ClickHouse takes were. */
+  async function add(
+    table: string,
+    places: readonly string[],
+    columns: readonly NewColumn[],
+    trouble: (done: Answered<null> & { readonly ok: false }) => Promise<Refusal>,
+  ): Promise<Refusal | null> {
+    for (const place of places) {
+      const ddl = addColumns(database, place, columns, cluster);
+      const done = await patiently(ddl);
+      if (done.ok) {
+        changed(place, "columns", ddl);
+        continue;
+      }
+      if (!OF_COLUMN.has(done.code)) return await trouble(done);
+      if (columns.length === 1) {
+        const { name } = columns[0]!;
+        return refuse(
+          ofColumn(table, name),
+          "kind",
+          `cannot add ${name} to ${table}: ${done.problem}`,
+        );
+      }
+      // One name that ClickHouse wants for itself costs the others nothing.
+      const refusals: (Refusal | null)[] = [];
+      for (const column of columns) refusals.push(await add(table, places, [column], trouble));
+      return refusals.includes(null) ? null : refusals[0]!;
+    }
+    return null;
   }
 
   async function propose(
@@ -344,6 +396,15 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     });
   }
 
+  /** What was refused of such columns lately; null: one of them may be tried. */
+  function refusedToWiden(
+    table: string,
+    columns: readonly { readonly name: string }[],
+  ): Refusal | null {
+    const said = columns.map(({ name }) => refused(ofColumn(table, name)));
+    return said.includes(null) ? null : said[0] ?? null;
+  }
+
   async function widen(
     table: string,
     misfits: ReadonlyMap<string, readonly string[]>,
@@ -352,25 +413,34 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     if (typeof known !== "object") return AWAY;
     const wanted = `widen columns of ${table}`;
     const grant = `ALTER MODIFY COLUMN, ALTER ADD CONSTRAINT ON ${qualified(database, table)}`;
-    const columns = tooNarrow(known, misfits);
+    const narrow = tooNarrow(known, misfits);
+    const before = refusedToWiden(table, narrow);
+    if (before !== null) return before;
+    const columns = narrow.filter(({ name }) => refused(ofColumn(table, name)) === null);
     const engine = "engine" in known ? String(known.engine) : "";
     const added: string[] = [];
+    let refusal: Refusal | null = null;
     // Of a Distributed table the types of its shards are not known.
     const places = engine === "Distributed" ? `${table} ${BY_HAND}` : await placesOf(table, engine);
     for (const column of columns) {
       const ddl = widenColumn(database, table, column, cluster);
-      if (typeof places === "string") return refuse(table, "kind", `${places}: ${ddl}`);
+      if (typeof places === "string") {
+        return refuse(ofColumn(table, column.name), "kind", `${places}: ${ddl}`);
+      }
       const exact = column.ifExact ? await isExact(table, column.name) : true;
       if (!exact) continue;
       const done = await patiently(ddl);
-      if (!done.ok && done.code !== WIDENED_BEFORE) {
-        return await trouble(table, wanted, grant, done);
+      if (!done.ok) {
+        if (done.code === WIDENED_BEFORE) continue;
+        // A column of the sorting key stays as it is; that says nothing of the others.
+        refusal = await trouble(ofColumn(table, column.name), wanted, grant, done);
+        continue;
       }
-      if (!done.ok) continue;
       added.push(shown(column));
       changed(table, "widened", ddl);
     }
     const now = await plans.refresh(table);
+    if (refusal !== null && added.length === 0) return refusal;
     return typeof now === "object" ? { ...as(now), added } : AWAY;
   }
 
@@ -430,7 +500,7 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
       if (!tools.widen || known === null || tooNarrow(known, misfits).length === 0) {
         return Promise.resolve({ ...failed("no wider type holds it"), why: "rows" });
       }
-      return inTurn(table, () => Promise.resolve(refused(table) ?? widen(table, misfits)));
+      return inTurn(table, () => widen(table, misfits));
     },
     close: () => closing.abort(),
   };
@@ -447,7 +517,12 @@ const SAID: Readonly<Record<TableChange["what"], string>> = {
   widened: "widened a column",
 };
 const BY_HAND = "is a Distributed table, whose shards are widened by hand";
-const AWAY: Remade = { ...failed("ClickHouse cannot be asked"), why: "away" };
+const AWAY: Refusal = { ...failed("ClickHouse cannot be asked"), why: "away" };
+
+/** Under what a refusal of one column is remembered; no table is called that. */
+function ofColumn(table: string, column: string): string {
+  return `${table}\n${column}`;
+}
 
 function as(columns: Columns): Remade & { readonly ok: true } {
   return { ok: true, columns, created: false, added: [] };

@@ -2,7 +2,13 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { columnsIn, sampleOf, tableOf, widerType } from "../../src/deliver/infer.ts";
+import {
+  columnsIn,
+  keysOfManyTypes,
+  sampleOf,
+  tableOf,
+  widerType,
+} from "../../src/deliver/infer.ts";
 
 const bytesOf = (...rows: readonly unknown[]) =>
   new TextEncoder().encode(
@@ -106,6 +112,32 @@ describe("types", () => {
     ]);
   });
 
+  test("what the type would refuse is text", () => {
+    const table = (type: string, ...values: readonly string[]) =>
+      tableFor({ v: type }, ...values.map((value) => `{"v":${value}}`));
+    const refused: [type: string, value: string][] = [
+      [TIME, '"1850-01-01"'],
+      [TIME, '"2300-01-01T00:00:00Z"'],
+      [TIME, '"2026-11-29 24:00"'],
+      ["Nullable(Date)", '"2026-02-30"'],
+      ["Nullable(Date)", '"2026-13-01"'],
+      ["Nullable(Float64)", "1e400"],
+      ["Nullable(Float64)", "-1e400"],
+    ];
+    for (const [type, value] of refused) assert.deepEqual(table(type, value), [`v ${TEXT}`, null]);
+    assert.deepEqual(table("Nullable(Date)", '"2024-02-29"'), ["v Date", "v"]);
+    assert.deepEqual(table(TIME, '"2299-12-31 23:59:59"'), [`v ${AS_TIME}`, "v"]);
+    assert.deepEqual(table("Nullable(Float64)", "1e300"), ["v Nullable(Float64)", null]);
+  });
+
+  test("keys of many types are those that ClickHouse finds none for", () => {
+    const lines = [
+      '{"a":1,"b":[1],"c":[],"d":null,"e":-1,"f":-1,"g":[null],"h":1,"i":[]}',
+      '{"a":"x","b":["x"],"c":[[1]],"d":[1],"e":18446744073709551615,"f":1,"g":[1],"h":[],"i":{}}',
+    ];
+    assert.deepEqual(keysOfManyTypes(sampleOf(bytesOf(...lines), null)), ["e", "h", "i"]);
+  });
+
   test("a day stays one, unless its name is a time's", () => {
     const types = { date: "Nullable(Date)", at: "Nullable(Date)" };
     assert.deepEqual(tableFor(types, { at: "2026-11-29", date: "2026-11-29" }), [
@@ -164,6 +196,14 @@ describe("a wider type", () => {
       wider("Nullable(Date)", '"2026-11-29T10:00:00.1234Z"'),
       "Nullable(DateTime64(6, 'UTC'))",
     );
+  });
+
+  test("is none for what it would not hold either", () => {
+    for (const time of ["2026-02-30", "2026-13-01 10:00", "2026-11-29 99:99:99", "1850-01-01"]) {
+      assert.equal(wider("Date", `"${time}"`), null, time);
+    }
+    assert.equal(wider("Int32", "1e400"), null);
+    assert.equal(wider("Int32", "1e400", "0.5"), "Float64");
   });
 
   test("is never text, and never one of another kind", () => {

@@ -203,6 +203,59 @@ for (const { version, modern, whole, start } of ENGINES) {
       assert.equal(!never.ok && never.why, "rows");
     });
 
+    test("a column that cannot be changed is no reason against the others", async () => {
+      await server.query(
+        "CREATE TABLE logs_apart (k UInt8, a Int32, b Int32) ENGINE = MergeTree ORDER BY k",
+      );
+      const { tables, maker } = room({ widen: true });
+      await tables.lookUp("logs_apart", 5000);
+      const key: [string, string[]] = ["k", ["300"]];
+      const widen = (...misfits: [string, string[]][]) =>
+        maker.widen("logs_apart", new Map(misfits));
+      assert.equal((await widen(key)).ok, false);
+      assert.deepEqual(okOf(await widen(key, ["a", ["1.5"]])).added, ["a Float64"]);
+      assert.equal((await widen(key)).ok, false);
+      assert.deepEqual(okOf(await widen(["b", ["1.5"]])).added, ["b Float64"]);
+      const extend = (row: Record<string, unknown>) =>
+        maker.extend("logs_apart", new Set(Object.keys(row)), bytesOf(row));
+      assert.equal((await widen(key)).ok, false);
+      // ClickHouse has this name for itself.
+      const own = { _row_exists: 1 };
+      const both = okOf(await extend({ ...own, c: 1 }));
+      assert.deepEqual(both.added, ["c Nullable(Int64)"]);
+      const refused = await extend(own);
+      assert.match(refused.ok ? "" : refused.problem, /^cannot add _row_exists to logs_apart: /);
+      assert.deepEqual(okOf(await extend({ ...own, d: 1 })).added, ["d Nullable(Int64)"]);
+    });
+
+    test("a key whose values are of many types becomes text, with all that it says", async () => {
+      const { maker, sink } = room();
+      const rows = [
+        { a: 1, b: [1], c: true, d: "x", "e'`\\": [1] },
+        { a: [1], b: [[1]], c: [], d: { a: [1.5] }, "e'`\\": "x", n: 7, l: [[1]] },
+        { l: [] },
+      ];
+      const made = okOf(await maker.make("logs_mixed", bytesOf(...rows)));
+      assert.deepEqual(made.added, [
+        ...["a", "b", "c", "d", "e'`\\"].map((name) => `${name} Nullable(String)`),
+        "n Nullable(Int64)",
+        "l Array(Array(Nullable(Int64)))",
+      ]);
+      const lines = rows.map((row) => JSON.stringify(row));
+      const delivery = await sink.deliver(batchOf(lines, { table: "logs_mixed" }), never);
+      assert.equal(delivery.kind === "settled" && delivery.dead.length, 0);
+      assert.equal(
+        await server.query("SELECT a, b, c, d, n FROM logs_mixed WHERE a IS NOT NULL ORDER BY n"),
+        '[1]\t[[1]]\t[]\t{"a":[1.5]}\t7\n1\t[1]\ttrue\tx\t\\N',
+      );
+      const extended = await maker.extend(
+        "logs_mixed",
+        new Set(["f"]),
+        bytesOf({ f: 1 }, { f: [] }),
+      );
+      assert.deepEqual(okOf(extended).added, ["f Nullable(String)"]);
+    });
+
     test("rows that were taken unseen make their table, and its columns, at the INSERT", async () => {
       const { sink } = room();
       const deliver = (...lines: string[]) =>
