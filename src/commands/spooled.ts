@@ -32,9 +32,8 @@ export const spooled: CliCommand = {
     const { operand: table, rest: flags } = operandOf(rest, []);
     const known = VERBS.find((name) => name === verb);
     if (known === undefined || (known === "cat") !== (table !== null)) {
-      const found = JSON.stringify(
-        [verb, table].filter((word) => word !== null).join(" ").slice(0, 64),
-      );
+      const given = [verb, table].filter((word) => word !== null).join(" ").slice(0, 64);
+      const found = given === "" ? "nothing" : JSON.stringify(given);
       err(`spool: expected ls, cat TABLE or verify, got ${found}; see shishi spool --help`);
       return 2;
     }

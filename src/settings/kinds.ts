@@ -195,9 +195,23 @@ export const nkeySeed: Kind<string> = matching(
 /** A bearer token: what may stand in a header. */
 export const token: Kind<string> = matching(
   "TOKEN",
-  "tokens of visible ASCII characters, separated by commas",
+  "a token of visible ASCII characters without a comma",
   /^[\x21-\x2b\x2d-\x7e]+$/,
 );
+
+/** Bearer tokens, separated by commas, or one a line with comments. No message repeats one. */
+export const tokens: Kind<readonly string[]> = {
+  ...list(token),
+  wanted: "tokens of visible ASCII characters, separated by commas or one a line",
+  parse: (text) => list(token).parse(linesOf(text).join(",")),
+};
+
+/** The lines of a file of tokens, without what a `#` begins and what is empty then. */
+export function linesOf(text: string): string[] {
+  return text.split(/\r?\n/)
+    .map((line) => line.replace(/(?:^|\s)#.*$/, "").trim())
+    .filter((line) => line !== "");
+}
 
 // What HTTP itself needs, and what says who the collector is at ClickHouse.
 const OWN_HEADERS =

@@ -30,7 +30,7 @@ import {
   tableGlob,
   tableName,
   text,
-  token,
+  tokens,
 } from "./kinds.ts";
 import { section, setting } from "./spec.ts";
 import { writeTokens } from "./write_tokens.ts";
@@ -121,7 +121,7 @@ export const TABLE = [
     }),
     setting({
       name: "auth-tokens",
-      kind: list(token),
+      kind: tokens,
       default: null,
       meaning:
         "bearer tokens; once set, every request but those for /, /shishi.js, /healthz and /readyz needs one",
@@ -167,8 +167,9 @@ export const TABLE = [
       name: "ca-file",
       kind: file,
       default: null,
-      meaning: "PEM file with authorities to trust besides the runtime's and the system's, for " +
-        "ClickHouse and InfluxDB over HTTPS",
+      meaning:
+        "PEM file with authorities to trust besides the runtime's and the system's, wherever " +
+        "the program connects with TLS: ClickHouse, InfluxDB, NATS, a collector",
       restart: true,
     }),
     setting({

@@ -13,7 +13,7 @@ import { nodeCrypto } from "../kernel/builtins.ts";
 import { isTableGlob } from "../kernel/names.ts";
 import type { Quota } from "../kernel/quota.ts";
 import { done as good, failed, type Result } from "../kernel/result.ts";
-import { parseBytes, parseCount } from "./kinds.ts";
+import { linesOf, parseBytes, parseCount } from "./kinds.ts";
 import type { Kind, Parsed } from "./spec.ts";
 
 /** Each has counts of its own in metrics and status. */
@@ -37,9 +37,7 @@ export const writeTokens: Kind<readonly WriteToken[]> = {
   joint: "\n",
   show: () => "***",
   parse(text): Parsed<readonly WriteToken[]> {
-    const items = text.split("\n").flatMap((line) =>
-      line.replace(/(?:^|\s)#.*$/, "").split(/\s+/).filter((item) => item !== "")
-    );
+    const items = linesOf(text).flatMap((line) => line.split(/\s+/));
     if (items.length === 0) return { ok: false, found: "nothing but comments" };
     if (items.length > MOST_TOKENS) {
       return { ok: false, wanted: `at most ${MOST_TOKENS} tokens`, found: `${items.length}` };

@@ -148,12 +148,16 @@ const LINES: [string, Around, string[]][] = [
     'got "/no" (ENOENT: no such file or directory)',
   ]],
   ["an empty secret file", { argv: ["--auth-tokens-file=f"], files: { f: " \n" } }, [
-    "--auth-tokens-file: expected tokens of visible ASCII characters, separated by commas, " +
-    'got the empty file "f"',
+    "--auth-tokens-file: expected tokens of visible ASCII characters, separated by commas or one a " +
+    'line, got the empty file "f"',
+  ]],
+  ["a token file of comments alone", { argv: ["--auth-tokens-file=f"], files: { f: "# a\n #b" } }, [
+    "--auth-tokens-file: expected tokens of visible ASCII characters, separated by commas or one a " +
+    "line, got ***",
   ]],
   ["an empty secret", { env: { SHISHI_AUTH_TOKENS: "" } }, [
     "auth-tokens (environment SHISHI_AUTH_TOKENS): expected tokens of visible ASCII characters, " +
-    "separated by commas, got nothing (leave it out for none)",
+    "separated by commas or one a line, got nothing (leave it out for none)",
   ]],
   ["no value", { argv: ["--table", "--ack"] }, [
     "--table: expected a table name such as events, my-events or db.events, " +

@@ -73,6 +73,23 @@ describe("defaults", () => {
   });
 });
 
+describe("auth tokens", () => {
+  const wanted = ["0123#456", "789=="];
+  const file = "# the operators\n\n 0123#456  # Ann\r\n\t# 0000\n789==";
+  test("by commas, by lines, as an array, and in a file with comments", () => {
+    for (
+      const around of [
+        { argv: ["--auth-tokens", wanted.join(", ")] },
+        { env: { SHISHI_AUTH_TOKENS: wanted.join("\n") } },
+        { argv: ["--config=c"], files: { c: `auth-tokens = ${JSON.stringify(wanted)}` } },
+        { argv: ["--auth-tokens-file=f"], files: { f: wanted.join(",") + "\n" } },
+        { argv: ["--auth-tokens-file=f"], files: { f: file } },
+        { argv: ["--config=c"], files: { c: 'auth-tokens-file = "f"', f: file } },
+      ]
+    ) assert.deepEqual(settingsOf(around).authTokens, wanted, JSON.stringify(around));
+  });
+});
+
 /** Of each token: label, tables, quotas. */
 const writersOf = (around: Parameters<typeof settingsOf>[0]) =>
   settingsOf(around).writeTokens.map(({ label, tables, quotas }) => [
@@ -93,7 +110,7 @@ describe("write tokens", () => {
     "ci:789=Ünï,db.t;10_000/h;512B/m",
   ];
   const file = [
-    "# who may append",
+    "# who may append\r",
     "",
     `  ${texts[0]}   # the shop`,
     `${texts[1]}\r`,

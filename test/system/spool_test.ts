@@ -84,9 +84,16 @@ test("damage is named, with exit code 1; the other rows are there", async () => 
 });
 
 test("a mistake is named, with exit code 2", async () => {
-  for (const args of [[], ["look"], ["cat"], ["ls", "flights"]]) {
+  for (
+    const [found, ...args] of [
+      ["nothing"],
+      ['"look"', "look"],
+      ['"cat"', "cat"],
+      ['"ls flights"', "ls", "flights"],
+    ] as const
+  ) {
     const { code, stderr } = await spool(...args);
     assert.equal(code, 2);
-    assert.match(stderr, /expected ls, cat TABLE or verify, got/);
+    assert.match(stderr, new RegExp(`expected ls, cat TABLE or verify, got ${found};`));
   }
 });
