@@ -38,6 +38,10 @@ function fit(path: string, type: Type, raw: string): Result<string> {
       const sent = timeOf(type, raw);
       return sent === null ? misfit(path, type, raw) : done(sent);
     }
+    case "clock": {
+      const sent = clockOf(type, raw);
+      return sent === null ? misfit(path, type, raw) : done(sent);
+    }
     case "decimal": {
       const digits = bare(raw);
       const sent = decimalOf(type, digits);
@@ -248,6 +252,21 @@ function enumOf({ numbers }: Type & { kind: "enum" }, raw: string): string | nul
 
 // ── Times.
 
+const CLOCK = /^(-?\d{1,3}:[0-5]\d:[0-5]\d)(?:\.(\d+))?$/;
+const LONGEST_S = 999 * 3600 + 59 * 60 + 59;
+
+/**
+ * ClickHouse carries 12:61:61 over to 13:02:01, and makes a number that is too large 999:59:59. A number for a
+ * Time64 is one of its ticks, which the client can hardly mean; 12:30 would be minutes.
+ */
+function clockOf({ scale }: Type & { kind: "clock" }, raw: string): string | null {
+  if (scale === 0 && INTEGER.test(raw)) return Math.abs(Number(raw)) <= LONGEST_S ? raw : null;
+  const [, clock, fraction = ""] = CLOCK.exec(textOf(raw) ?? "") ?? [];
+  if (clock === undefined) return null;
+  if (fraction.length <= scale) return raw;
+  return JSON.stringify(scale === 0 ? clock : `${clock}.${fraction.slice(0, scale)}`);
+}
+
 /** As it is to be sent; null where it is no time that the column holds. */
 function timeOf(type: Type & { kind: "time" }, raw: string): string | null {
   const text = textOf(raw) ?? plain(raw);
@@ -377,6 +396,8 @@ function wanted(type: Type): string {
     case "time":
       return `ISO 8601 or epoch ${type.scale === null ? "seconds" : "seconds or milliseconds"}, ` +
         `${dayOf(type.minMs)} to ${dayOf(type.maxMs)}`;
+    case "clock":
+      return `text such as 09:30:00, to 999:59:59${type.scale === 0 ? ", or seconds" : ""}`;
     case "array":
       return "an array";
     case "map":

@@ -71,6 +71,7 @@ const OPERATIONS = {
   record: 15,
   // Rare, and not short to read.
   ipv6: 1,
+  clock: 1,
 } as const;
 const NULLABLE = 1;
 const SINGLE = 2;

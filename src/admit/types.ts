@@ -35,6 +35,8 @@ export type Kind =
     readonly minMs: number;
     readonly maxMs: number;
   }
+  /** A time of day, or a span of up to 1,000 hours; digits of its fraction. */
+  | { readonly kind: "clock"; readonly scale: number }
   | { readonly kind: "array"; readonly of: Type }
   | { readonly kind: "map"; readonly key: Type; readonly value: Type }
   /** `names` is null where its elements have none. */
@@ -124,6 +126,10 @@ function kindOf(name: string, args: readonly string[], depth: number): Kind | nu
         zone: textOf(second),
         ...rangeOf(Number(first)),
       };
+    case "Time":
+      return { kind: "clock", scale: 0 };
+    case "Time64":
+      return { kind: "clock", scale: Number(first) };
     case "Array":
       return { kind: "array", of: parse(first, depth) };
     case "Map":

@@ -236,6 +236,40 @@ function held({ start, whole }: (typeof ENGINES)[number]): void {
     assert.ok(passed > runs(200) && refused > runs(200), `${passed} passed, ${refused} refused`);
   });
 
+  test("times of day", async () => {
+    const type = (scale: number) => scale === 0 ? "Time" : `Time64(${scale})`;
+    // 25.5 has none.
+    if (await stored(type(0), '{"v":"00:00:01"}') === null) return;
+    const parts = ["0", "7", "09", "23", "99", "999", "1000", "-1", "-100"];
+    const some = fc.constantFrom(...parts);
+    const two = fc.constantFrom("00", "05", "30", "45", "59", "60", "7");
+    const clock = fc.oneof(
+      fc.tuple(some, two, two, fc.constantFrom("", ".5", ".123456789", "Z"))
+        .map(([hour, minute, second, rest]) => `"${hour}:${minute}:${second}${rest}"`),
+      fc.constantFrom('"12:30"', '"5"', "5", "-5", "3599999", "3600000", "1.5", "true", '""'),
+    );
+    let passed = 0, refused = 0;
+    await fc.assert(
+      fc.asyncProperty(clock, fc.constantFrom(0, 3, 9), async (value, scale) => {
+        const row = admitted({ type: type(scale), value });
+        if (row === null) return void refused++;
+        passed++;
+        const found = String(await stored(type(scale), row));
+        const [sign, hours, minutes, seconds, fraction = ""] =
+          /^(-?)(\d+):(\d\d):(\d\d)(?:\.(\d+))?$/.exec(found)?.slice(1) ?? assert.fail(row);
+        const text = `${sign}${Number(hours)}:${minutes}:${seconds}`;
+        const inSeconds = (Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds);
+        const [given = "", rest = ""] = value.replaceAll('"', "").split(".");
+        const wanted = given.replace(/^(-?)0*(?=\d)/, "$1");
+        if (given.includes(":")) assert.equal(text, wanted, `${row} ${found}`);
+        else assert.equal(sign === "-" ? -inSeconds : inSeconds, Number(given), row);
+        assert.equal(Number(fraction), Number(rest.padEnd(scale, "0").slice(0, scale)), row);
+      }),
+      { numRuns: runs(800) },
+    );
+    assert.ok(passed > 0 && refused > 0, `${passed} passed, ${refused} refused`);
+  });
+
   test("what is in something is judged as it is alone", () => {
     const pairs = fc.tuple(plain, fc.constantFrom("array", "map", "tuple", "record", "nested"));
     fc.assert(

@@ -52,6 +52,8 @@ const KEPT: readonly (readonly [string, ...string[]])[] = [
   ["Date32", '"1900-01-01"', '"2299-12-31"'],
   ["DateTime", "0", "4294967295", '"2106-02-07T06:28:15Z"', '"2025-11-29 07:06:40+02:00"'],
   ["DateTime('Europe/Berlin')", '"2025-11-29 07:06:40"'],
+  ["Time", '"09:30:00"', '"-999:59:59"', "3599999", "-1"],
+  ["Time64(3)", '"9:30:00.125"', '"999:59:59"', "null"],
   ["Nullable(UInt8)", "null", "255"],
   ["LowCardinality(Nullable(String))", "null", "5"],
   ["Array(Nullable(Int8))", "[]", "[1,null,-128]", "[ 1 , 2 ]"],
@@ -147,6 +149,17 @@ const REFUSED: readonly (readonly [string, string, string])[] = [
     '"2150-01-01"',
     'v: "2150-01-01" does not fit Date (YYYY-MM-DD, 1970-01-01 to 2149-06-06)',
   ],
+  [
+    "Time",
+    "3600000",
+    "v: 3600000 does not fit Time (text such as 09:30:00, to 999:59:59, or seconds)",
+  ],
+  [
+    "Time",
+    '"12:61:00"',
+    'v: "12:61:00" does not fit Time (text such as 09:30:00, to 999:59:59, or seconds)',
+  ],
+  ["Time64(6)", "1", "v: 1 does not fit Time64(6) (text such as 09:30:00, to 999:59:59)"],
   ["Date", "20000", "v: 20000 does not fit Date (YYYY-MM-DD, 1970-01-01 to 2149-06-06)"],
   [
     "Date32",
