@@ -334,7 +334,9 @@ export class Writer {
   ): Response | Promise<Response> {
     const asks = decoded.kind === "rows" &&
       (decoded.strange !== null || decoded.misfits !== null ||
-        writing.target.makes === true && decoded.rows > 0);
+        writing.target.makes === true && decoded.rows > 0 &&
+          // What is refused as a whole leaves no table behind.
+          !(decoded.rejected > 0 && isStrict(writing.request)));
     if (!asks) return this.#take(writing, decoded, named, bytes.length, change);
     return this.#change(writing, decoded, named, bytes, change)
       .catch((error) => failed(writing.grant, error));
@@ -439,7 +441,7 @@ export class Writer {
       ? decoded
       : stamped(decoded, stamps, (name) => this.#stamp(writing, name));
     const prefer = parsePrefer(request.headers.get("prefer"));
-    const strict = prefer.strict || asksStrict(request.url);
+    const strict = isStrict(request, prefer);
     if (rejected > 0 && shape === "row") tables.doubt(table);
     if (rows === 0 || (strict && rejected > 0)) {
       if (rejected > 0) ledger.rejected(table, "invalid", rejected);
@@ -618,6 +620,14 @@ function csvOf(
 /** 132 bits of SHA-256: no other body has it. */
 function hashOf(bytes: Uint8Array): string {
   return nodeCrypto().createHash("sha256").update(bytes).digest("base64url").slice(0, 22);
+}
+
+/** Whether a row that is wrong refuses the request. */
+function isStrict(
+  { headers, url }: Request,
+  { strict }: Preferences = parsePrefer(headers.get("prefer")),
+): boolean {
+  return strict || asksStrict(url);
 }
 
 /** `?strict`, `?strict=1` or `?strict=true`. */

@@ -65,6 +65,16 @@ describe("a table that is missing", () => {
     assert.deepEqual(asked, [["make", null, '{"a":1}\n{"a":1.5}\n{"a":2}\n']]);
   });
 
+  test("is not made by a request that is refused for one of its rows", async () => {
+    const { app, asked } = scripted("error");
+    const body = '{"a":1}\nno row\n{"a":2}';
+    const { status, body: said } = await post(app, "/events/log_a?strict=1", body);
+    assert.deepEqual([status, said.accepted, said.rejected, said.created], [400, 0, 3, undefined]);
+    assert.deepEqual(asked, []);
+    await post(app, "/events/log_a?strict=1", '{"a":1}');
+    assert.equal(asked.length, 1);
+  });
+
   test("is made of CSV too, in which numbers are guessed, unless they are quoted", async () => {
     const { app, asked } = scripted("error");
     const csv = 'n,x,s,q,b,e\n1,1.50,a1,"7",TRUE,\n';
