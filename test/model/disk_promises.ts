@@ -12,7 +12,7 @@ import type { Request, Row } from "./disk_rows.ts";
 /** A frame around the rows of each round, one row at least; more than the seal behind a segment's. */
 const FRAME_BYTES = 400;
 /** A key's line, and a frame around it. */
-const KEY_BYTES = 300;
+const KEY_BYTES = 400;
 
 /** Whether a chunk may be refused: all that could be a reason is looked at from outside. */
 export function checkTaken(run: Run, request: Request, chunk: Chunk): boolean {
@@ -199,10 +199,11 @@ export async function finish(run: Run): Promise<void> {
   }
 }
 
-/** As many journal files as keys may need that are remembered. */
+/** As many journal files as keys may need that are remembered; each may stand in a frame of its own. */
 function filesOfKeys({ disk, requests, config }: Run): number {
   const keyed = new Set(requests.flatMap(({ key }) => key ?? [])).size;
-  return disk && keyed > 0 ? 2 + Math.ceil(keyed * KEY_BYTES / config.journalFileBytes) : 0;
+  const inOne = Math.max(1, Math.floor(config.journalFileBytes / KEY_BYTES));
+  return disk && keyed > 0 ? 2 + Math.ceil(keyed / inOne) : 0;
 }
 
 /** Acknowledged rows that are nowhere. */
