@@ -132,16 +132,32 @@ function shapeOf(value: unknown): string {
   return `[${[...shapes].sort().join("")}]`;
 }
 
+/** Without rows that have an integer beyond 64 bits, in which no types are found; their keys stay. */
+export function withoutLargeIntegers(sample: Sample): Sample {
+  const lines = sample.text.split("\n").filter((line) => !isLarge(JSON.parse(line)));
+  return { ...sample, text: lines.join("\n"), rows: lines.length };
+}
+
+function isLarge(value: unknown): boolean {
+  if (typeof value === "number") {
+    return Number.isInteger(value) && (value >= 2 ** 64 || value < -(2 ** 63));
+  }
+  return typeof value === "object" && value !== null && Object.values(value).some(isLarge);
+}
+
 /** Nullable columns for what ClickHouse found in a sample. @param described name → type. */
 export function columnsIn(
   described: ReadonlyMap<string, string>,
   { values }: Sample,
 ): Result<readonly NewColumn[]> {
   const columns: NewColumn[] = [];
+  const nameless = [...values.keys()].filter((name) => !isColumnName(name));
+  if (nameless.length > 0 && nameless.length === values.size) {
+    return failed(`${JSON.stringify(excerpt(nameless[0]!))} can be no column's name`);
+  }
   for (const [name, found] of values) {
-    if (!isColumnName(name)) {
-      return failed(`${JSON.stringify(excerpt(name))} can be no column's name`);
-    }
+    // An error of the rows that have it.
+    if (!isColumnName(name)) continue;
     const type = typeOf(name, described.get(name) ?? "Nullable(String)", found);
     columns.push({ name, type: type.startsWith("Array(") ? type : `Nullable(${type})` });
   }

@@ -36,6 +36,7 @@ import {
   sampleOf,
   tableOf,
   widerType,
+  withoutLargeIntegers,
 } from "./infer.ts";
 import type { Plans } from "./plan.ts";
 import type { Query } from "./query.ts";
@@ -181,6 +182,17 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
 
   async function infer(sample: Sample): Promise<Answered<Result<readonly NewColumn[]>>> {
     if (sample.values.size === 0) return { ok: true, value: columnsIn(new Map(), sample) };
+    const types = await typesIn(sample);
+    if (types.ok) return { ok: true, value: columnsIn(types.value, sample) };
+    if (types.code !== NO_TYPES) return types;
+    // One such row costs itself.
+    const others = withoutLargeIntegers(sample);
+    if (others.rows === 0 || others.rows === sample.rows) return types;
+    const found = await typesIn(others);
+    return found.ok ? { ok: true, value: columnsIn(found.value, sample) } : found;
+  }
+
+  async function typesIn(sample: Sample): Promise<Answered<ReadonlyMap<string, string>>> {
     const settings: Record<string, string> = { ...INFER_SETTINGS };
     const texts = keysOfManyTypes(sample);
     for (let left = MOST_UNKNOWN;; left--) {
@@ -210,7 +222,7 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
         JSON.parse(line) as Record<string, unknown>
       );
       const types = new Map(rows.map((row) => [String(row["name"]), String(row["type"])]));
-      return { ok: true, value: columnsIn(types, sample) };
+      return { ok: true, value: types };
     }
   }
 

@@ -163,6 +163,7 @@ describe("types", () => {
     for (const name of ["", "a\nb", "x".repeat(200)]) {
       assert.match(String(tableFor({}, { [name]: 1 })), /can be no column's name/);
     }
+    assert.deepEqual(tableFor({ a: INT }, { "": 1, a: 1 }), [`a ${INT}`, null]);
     assert.match(String(tableFor({}, {})), /no keys/);
   });
 });

@@ -256,6 +256,25 @@ for (const { version, modern, whole, start } of ENGINES) {
       assert.deepEqual(okOf(extended).added, ["f Nullable(String)"]);
     });
 
+    test("a row of which no table can be made costs itself", async () => {
+      const { sink, maker } = room();
+      const lines = ['{"n":1}', '{"a\\nb":1,"n":2}', '{"n":3}'];
+      const delivery = await sink.deliver(batchOf(lines, { table: "logs_odd" }), never);
+      assert.equal(
+        delivery.kind === "settled" && delivery.dead.length,
+        1,
+        JSON.stringify(delivery),
+      );
+      assert.equal(await server.query("SELECT groupArray(n) FROM logs_odd"), "[1,3]");
+      const large = '{"n":18446744073709551616,"m":[-99999999999999999999]}';
+      const rows = new TextEncoder().encode(`{"n":1}\n${large}\n{"n":3,"o":"x"}\n`);
+      // 26.9 makes n text.
+      assert.match(
+        okOf(await maker.make("logs_large", rows)).added.join(),
+        /^n Nullable\((?:Int64|String)\),m (?:Array\(Nullable|Nullable)\(String\)+,o Nullable\(String\)$/,
+      );
+    });
+
     test("rows that were taken unseen make their table, and its columns, at the INSERT", async () => {
       const { sink } = room();
       const deliver = (...lines: string[]) =>
