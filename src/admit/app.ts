@@ -156,7 +156,8 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
   const postRows = (request: Request, table: string, addressOf: AddressOf) => {
     const refused = refusesAll();
     if (refused !== null) return refused;
-    const account = checkWriter(request, table);
+    // The right to events leads on to where they go, as it is told below.
+    const account = checkWriter(request, table, ...table === settings.table ? ["events"] : []);
     return account instanceof Response ? account : postRowsOn(account, request, table, addressOf);
   };
   const postRowsOn = (

@@ -5,6 +5,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
+import { authorities } from "../runtime/authorities.ts";
 import { unshareable } from "../runtime/host.ts";
 import { tlsProblem } from "../settings/checks.ts";
 import type { HelpPage } from "../settings/help.ts";
@@ -140,6 +141,11 @@ export function confirmOnTerminal(
  */
 export function urlHere({ listen, tls }: Settings): string {
   return urlOf(listen, tls);
+}
+
+/** PEM certificates that a collector may show: its own here, and those of authorities on this host. */
+export function trustedBy({ authorities: own, tls }: Settings): readonly string[] {
+  return [...tls === null ? [] : [tls.cert], ...authorities(own)];
 }
 
 /** Where it is asked about itself: the admin port, where it has one. */

@@ -25,6 +25,7 @@ import {
   confirmOnTerminal,
   operandOf,
   settingsOrExitCode,
+  trustedBy,
 } from "./cli.ts";
 import { askCollector, type ClientOptions, type NotTold } from "./dead_client.ts";
 
@@ -184,13 +185,11 @@ function read<const E extends readonly SettingSpec[]>(argv: readonly string[], s
     readonly url: string | null;
     readonly token: string | null;
   };
-  const own = settings.authorities ?? settings.tls?.cert ?? null;
-  const certificates = own === null ? [] : [own];
   const named = where.url !== null;
   const client = {
     url: where.url ?? adminUrlHere(settings),
     token: where.token ?? settings.authTokens[0] ?? null,
-    certificates,
+    certificates: trustedBy(settings),
     folder: named ? null : folderHere(settings),
   };
   return { given: { settings, table, client, named }, extra };

@@ -19,7 +19,7 @@ import { type Clock, sleep } from "../kernel/time.ts";
 import { matching, text, token as tokenKind } from "../settings/kinds.ts";
 import type { SettingName, Settings } from "../settings/settings.ts";
 import { setting } from "../settings/spec.ts";
-import { targetOf, urlHere } from "./cli.ts";
+import { targetOf, trustedBy, urlHere } from "./cli.ts";
 
 /** What says where a collector is. */
 export const SENDER_SETTINGS: readonly SettingName[] = [
@@ -53,7 +53,7 @@ export interface Destination {
   /** `http(s)://host:port` or `unix:/path`. */
   readonly url: string;
   readonly token: string | null;
-  /** PEM certificates to trust besides the well-known ones. */
+  /** PEM certificates to trust besides the runtime's. */
   readonly certificates: readonly string[];
 }
 
@@ -62,9 +62,8 @@ export function destinationOf(
   settings: Settings,
   given: { readonly url: string | null; readonly "token-file": string | null },
 ): Result<Destination> {
-  const own = settings.authorities ?? settings.tls?.cert ?? null;
   const url = given.url ?? urlHere(settings);
-  const certificates = own === null ? [] : [own];
+  const certificates = trustedBy(settings);
   const file = given["token-file"];
   let token = process.env[TOKEN_VARIABLE]?.trim() ?? "";
   if (file !== null) {

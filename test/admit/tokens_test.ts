@@ -154,6 +154,15 @@ describe("what a write token may do", () => {
     assert.equal((await post(app, "/events", EVENT, bearer("w"))).status, 202);
   });
 
+  test("the right to events is led on to where they go, by the name of their table", async () => {
+    const app = appOn(new Script(), { writeTokens: writersOf("web:w=events no:n=log_*") });
+    const { status, body } = await post(app, "/events/analytics_events", EVENT, bearer("w"));
+    assert.equal(status, 404);
+    assert.match(String((body as { error: string }).error), /use POST \/events$/);
+    const other = await post(app, "/events/analytics_events", EVENT, bearer("n"));
+    assert.equal(other.status, 403);
+  });
+
   test("a refusal says whose token, which table, and which would be right", async () => {
     const script = new Script();
     const { status, body, headers } = await post(

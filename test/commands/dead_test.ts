@@ -387,6 +387,10 @@ describe("replay", () => {
           ...["--token-file", tokenFile],
         );
         assert.equal(trusted.code, 0, trusted.stderr);
+        const installed = await runShishi(["dead", "replay", "--url", collector.url], {
+          env: { SHISHI_DATA_DIR: dataDir, SSL_CERT_FILE: cert },
+        });
+        assert.match(installed.stderr, /401: a bearer token is needed/);
         const same = await runShishi(["dead", "replay"], {
           env: {
             SHISHI_DATA_DIR: dataDir,

@@ -1,6 +1,7 @@
 /** `app | shishi pipe`: every line once, whoever is killed, full or away meanwhile; refused ones by number. */
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -153,6 +154,27 @@ test("events, and tokens: from the environment or a file, never an argument", as
   const argument = await runShishi(["pipe", "logs", "--token", token]);
   assert.equal(argument.code, 2);
   assert.ok(!argument.stderr.includes(token), argument.stderr);
+  removeDir(dir);
+  await shishi.close();
+});
+
+test("a write token for events is good for the table of events; HTTPS by the system's store", async () => {
+  const dir = tempDir("store");
+  const [key, cert] = [join(dir, "key.pem"), join(dir, "cert.pem")];
+  execFileSync("openssl", [
+    ..."req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2".split(" "),
+    ...["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+    ...["-keyout", key, "-out", cert],
+  ], { stdio: "ignore" });
+  const token = "a-token-of-a-web-page";
+  const shishi = await collect(["--tls-cert", cert, "--tls-key", key], {
+    SHISHI_WRITE_TOKENS: `web:${token}=events`,
+  });
+  const { port } = new URL(shishi.url);
+  const args = ["pipe", "analytics_events", "--url", `https://127.0.0.1:${port}`];
+  const env = { SHISHI_TOKEN: token, SSL_CERT_FILE: cert };
+  const piped = startCommand(args, { env });
+  assert.equal(await finish(piped, '{"eventType":"piped"}\n'), 0, piped.stderr());
   removeDir(dir);
   await shishi.close();
 });
