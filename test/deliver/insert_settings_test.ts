@@ -69,6 +69,16 @@ describe("insert-settings", () => {
     assert.equal(await said("`my-logs`"), "of all\t1");
   });
 
+  test("a Distributed table's shards are waited for, which no server does by itself", async () => {
+    const waits = "getSetting('distributed_foreground_insert')";
+    await server.query(
+      `CREATE TABLE waits (a UInt32, waits UInt8 DEFAULT ${waits}) ENGINE = MergeTree ORDER BY a`,
+    );
+    assert.equal(await server.query(`SELECT toUInt8(${waits})`), "0");
+    assert.equal((await deliver(server.url, "waits", [])).kind, "settled");
+    assert.equal(await server.query("SELECT waits FROM waits"), "1");
+  });
+
   test("bad rows are found as the INSERT reads them", async () => {
     const settings = wanted([null, "bool_true_representation", "yes"]);
     const lines = Array.from({ length: 60 }, (_, at) => `{"a":${at % 5 === 2 ? '"x"' : at}}`);
