@@ -101,8 +101,9 @@ class TcpSocket extends EventTarget {
   }
 
   #receive(data: Uint8Array): void {
-    const own = data.slice().buffer;
-    this.#emit(new MessageEvent("message", { data: own }), this.onmessage);
+    // A Buffer's own `slice` copies nothing: its memory may hold more than this.
+    const { buffer } = new Uint8Array(data);
+    this.#emit(new MessageEvent("message", { data: buffer }), this.onmessage);
   }
 
   #watch<T extends Socket>(socket: T): T {
