@@ -43,6 +43,29 @@ export interface Chunk {
   readonly replay?: string;
   /** A chunk that may be given again under this key is taken once. */
   readonly key?: ChunkKey;
+  /** Its rows are those of messages of a broker. Such a chunk is never cut, as one with a key is not. */
+  readonly messages?: Messages;
+}
+
+/** Messages of a broker whose rows a chunk has: one that comes again must not become rows again. */
+export interface Messages {
+  /**
+   * What reads them: positions and ids are known of this source alone. A source of the same name that reads
+   * another broker is another source.
+   */
+  readonly source: string;
+  /** One a lane at most; empty where the broker has no positions. */
+  readonly marks: readonly Mark[];
+  /** What their senders call them, none twice; any text. Empty where they have no names. */
+  readonly ids: readonly string[];
+}
+
+/** Everything of a source's lane up to a position is in the chunk, or was taken before. */
+export interface Mark {
+  /** Of which messages come in order: `flights/3`. */
+  readonly lane: string;
+  /** Decimal numbers joined by `-`, compared number by number: `17`, `1764400000000-3`. */
+  readonly position: string;
 }
 
 /** What is known of a chunk that may be given more than once. */
@@ -57,6 +80,14 @@ export interface Named {
   readonly key: string;
   /** Of the bytes that came under it. */
   readonly hash: string;
+}
+
+/** What was taken of a lane. */
+export interface TakenMark {
+  /** Up to here. */
+  readonly position: string;
+  /** Of all rows up to there whose fate is not known yet; `kept` is null. */
+  readonly ticket: Ticket;
 }
 
 /** A key with which rows were taken, as long as it is remembered. */
@@ -151,6 +182,20 @@ export interface Intake {
    * before, or must not be taken. A promise while what an earlier process took is not known.
    */
   known(table: string, named: Named): Taken | null | Promise<Taken | null>;
+  /**
+   * Up to where the lanes of a source were taken, by lane, as far as it is not `committed`. Resolves when it
+   * is known what earlier processes took, however long that takes, and when each chunk of the source that was
+   * given before is kept or refused. To be asked by a source before it reads, each time that it connects:
+   * what is at or below a mark is acknowledged as its ticket says, and not taken again.
+   */
+  marks(source: string): Promise<ReadonlyMap<string, TakenMark>>;
+  /**
+   * Of these messages of a source, those that were taken before, by id, within `idempotency-window`.
+   * Resolves as `marks` does; `kept` of a ticket is null.
+   */
+  taken(source: string, ids: readonly string[]): Promise<ReadonlyMap<string, Ticket>>;
+  /** The broker has it for certain that a lane is acknowledged up to here: this is not remembered. */
+  committed(source: string, mark: Mark): void;
   /** Why writes are refused before their body is read, or null when they are taken. */
   closed(): "stopping" | "paused" | null;
 }

@@ -20,11 +20,13 @@ import {
   type KnownKey,
   type Ledger,
   type Log,
+  type Mark,
   type Named,
   type Refused,
   type Sink,
   type Spool,
   type Taken,
+  type TakenMark,
   type Ticket,
   UNAVAILABLE_RETRY_S,
 } from "../contracts.ts";
@@ -147,6 +149,16 @@ export class Pump implements Intake, Holdings {
   known(table: string, named: Named): Taken | null | Promise<Taken | null> {
     return this.#keys.knownSoon(table, named);
   }
+
+  marks(_source: string): Promise<ReadonlyMap<string, TakenMark>> {
+    return Promise.resolve(new Map());
+  }
+
+  taken(_source: string, _ids: readonly string[]): Promise<ReadonlyMap<string, Ticket>> {
+    return Promise.resolve(new Map());
+  }
+
+  committed(_source: string, _mark: Mark): void {}
 
   take(chunk: Chunk): Taken {
     if (this.#closed !== null) {

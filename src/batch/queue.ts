@@ -86,8 +86,8 @@ export class TableQueue {
   /**
    * Finds room for a chunk's rows, closing what becomes full on the way and what it may not share a
    * batch with. A chunk is cut, at a row's edge, only where it is larger than a batch: else the disk
-   * could take one part of a request and refuse the other. One with a key is never cut: torn by a crash,
-   * a part of it would come back, and then all of it again from its sender. A row larger than `maxBytes`
+   * could take one part of a request and refuse the other. One that may come again is never cut: torn by a
+   * crash, a part of it would come back, and then all of it again from its sender. A row larger than `maxBytes`
    * gets a batch of its own.
    */
   reserve(chunk: Chunk, nowMs: number): Reservation[] {
@@ -99,9 +99,9 @@ export class TableQueue {
     }
     while (rest !== null) {
       const batch: HeldBatch = this.#open ??= new HeldBatch(this.mintId(), chunk, nowMs);
-      const alone = chunk.key !== undefined && batch.takenRows === 0;
+      const alone = isWhole(chunk) && batch.takenRows === 0;
       const rows = alone ? rest.rows : this.#fitting(rest, batch);
-      const whole = chunk.key !== undefined ||
+      const whole = isWhole(chunk) ||
         rest.rows <= maxRows && rest.body.length <= maxBytes;
       if (rows === 0 || whole && rows < rest.rows) {
         this.close();
@@ -300,4 +300,9 @@ export class TableQueue {
     const refused = ({ retry }: HeldBatch) => retry.refused;
     if (![...this.#inFlight].some(refused) && !this.#waiting.some(refused)) this.#trouble = null;
   }
+}
+
+/** It may come again, and is recognized then: the disk has it with all of its rows, or not at all. */
+function isWhole({ key, messages }: Chunk): boolean {
+  return key !== undefined || messages !== undefined;
 }

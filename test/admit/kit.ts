@@ -177,6 +177,9 @@ export function appOn(
   maker?: TableMaker,
 ) {
   const intake: Intake = {
+    marks: () => Promise.resolve(new Map()),
+    taken: () => Promise.resolve(new Map()),
+    committed() {},
     take(chunk) {
       if (script.refuse) return script.refuse;
       script.chunks.push(chunk);

@@ -106,6 +106,9 @@ export function startFakeIntake(options: FakeIntakeOptions) {
   }
 
   const intake: Intake = {
+    marks: () => Promise.resolve(new Map()),
+    taken: () => Promise.resolve(new Map()),
+    committed() {},
     take,
     refusal: () => null,
     reserve: () => true,
