@@ -6,6 +6,7 @@
  * counted by the `Ledger`. Outcomes are values; an exception is a bug.
  */
 
+import type { Finding } from "./kernel/finding.ts";
 import type { Quota } from "./kernel/quota.ts";
 import type { Failed, Result } from "./kernel/result.ts";
 import type { Clock } from "./kernel/time.ts";
@@ -199,6 +200,291 @@ export interface Intake {
   /** Why writes are refused before their body is read, or null when they are taken. */
   closed(): "stopping" | "paused" | null;
 }
+
+// ── sources: messages of brokers and rows of an outbox, and when they are acknowledged. A broker's file
+// knows its library and nothing of rows; the loop (`sources/source.ts`) knows rows and no library.
+
+/** What a message says of itself beside its body. Of a record (headers) every value is text. */
+export type MetaValue = string | number | null | Readonly<Record<string, string>>;
+
+/** A message as a broker gave it: one row, several, or none. */
+export interface Message {
+  /** Never changed after. */
+  readonly body: Uint8Array;
+  /** As HTTP's Content-Encoding; absent: plain. */
+  readonly encoding?: string;
+  /** The table that its sender names (a column of an outbox); absent: the source's. */
+  readonly table?: string;
+  /**
+   * Messages of a partition (of a topic, a stream, a list, an AMQP channel) come in order: to acknowledge one
+   * acknowledges those before it that came over the same connection. What is made anew under an old
+   * name, and counts from the beginning again, is another partition where the broker tells (Kafka's topic
+   * id): a mark of the old one must not hide a message of the new one.
+   */
+  readonly partition: string;
+  /**
+   * Grows within its partition, and is the same when the message comes again: Kafka's offset `17`, a stream's
+   * sequence, a Redis id `1764400000000-3`; decimal numbers joined by `-`, compared number by number.
+   * Absent where the broker has none.
+   */
+  readonly position?: string;
+  /** What its sender calls it (AMQP message-id, Nats-Msg-Id, an outbox's id): an idempotency key. */
+  readonly id?: string;
+  /** Where it came from, for people and dead letters: `kafka:flights/3@17`. */
+  readonly address: string;
+  /** @param name one of `SourceAddress.meta`; null where the message has none such. */
+  meta(name: string): MetaValue;
+}
+
+/**
+ * One connection that reads. Nothing of it is called after a rejection, but `close`. `next` and
+ * `acknowledge` may be under way together, each at most once.
+ *
+ * That `next` is not called *is* the pause: what a feed fetches ahead is bounded by `prefetch`, and what
+ * keeps a session (heartbeats, in-progress answers) goes on inside of it.
+ */
+export interface Feed {
+  /**
+   * At least one message; waits for it. Rejects with an error whose message is a sentence for people when
+   * the connection is lost, which 10 s without a sign of life mean too, and when `close` is called. Never
+   * holds more than `prefetch` messages that are not acknowledged.
+   */
+  next(): Promise<readonly Message[]>;
+  /**
+   * These, and all before them in their partitions, are safe: the newest of each partition, each was given by this
+   * feed. Resolves when the broker has taken it (Kafka commits once a second at most). What is the
+   * collector's no more (a partition that moved) is left out. Rejects as `next` does.
+   */
+  acknowledge(newest: readonly Message[]): Promise<void>;
+  /** How many messages wait at the broker; null: not known. */
+  lag(): number | null;
+  /** Leaves, within 2 s; what was given to `acknowledge` is committed first. Never rejects. */
+  close(): Promise<void>;
+}
+
+/** One place to read from. */
+export interface Broker {
+  /**
+   * A fresh connection and a fresh consumer, every time: one that lives on does not always consume. Rejects
+   * with a sentence that names what is wrong (certificate, login, topic …), or when `signal` is aborted.
+   */
+  connect(signal: AbortSignal): Promise<Feed>;
+  /** For `shishi check`: TLS and login first, then what is read, then what will hurt later. Changes nothing. */
+  inspect(): Promise<readonly Finding[]>;
+}
+
+/** Messages to all collectors that listen, with which they are ended. */
+export interface ExitChannel {
+  /**
+   * Listens on a connection of its own, with no consumer that others share.
+   * @param sinceMs epoch milliseconds: what was sent before does not count, where the broker can tell.
+   * Resolves when what is sent from now on will be heard; rejects as `Broker.connect` does.
+   */
+  connect(sinceMs: number, signal: AbortSignal): Promise<ExitFeed>;
+  /** Sends one; resolves when the broker has it. Rejects with a sentence. */
+  send(text: string, signal: AbortSignal): Promise<void>;
+}
+
+export interface ExitFeed {
+  /** The text of the next message. Rejects when the connection is lost, and when `close` is called. */
+  next(): Promise<string>;
+  /** Never rejects. */
+  close(): Promise<void>;
+}
+
+/** What the file of a broker is handed. */
+export interface BrokerDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** `GROUP.ID`: this collector, among those that read together. */
+  readonly member: string;
+  /** The text of a file, such as `password.file`. To be read at every connect: it may have been renewed. */
+  readonly readFile: (path: string) => Promise<string>;
+  /** PEM texts of authorities that are trusted besides the runtime's, one each; `ca` of an address comes first. */
+  readonly authorities: () => readonly string[];
+  /** As for remote control: what plays a WebSocket over `nats://`, `tls://`, `ws://` or `wss://`. */
+  readonly openSocket: (url: string) => WebSocket;
+}
+
+/** A secret: what stood in the setting, or the path of the file that has it. */
+export type Secret = { readonly text: string } | { readonly file: string };
+
+/** A column that a message's `meta` fills. */
+export interface MetaColumn {
+  /** `_offset`. */
+  readonly name: string;
+  /** `kafka_offset`; the same unless given. */
+  readonly column: string;
+}
+
+/** Where a server of a broker listens. */
+export interface BrokerHost {
+  /** Without brackets. */
+  readonly host: string;
+  readonly port: number;
+}
+
+/** What every address of a broker has; made by `settings/source_urls.ts` of the text of a setting. */
+export interface BrokerAddress {
+  /** As it was written, in lower case: `kafkas`, `redis`. */
+  readonly scheme: string;
+  /** Safe to log: `kafka://b1:9092,b2:9092/flights`. */
+  readonly label: string;
+  /** At least one, but for a file. */
+  readonly hosts: readonly BrokerHost[];
+  /** The scheme asks for TLS, or a file of it is named. */
+  readonly tls: boolean;
+  readonly user: string | null;
+  readonly password: Secret | null;
+  /** Paths of PEM files: authorities; a client certificate and its key. */
+  readonly ca: string | null;
+  readonly cert: string | null;
+  readonly key: string | null;
+}
+
+/** What every source has, whatever its broker. */
+export interface SourceOptions extends BrokerAddress {
+  /** Its name in metrics, logs and marks, of one source alone: `kafka:flights`. */
+  readonly name: string;
+  /** Null: events, into the table of the `table` setting. */
+  readonly table: string | null;
+  /** Messages that are not acknowledged, at most. */
+  readonly prefetch: number;
+  readonly meta: readonly MetaColumn[];
+  /** What a message does that can never become rows: it is a dead letter, or it stops the source. */
+  readonly onError: "dead" | "stop";
+}
+
+export interface KafkaSource extends SourceOptions {
+  readonly broker: "kafka";
+  /** At least one. */
+  readonly topics: readonly string[];
+  readonly group: string;
+  /** Where a group begins that has no offset yet. */
+  readonly from: "earliest" | "latest";
+  readonly sasl: "plain" | "scram-sha-256" | "scram-sha-512" | "oauthbearer" | null;
+  readonly token: Secret | null;
+  /** `group.instance.id`: `off` = none, null = `BrokerDeps.member`. */
+  readonly member: string | null;
+  readonly protocol: "classic" | "consumer";
+  readonly sessionMs: number;
+}
+
+/** How to log in at NATS beside user and password. */
+export interface NatsLogin {
+  /** Paths; null: another way. */
+  readonly creds: string | null;
+  readonly nkey: string | null;
+  readonly token: Secret | null;
+}
+
+export interface NatsSource extends SourceOptions, NatsLogin {
+  readonly broker: "nats";
+  readonly read:
+    /** Core NATS: at most once. */
+    | { readonly what: "subject"; readonly subject: string; readonly queue: string }
+    /** JetStream. */
+    | {
+      readonly what: "stream";
+      readonly stream: string;
+      /** The durable consumer. */
+      readonly consumer: string;
+      /** It is made when it is missing; a stream never is. */
+      readonly create: boolean;
+      readonly filter: string | null;
+      readonly from: "first" | "new";
+      readonly ackWaitMs: number;
+    };
+}
+
+export interface AmqpSource extends SourceOptions {
+  readonly broker: "amqp";
+  readonly vhost: string;
+  readonly queue: string;
+  readonly heartbeatMs: number;
+}
+
+export interface RedisSource extends SourceOptions {
+  readonly broker: "redis";
+  readonly database: number;
+  readonly read:
+    /** `processing` null: `{KEY}:shishi:MEMBER`. */
+    | { readonly what: "list"; readonly key: string; readonly processing: string | null }
+    | {
+      readonly what: "stream";
+      readonly key: string;
+      readonly group: string;
+      /** Of an entry, what holds the message; an entry without it is a row of its fields. */
+      readonly field: string;
+      /** What another consumer left for so long is taken over. */
+      readonly claimMs: number;
+      readonly from: "first" | "new";
+      /** Entries are deleted once they are acknowledged. */
+      readonly trim: boolean;
+    }
+    /** At most once. */
+    | { readonly what: "channel"; readonly channel: string };
+}
+
+export interface OutboxSource extends SourceOptions {
+  readonly broker: "outbox";
+  readonly kind: "postgres" | "mysql" | "sqlite";
+  /** The database; of SQLite, the path of its file. */
+  readonly database: string;
+  /** The table that is read: a name, or `schema.name`. */
+  readonly outbox: string;
+  /** The column that orders rows and tells them apart. */
+  readonly id: string;
+  /** The column that has the message. */
+  readonly payload: string;
+  /** The column that names the table of a row; null: `table` for all. */
+  readonly tableColumn: string | null;
+  /** The column that gets the time once a row is safe; null: the row is deleted. */
+  readonly done: string | null;
+  /** How often it is looked for new rows. */
+  readonly pollMs: number;
+}
+
+/** One source, read from its URL. Holds secrets: never logged whole. */
+export type SourceAddress = KafkaSource | NatsSource | AmqpSource | RedisSource | OutboxSource;
+export type BrokerKind = SourceAddress["broker"];
+/** The address of a source of one kind of broker. */
+export type SourceOf<K extends BrokerKind> = Extract<SourceAddress, { readonly broker: K }>;
+
+/** One exit channel, read from its URL. Holds secrets. */
+export type ExitAddress =
+  & BrokerAddress
+  & { /** `redis:exitCh`. */ readonly name: string }
+  & (
+    | {
+      readonly broker: "kafka";
+      readonly topic: string;
+      readonly sasl: KafkaSource["sasl"];
+      readonly token: Secret | null;
+    }
+    | NatsLogin & { readonly broker: "nats"; readonly subject: string }
+    | {
+      readonly broker: "amqp";
+      readonly vhost: string;
+      readonly exchange: string;
+      readonly routingKey: string;
+      readonly heartbeatMs: number;
+    }
+    | { readonly broker: "redis"; readonly database: number; readonly channel: string }
+  );
+/** Brokers that have exit channels. */
+export type ExitKind = ExitAddress["broker"];
+export type ExitOf<K extends ExitKind> = Extract<ExitAddress, { readonly broker: K }>;
+
+/** What each broker's file exports, as `open…` and `openExit…`. Neither connects. */
+export type OpenBroker<K extends BrokerKind> = (
+  address: SourceOf<K>,
+  deps: BrokerDeps,
+) => Broker;
+export type OpenExit<K extends ExitKind> = (
+  address: ExitOf<K>,
+  deps: BrokerDeps,
+) => ExitChannel;
 
 // ── batch → spool: what the disk keeps of a batch, known by the batch's id.
 

@@ -106,9 +106,9 @@ export function readSettings(
     shown.set(spec.name, initial.shown);
     const chosen = choose(givens.filter((given) => given.spec === spec));
     if (chosen === null) continue;
-    const read = chosen.ok ? readOne(chosen.value, outside) : chosen;
+    const read = chosen.ok ? readOne(chosen.value, outside) : wrong(chosen.problem);
     if (!read.ok) {
-      problems.push(read.problem);
+      problems.push(...read.problems);
       bad.add(spec.name);
       continue;
     }
@@ -160,10 +160,18 @@ function choose(givens: readonly Given[]): Result<Given> | null {
   return null;
 }
 
-function readOne(given: Given, outside: Outside): Result<Value> {
+type ReadOne =
+  | { readonly ok: true; readonly value: Value }
+  | { readonly ok: false; readonly problems: readonly string[] };
+
+function wrong(...problems: readonly string[]): ReadOne {
+  return { ok: false, problems };
+}
+
+function readOne(given: Given, outside: Outside): ReadOne {
   const { spec, label, file } = given;
   const problem = (wanted: string, found: string) =>
-    failed(`${label}: expected ${wanted}, got ${found}`);
+    wrong(`${label}: expected ${wanted}, got ${found}`);
   let { text } = given;
   if (file) {
     if (text === "") return problem("the path of a file", "nothing");
@@ -183,6 +191,7 @@ function readOne(given: Given, outside: Outside): Result<Value> {
   }
   const parsed = spec.kind.parse(text);
   if (parsed.ok) return done({ value: parsed.value, shown: spec.secret ? "***" : text });
+  if (parsed.problems) return wrong(...parsed.problems.map((what) => `${label}: ${what}`));
   const show = spec.kind.show ?? quote;
   const found = spec.secret && !spec.kind.show ? "***" : parsed.found ?? show(text);
   return problem(parsed.wanted ?? spec.kind.wanted, found);

@@ -5,7 +5,14 @@
  */
 
 import { hostname } from "node:os";
-import type { Endpoint, InsertSetting, KeyRule, WriteToken } from "../contracts.ts";
+import type {
+  Endpoint,
+  ExitAddress,
+  InsertSetting,
+  KeyRule,
+  SourceAddress,
+  WriteToken,
+} from "../contracts.ts";
 import type { Network } from "../kernel/address.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { failed, type Result } from "../kernel/result.ts";
@@ -92,6 +99,9 @@ export interface Settings {
   readonly spoolMaxBytes: number;
   /** Of all tables together. */
   readonly deadMaxBytes: number;
+  /** Each has a name of its own. */
+  readonly sources: readonly SourceAddress[];
+  readonly exits: readonly ExitAddress[];
   /** `null` = no mirror. An empty user = no authentication. */
   readonly influx: Endpoint | null;
   readonly influxIntervalMs: number;
@@ -256,6 +266,8 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     dataDir: values["data-dir"],
     spoolMaxBytes: values["spool-max-bytes"],
     deadMaxBytes: values["dead-max-bytes"],
+    sources: values.sources ?? [],
+    exits: values.exits ?? [],
     influx: values["influx-url"],
     influxIntervalMs: values["influx-interval"],
     nats: servers && {

@@ -12,6 +12,8 @@ export type Parsed<T> =
     readonly wanted?: string;
     /** The part of the value that is wrong, safe to print; the whole value where absent. */
     readonly found?: string;
+    /** Of a value with parts: what is wrong with each, safe to print; a line each instead of the above. */
+    readonly problems?: readonly string[];
   };
 
 /** How one kind of value is written and read. */

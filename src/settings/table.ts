@@ -32,6 +32,7 @@ import {
   text,
   tokens,
 } from "./kinds.ts";
+import { exitUrls, sourceUrls } from "./source_urls.ts";
 import { section, setting } from "./spec.ts";
 import { writeTokens } from "./write_tokens.ts";
 
@@ -450,6 +451,27 @@ export const TABLE = [
       kind: size({ min: 64 * KIB, max: 1024 * GIB }),
       default: "256MiB",
       meaning: "bytes of dead letters on disk before batches with bad rows wait in the spool",
+    }),
+  ]),
+  ...section("Sources", [
+    setting({
+      name: "sources",
+      kind: sourceUrls,
+      default: null,
+      meaning: "brokers and outboxes whose messages become rows, such as " +
+        "kafka://host:9092/flights?table=flights, several by commas before a scheme, by lines or " +
+        "by repeating the flag; docs/sources.md has every parameter",
+      secret: true,
+      aliases: ["source"],
+    }),
+    setting({
+      name: "exits",
+      kind: exitUrls,
+      default: null,
+      meaning: "channels on which the message Exit stops the collector, such as " +
+        "redis://host?channel=exitCh; several as for sources",
+      secret: true,
+      aliases: ["exit"],
     }),
   ]),
   ...section("InfluxDB", [

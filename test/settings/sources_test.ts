@@ -192,6 +192,24 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
     want: 2 ** 31,
   },
   "dead-max-bytes": { text: "1MiB", other: "3GiB", read: (s) => s.deadMaxBytes, want: 2 ** 20 },
+  "sources": {
+    text: "kafka://b1,b2:19092/flights?table=flights, redis://r?channel=c",
+    other: "redis://r?list=l",
+    read: (s) => s.sources.map(({ label, name, table }) => ({ label, name, table })),
+    want: [
+      { label: "kafka://b1:9092,b2:19092/flights", name: "kafka:flights", table: "flights" },
+      { label: "redis://r:6379", name: "redis:c", table: null },
+    ],
+  },
+  "exits": {
+    text: "redis://r/2?channel=exitCh,amqp://u@h?exchange=exitEx",
+    other: "nats://n?subject=exit",
+    read: (s) => s.exits.map(({ label, name, user }) => ({ label, name, user })),
+    want: [
+      { label: "redis://r:6379/2", name: "redis:exitCh", user: null },
+      { label: "amqp://h:5672", name: "amqp:exitEx", user: "u" },
+    ],
+  },
   "influx-url": {
     text: "http://i:8086",
     other: "http://other",

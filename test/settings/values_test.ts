@@ -51,6 +51,8 @@ describe("defaults", () => {
       dataDir: "./shishi-data",
       spoolMaxBytes: 2 ** 30,
       deadMaxBytes: 256 * 2 ** 20,
+      sources: [],
+      exits: [],
       influx: null,
       influxIntervalMs: 10_000,
       nats: null,

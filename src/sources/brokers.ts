@@ -1,0 +1,36 @@
+/**
+ * The brokers that there are, one line each: the file that knows its library, loaded when an address of it
+ * is opened for the first time.
+ */
+
+import type {
+  Broker,
+  BrokerDeps,
+  BrokerKind,
+  ExitAddress,
+  ExitChannel,
+  ExitKind,
+  OpenBroker,
+  OpenExit,
+  SourceAddress,
+} from "../contracts.ts";
+
+// A line each: `kafka: async () => (await import("./kafka.ts")).openKafka`.
+const BROKERS: { readonly [K in BrokerKind]?: () => Promise<OpenBroker<K>> } = {};
+
+// As above: `kafka: async () => (await import("./kafka.ts")).openKafkaExit`.
+const EXITS: { readonly [K in ExitKind]?: () => Promise<OpenExit<K>> } = {};
+
+/** Rejects for a broker that this build does not have. */
+export async function openBroker(address: SourceAddress, deps: BrokerDeps): Promise<Broker> {
+  const load = BROKERS[address.broker] as (() => Promise<OpenBroker<BrokerKind>>) | undefined;
+  if (load === undefined) throw new Error(`this build has no sources of ${address.broker}`);
+  return (await load())(address, deps);
+}
+
+/** As `openBroker`. */
+export async function openExit(address: ExitAddress, deps: BrokerDeps): Promise<ExitChannel> {
+  const load = EXITS[address.broker] as (() => Promise<OpenExit<ExitKind>>) | undefined;
+  if (load === undefined) throw new Error(`this build has no exits of ${address.broker}`);
+  return (await load())(address, deps);
+}
