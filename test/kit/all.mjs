@@ -57,6 +57,7 @@ if (!quick) {
   await check("servers", process.execPath, [
     "test/kit/prepare.mjs",
     "--servers",
+    "--kafka",
     "--engines=26.9",
     "--kubernetes",
   ]);

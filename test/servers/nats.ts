@@ -1,10 +1,10 @@
 /** nats-server with its websocket open; `config` is appended to its configuration. */
 import { writeFileSync } from "node:fs";
-import { connect } from "node:net";
 import { join } from "node:path";
 import { freePort } from "../kit/free_port.ts";
 import { tempDir } from "../kit/temp.ts";
 import { programAt, type Server, startServer } from "./process.ts";
+import { reach } from "./reach.ts";
 
 export interface Nats extends Server {
   /** `ws://127.0.0.1:PORT`; `port` is the same one. */
@@ -44,16 +44,5 @@ ${config}
   });
   return Object.defineProperties({ natsPort } as Nats, {
     ...Object.getOwnPropertyDescriptors(server),
-  });
-}
-
-function reach(port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(port, "127.0.0.1");
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve();
-    });
-    socket.once("error", reject);
   });
 }

@@ -9,6 +9,7 @@ import {
   type ClickHouse,
   startClickHouse,
   startInflux,
+  startKafka,
   startNats,
   startOldClickHouse,
 } from "../kit/servers.ts";
@@ -89,6 +90,28 @@ test("InfluxDB answers, keeps its points through SIGKILL, and is gone when close
   assert.equal(isAlive(pid), false);
 });
 
+test("Kafka keeps its messages through SIGKILL, holds still when frozen, and is gone when closed", async () => {
+  const server = await startKafka();
+  const pid = server.pid;
+  const brokers = ["--bootstrap-server", `127.0.0.1:${server.port}`];
+  try {
+    const produce = [...brokers, "--topic", "t", "--compression-codec", "zstd"];
+    await server.tool("org.apache.kafka.tools.ConsoleProducer", produce, "one\ntwo\n");
+    await server.kill();
+    await server.start();
+    const ends = [...brokers, "--topic", "t"];
+    const asked = server.tool("org.apache.kafka.tools.GetOffsetShell", ends);
+    server.freeze();
+    await eventually(() => assert.match(stateOf(server.pid), /^T/), { withinMs: 5_000 });
+    server.thaw();
+    const counts = [...(await asked).matchAll(/^t:\d:(\d)$/gm)].map(([, count]) => Number(count));
+    assert.equal(counts.reduce((sum, count) => sum + count), 2);
+  } finally {
+    await server.close();
+  }
+  assert.equal(isAlive(pid), false);
+});
+
 test("a crash of the tests leaves neither server nor folder behind", async () => {
   const bun = fileURLToPath(new URL("../../node_modules/.bin/bun", import.meta.url));
   const kit = fileURLToPath(new URL("../kit/servers.ts", import.meta.url));
@@ -138,9 +161,13 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+  return !stateOf(pid).startsWith("Z");
+}
+
+/** As Linux has it, e.g. `T` of a process that is stopped; "" where it is not known. */
+function stateOf(pid: number): string {
   const stat = `/proc/${pid}/stat`;
-  return !existsSync(stat) ||
-    readFileSync(stat, "utf8").split(") ").at(-1)?.startsWith("Z") !== true;
+  return existsSync(stat) ? readFileSync(stat, "utf8").split(") ").at(-1) ?? "" : "";
 }
 
 function firstFrame(url: string): Promise<string> {
