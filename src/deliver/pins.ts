@@ -50,15 +50,24 @@ export function createPins(
   let validMs = -Infinity;
   let checking: Promise<Trouble | null> | null = null;
 
+  /** As they stand in an address, by name: most have the same value in every statement. */
+  const written = new Map<string, { readonly value: string; readonly text: string }>();
+  const parameter = (name: string, value: string): string => {
+    const known = written.get(name);
+    if (known?.value === value) return known.text;
+    const text = `&${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
+    written.set(name, { value, text });
+    return text;
+  };
+
   /** At once: an address is written anew for each name that its own `searchParams` get, up to 7 ms for all. */
   const write = (url: URL, settings: Settings) => {
-    const parameters = new Map(url.searchParams);
-    for (const [name, value] of Object.entries(settings)) {
-      if (!unknown.has(name)) parameters.set(name, value);
-    }
     let text = "";
-    for (const [name, value] of parameters) {
-      text += `&${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
+    for (const [name, value] of url.searchParams) {
+      if (unknown.has(name) || !Object.hasOwn(settings, name)) text += parameter(name, value);
+    }
+    for (const name in settings) {
+      if (!unknown.has(name)) text += parameter(name, settings[name]!);
     }
     url.search = text.slice(1);
   };
