@@ -2,6 +2,7 @@
  * A batch goes in pieces, and the collector is killed in the middle: before an INSERT reaches ClickHouse, or
  * after it is stored. The next one goes on under the same tokens, also where nothing limits an INSERT any
  * more: each row is there once.
+ * Runs once: the collector is the binary.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -9,7 +9,7 @@ import { after, before, describe, test } from "node:test";
 import { freePort } from "../kit/free_port.ts";
 import { load } from "../kit/load.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
-import { startShishi } from "../kit/shishi.ts";
+import { BUILDS, startShishi } from "../kit/shishi.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
@@ -41,10 +41,11 @@ const POINTS = [
 ];
 
 /** From source, and as the binary: what is compiled and minified is what users run. */
-const KINDS = [
-  { what: "from source", program: () => ({ entry: "test/crash/main.ts" }) },
-  { what: "the binary", program: () => ({ binary: crashBinary() }) },
-];
+const KINDS = BUILDS.map((binary) =>
+  binary
+    ? { what: "the binary", program: () => ({ binary: crashBinary() }) }
+    : { what: "from source", program: () => ({ entry: "test/crash/main.ts" }) }
+);
 
 for (const { what, program } of KINDS) {
   describe(`killed at a named point, ${what}`, () => {

@@ -1,6 +1,7 @@
 /**
  * The power of the whole machine fails, ten times in one life: the short form of `npm run soak -- --power`.
  * `POWER_SEED` in the environment repeats the chances of a run; the machine decides what they meet.
+ * Runs once: the collector is the binary.
  */
 import assert from "node:assert/strict";
 import process from "node:process";

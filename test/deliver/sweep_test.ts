@@ -1,6 +1,7 @@
 /**
  * A profile may turn any setting. Each of these is turned, one at a time, while two answers are lost: rows,
  * view, dead letters and the answers of the API are what they are without it.
+ * Runs once: what a profile does is the affair of ClickHouse alone.
  */
 
 import assert from "node:assert/strict";

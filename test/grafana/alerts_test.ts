@@ -1,6 +1,7 @@
 /**
  * The alert rules beside this file: Prometheus' own tool takes them and finds each case right, every metric that
  * they ask for is one that is exported, and a real Prometheus gives an alarm for a real collector.
+ * Runs once: what is tested are rules of Prometheus.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

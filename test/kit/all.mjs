@@ -70,8 +70,8 @@ if (!quick) {
     await check("binary", "npm", ["run", "--silent", "build"]);
   }
 }
-const jobs = suites(ROOT, { paths, quick }).flatMap(({ room, files }) =>
-  RUNTIMES.map((runtime) => () => tests(room, runtime, files))
+const jobs = suites(ROOT, { paths, quick }).flatMap(({ room, files, once }) =>
+  RUNTIMES.slice(0, once ? 1 : undefined).map((runtime) => () => tests(room, runtime, files))
 );
 if (jobs.length === 0) failures.push(`no test in ${paths.join(" ")}`);
 if (whole && !quick) jobs.unshift(once);

@@ -82,6 +82,13 @@ export interface Finished extends Exit {
 }
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+/** Which runtime runs the test. */
+export const ON_BUN = process.versions.deno === undefined;
+/**
+ * What a test is for, as `binary`: the source on the runtime that runs the test, and the binary. That one is
+ * the same whichever runtime tests it, so one of them does.
+ */
+export const BUILDS: readonly boolean[] = ON_BUN ? [false, true] : [false];
 const START_WITHIN_MS = 10_000;
 
 /** Starts `shishi` and returns when it says that it listens; throws its stderr when it does not. */

@@ -1,21 +1,24 @@
 /**
  * Which test files there are, by room (the folder below test/), and which of them are unit tests: those whose
  * imports reach no server, no other process and nothing that builds. Nothing lists them, so nothing can be forgotten.
+ * A file whose opening comment has a line `Runs once: why` tests nothing that differs between the runtimes.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 
 /** What a unit test does not reach, as a path below the root or a module. */
 const OUTSIDE = /^(test\/servers\/|\.release\/|node:child_process$)/;
+const RUNS_ONCE = /^ \* Runs once: \S/m;
 /** A room with more files than this is run in parts, so that one room does not outlast all others. */
 const FILES_A_PART = 12;
 
 /**
  * @param root the repository's folder. @param paths files or folders, relative to it; none = all.
- * @returns `{ room, files }[]`, rooms that need servers first: they take longest.
+ * @returns `{ room, files, once }[]`, rooms that need servers first: they take longest. `once`: under one runtime.
  */
 export function suites(root, { paths = [], quick = false } = {}) {
   const reaches = reacher(root);
+  const runsOnce = (file) => saysOnce(join(root, file));
   const chosen = (paths.length === 0 ? ["test"] : paths)
     .flatMap((path) => testFiles(root, path.replace(/^\.\//, "").replace(/\/$/, "")));
   const rooms = new Map();
@@ -27,7 +30,19 @@ export function suites(root, { paths = [], quick = false } = {}) {
     rooms.set(room, { files: [...files, file], weight: weight + (outside ? 10 : 1) });
   }
   return [...rooms].sort(([, a], [, b]) => b.weight - a.weight)
-    .flatMap(([room, { files }]) => parts(files).map((files) => ({ room, files })));
+    .flatMap(([room, { files }]) => {
+      const [once, twice] = [files.filter(runsOnce), files.filter((file) => !runsOnce(file))];
+      return [
+        ...parts(twice).map((files) => ({ room, files, once: false })),
+        ...parts(once).map((files) => ({ room, files, once: true })),
+      ];
+    });
+}
+
+/** Of a file whose opening comment says so. */
+function saysOnce(path) {
+  const [opening] = readFileSync(path, "utf8").split("*/", 1);
+  return RUNS_ONCE.test(opening);
 }
 
 /** In equal parts; every one has files from all over the alphabet. */

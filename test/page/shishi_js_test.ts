@@ -2,6 +2,7 @@
  * `GET /shishi.js` in pages of another site, in a real Chromium: what they tell is in a real ClickHouse,
  * each event once, whatever happens to page, network and collector in between; and nothing leaves a page
  * against its visitor's will.
+ * Runs once: what is tested is a script in a browser.
  */
 import assert from "node:assert/strict";
 import { createServer, type Server } from "node:http";

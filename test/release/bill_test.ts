@@ -1,4 +1,7 @@
-/** The bill of materials and the notices: nothing differs from run to run, nothing is left out. */
+/**
+ * The bill of materials and the notices: nothing differs from run to run, nothing is left out.
+ * Runs once: releases are built by one runtime.
+ */
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -1,4 +1,7 @@
-/** The example file: it changes nothing as it is, and every line of it works. */
+/**
+ * The example file: it changes nothing as it is, and every line of it works.
+ * Runs once: releases are built by one runtime.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** The manual page: what it tells, and that man and mandoc have nothing to say against it. */
+/**
+ * The manual page: what it tells, and that man and mandoc have nothing to say against it.
+ * Runs once: releases are built by one runtime.
+ */
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -1,4 +1,7 @@
-/** What the program runs is what the scanner's source says. */
+/**
+ * What the program runs is what the scanner's source says.
+ * Runs once: releases are built by one runtime.
+ */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

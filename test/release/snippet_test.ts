@@ -1,4 +1,7 @@
-/** What pages load is what its source says. */
+/**
+ * What pages load is what its source says.
+ * Runs once: releases are built by one runtime.
+ */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -1,4 +1,7 @@
-/** Which commit a build says it is of: the project's own, or none. */
+/**
+ * Which commit a build says it is of: the project's own, or none.
+ * Runs once: releases are built by one runtime.
+ */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

@@ -10,7 +10,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { freePort } from "../kit/free_port.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
-import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 
@@ -80,7 +80,7 @@ for (const scheme of ["wss", "tls"] as const) {
       ["NODE_EXTRA_CA_CERTS", () => ({ NODE_EXTRA_CA_CERTS: at("ca.pem") })],
     ];
     for (const [way, trust] of ways) {
-      for (const binary of [false, true]) {
+      for (const binary of BUILDS) {
         test(`trusted by ${way}: ${binary ? "the binary" : "from source"}`, async () => {
           if (binary && !existsSync(join(ROOT, "dist/shishi"))) {
             const built = spawnSync("npm", ["run", "--silent", "build"], { cwd: ROOT });

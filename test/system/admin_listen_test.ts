@@ -14,7 +14,7 @@ import {
 } from "../kit/certificate.ts";
 import { freePort } from "../kit/free_port.ts";
 import { openapi } from "../kit/openapi.ts";
-import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { says, stopBy } from "./around.ts";
@@ -74,7 +74,7 @@ async function adminOf(shishi: Shishi): Promise<string> {
   );
 }
 
-for (const binary of [false, true]) {
+for (const binary of BUILDS) {
   describe(`an admin port${binary ? " (binary)" : ""}`, () => {
     const start = (args: readonly string[], env: Record<string, string> = {}) =>
       startShishi({ binary, args: [...AWAY, ...args], env });

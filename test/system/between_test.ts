@@ -1,6 +1,7 @@
 /**
  * What stands between the collector and ClickHouse: a path, headers and proxies that are wanted; proxies that
  * drop what an INSERT relies on, and profiles that forbid it, which are told and store nothing else.
+ * Runs once: the collector is the binary.
  */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";

@@ -17,7 +17,7 @@ import {
   startNats,
   startOldClickHouse,
 } from "../kit/servers.ts";
-import { runShishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, runShishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempFile } from "../kit/temp.ts";
 import { stopBy } from "./around.ts";
 import { startFront } from "./check_front.ts";
@@ -79,7 +79,7 @@ describe("check", () => {
     SHISHI_INFLUX_URL: influxAs("root"),
   });
 
-  for (const binary of [false, true]) {
+  for (const binary of BUILDS) {
     test(`all is well, and nothing is changed${binary ? " (binary)" : ""}`, async () => {
       const label = `${clickhouse.url}/default`;
       const lines = await check(0, all(), [], binary);

@@ -23,7 +23,7 @@ import {
   type Pair,
 } from "../kit/client_certificate.ts";
 import { freePort } from "../kit/free_port.ts";
-import { runShishi } from "../kit/shishi.ts";
+import { BUILDS, runShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { says, stopBy } from "./around.ts";
@@ -71,7 +71,7 @@ const CLIENTS = [
   ["one that has expired", EXPIRED],
 ] as const;
 
-for (const binary of [false, true]) {
+for (const binary of BUILDS) {
   describe(`client certificates${binary ? " (binary)" : ""}`, () => {
     const start = (auth: string, more: Record<string, string | boolean> = {}) =>
       startReloading((file) => ({

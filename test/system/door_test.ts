@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { ClickHouse } from "../kit/servers.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 import { ENGINES } from "../servers/engines.ts";
 
@@ -111,7 +111,7 @@ describe("a window of times", () => {
   const event = (timestamp: unknown) => JSON.stringify({ eventType: "e", timestamp });
   const iso = (ms: number) => new Date(ms).toISOString();
 
-  for (const binary of [false, true]) {
+  for (const binary of BUILDS) {
     test(`max-event-age and max-event-skew${binary ? " (binary)" : ""}`, async () => {
       const shishi = await startShishi({
         binary,

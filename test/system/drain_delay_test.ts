@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type FakeClickHouse, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { openRaw, rawRequest } from "../kit/raw_http.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually, patient } from "../kit/wait.ts";
 import { ledgerAtEnd, stopBy } from "./around.ts";
 
@@ -40,7 +40,7 @@ describe("drain-delay", () => {
   });
   after(() => fake.close());
 
-  for (const binary of [false, true]) {
+  for (const binary of BUILDS) {
     const start = (delay: string) =>
       startShishi({
         binary,

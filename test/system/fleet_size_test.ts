@@ -1,6 +1,7 @@
 /**
  * A fleet of fifty: so many collectors, each a process of the compiled binary, under one NATS. Status
  * shows them all, a group stops by one command and by batches, and every row of theirs is stored.
+ * Runs once: the collectors are the binary.
  */
 
 import assert from "node:assert/strict";

@@ -1,6 +1,7 @@
 /**
  * Users who may not do everything: the door takes what they may write and refuses the rest with the reason,
  * and `check` says what is missing.
+ * Runs once: the collector is the binary.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -6,10 +6,9 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { once } from "node:events";
 import { connect } from "node:net";
-import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { openRaw, type RawAnswer, rawRequest } from "../kit/raw_http.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, ON_BUN, type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 
 const BODY = '{"eventType":"e"}';
@@ -56,7 +55,6 @@ const SPOKEN: readonly (readonly [string, string, 202 | null | "any"])[] = [
   ["an empty line first", `\r\n${START}${SIZE}\r\n${BODY}`, "any"],
 ];
 
-const ON_BUN = process.versions.deno === undefined;
 const LARGE = 24 * 1024 ** 2;
 
 /** Sends all of a request before it reads, as most clients do: the status, or what went wrong. */
@@ -86,9 +84,7 @@ async function sendThenRead(url: string, head: string): Promise<string> {
 }
 
 describe("HTTP as it is spoken", () => {
-  // The binary is the same runtime as one of the two.
-  for (const binary of ON_BUN ? [false] : [false, true]) {
-    const onBun = ON_BUN || binary;
+  for (const binary of BUILDS) {
     const where = binary ? " (binary)" : "";
     let shishi: Shishi;
     before(async () => {
@@ -128,7 +124,7 @@ describe("HTTP as it is spoken", () => {
         const before = await received();
         const one = rawRequest("POST", "/events", {}, BODY);
         const answers = await say(Buffer.concat(Array.from({ length: many }, () => one)), many);
-        assert.deepEqual(answers.map(({ status }) => status), onBun ? [] : Array(many).fill(202));
+        assert.deepEqual(answers.map(({ status }) => status), ON_BUN ? [] : Array(many).fill(202));
         assert.equal(await received() - before, answers.length);
       });
     }
@@ -146,10 +142,10 @@ describe("HTTP as it is spoken", () => {
       await connection.close();
       assert.deepEqual(
         answers.map((answer) => answer?.status ?? null),
-        onBun ? [null, null] : [202, 202],
+        ON_BUN ? [null, null] : [202, 202],
       );
       // That of the first was safe already when the second came.
-      assert.equal(await received() - before, onBun ? 1 : 2);
+      assert.equal(await received() - before, ON_BUN ? 1 : 2);
     });
 
     for (

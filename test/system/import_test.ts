@@ -15,7 +15,7 @@ import { after, before, describe, test } from "node:test";
 import zlib from "node:zlib";
 import { freePort } from "../kit/free_port.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
-import { runShishi, type Shishi, startCommand, startShishi } from "../kit/shishi.ts";
+import { BUILDS, runShishi, type Shishi, startCommand, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 
@@ -122,7 +122,7 @@ function tempDirIn(name: string): string {
 const states: string[] = [];
 after(() => states.forEach(removeDir));
 
-for (const binary of [false, true]) {
+for (const binary of BUILDS) {
   const table = binary ? "killed_binary" : "killed";
   describe(`killed in the middle, ${binary ? "binary" : "source"}`, () => {
     test("the import, and then the collector: each row once", async () => {

@@ -10,7 +10,14 @@ import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, test } from "node:test";
 import { freePort } from "../kit/free_port.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
-import { type Command, runShishi, type Shishi, startCommand, startShishi } from "../kit/shishi.ts";
+import {
+  BUILDS,
+  type Command,
+  runShishi,
+  type Shishi,
+  startCommand,
+  startShishi,
+} from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 
@@ -38,8 +45,8 @@ async function finish(command: Command, text: string): Promise<number | null> {
   return (await command.exited).code;
 }
 
-for (const [name, binary] of [["source", false], ["binary", true]] as const) {
-  describe(`pipe, ${name}`, () => {
+for (const binary of BUILDS) {
+  describe(`pipe, ${binary ? "binary" : "source"}`, () => {
     test("objects as they stand, other lines as messages, each refused line by its number", async () => {
       await clickhouse.query("TRUNCATE TABLE logs");
       const shishi = await collect();

@@ -1,6 +1,7 @@
 /**
  * A table in trouble is its own trouble, in the binary: it fills its share of the backlog, others their own;
  * and names that a client invents while ClickHouse is away are few, however many it tries.
+ * Runs once: the collector is the binary.
  */
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";

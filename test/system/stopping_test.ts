@@ -10,7 +10,7 @@ import { connect } from "nats.ws";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { freePort } from "../kit/free_port.ts";
 import { type ClickHouse, type Nats, startClickHouse, startNats } from "../kit/servers.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, type Shishi, startShishi } from "../kit/shishi.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually, patient } from "../kit/wait.ts";
@@ -125,7 +125,7 @@ describe("stopping", () => {
     }
   });
 
-  for (const binary of [false, true]) {
+  for (const binary of BUILDS) {
     test(`ClickHouse hangs: it ends in time, the rows wait on disk${binary ? " (binary)" : ""}`, async () => {
       const proxy = await startTcpProxy(clickhouse.port);
       const shishi = await startShishi({

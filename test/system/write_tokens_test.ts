@@ -3,6 +3,7 @@
  * binary. What a token may do is tested in test/admit/tokens_test.ts, case by case.
  */
 
+import { BUILDS } from "../kit/shishi.ts";
 import assert from "node:assert/strict";
 import { gzipSync } from "node:zlib";
 import { after, before, describe, test } from "node:test";
@@ -23,7 +24,7 @@ daily:${DAILY}=events;3/d   # three rows
 const EVENT = { eventType: "click", userId: "u1" };
 const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
 
-for (const binary of [false, true]) {
+for (const binary of BUILDS) {
   describe(binary ? "the binary" : "the source", () => {
     let clickhouse: ClickHouse;
     let at: Reloading;
