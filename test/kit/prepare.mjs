@@ -7,7 +7,7 @@
  * `--kubernetes` Helm and the schemas that its output is held to. Plain JavaScript for Node alone: nothing is installed yet when it runs.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, statSync, utimesSync } from "node:fs";
+import { existsSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -51,6 +51,7 @@ const SERVERS = {
   "xfsprogs": ["/usr/sbin/mkfs.xfs", "/sbin/mkfs.xfs"],
   "btrfs-progs": ["/usr/bin/mkfs.btrfs", "/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"],
   "mount": ["/usr/sbin/losetup", "/sbin/losetup"],
+  "redis-server": ["/usr/bin/redis-server"],
   "maven": ["/usr/bin/mvn"],
   "openjdk-17-jre-headless": ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/bin/java"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
@@ -125,13 +126,38 @@ async function servers(names) {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   // A package list that cannot be refreshed may still do.
   await run("the list of Debian packages", "apt-get", ["-qq", "update"], env);
-  const code = await run(
-    missing.join(", "),
-    "apt-get",
-    ["-qq", "install", "-y", "--no-install-recommends", ...missing],
-    env,
+  const code = await withoutServices(() =>
+    run(
+      missing.join(", "),
+      "apt-get",
+      [
+        "-qq",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        "install",
+        "-y",
+        "--no-install-recommends",
+        ...missing,
+      ],
+      env,
+    )
   );
   if (code !== 0) fail(`apt-get could not install them; ${ask}`);
+}
+
+/**
+ * A package of a server starts it, on the port that it has everywhere; the tests start their own. Debian asks
+ * this file first; where there is one already, it stays as it is.
+ */
+async function withoutServices(install) {
+  const policy = "/usr/sbin/policy-rc.d";
+  const ours = !existsSync(policy);
+  if (ours) writeFileSync(policy, "#!/bin/sh\nexit 101\n", { mode: 0o755 });
+  try {
+    return await install();
+  } finally {
+    if (ours) rmSync(policy, { force: true });
+  }
 }
 
 /** Runs quietly beside one line that shows the time; on failure shows what the program printed. */

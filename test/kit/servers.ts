@@ -12,6 +12,8 @@ export type { Influx } from "../servers/influx.ts";
 export { startInflux } from "../servers/influx.ts";
 export type { Kafka } from "../servers/kafka.ts";
 export { startKafka } from "../servers/kafka.ts";
+export type { Redis } from "../servers/redis.ts";
+export { startRedis } from "../servers/redis.ts";
 export type { Prometheus } from "../servers/prometheus.ts";
 export { startPrometheus } from "../servers/prometheus.ts";
 export type { Server } from "../servers/process.ts";

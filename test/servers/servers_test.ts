@@ -12,6 +12,7 @@ import {
   startKafka,
   startNats,
   startOldClickHouse,
+  startRedis,
 } from "../kit/servers.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
@@ -106,6 +107,27 @@ test("Kafka keeps its messages through SIGKILL, holds still when frozen, and is 
     server.thaw();
     const counts = [...(await asked).matchAll(/^t:\d:(\d)$/gm)].map(([, count]) => Number(count));
     assert.equal(counts.reduce((sum, count) => sum + count), 2);
+  } finally {
+    await server.close();
+  }
+  assert.equal(isAlive(pid), false);
+});
+
+test("Redis keeps what it has taken through SIGKILL, holds still when frozen, and is gone when closed", async () => {
+  const server = await startRedis();
+  const pid = server.pid;
+  try {
+    await server.call("LPUSH", "l", "one", "zwei ü");
+    await assert.rejects(server.call("XLEN", "l"), /WRONGTYPE/);
+    await server.kill();
+    await assert.rejects(server.call("PING"));
+    await server.start();
+    assert.deepEqual(await server.call("LRANGE", "l", 0, -1), ["zwei ü", "one"]);
+    server.freeze();
+    await eventually(() => assert.match(stateOf(server.pid), /^T/), { withinMs: 5_000 });
+    const asked = server.call("LLEN", "l");
+    server.thaw();
+    assert.equal(await asked, 2);
   } finally {
     await server.close();
   }
