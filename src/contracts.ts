@@ -55,16 +55,16 @@ export interface Messages {
    * another broker is another source.
    */
   readonly source: string;
-  /** One a lane at most; empty where the broker has no positions. */
+  /** One a partition at most; empty where the broker has no positions. */
   readonly marks: readonly Mark[];
   /** What their senders call them, none twice; any text. Empty where they have no names. */
   readonly ids: readonly string[];
 }
 
-/** Everything of a source's lane up to a position is in the chunk, or was taken before. */
+/** Everything of a source's partition up to a position is in the chunk, or was taken before. */
 export interface Mark {
   /** Of which messages come in order: `flights/3`. */
-  readonly lane: string;
+  readonly partition: string;
   /** Decimal numbers joined by `-`, compared number by number: `17`, `1764400000000-3`. */
   readonly position: string;
 }
@@ -83,7 +83,7 @@ export interface Named {
   readonly hash: string;
 }
 
-/** What was taken of a lane. */
+/** What was taken of a partition. */
 export interface TakenMark {
   /** Up to here. */
   readonly position: string;
@@ -184,7 +184,7 @@ export interface Intake {
    */
   known(table: string, named: Named): Taken | null | Promise<Taken | null>;
   /**
-   * Up to where the lanes of a source were taken, by lane, as far as it is not `committed`. Resolves when it
+   * Up to where the partitions of a source were taken, by name, as far as it is not `committed`. Resolves when it
    * is known what earlier processes took, however long that takes, and when each chunk of the source that was
    * given before is kept or refused. To be asked by a source before it reads, each time that it connects:
    * what is at or below a mark is acknowledged as its ticket says, and not taken again.
@@ -195,7 +195,7 @@ export interface Intake {
    * Resolves as `marks` does; `kept` of a ticket is null.
    */
   taken(source: string, ids: readonly string[]): Promise<ReadonlyMap<string, Ticket>>;
-  /** The broker has it for certain that a lane is acknowledged up to here: this is not remembered. */
+  /** The broker has it for certain that a partition is acknowledged up to here: this is not remembered. */
   committed(source: string, mark: Mark): void;
   /** Why writes are refused before their body is read, or null when they are taken. */
   closed(): "stopping" | "paused" | null;
@@ -223,13 +223,21 @@ export interface Message {
    */
   readonly partition: string;
   /**
-   * Grows within its partition, and is the same when the message comes again: Kafka's offset `17`, a stream's
-   * sequence, a Redis id `1764400000000-3`; decimal numbers joined by `-`, compared number by number.
-   * Absent where the broker has none.
+   * Grows within its partition, and is the same when the message comes again: Kafka's offset `17`; decimal
+   * numbers joined by `-`, compared number by number. Given only where whoever has the partition gets
+   * all of its messages, in order: what is at or below a position that was taken is a repeat. Absent where
+   * several readers share a stream or queue (JetStream, a Redis group, AMQP): there another reader's old
+   * message may come after a newer one; `id` tells it.
    */
   readonly position?: string;
-  /** What its sender calls it (AMQP message-id, Nats-Msg-Id, an outbox's id): an idempotency key. */
+  /**
+   * Of this message alone within its source: the broker's own (a stream's sequence, a Redis id), else what its
+   * sender calls it (AMQP message-id). Looked at only where there is no position; with the body, for
+   * senders repeat names.
+   */
   readonly id?: string;
+  /** False: the broker has never given it before, so its id need not be looked up. Absent: not known. */
+  readonly again?: boolean;
   /** Where it came from, for people and dead letters: `kafka:flights/3@17`. */
   readonly address: string;
   /** @param name one of `SourceAddress.meta`; null where the message has none such. */
@@ -290,6 +298,88 @@ export interface ExitFeed {
   next(): Promise<string>;
   /** Never rejects. */
   close(): Promise<void>;
+}
+
+/** What bytes of messages are. */
+export type Read =
+  /** `rejected` of its rows are none; the first hundred `errors`, by their place among all rows, from 0. */
+  | {
+    readonly kind: "rows";
+    readonly chunk: Chunk;
+    readonly rejected: number;
+    readonly errors: readonly { readonly index: number; readonly error: string }[];
+  }
+  /** No rows can be told apart in it. */
+  | { readonly kind: "refused"; readonly error: string }
+  /** The table takes no rows now: it is missing, a view, or not known yet. Says nothing about the bytes. */
+  | { readonly kind: "wait"; readonly why: string };
+
+/** How bytes of messages become rows: as those of a request do. Never rejects. */
+export interface MessageReader {
+  /** Undoes a Content-Encoding. Not done: it is unknown or broken, or the bytes are too many. */
+  unpack(body: Uint8Array, encoding: string): Promise<Result<Uint8Array>>;
+  /**
+   * As the body of a request. Makes tables and columns where rows ask for them.
+   * @param table null: events.
+   */
+  read(table: string | null, body: Uint8Array): Promise<Read>;
+  /** The texts of the objects in a body, as they are; null where something else is in it. */
+  objects(body: Uint8Array): Promise<readonly string[] | null>;
+  /** Of names of columns, those that rows of a table may have: it has them, or can get them. */
+  takes(table: string, names: readonly string[]): Promise<readonly string[]>;
+}
+
+/** A message, or a row of one, that can never become a row: what is kept of it. */
+export interface SourceLetter {
+  /** The source's name. */
+  readonly source: string;
+  /** `Message.address`. */
+  readonly address: string;
+  readonly table: string;
+  readonly shape: Shape;
+  /** A UUID of this message alone, the same when it comes again; and the row's 0-based place in it. */
+  readonly batch: string;
+  readonly index: number;
+  readonly error: string;
+  /** The bytes as they came; as base64 where they are no UTF-8. */
+  readonly row: string;
+  readonly base64: boolean;
+}
+
+/** Counts of one source since the process started. */
+export interface SourceTotals {
+  /** Messages whose rows were taken, without those below. */
+  messages: number;
+  /** That had no rows. */
+  empty: number;
+  /** That became dead letters, wholly or in part. */
+  dead: number;
+  /** That had been taken before, and were acknowledged only. */
+  repeated: number;
+  rows: number;
+  /** Connections that failed, or were lost. */
+  reconnects: number;
+}
+
+/** How one source is. */
+export interface SourceStatus {
+  readonly name: string;
+  /**
+   * `full`: there is no room for rows. `waiting`: the broker is away, a table takes no rows, or dead letters
+   * have no room. `stopped`: a message can never become rows, and it is to stop then.
+   */
+  readonly state: "connecting" | "running" | "paused" | "full" | "waiting" | "stopped";
+  /** For people; null while all is well. */
+  readonly why: string | null;
+  /** Messages that wait at the broker; null: not known. */
+  readonly lag: number | null;
+  /** Messages that were read and are not acknowledged. */
+  readonly unacked: number;
+  readonly rows: number;
+  readonly repeated: number;
+  readonly dead: number;
+  /** Since the last acknowledgement; null: there was none. */
+  readonly last_ack_s: number | null;
 }
 
 /** What the file of a broker is handed. */
