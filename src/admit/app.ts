@@ -170,7 +170,7 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
       return reply.notFound(`${table} takes analytics events: use POST /events`);
     }
     if (!allowed(table)) {
-      return reply.notFound(`${excerpt(table)} is not one of the tables that may be written`);
+      return reply.noTable(table, `${excerpt(table)} is not one of the tables that may be written`);
     }
     return writer.rows(request, table, account, (request) => clientAddress(request, addressOf));
   };

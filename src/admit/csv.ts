@@ -168,7 +168,9 @@ class CsvRows {
         : seen.has(name)
         ? `${excerpt(name)}: named twice`
         : this.#reader.stranger(name);
-      if (problem !== null) return this.#refuse(`the header line: ${problem}`);
+      if (problem !== null) {
+        return this.#refuse(`the header line: ${problem}${separatedOtherwise(names)}`);
+      }
       seen.add(name);
     }
     this.#columns = names.map((name) => ({
@@ -290,4 +292,14 @@ function isDeep(text: string): boolean {
     if (deep > DEEPEST) return true;
   }
   return false;
+}
+
+/** Of a header line that is one field because its separators are others. */
+function separatedOtherwise(names: readonly string[]): string {
+  const [separator] = names.length === 1 ? names[0]!.match(/[;|\t,]/) ?? [] : [];
+  return separator === undefined
+    ? ""
+    : `; text/csv has commas between fields, text/tab-separated-values tabs, and not ${
+      JSON.stringify(separator)
+    }`;
 }

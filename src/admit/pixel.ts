@@ -4,6 +4,7 @@
  * its own because no other write has its rows anywhere but in a body.
  */
 
+import { hint } from "../kernel/text.ts";
 import { FIELDS } from "./event.ts";
 
 /** Parameters that are about the request, and no properties. */
@@ -25,6 +26,12 @@ export function eventOf(url: string): Uint8Array {
     if (!FIELDS.includes(name) || name === "properties") {
       properties.set(name, JSON.stringify(value));
     } else if (value !== "" || name === "eventType") event.set(name, rawOf(name, value));
+  }
+  // Without a type it is no event: a name that was meant for it is told as what it is, an unknown key.
+  if (!event.has("eventType")) {
+    for (const [name, raw] of properties) {
+      if (hint(name, ["eventType"], (field) => field) !== "") event.set(name, raw);
+    }
   }
   event.set("properties", object(properties));
   return encoder.encode(object(event));

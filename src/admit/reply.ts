@@ -174,8 +174,8 @@ export function quotaUsed(
         `${amount} ${what}; nothing was taken`,
     });
   }
-  const error = `write-tokens: ${label} has used up its quota of ${text} (${what}); ` +
-    "nothing was taken";
+  const error = `write-tokens: ${label} has a quota of ${text} (${what}), and what is left of it ` +
+    "is less than this request has; nothing was taken";
   return json(429, { error }, { "retry-after": seconds(retryAfterS) });
 }
 
@@ -187,6 +187,12 @@ export function foreign(error: string): Response {
 /** Of a table that can never take rows. */
 export function takesNone({ why, reason }: Closed): Response {
   return json(why === "right" ? 403 : 409, { error: reason });
+}
+
+/** Of the path that has the name of a table. */
+export function noTable(table: string, error: string): Response {
+  const meant = table === "events" ? "; for analytics events use POST /events" : "";
+  return notFound(`${error}${meant}`);
 }
 
 export function notFound(error: string): Response {

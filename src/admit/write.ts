@@ -208,7 +208,7 @@ export class Writer {
     const { maker } = this.#deps;
     const makes = columns === "missing" && maker?.makes(table) === true;
     if (columns === "missing" && !makes) {
-      return reply.notFound(`there is no table ${excerpt(table)}`);
+      return reply.noTable(table, `there is no table ${excerpt(table)}`);
     }
     const known = typeof columns === "string" ? null : columns;
     if (known === null) {

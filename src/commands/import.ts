@@ -18,6 +18,7 @@ import { type CliCommand, operandOf, settingsOrExitCode, tellProblems } from "./
 import {
   CONTENT_TYPES,
   formatOf,
+  halves,
   identityOf,
   type RowsBatch,
   RowsFile,
@@ -252,7 +253,7 @@ class Importing {
         this.#acknowledged(batch, sent);
         return true;
       case "large":
-        return await this.#halve(batch);
+        return await this.#halve(batch, sent.problem);
       case "hopeless":
         this.#problem = sent.problem;
         return false;
@@ -261,28 +262,14 @@ class Importing {
     }
   }
 
-  /** At the end of the line in the middle; NDJSON alone, where each line is a row. */
-  async #halve(batch: RowsBatch): Promise<boolean> {
-    const { offset, end, line, endLine, rows, body } = batch;
-    const middle = body.indexOf(10, body.length >> 1) + 1 ||
-      body.lastIndexOf(10, body.length - 2) + 1;
-    if (rows < 2 || middle === 0 || middle === body.length || this.#given.format !== "ndjson") {
-      this.#problem = `the batch at line ${line} is larger than the collector's max-body-bytes`;
+  async #halve(batch: RowsBatch, problem: string): Promise<boolean> {
+    const pieces = halves(batch, this.#given.format);
+    if (pieces === null) {
+      this.#problem = `the row at line ${batch.line}: ${problem}`;
       return false;
     }
-    const first = body.subarray(0, middle);
-    const lines = linesIn(first);
-    const half = { offset, end: offset + middle, line, endLine: line + lines, body: first };
-    const firstRows = filledLines(first).length;
-    if (!await this.#send({ ...half, rows: firstRows })) return false;
-    return await this.#send({
-      offset: offset + middle,
-      end,
-      line: line + lines,
-      endLine,
-      rows: rows - firstRows,
-      body: body.subarray(middle),
-    });
+    for (const piece of pieces) if (!await this.#send(piece)) return false;
+    return true;
   }
 
   #acknowledged(batch: RowsBatch, sent: Sent & { kind: "acknowledged" }): void {
@@ -372,12 +359,6 @@ function filledLines(body: Uint8Array): number[] {
     "\n",
   );
   return lines.flatMap((line, at) => line.trim() === "" ? [] : [at]);
-}
-
-function linesIn(body: Uint8Array): number {
-  let lines = 0;
-  for (let at = body.indexOf(10); at >= 0; at = body.indexOf(10, at + 1)) lines++;
-  return lines;
 }
 
 function mib(bytes: number): string {

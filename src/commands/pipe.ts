@@ -243,7 +243,7 @@ class Piping {
     if (sent.kind === "hopeless") this.#hopeless = sent.problem;
     if (sent.kind !== "large") return;
     if (batch.rows.length === 1) {
-      return this.#refuse(batch.lines[0]!, "larger than the collector's max-body-bytes");
+      return this.#refuse(batch.lines[0]!, sent.problem);
     }
     await this.#send(batch.half(true));
     if (this.#hopeless === null) await this.#send(batch.half(false));

@@ -101,6 +101,33 @@ export class RowsFile {
   }
 }
 
+/** A batch in two, between rows that are about in its middle; null for one row. */
+export function halves(batch: RowsBatch, format: RowsFormat): readonly RowsBatch[] | null {
+  const { offset, line, rows, body } = batch;
+  if (rows < 2) return null;
+  const cutter = new Cutter(format, 0, {
+    rows: rows - 1,
+    bytes: Math.ceil(body.length / 2),
+    header: false,
+  });
+  const [first, ...rest] = [...cutter.push(body), ...cutter.end()].map((piece) => ({
+    ...piece,
+    offset: offset + piece.offset,
+    end: offset + piece.end,
+    line: line + piece.line - 1,
+    endLine: line + piece.endLine - 1,
+  }));
+  if (first === undefined || rest.length === 0) return null;
+  const second = {
+    ...batch,
+    offset: first.end,
+    line: first.endLine,
+    rows: rows - first.rows,
+    body: body.subarray(first.body.length),
+  };
+  return [first, second];
+}
+
 const CHUNK_BYTES = 256 * 1024;
 const NOTHING = new Uint8Array(0);
 
@@ -139,11 +166,18 @@ class Cutter {
   /** The byte before closed a field's quotes. */
   #closed = false;
 
-  constructor(format: RowsFormat, from: number) {
+  readonly #most: { readonly rows: number; readonly bytes: number };
+
+  constructor(
+    format: RowsFormat,
+    from: number,
+    most = { rows: BATCH_ROWS, bytes: BATCH_BYTES, header: format !== "ndjson" },
+  ) {
     this.#format = format;
     this.#delimiter = format === "tsv" ? 9 : 44;
     this.#from = from;
-    this.#headerDone = format === "ndjson";
+    this.#most = most;
+    this.#headerDone = !most.header;
   }
 
   *push(chunk: Uint8Array): Generator<RowsBatch> {
@@ -220,7 +254,8 @@ class Cutter {
       return this.#next();
     }
     if (!blank) this.#rows++;
-    if (this.#rows >= BATCH_ROWS || this.#bytes >= BATCH_BYTES) yield* this.#batch();
+    const { rows, bytes } = this.#most;
+    if (this.#rows >= rows || this.#bytes >= bytes) yield* this.#batch();
   }
 
   *#batch(): Generator<RowsBatch> {

@@ -13,7 +13,7 @@ import { Agent as SecureAgent, request as secure } from "node:https";
 import process from "node:process";
 import { rootCertificates } from "node:tls";
 import { Backoff } from "../kernel/backoff.ts";
-import { messageOf, plainNetworkError } from "../kernel/errors.ts";
+import { codeOf, messageOf, plainNetworkError } from "../kernel/errors.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import { type Clock, sleep } from "../kernel/time.ts";
 import { matching, text, token as tokenKind } from "../settings/kinds.ts";
@@ -98,8 +98,8 @@ export type Sent =
     /** It was there already. */
     readonly duplicate: boolean;
   }
-  /** Larger than the collector takes. */
-  | { readonly kind: "large" }
+  /** More than the collector takes at once, of this sender or of any. */
+  | { readonly kind: "large"; readonly problem: string }
   /** It will never be taken, and neither will the next one. */
   | { readonly kind: "hopeless"; readonly problem: string }
   /** The signal was aborted first. */
@@ -151,7 +151,7 @@ export class Sender {
       if (signal.aborted) return { kind: "given up" };
       const answer = await this.#exchange(sending, signal);
       const sent = answer instanceof Error
-        ? againFor(`${this.#to.url}: ${messageOf(plainNetworkError(answer))}`)
+        ? againFor(`${this.#to.url}: ${messageOf(plainNetworkError(answer))}${distrust(answer)}`)
         : this.#meaning(answer);
       if (sent.kind === "elsewhere") {
         this.#path = "/events";
@@ -182,7 +182,7 @@ export class Sender {
       >;
       return { kind: "acknowledged", accepted, rejected, errors, duplicate };
     }
-    if (status === 413) return { kind: "large" };
+    if (status === 413) return { kind: "large", problem };
     if (status === 404 && IS_EVENTS.test(String(error)) && this.#path !== "/events") {
       return { kind: "elsewhere" };
     }
@@ -229,6 +229,14 @@ export class Sender {
       request.end(body);
     });
   }
+}
+
+/** What to do about a certificate that nothing here vouches for. */
+function distrust(error: Error): string {
+  const unknown = /self.signed|unable to (?:verify|get)|UnknownIssuer/i;
+  return unknown.test(`${error.message} ${codeOf(error)}`)
+    ? "; --ca-file names a file with the authority that signed its certificate"
+    : "";
 }
 
 interface Again {

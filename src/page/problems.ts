@@ -127,7 +127,7 @@ export const SENTENCES: Readonly<Record<string, Say>> = {
   "rows are lost: their spool file was deleted": (f) =>
     `${rows(f)}${ofTable(f)} are lost: their spool file was deleted.`,
   "a write token has used up a quota": (f) =>
-    `The write token ${f.token} has used up its quota of ${f.quota}. What it sends is refused until the next period.`,
+    `The write token ${f.token} has a quota of ${f.quota} and sends more. What is beyond it is refused until the next period.`,
   "a request failed": (f) => `A request could not be answered${because(f)}.`,
   "the books do not balance": (f) =>
     `The books do not balance: they differ by ${f.difference} rows. That is a bug; please report it.`,

@@ -204,6 +204,7 @@ test("404: a table that is not there, not allowed, no name, or the one for event
     ["/events/flights", /no table flights/],
     ["/events/analytics_events", /use POST \/events$/],
     ["/events/a%2Fb", /not one of the tables/],
+    ["/events/events", /no table events; for analytics events use POST \/events$/],
     ["/events/" + "x".repeat(200), /not one of the tables/],
     ["/events/%60; DROP TABLE x", /not one of the tables/],
     ["/events/%ff", /not one of the tables/],
@@ -215,6 +216,8 @@ test("404: a table that is not there, not allowed, no name, or the one for event
     assert.ok(answer.body.error.length < 200);
   }
   assert.equal((await post(narrow, "/events/other", "{}")).status, 404);
+  const { body } = await post(narrow, "/events/events", "{}");
+  assert.match(body.error, /not one of the tables .*; for analytics events use POST \/events$/);
   assert.equal(script.chunks.length, 0);
 });
 

@@ -104,6 +104,12 @@ const REFUSED: readonly (readonly [string, string, RegExp])[] = [
   ["nothing", "", /the body is empty; expected a header line/],
   ["a header alone", "n,s\n", /a header line and no rows/],
   ["no column", "n,zip\n1,2\n", /^the header line: zip: no column of flights, which has n, f/],
+  [
+    "semicolons",
+    "n;s\n1;2\n",
+    /^the header line: n;s: no column .*commas between fields.*not ";"$/,
+  ],
+  ["tabs", "n\ts\n1\t2\n", /text\/tab-separated-values tabs, and not "\\t"$/],
   ["a column twice", "n,s,n\n1,2,3\n", /^the header line: n: named twice$/],
   ["a name that is empty", "n,,s\n1,2,3\n", /^the header line: field 2 names no column$/],
   ["a quote that is not closed there", '"n,s\n1,2\n', /^the header line: a quote is not closed$/],

@@ -69,6 +69,7 @@ test("HEAD stores nothing", async () => {
 
 const WRONG: readonly (readonly [string, RegExp])[] = [
   ["", /eventType: missing/],
+  ["?event_type=a&campaign=b", /event_type: unknown key; did you mean eventType\?/],
   ["?eventType=", /eventType: expected a non-empty string/],
   ["?eventType=a&timestamp=yesterday", /timestamp: expected ISO 8601/],
   ["?eventType=a&id=7", /id: expected a UUID, got "7"/],

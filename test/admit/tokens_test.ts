@@ -286,7 +286,7 @@ describe("quotas", () => {
     assert.equal(over.status, 429);
     assert.equal(
       over.body.error,
-      "write-tokens: web has used up its quota of 5/s (rows); nothing was taken",
+      "write-tokens: web has a quota of 5/s (rows), and what is left of it is less than this request has; nothing was taken",
     );
     assert.equal(over.headers.get("retry-after"), "1");
     assert.equal((await send(2)).status, 202, "what is left can be used");

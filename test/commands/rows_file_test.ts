@@ -10,6 +10,7 @@ import fc from "fast-check";
 import {
   BATCH_ROWS,
   formatOf,
+  halves,
   type RowsBatch,
   RowsFile,
   type RowsFormat,
@@ -95,6 +96,33 @@ test("CSV is cut where records end, packed or not, and the same from any batch o
       },
     ),
     { numRuns: 12 },
+  );
+});
+
+test("a batch goes in two between rows, and again down to single ones, which do not", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(csvRow, { minLength: 1, maxLength: 12 }), async (rows) => {
+      const { batches: [whole] } = await read(Buffer.from(`a,c\n${rows.join("\n")}\n`), "csv");
+      const single: RowsBatch[] = [];
+      const cut = (batch: RowsBatch) => {
+        const pieces = halves(batch, "csv");
+        if (pieces === null) return void single.push(batch);
+        assert.equal(pieces.length, 2);
+        assert.equal(pieces[0]!.rows + pieces[1]!.rows, batch.rows);
+        assert.equal(pieces[0]!.end, pieces[1]!.offset);
+        assert.equal(pieces[0]!.endLine, pieces[1]!.line);
+        assert.equal(pieces[1]!.end, batch.end);
+        assert.equal(pieces[1]!.endLine, batch.endLine);
+        pieces.forEach(cut);
+      };
+      cut(whole!);
+      assert.deepEqual(single.map(text), rows.map((row) => `${row}\n`));
+      let line = 2;
+      for (const batch of single) {
+        assert.equal(batch.line, line);
+        line += text(batch).split("\n").length - 1;
+      }
+    }),
   );
 });
 

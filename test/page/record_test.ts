@@ -164,7 +164,7 @@ test("problems are told in sentences", () => {
     [
       "a write token has used up a quota",
       { token: "web", quota: "5GiB/d" },
-      /^The write token web has used up its quota of 5GiB\/d\. What it sends is refused/,
+      /^The write token web has a quota of 5GiB\/d and sends more\. What is beyond it is refused/,
     ],
     ["3 rows could not be stored in time", {}, /^3 rows could not be stored in time\.$/],
   ];

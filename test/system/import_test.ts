@@ -22,7 +22,7 @@ import { eventually } from "../kit/wait.ts";
 const DDL = "(n UInt32, s String) ENGINE = MergeTree ORDER BY n " +
   "SETTINGS non_replicated_deduplication_window = 1000";
 const SOON = { withinMs: 30_000 };
-const TABLES = ["forms", "killed", "killed_binary", "again", "bad"];
+const TABLES = ["forms", "killed", "killed_binary", "again", "bad", "halves"];
 
 let clickhouse: ClickHouse;
 let shishi: Shishi;
@@ -92,6 +92,28 @@ test("NDJSON, CSV, TSV, plain, gzip and zstd, of several frames too, in one go",
   assert.equal((await runImport("forms", ...files)).code, 0);
   await delay(500);
   await stored("forms", "6000 6000 0 5999");
+});
+
+test("a batch that is larger than the collector takes goes in halves; a row that is, is named", async () => {
+  const small = await startShishi({
+    args: ["--clickhouse-url", clickhouse.url, "--tables=*", "--max-body-bytes=2KiB"],
+  });
+  try {
+    const large = `n,s\n7,"${"x".repeat(3000)}"\n`;
+    const run = (...files: string[]) =>
+      runShishi(["import", "--url", small.url, "--table", "halves", ...files]);
+    const well = await run(
+      file("halves.csv", fields(0, 500)),
+      file("halves.ndjson", lines(500, 999)),
+    );
+    assert.equal(well.code, 0, well.stderr);
+    await stored("halves", "999 999 0 998");
+    const not = await run(file("large.csv", large));
+    assert.equal(not.code, 1);
+    assert.match(not.stderr, /large\.csv: the row at line 2: .* answers 413: .*2048/);
+  } finally {
+    await small.close();
+  }
 });
 
 test("rows that are refused are told by file and line, over several batches", async () => {

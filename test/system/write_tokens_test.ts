@@ -86,7 +86,7 @@ for (const binary of BUILDS) {
       assert.equal(over.status, 429);
       assert.equal(
         over.json.error,
-        "write-tokens: daily has used up its quota of 3/d (rows); nothing was taken",
+        "write-tokens: daily has a quota of 3/d (rows), and what is left of it is less than this request has; nothing was taken",
       );
       const toMidnightS = (86_400_000 - Date.now() % 86_400_000) / 1000;
       const retryAfterS = Number(over.headers.get("retry-after"));
