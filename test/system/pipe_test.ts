@@ -182,6 +182,13 @@ test("a write token for events is good for the table of events; HTTPS by the sys
   const env = { SHISHI_TOKEN: token, SSL_CERT_FILE: cert };
   const piped = startCommand(args, { env });
   assert.equal(await finish(piped, '{"eventType":"piped"}\n'), 0, piped.stderr());
+  const distrustful = startCommand(args, { env: { SHISHI_TOKEN: token } });
+  distrustful.stdin.write('{"eventType":"piped"}\n');
+  await eventually(() => assert.match(distrustful.stderr(), /waiting: .*--ca-file names a file/), {
+    withinMs: 20_000,
+  });
+  distrustful.signal("SIGKILL");
+  await distrustful.exited;
   removeDir(dir);
   await shishi.close();
 });
