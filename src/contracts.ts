@@ -393,7 +393,16 @@ export interface BrokerDeps {
   /** PEM texts of authorities that are trusted besides the runtime's, one each; `ca` of an address comes first. */
   readonly authorities: () => readonly string[];
   /** As for remote control: what plays a WebSocket over `nats://`, `tls://`, `ws://` or `wss://`. */
-  readonly openSocket: (url: string) => WebSocket;
+  readonly openSocket: (url: string, tls?: SocketTls) => WebSocket;
+}
+
+/** PEM texts for one connection. */
+export interface SocketTls {
+  /** Authorities that are trusted besides the others. */
+  readonly ca: readonly string[];
+  /** What is shown to the server, both or none. */
+  readonly cert: string | null;
+  readonly key: string | null;
 }
 
 /** A secret: what stood in the setting, or the path of the file that has it. */
@@ -460,8 +469,10 @@ export interface KafkaSource extends SourceOptions {
   readonly sessionMs: number;
 }
 
-/** How to log in at NATS beside user and password. */
+/** What an address of NATS has besides what all have: how to log in beside user and password. */
 export interface NatsLogin {
+  /** Of a websocket's address, with its first slash; "" where there is none. */
+  readonly path: string;
   /** Paths; null: another way. */
   readonly creds: string | null;
   readonly nkey: string | null;

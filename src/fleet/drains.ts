@@ -5,7 +5,7 @@
  */
 
 import type { Command } from "../contracts.ts";
-import type { Wire } from "../remote/nats.ts";
+import type { Wire } from "../kernel/nats.ts";
 import { type Answer, subjectFor } from "../remote/protocol.ts";
 import { collectors, createRegion, drainBar, progressLine, type Region } from "./screen.ts";
 import { byName, type FleetIo, pollStatus, succeeded } from "./talk.ts";

@@ -6,7 +6,7 @@
 
 import type { Command } from "../contracts.ts";
 import { sleep } from "../kernel/time.ts";
-import type { Wire } from "../remote/nats.ts";
+import type { Wire } from "../kernel/nats.ts";
 import { type Answer, subjectFor } from "../remote/protocol.ts";
 import { Drains } from "./drains.ts";
 import { collectors, seconds, statusTable } from "./screen.ts";

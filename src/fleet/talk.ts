@@ -10,9 +10,9 @@
 
 import type { Clock, Command } from "../contracts.ts";
 import { repeat } from "../kernel/time.ts";
-import { dial, type Message, type NatsAuth, type OpenSocket, type Wire } from "../remote/nats.ts";
+import { dial, type Message, type NatsAuth, type OpenSocket, type Wire } from "../kernel/nats.ts";
 import { type Answer, INSTANCE_HEADER, readAnswer, subjectFor } from "../remote/protocol.ts";
-import { sign, SIGNATURE_HEADER } from "../remote/signature.ts";
+import { sign, SIGNATURE_HEADER } from "../kernel/signature.ts";
 import type { Screen } from "./screen.ts";
 
 /** A command to a fleet, and where it is said what became of it. */

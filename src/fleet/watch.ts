@@ -5,7 +5,7 @@
  */
 
 import { sleep } from "../kernel/time.ts";
-import type { Wire } from "../remote/nats.ts";
+import type { Wire } from "../kernel/nats.ts";
 import type { Answer } from "../remote/protocol.ts";
 import { collectors, createRegion, type Region, statusTable } from "./screen.ts";
 import {

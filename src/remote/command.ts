@@ -5,8 +5,8 @@
  */
 
 import type { Command } from "../contracts.ts";
-import type { Message } from "./nats.ts";
-import { createVerifier, SIGNATURE_HEADER, type Verifier } from "./signature.ts";
+import type { Message } from "../kernel/nats.ts";
+import { beforeStart, type Gate, SIGNATURE_HEADER } from "../kernel/signature.ts";
 
 /** A message, whether or not it is a command. */
 export type Incoming = Omit<Message, "noResponders">;
@@ -27,20 +27,6 @@ export type Decision =
     readonly problem: string;
     readonly replyTo: string | null;
   };
-
-/** What a collector with a control secret asks of a command. */
-export interface Gate {
-  readonly verifier: Verifier;
-  /** When the collector started, epoch milliseconds. */
-  readonly startedMs: number;
-}
-
-/** @param secret null: no signature is needed. @param startedMs epoch. */
-export function createGate(secret: string | null, startedMs: number): Gate | null {
-  if (secret === null) return null;
-  // A shell signs with whole seconds.
-  return { verifier: createVerifier(secret), startedMs: Math.floor(startedMs / 1000) * 1000 };
-}
 
 /**
  * @param subjects the collector's own subjects (`subjectsOf` in protocol.ts).
@@ -65,12 +51,8 @@ export function decide(
   const judged = gate.verifier.judge(message.header(SIGNATURE_HEADER), subject, payload, nowMs);
   if (!judged.ok) return { kind: "refuse", command, problem: judged.problem, replyTo };
   const { signedMs, spend } = judged.value;
-  // A restart forgets the nonces: what was signed before it may have been obeyed by the run before.
-  if (signedMs < gate.startedMs && command !== "status") {
-    const seconds = ((gate.startedMs - signedMs) / 1000).toFixed(1);
-    const problem = `too old: signed ${seconds} s before this collector started`;
-    return { kind: "refuse", command, problem, replyTo };
-  }
+  const early = command === "status" ? null : beforeStart(signedMs, gate);
+  if (early !== null) return { kind: "refuse", command, problem: early, replyTo };
   return { kind: "obey", command, replyTo, spend };
 }
 

@@ -5,7 +5,7 @@
 
 import type { Clock } from "../contracts.ts";
 import { about, type Finding } from "../kernel/finding.ts";
-import { dial, type NatsAuth, type OpenSocket, parseServer } from "./nats.ts";
+import { dial, type NatsAuth, type OpenSocket, parseServer } from "../kernel/nats.ts";
 import { subjectsOf } from "./protocol.ts";
 
 const TIMEOUT_MS = 5_000;

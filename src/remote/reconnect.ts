@@ -11,7 +11,7 @@ import type { Clock, Log } from "../contracts.ts";
 import { backoffMs } from "../kernel/backoff.ts";
 import { reasonOf } from "../kernel/errors.ts";
 import { sleep } from "../kernel/time.ts";
-import { dial, type NatsAuth, type OpenSocket, type Wire } from "./nats.ts";
+import { dial, type NatsAuth, type OpenSocket, type Wire } from "../kernel/nats.ts";
 
 export type LinkState = "connected" | "disconnected";
 

@@ -7,11 +7,12 @@
 import type { Clock, Command, Control, Log } from "../contracts.ts";
 import { reasonOf } from "../kernel/errors.ts";
 import { RateLimiter } from "../kernel/rate.ts";
-import { createGate, decide, type Gate, replySubject } from "./command.ts";
+import { createGate, type Gate } from "../kernel/signature.ts";
+import { decide, replySubject } from "./command.ts";
 import { Events } from "./events.ts";
 import { connectForever, type Link, type LinkState } from "./reconnect.ts";
 import { Micro } from "./micro.ts";
-import type { Message, NatsAuth, OpenSocket, Wire } from "./nats.ts";
+import type { Message, NatsAuth, OpenSocket, Wire } from "../kernel/nats.ts";
 import { eventSubject, INSTANCE_HEADER, subjectsOf, writeAnswer } from "./protocol.ts";
 
 export interface RemoteOptions {

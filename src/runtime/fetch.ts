@@ -105,12 +105,14 @@ export function clientOf(
   pooled: boolean,
   caCerts: readonly string[],
   via: Proxy | null,
+  identity: { readonly cert?: string; readonly key?: string } = {},
 ): unknown {
   const kept = new Map(PROXIES.map((name) => [name, process.env[name]]));
   for (const name of PROXIES) delete process.env[name];
   try {
     return deno!.createHttpClient!({
       caCerts,
+      ...identity,
       ...(pooled ? {} : { poolMaxIdlePerHost: 0 }),
       ...(via === null ? {} : { proxy: proxyOf(via) }),
     });

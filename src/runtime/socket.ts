@@ -8,8 +8,9 @@
  */
 
 import type { Socket } from "node:net";
-import type { TLSSocket } from "node:tls";
+import type { SecureContextOptions, TLSSocket } from "node:tls";
 import process from "node:process";
+import type { SocketTls } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
 import { plainNetworkError, reasonOf } from "../kernel/errors.ts";
 import { clientOf, roots } from "./fetch.ts";
@@ -20,6 +21,8 @@ const LONGEST_INFO_BYTES = 1024 * 1024;
 const INFO = /^INFO (\{.*\})\s*\r\n/;
 const NATS_PORT = 4222;
 
+const NOTHING: SocketTls = { ca: [], cert: null, key: null };
+
 /**
  * @param certificates PEM texts of authorities that are trusted besides the usual ones; asked at the first
  * connection that needs them.
@@ -27,16 +30,22 @@ const NATS_PORT = 4222;
  */
 export function createOpenSocket(
   certificates: () => readonly string[],
-): (url: string) => WebSocket {
-  return (url) => {
+): (url: string, own?: SocketTls) => WebSocket {
+  return (url, own = NOTHING) => {
+    const { cert, key } = own;
+    const identity = cert === null || key === null ? {} : { cert, key };
+    // Nothing is read of the system's store where no certificate is looked at.
+    const ca = () => [...own.ca, ...certificates()];
     // It has what is used of one: four events, `send` and `close`.
-    if (/^(nats|tls):/i.test(url)) return new TcpSocket(url, certificates) as unknown as WebSocket;
+    if (/^(nats|tls):/i.test(url)) {
+      return new TcpSocket(url, () => ({ ca: roots(ca()), ...identity })) as unknown as WebSocket;
+    }
     if (!/^wss:/i.test(url)) return new WebSocket(url);
-    const ca = certificates();
-    if (ca.length === 0) return new WebSocket(url);
+    const caCerts = ca();
+    if (caCerts.length === 0 && cert === null) return new WebSocket(url);
     const trust = deno === undefined
-      ? { tls: { ca: roots(ca) } }
-      : { client: clientOf(true, ca, null) };
+      ? { tls: { ca: roots(caCerts), ...identity } }
+      : { client: clientOf(true, caCerts, null, identity) };
     return new WebSocket(url, trust as unknown as string[]);
   };
 }
@@ -49,15 +58,16 @@ class TcpSocket extends EventTarget {
   onerror: ((event: Event) => void) | null = null;
   onclose: ((event: Event) => void) | null = null;
   readonly #url: URL;
-  readonly #certificates: () => readonly string[];
+  readonly #trust: () => SecureContextOptions;
   #socket: Socket | TLSSocket;
   #closing = false;
   #ended = false;
 
-  constructor(url: string, certificates: () => readonly string[]) {
+  /** @param trust authorities, and what is shown of itself; asked where TLS begins. */
+  constructor(url: string, trust: () => SecureContextOptions) {
     super();
     this.#url = new URL(url);
-    this.#certificates = certificates;
+    this.#trust = trust;
     this.#socket = this.#watch(
       nodeNet().connect({
         host: this.#host,
@@ -88,7 +98,7 @@ class TcpSocket extends EventTarget {
     const host = this.#host;
     const secure = tls.connect({
       socket: plain,
-      ca: roots(this.#certificates()),
+      ...this.#trust(),
       ...(nodeNet().isIP(host) === 0 ? { servername: host } : { host }),
     }, () => this.#open(first));
     this.#socket = this.#watch(secure);

@@ -92,6 +92,12 @@ const subject = matching(
   "a NATS subject, * and > allowed",
   /^[^\s.\p{Cc}]+(?:\.[^\s.\p{Cc}]+)*$/u,
 );
+/** To which can be published. */
+const oneSubject = matching(
+  "SUBJECT",
+  "a NATS subject without * and >",
+  /^[^\s.*>\p{Cc}]+(?:\.[^\s.*>\p{Cc}]+)*$/u,
+);
 /** A stream's or consumer's name ends up in subjects. */
 const durable = matching(
   "NAME",
@@ -302,7 +308,7 @@ const OWN = {
 /** The parameters of each broker's exits, besides those of the login. */
 const OWN_OF_EXITS = {
   kafka: KAFKA_LOGIN,
-  nats: { ...NATS_LOGIN, "subject": parameter(subject, null, "the subject") },
+  nats: { ...NATS_LOGIN, "subject": parameter(oneSubject, null, "the subject") },
   amqp: {
     "exchange": parameter(word, null, "the exchange, which must be there"),
     "routing-key": parameter(word, "#", "the key that the queue is bound with"),
@@ -670,7 +676,6 @@ const SOURCES: Readonly<
 
   nats(reader) {
     const values = reader.values({ ...COMMON, ...OWN.nats });
-    if (!reader.url.name.startsWith("ws")) reader.noPath("subject= or stream= say what is read");
     const what = reader.one(values, ["subject", "stream"]);
     if (what === "subject") {
       reader.about(what, ["consumer", "create", "filter", "from", "ack-wait"]);
@@ -841,7 +846,14 @@ function readNats(reader: Reader, values: ValuesOf<typeof LOGIN & typeof NATS_LO
       `expected one of user, creds, nkey-file and token-file, got ${ways.length} of them`,
     );
   }
-  return { creds: values.creds, nkey: values["nkey-file"], token: secretOf(values["token-file"]) };
+  const { name, path } = reader.url;
+  if (!name.startsWith("ws")) reader.noPath("what is read stands in the query");
+  return {
+    path: path === "" ? "" : `/${encodeURI(path)}`,
+    creds: values.creds,
+    nkey: values["nkey-file"],
+    token: secretOf(values["token-file"]),
+  };
 }
 
 function readDatabase(reader: Reader): number {

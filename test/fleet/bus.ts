@@ -8,7 +8,7 @@ import type { FleetIo } from "../../src/fleet/talk.ts";
 import type { Command, Status } from "../../src/contracts.ts";
 import { INSTANCE_HEADER, writeAnswer } from "../../src/remote/protocol.ts";
 import { subjectsOf } from "../../src/remote/protocol.ts";
-import type { Message, Wire } from "../../src/remote/nats.ts";
+import type { Message, Wire } from "../../src/kernel/nats.ts";
 import { done, failed } from "../../src/kernel/result.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 

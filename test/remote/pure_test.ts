@@ -4,7 +4,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { Status } from "../../src/contracts.ts";
 import { decide } from "../../src/remote/command.ts";
-import { parseServer } from "../../src/remote/nats.ts";
+import { parseServer } from "../../src/kernel/nats.ts";
 import {
   COMMANDS,
   prefixProblem,

@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { done, failed } from "../../src/kernel/result.ts";
 import { connectForever } from "../../src/remote/reconnect.ts";
 import { startRemote } from "../../src/remote/remote.ts";
-import type { Wire } from "../../src/remote/nats.ts";
+import type { Wire } from "../../src/kernel/nats.ts";
 import { freePort } from "../kit/free_port.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
 import { startNats } from "../kit/servers.ts";

@@ -10,7 +10,7 @@ import {
   SIGNATURE_HEADER,
   type Verifier,
   WINDOW_MS,
-} from "../../src/remote/signature.ts";
+} from "../../src/kernel/signature.ts";
 import { subjectsOf } from "../../src/remote/protocol.ts";
 
 const SECRET = "a secret of the fleet";

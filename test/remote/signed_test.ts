@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { controlFleet } from "../../src/fleet/fleet.ts";
 import { startRemote } from "../../src/remote/remote.ts";
-import { sign } from "../../src/remote/signature.ts";
+import { sign } from "../../src/kernel/signature.ts";
 import { COMMANDS } from "../../src/remote/protocol.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";

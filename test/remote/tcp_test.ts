@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type Server } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { controlFleet } from "../../src/fleet/fleet.ts";
-import { dial } from "../../src/remote/nats.ts";
+import { dial } from "../../src/kernel/nats.ts";
 import { startRemote } from "../../src/remote/remote.ts";
 import { createOpenSocket } from "../../src/runtime/socket.ts";
 import { freePort } from "../kit/free_port.ts";

@@ -83,6 +83,7 @@ const READ: [string, Record<string, unknown>][] = [
       label: "nats://127.0.0.1:4222",
       name: "nats:EVENTS",
       hosts: at("127.0.0.1", 4222),
+      path: "",
       tls: false,
       creds: null,
       nkey: null,
@@ -99,6 +100,7 @@ const READ: [string, Record<string, unknown>][] = [
       label: "wss://h:443/ws",
       name: "core",
       hosts: at("h", 443),
+      path: "/ws",
       tls: true,
       creds: null,
       nkey: null,
@@ -303,6 +305,13 @@ describe("the URL of an exit", () => {
     assert.deepEqual(problemsOf({ argv: ["--exit=redis://h?channel=c&table=t,mysql://h/d"] }), [
       "--exit: exit 1 (redis://h:6379): table: unknown parameter",
       "--exit: exit 2 (mysql://h:3306/d): a database has no exit channel",
+    ]);
+  });
+
+  test("what is sent to has no wildcard", () => {
+    assert.deepEqual(problemsOf({ argv: ["--exit=nats://h?subject=exit.>"] }), [
+      "--exit: exit (nats://h:4222): subject: expected a NATS subject without * and >, got " +
+      "something else",
     ]);
   });
 });

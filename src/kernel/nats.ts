@@ -1,10 +1,10 @@
 /**
- * One connection to one NATS server; the only file that knows nats.ws. It never throws: a connection
+ * One connection to one NATS server, for remote control and for sources. It never throws: a connection
  * that fails is an outcome, one that ends says why through `closed`.
  *
  * The library's own reconnecting stays off. It gives up after the same authentication error twice,
  * drops what is published meanwhile without a word, and waits for a frozen peer's buffer to drain
- * before it lets go. Each connection here is a fresh one and `reconnect.ts` makes the next.
+ * before it lets go. Each connection here is a fresh one, and the next is made by what uses it.
  */
 
 import {
@@ -18,10 +18,9 @@ import {
   tokenAuthenticator,
   usernamePasswordAuthenticator,
 } from "nats.ws";
-import type { Clock } from "../contracts.ts";
-import { messageOf } from "../kernel/errors.ts";
-import { done, failed, type Result } from "../kernel/result.ts";
-import { within } from "../kernel/time.ts";
+import { messageOf } from "./errors.ts";
+import { done, failed, type Result } from "./result.ts";
+import { type Clock, within } from "./time.ts";
 
 /**
  * A frozen server is noticed after two pings without an answer: 8 to 12 s. Two and not one, so that a
@@ -39,8 +38,9 @@ export type NatsAuth =
   | { readonly kind: "none" }
   | { readonly kind: "token"; readonly token: string }
   | { readonly kind: "user"; readonly user: string; readonly password: string }
-  | { readonly kind: "nkey"; readonly seed: string }
-  | { readonly kind: "creds"; readonly creds: string };
+  /** `setting`: what a bad one is called by; `nats-nkey` and `nats-creds` unless given. */
+  | { readonly kind: "nkey"; readonly seed: string; readonly setting?: string }
+  | { readonly kind: "creds"; readonly creds: string; readonly setting?: string };
 
 export interface DialOptions {
   /** `nats://`, `tls://`, `ws://` or `wss://`. */
@@ -96,6 +96,17 @@ export interface Wire {
   close(): Promise<void>;
 }
 
+/** A live connection as the library has it, for what a `Wire` does not do. */
+export interface NatsLink {
+  readonly connection: NatsConnection;
+  /** `host:port`. */
+  readonly server: string;
+  /** Why it ended. Resolves exactly once, never rejects. */
+  readonly closed: Promise<string>;
+  /** As that of a `Wire`. */
+  close(): Promise<void>;
+}
+
 /** Where a NATS server is. */
 export interface ServerAddress {
   /** Without user information; may be logged. */
@@ -140,15 +151,25 @@ function shown(text: string): string {
   return JSON.stringify(text.replace(/[^/]*@/, "…@"));
 }
 
-/**
- * A problem names the server and never a secret.
- * @param onTrouble takes what the server complains about while the connection lives.
- */
+/** As `openLink`. */
 export async function dial(
   options: DialOptions,
   clock: Clock,
   onTrouble: (what: string) => void,
 ): Promise<Result<Wire>> {
+  const opened = await openLink(options, clock, onTrouble);
+  return opened.ok ? done(wireOf(opened.value, clock)) : opened;
+}
+
+/**
+ * A problem names the server and never a secret.
+ * @param onTrouble takes what the server complains about while the connection lives.
+ */
+export async function openLink(
+  options: DialOptions,
+  clock: Clock,
+  onTrouble: (what: string) => void,
+): Promise<Result<NatsLink>> {
   const parsed = parseServer(options.server);
   if (!parsed.ok) return parsed;
   const address = parsed.value;
@@ -183,7 +204,7 @@ export async function dial(
   const over = givenUp(ended, options.signal, clock);
   try {
     const connection = await Promise.race([connecting, over.failure]);
-    return done(wireOf(connection, socket, ended, address, clock, onTrouble));
+    return done(linkOf(connection, socket, ended, address, clock, onTrouble));
   } catch (error) {
     socket.close();
     await within(clock, CLOSE_WAIT_MS, ended, undefined);
@@ -194,22 +215,36 @@ export async function dial(
   }
 }
 
-function wireOf(
+function linkOf(
   connection: NatsConnection,
   socket: WebSocket,
   ended: Promise<void>,
   address: ServerAddress,
   clock: Clock,
   onTrouble: (what: string) => void,
-): Wire {
+): NatsLink {
   void watchStatus(connection, onTrouble);
   return {
+    connection,
     server: address.name,
+    closed: connection.closed().then((error) => text(error) || "connection closed"),
+    async close() {
+      await within(clock, CLOSE_WAIT_MS, Promise.allSettled([connection.close()]), undefined);
+      socket.close();
+      await within(clock, CLOSE_WAIT_MS, ended, undefined);
+    },
+  };
+}
+
+function wireOf(link: NatsLink, clock: Clock): Wire {
+  const { connection, server, closed } = link;
+  return {
+    server,
     about: {
       version: String(connection.info?.version),
       asksWho: connection.info?.auth_required === true,
     },
-    closed: connection.closed().then((error) => text(error) || "connection closed"),
+    closed,
     subscribe(subject, onMessage) {
       if (connection.isClosed()) return;
       connection.subscribe(subject, {
@@ -239,11 +274,7 @@ function wireOf(
       const flushed = connection.flush().then(() => true, () => false);
       return await within(clock, waitMs, Promise.race([flushed, gone]), false);
     },
-    async close() {
-      await within(clock, CLOSE_WAIT_MS, Promise.allSettled([connection.close()]), undefined);
-      socket.close();
-      await within(clock, CLOSE_WAIT_MS, ended, undefined);
-    },
+    close: () => link.close(),
   };
 }
 
@@ -332,12 +363,13 @@ function authenticator(
     case "nkey":
       return rehearsed(
         nkeyAuthenticator(encoder.encode(auth.seed.trim())),
-        "nats-nkey: expected a user's seed (SU…), got something else",
+        `${auth.setting ?? "nats-nkey"}: expected a user's seed (SU…), got something else`,
       );
     case "creds":
       return rehearsed(
         credsAuthenticator(encoder.encode(`${auth.creds.replaceAll("\r\n", "\n").trim()}\n`)),
-        "nats-creds: expected a credentials file (a JWT and a seed, each between lines of -----)",
+        `${auth.setting ?? "nats-creds"}: expected a credentials file (a JWT and a seed, each ` +
+          "between lines of -----)",
       );
   }
 }

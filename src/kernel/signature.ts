@@ -5,8 +5,8 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createHmac, timingSafeEqual } from "node:crypto";
-import { done, failed, type Result } from "../kernel/result.ts";
+import { nodeCrypto } from "./builtins.ts";
+import { done, failed, type Result } from "./result.ts";
 
 /** The header that carries the signature. */
 export const SIGNATURE_HEADER = "Shishi-Signature";
@@ -84,7 +84,7 @@ export function createVerifier(secret: string, maxNonces = MAX_NONCES): Verifier
         );
       }
       const expected = hmac(secret, unixMs, nonce, subject, payload);
-      if (!timingSafeEqual(Buffer.from(hex, "hex"), expected)) {
+      if (!nodeCrypto().timingSafeEqual(Buffer.from(hex, "hex"), expected)) {
         return failed("signature wrong: made with another secret, for another subject or payload");
       }
       forget(nowMs);
@@ -95,6 +95,30 @@ export function createVerifier(secret: string, maxNonces = MAX_NONCES): Verifier
       return done({ signedMs: Number(unixMs), spend: () => void spent.set(nonce, nowMs) });
     },
   };
+}
+
+/** What a collector with a control secret asks of a command. */
+export interface Gate {
+  readonly verifier: Verifier;
+  /** When the collector started, epoch milliseconds. */
+  readonly startedMs: number;
+}
+
+/** @param secret null: no signature is needed. @param startedMs epoch. */
+export function createGate(secret: string | null, startedMs: number): Gate | null {
+  if (secret === null) return null;
+  // A shell signs with whole seconds.
+  return { verifier: createVerifier(secret), startedMs: Math.floor(startedMs / 1000) * 1000 };
+}
+
+/**
+ * Why a command that was signed then must not be obeyed, or null. A restart forgets the nonces: what was
+ * signed before it may have been obeyed by the run before.
+ */
+export function beforeStart(signedMs: number, { startedMs }: Gate): string | null {
+  if (signedMs >= startedMs) return null;
+  const seconds = ((startedMs - signedMs) / 1000).toFixed(1);
+  return `too old: signed ${seconds} s before this collector started`;
 }
 
 function skewProblem(ageMs: number): string | null {
@@ -113,7 +137,7 @@ function hmac(
   subject: string,
   payload: Uint8Array,
 ): Buffer {
-  const mac = createHmac("sha256", secret).update(`${unixMs}\n${nonce}\n${subject}\n`);
+  const mac = nodeCrypto().createHmac("sha256", secret).update(`${unixMs}\n${nonce}\n${subject}\n`);
   if (payload.length > 0) mac.update(payload);
   return mac.digest();
 }
