@@ -91,17 +91,36 @@ export interface TakenMark {
   readonly ticket: Ticket;
 }
 
-/** A key with which rows were taken, as long as it is remembered. */
-export interface KnownKey extends ChunkKey {
+/** What is remembered of rows for longer than they are held: under which key or as what they came. */
+export type Memo = KnownKey | KnownMark | KnownIds;
+
+interface OfRows {
   readonly table: string;
+  /** Batches that the rows are in, or were; empty once they have left for certain. */
+  readonly batches: readonly string[];
+  /** It is remembered no longer, and the disk need not keep it. Looked at whenever a file is wanted. */
+  readonly gone: boolean;
+}
+
+/** A key with which rows were taken. */
+export interface KnownKey extends ChunkKey, OfRows {
   /** Rows that were taken with it. */
   readonly accepted: number;
   /** When, epoch milliseconds. */
   readonly sinceMs: number;
-  /** Batches that its rows are in, or were; empty once they have left for certain. */
-  readonly batches: readonly string[];
-  /** It is remembered no longer, and the disk need not keep it. Looked at whenever a file is wanted. */
-  readonly gone: boolean;
+}
+
+/** A mark with which rows were taken, until the broker has it that it is reached. */
+export interface KnownMark extends Mark, OfRows {
+  readonly source: string;
+}
+
+/** Ids of the messages whose rows were taken together. */
+export interface KnownIds extends OfRows {
+  readonly source: string;
+  readonly ids: readonly string[];
+  /** When, epoch milliseconds. */
+  readonly sinceMs: number;
 }
 
 /** A sealed batch: it never changes again. `id` (UUIDv7) is the `insert_deduplication_token`. */
@@ -613,10 +632,8 @@ export interface RecoveredBatch extends Noted {
   readonly types: TypeCounts;
 }
 
-/** A key that the disk remembers, until it is `gone`. */
-export interface RecoveredKey extends KnownKey {
-  gone: boolean;
-}
+/** What the disk remembers, until it is `gone`. */
+export type Recovered<M extends Memo = Memo> = M & { gone: boolean; batches: readonly string[] };
 
 /** What the disk had of a batch has vanished. */
 export interface Vanished {
@@ -637,9 +654,19 @@ export interface Spool {
    * their batch; those of one batch that share a round get the same promise, and rounds are answered in
    * order. After an append that failed the batch takes no other: all that follow get the same problem.
    * A batch of which no append succeeded leaves nothing behind.
-   * @param key is as safe as the rows, and outlives them until it is `gone`.
+   * @param memos are as safe as the rows, and outlive them until they are `gone`.
    */
-  append(batch: GrowingBatch, body: Uint8Array, rows: number, key?: KnownKey): Promise<Result>;
+  append(
+    batch: GrowingBatch,
+    body: Uint8Array,
+    rows: number,
+    memos?: readonly Memo[],
+  ): Promise<Result>;
+  /**
+   * A lane is acknowledged at its broker up to here, or its rows are lost: the next process is to find no
+   * mark up to here. Written with the next rows, or at the end.
+   */
+  reached(source: string, mark: Mark): void;
   /**
    * A sealed batch is about to leave memory, or must survive it: after this its rows can be read back.
    * Null: they can be already. Else they are written, whole, and must not change meanwhile; `remove`
@@ -664,9 +691,9 @@ export interface Spool {
   /**
    * What earlier processes left, batch by batch: first those with a trail, then the others, each oldest
    * first; to be called once.
-   * @param onKeys is called with keys that they took, before the first batch. `all`: there are no more.
+   * @param onMemos is called with what they remembered, before the first batch. `all`: there is no more.
    */
-  recover(onKeys?: (keys: readonly RecoveredKey[], all: boolean) => void): AsyncIterable<
+  recover(onMemos?: (memos: readonly Recovered[], all: boolean) => void): AsyncIterable<
     RecoveredBatch
   >;
   /** Resolves when nothing is being written and no file is open. */

@@ -5,7 +5,8 @@
  * A key is known from the moment in which its rows are taken, also while they are on their way to the
  * disk: who comes second waits for the same round. What is refused is forgotten. The disk has keys in
  * the frames of their rows (`spool/frame.ts`), so an earlier process's are known as soon as its journal
- * is read; until then nobody can tell, and keyed rows wait. Memory is bounded: the oldest are forgotten.
+ * is read; until then nobody can tell, and keyed rows wait. Memory is bounded (`name_budget.ts`): the oldest are
+ * forgotten.
  */
 
 import type {
@@ -14,19 +15,18 @@ import type {
   Clock,
   KnownKey,
   Named,
-  RecoveredKey,
+  Recovered,
   Refused,
   Taken,
   Ticket,
 } from "../contracts.ts";
 import { within } from "../kernel/time.ts";
-import type { HeldBatch, Span } from "./batch.ts";
+import type { Span } from "./batch.ts";
+import type { Earlier } from "./earlier.ts";
+import type { NameBudget, NamesOfAKind } from "./name_budget.ts";
 import { RequestTicket } from "./ticket.ts";
 
-/** Remembered at most, all tables together. */
-const MOST_KEYS = 100_000;
-/** And so many bytes, each key with about what it costs beside its text. */
-const MOST_BYTES = 16 * 1024 * 1024;
+/** What a key costs beside its text, about. */
 const KEY_BYTES = 400;
 /** What an earlier process took is waited for; then the sender is asked to come again. */
 const READ_MS = 10_000;
@@ -38,43 +38,36 @@ export interface KeysDeps {
   readonly windowMs: () => number;
   /** Epoch milliseconds. */
   readonly nowMs: () => number;
-  /** A batch that an earlier process left, once all of them are held; null for one that has left. */
-  readonly heldBatch: (table: string, id: string) => HeldBatch | null;
-  /** For tests. */
-  readonly most?: { readonly keys: number; readonly bytes: number };
+  readonly earlier: Earlier;
+  readonly budget: NameBudget;
 }
 
 /** Rows of the key's chunk may be anywhere still. */
 interface Remembered {
-  readonly key: RecoveredKey & { batches: readonly string[] };
+  readonly key: Recovered<KnownKey>;
   ticket: Ticket;
 }
 
-export class Keys {
+export class Keys implements NamesOfAKind {
   /** By table and key, the oldest first. */
   #known = new Map<string, Remembered>();
   #bytes = 0;
-  /** Resolves when keys of earlier processes are known; null when they are. */
-  #unread: PromiseWithResolvers<void> | null;
-  /** Resolves when all is held that earlier processes left. */
-  readonly #recovered = Promise.withResolvers<void>();
-  readonly #most: { readonly keys: number; readonly bytes: number };
 
-  /** @param unread an earlier process may have left some. */
-  constructor(readonly deps: KeysDeps, unread: boolean) {
-    this.#unread = unread ? Promise.withResolvers() : null;
-    this.#most = deps.most ?? { keys: MOST_KEYS, bytes: MOST_BYTES };
-  }
+  constructor(readonly deps: KeysDeps) {}
 
   get size(): number {
     return this.#known.size;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
   }
 
   // ------------------------------------------------------------ a key comes
 
   /** What is to be said of a chunk with this key; null: it is new. */
   known(table: string, named: Named): Taken | null {
-    if (this.#unread !== null) return NOT_READ;
+    if (!this.deps.earlier.isRead) return NOT_READ;
     this.expire();
     const found = this.#known.get(nameOf(table, named.key));
     if (found === undefined) return null;
@@ -85,8 +78,9 @@ export class Keys {
 
   /** As `known`, but waits until what an earlier process took is known. */
   knownSoon(table: string, named: Named): Taken | null | Promise<Taken | null> {
-    if (this.#unread === null) return this.known(table, named);
-    return within(this.deps.clock, READ_MS, this.#unread.promise, undefined)
+    const { clock, earlier } = this.deps;
+    if (earlier.isRead) return this.known(table, named);
+    return within(clock, READ_MS, earlier.whenRead, undefined)
       .then(() => this.known(table, named));
   }
 
@@ -143,45 +137,16 @@ export class Keys {
 
   // ------------------------------------------------------------ what earlier processes took
 
-  /** @param all there are no more. */
-  recover(keys: readonly RecoveredKey[], all: boolean): void {
+  recover(keys: readonly Recovered<KnownKey>[]): void {
     const now = [...this.#known.values()];
     this.#known = new Map();
     this.#bytes = 0;
     for (const key of [...keys].sort((a, b) => a.sinceMs - b.sinceMs)) {
-      this.#add({ key, ticket: this.#ticketOf(key) });
+      this.#add({ key, ticket: this.deps.earlier.ticketOf([key]) });
     }
     // What was taken meanwhile is newer.
     for (const each of now) this.#add(each);
-    if (all) this.#read();
     this.expire();
-  }
-
-  /** All is held that earlier processes left. */
-  recovered(): void {
-    this.#read();
-    this.#recovered.resolve();
-  }
-
-  #read(): void {
-    this.#unread?.resolve();
-    this.#unread = null;
-  }
-
-  /** How many of its rows are dead is not remembered beyond the end of a process. */
-  #ticketOf({ table, batches }: KnownKey): Ticket {
-    const { clock, heldBatch } = this.deps;
-    const settled = async (waitMs: number) => {
-      const untilMs = clock.monotonicMs() + waitMs;
-      if (!await within(clock, waitMs, this.#recovered.promise.then(() => true), false)) {
-        return null;
-      }
-      const held = batches.map((id) => heldBatch(table, id)).filter((batch) => batch !== null);
-      const spans = held.map((batch) => ({ batch, from: 0, to: 0 }));
-      const leftMs = Math.max(0, untilMs - clock.monotonicMs());
-      return await new RequestTicket("disk", null, spans, clock).settled(leftMs);
-    };
-    return { reached: "disk", kept: null, settled };
   }
 
   // ------------------------------------------------------------ keys go
@@ -192,11 +157,11 @@ export class Keys {
     if (before !== undefined) this.#forget(before);
     this.#known.set(name, found);
     this.#bytes += bytesOf(found.key);
-    while (this.#known.size > this.#most.keys || this.#bytes > this.#most.bytes) {
-      const [oldest] = this.#known.values();
-      if (oldest === undefined) break;
-      this.#forget(oldest);
-    }
+    this.deps.budget.fit(this);
+  }
+
+  forgetOldest(): void {
+    for (const oldest of this.#known.values()) return this.#forget(oldest);
   }
 
   /** Forgets what is older than the window. */

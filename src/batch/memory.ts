@@ -7,7 +7,7 @@
  * come back to be sent. What is decided here is about room; what follows for the queues is the pump's.
  */
 
-import type { Chunk, KnownKey, Ledger, Spool, Vanished } from "../contracts.ts";
+import type { Chunk, Ledger, Memo, Spool, Vanished } from "../contracts.ts";
 import { DONE, failed, type Result } from "../kernel/result.ts";
 import type { HeldBatch, Reservation } from "./batch.ts";
 
@@ -286,24 +286,24 @@ export class Memory {
   }
 
   /**
-   * Fills the room that a batch has for rows which are held already. What is in memory only has its key
+   * Fills the room that a batch has for rows which are held already. What is in memory only has its memos
    * there.
    * @returns null when they are in it, else whether the disk took them, after they are in the batch, or
    * their room is given back; one promise for all that the disk answers together.
    */
-  keep(reservation: Reservation, key?: KnownKey): Promise<Result> | null {
+  keep(reservation: Reservation, memos?: readonly Memo[]): Promise<Result> | null {
     if (this.#spool !== null && this.#limits.diskFirst) {
-      return this.#keepOnDisk(this.#spool, reservation, key);
+      return this.#keepOnDisk(this.#spool, reservation, memos);
     }
     this.#commit(reservation);
     return null;
   }
 
-  #keepOnDisk(spool: Spool, reservation: Reservation, key?: KnownKey): Promise<Result> {
+  #keepOnDisk(spool: Spool, reservation: Reservation, memos?: readonly Memo[]): Promise<Result> {
     const { batch, chunk } = reservation;
     this.#reservedRows += chunk.rows;
     this.#reservedBytes += chunk.body.length;
-    const synced = spool.append(batch, reservation.body, chunk.rows, key);
+    const synced = spool.append(batch, reservation.body, chunk.rows, memos);
     let round = this.#rounds.get(batch);
     if (round?.synced !== synced) {
       const reservations: Reservation[] = [];

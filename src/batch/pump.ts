@@ -17,10 +17,10 @@ import {
   type Delivery,
   type Holdings,
   type Intake,
-  type KnownKey,
   type Ledger,
   type Log,
   type Mark,
+  type Memo,
   type Named,
   type Refused,
   type Sink,
@@ -35,9 +35,12 @@ import { uuid7 } from "../kernel/names.ts";
 import { DONE, type Result } from "../kernel/result.ts";
 import { within } from "../kernel/time.ts";
 import { type Fate, HeldBatch, type Reservation } from "./batch.ts";
+import { Earlier } from "./earlier.ts";
 import { Keys } from "./keys.ts";
 import { deadOf } from "./lines.ts";
 import { Memory, type MemoryLimits } from "./memory.ts";
+import { KnownMessages } from "./messages.ts";
+import { NameBudget } from "./name_budget.ts";
 import type { Backlog } from "./progress.ts";
 import type { FillLimits, TableQueue } from "./queue.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
@@ -84,7 +87,9 @@ export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
   readonly #memory: Memory;
   readonly #replays: Replays;
+  readonly #earlier: Earlier;
   readonly #keys: Keys;
+  readonly #messages: KnownMessages;
   #keyWindowMs: number;
   readonly #alarm: Alarm;
   readonly #abort = new AbortController();
@@ -114,12 +119,18 @@ export class Pump implements Intake, Holdings {
     });
     this.#replays = new Replays(clock);
     this.#keyWindowMs = options.keyWindowMs;
-    this.#keys = new Keys({
+    const heldBatch = (table: string, id: string) => this.#schedule.queue(table).find(id);
+    this.#earlier = new Earlier({ clock, heldBatch }, deps.spool !== null);
+    const known = {
       clock,
       windowMs: () => this.#keyWindowMs,
       nowMs: () => this.#nowMs(),
-      heldBatch: (table, id) => this.#schedule.queue(table).find(id),
-    }, deps.spool !== null);
+      earlier: this.#earlier,
+      budget: new NameBudget(),
+      reached: (source: string, mark: Mark) => deps.spool?.reached(source, mark),
+    };
+    this.#keys = new Keys(known);
+    this.#messages = new KnownMessages(known);
     this.#alarm = new Alarm(clock, () => this.#turn());
   }
 
@@ -150,15 +161,17 @@ export class Pump implements Intake, Holdings {
     return this.#keys.knownSoon(table, named);
   }
 
-  marks(_source: string): Promise<ReadonlyMap<string, TakenMark>> {
-    return Promise.resolve(new Map());
+  marks(source: string): Promise<ReadonlyMap<string, TakenMark>> {
+    return this.#messages.marks(source);
   }
 
-  taken(_source: string, _ids: readonly string[]): Promise<ReadonlyMap<string, Ticket>> {
-    return Promise.resolve(new Map());
+  taken(source: string, ids: readonly string[]): Promise<ReadonlyMap<string, Ticket>> {
+    return this.#messages.taken(source, ids);
   }
 
-  committed(_source: string, _mark: Mark): void {}
+  committed(source: string, mark: Mark): void {
+    this.#messages.committed(source, mark);
+  }
 
   take(chunk: Chunk): Taken {
     if (this.#closed !== null) {
@@ -185,7 +198,10 @@ export class Pump implements Intake, Holdings {
     const keyed = chunk.key === undefined
       ? null
       : this.#keys.begin(chunk.table, chunk.rows, chunk.key);
-    const kept = this.#keep(queue, reservations, keyed?.record);
+    const sent = chunk.messages === undefined
+      ? null
+      : this.#messages.begin(chunk.table, chunk.messages);
+    const kept = this.#keep(queue, reservations, memosOf(keyed?.record, sent?.memos));
     // A batch that was closed to make room for these rows need not wait until the disk has them.
     const closed = open !== null && queue.open !== open;
     if (kept === null) {
@@ -194,6 +210,7 @@ export class Pump implements Intake, Holdings {
     } else if (closed) this.#changed(queue, true);
     if (chunk.replay !== undefined) this.#replays.taken(reservations[0]!.batch, kept);
     keyed?.taken(this.#reached, kept, reservations);
+    sent?.taken(this.#reached, kept, reservations);
     const ticket = new RequestTicket(this.#reached, kept, reservations, this.deps.clock);
     return { kind: "taken", ticket };
   }
@@ -202,10 +219,10 @@ export class Pump implements Intake, Holdings {
   #keep(
     queue: TableQueue,
     reservations: readonly Reservation[],
-    key?: KnownKey,
+    memos?: readonly Memo[],
   ): Promise<Refused | null> | null {
-    if (reservations.length === 1) return this.#keepOne(queue, reservations[0]!, key);
-    const kept = reservations.map((reservation) => this.#keepOne(queue, reservation, key));
+    if (reservations.length === 1) return this.#keepOne(queue, reservations[0]!, memos);
+    const kept = reservations.map((reservation) => this.#keepOne(queue, reservation, memos));
     if (kept.every((each) => each === null)) return null;
     // A chunk that was cut waits for all of its rounds; should the disk take one and not the next, it is
     // refused although the first part stays: the disk has that for good.
@@ -215,10 +232,10 @@ export class Pump implements Intake, Holdings {
   #keepOne(
     queue: TableQueue,
     reservation: Reservation,
-    key?: KnownKey,
+    memos?: readonly Memo[],
   ): Promise<Refused | null> | null {
     const { batch } = reservation;
-    const committed = this.#memory.keep(reservation, key);
+    const committed = this.#memory.keep(reservation, memos);
     if (committed === null) return null;
     let kept = this.#kept.get(committed);
     if (kept === undefined) {
@@ -262,14 +279,16 @@ export class Pump implements Intake, Holdings {
   /** Holds what earlier processes left on disk. Resolves when all is held, or nothing is any more. */
   async recover(): Promise<void> {
     const { spool, clock } = this.deps;
-    const onKeys: Parameters<Spool["recover"]>[0] = (keys, all) => {
-      this.#keys.recover(keys, all);
+    const onMemos: Parameters<Spool["recover"]>[0] = (memos, all) => {
+      this.#keys.recover(memos.filter((memo) => "key" in memo));
+      this.#messages.recover(memos.filter((memo) => "source" in memo));
+      if (all) this.#earlier.read();
       // The rest comes when another collector has gone; until then it sends what is in doubt.
       if (!all) this.#sends();
     };
     this.#sending = spool === null;
     const cancel = clock.after(MOST_READING_MS, () => this.#sends());
-    for await (const found of spool?.recover(onKeys) ?? []) {
+    for await (const found of spool?.recover(onMemos) ?? []) {
       // It stays there.
       if (this.#ended) return cancel();
       const queue = this.#schedule.queue(found.table);
@@ -283,7 +302,8 @@ export class Pump implements Intake, Holdings {
     }
     cancel();
     this.#sends();
-    this.#keys.recovered();
+    this.#earlier.recovered();
+    this.#messages.recovered();
   }
 
   /** All that may be stored already is held: what is fresh may go. */
@@ -370,6 +390,7 @@ export class Pump implements Intake, Holdings {
    */
   async probeDisk(): Promise<void> {
     this.#keys.expire();
+    this.#messages.expire();
     const vanished = new Map((await this.#memory.probe()).map(({ id, file }) => [id, file]));
     if (vanished.size === 0) return;
     this.#schedule.closeAll();
@@ -386,6 +407,7 @@ export class Pump implements Intake, Holdings {
       }
     }
     this.#keys.lost(lost);
+    this.#messages.lost(lost);
     this.#turn();
     await this.#spillEach(again);
   }
@@ -581,6 +603,15 @@ export class Pump implements Intake, Holdings {
       : "insert failed; will retry";
     log.warn(what, { ...fields, code, error, attempt });
   }
+}
+
+/** Of most chunks there are none. */
+function memosOf(
+  key: Memo | undefined,
+  messages: readonly Memo[] | undefined,
+): readonly Memo[] | undefined {
+  if (key === undefined) return messages;
+  return messages === undefined ? [key] : [key, ...messages];
 }
 
 function memoryLimits({ budget, reached, maxSpoolBytes }: PumpOptions): MemoryLimits {

@@ -214,7 +214,7 @@ function problemOf(seen: Seen): string | null {
     }
     case "begun":
     case "journal":
-    case "keys":
+    case "memos":
     case "batch":
       return null;
   }

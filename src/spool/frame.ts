@@ -26,6 +26,15 @@
  * where a file is wanted, those that live are written once more, in a frame without rows
  * in the newest file, with the batches that their rows are in.
  *
+ * **What a broker calls its messages** stands with the keys, and lives as they do: up to where a lane of a
+ * source was taken when these rows were, and the ids of the messages whose rows they are.
+ *
+ *     #mark {"table":"t","source":"kafka:flights","lane":"flights/3","position":"17"}
+ *     #ids {"table":"t","source":"amqp:orders","ids":["7d0c…","7d0d…"],"since":1764400000123}
+ *
+ * When the broker has it that a lane is acknowledged, that is said with the next frames, and no mark before
+ * it counts that is not beyond: `#reached {"source":"kafka:flights","lane":"flights/3","position":"17"}`.
+ *
  * **What was tried** of a batch stands the same way in a frame without rows, written before each INSERT
  * that depends on it: a batch that goes out for the first time, and each piece of one that goes in parts.
  * So a start knows what may be stored already and goes on under the same tokens. `n` counts up from 0; what
@@ -50,14 +59,18 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { BatchHead, KnownKey, RecoveredKey } from "../contracts.ts";
+import type { BatchHead, Mark, Memo, Recovered } from "../contracts.ts";
 import { nodeZlib } from "../kernel/builtins.ts";
+import { isPosition } from "../kernel/positions.ts";
 import { isBatchId, isFingerprint, type Range } from "./segment.ts";
 
 const NEWLINE = 0x0a;
 const HEAD_BEGIN = '#shishi {"file":';
 const END_BEGIN = "#end ";
 const KEY_BEGIN = "#key ";
+const MARK_BEGIN = "#mark ";
+const IDS_BEGIN = "#ids ";
+const REACHED_BEGIN = "#reached ";
 const NOTE_BEGIN = "#note ";
 /** Of a checksum in an end line. */
 const CRC_CHARS = 8;
@@ -90,19 +103,31 @@ export function rowsFrame(
   { from, rows, bytes }: { readonly from: number; readonly rows: number; readonly bytes: number },
   tail: Uint8Array,
   bodies: readonly Uint8Array[],
-  known: readonly KnownKey[] | null = null,
+  memos: readonly Memo[] | null = null,
 ): FrameText {
   const head = `,"from":${from},"rows":${rows},"bytes":${bytes}`;
-  if (known === null) return { head, tail, bodies };
-  const keys = Buffer.from(known.map((key) => keyLine(key, [])).join(""));
-  return { head: `${head},"keys":${keys.length}`, tail, bodies: [...bodies, keys] };
+  if (memos === null) return { head, tail, bodies };
+  const lines = Buffer.from(memos.map((memo) => memoLine(memo, [])).join(""));
+  return { head: `${head},"keys":${lines.length}`, tail, bodies: [...bodies, lines] };
 }
 
-/** Keys that outlive the file in which they came. */
-export function keysFrame(known: readonly KnownKey[]): FrameText {
-  const lines = known.map((key) => keyLine(key, key.batches)).join("");
-  const keys = Buffer.from(lines);
-  return { head: `,"bytes":0,"keys":${keys.length}}\n`, tail: null, bodies: [keys] };
+/** Memos that outlive the file in which they came. */
+export function memosFrame(memos: readonly Memo[]): FrameText {
+  const lines = Buffer.from(memos.map((memo) => memoLine(memo, memo.batches)).join(""));
+  return { head: `,"bytes":0,"keys":${lines.length}}\n`, tail: null, bodies: [lines] };
+}
+
+/** Up to where a broker has it that a lane is acknowledged. */
+export interface Reached extends Mark {
+  readonly source: string;
+}
+
+/** Of several lanes. */
+export function reachedFrame(lanes: readonly Reached[]): FrameText {
+  const lines = Buffer.from(
+    lanes.map((said) => `${REACHED_BEGIN}${JSON.stringify(said)}\n`).join(""),
+  );
+  return { head: `,"bytes":0,"keys":${lines.length}}\n`, tail: null, bodies: [lines] };
 }
 
 /** A line of a batch's trail. */
@@ -124,13 +149,24 @@ export function notesFrame(notes: readonly Note[]): FrameText {
 }
 
 /** @param batches none: that of the frame. */
-function keyLine(of: KnownKey, batches: readonly string[]): string {
-  const { table, key, hash, accepted, rejected, sinceMs } = of;
-  const said = {
-    ...{ table, key, hash, accepted, rejected, since: sinceMs },
-    ...(batches.length === 0 ? {} : { batches }),
-  };
-  return `${KEY_BEGIN}${JSON.stringify(said)}\n`;
+function memoLine(memo: Memo, batches: readonly string[]): string {
+  const { begin, said } = textOf(memo);
+  return `${begin}${JSON.stringify(batches.length === 0 ? said : { ...said, batches })}\n`;
+}
+
+function textOf(memo: Memo): { readonly begin: string; readonly said: object } {
+  const { table } = memo;
+  if ("key" in memo) {
+    const { key, hash, accepted, rejected, sinceMs: since } = memo;
+    return { begin: KEY_BEGIN, said: { table, key, hash, accepted, rejected, since } };
+  }
+  const { source } = memo;
+  if ("ids" in memo) {
+    const { ids, sinceMs: since } = memo;
+    return { begin: IDS_BEGIN, said: { table, source, ids, since } };
+  }
+  const { lane, position } = memo;
+  return { begin: MARK_BEGIN, said: { table, source, lane, position } };
 }
 
 /** What all frames of a batch say of it. */
@@ -250,8 +286,8 @@ export type Live =
 
 export interface JournalContent {
   readonly live: readonly Live[];
-  /** Keys that stand in live frames. */
-  readonly keys: readonly RecoveredKey[];
+  /** What stands in live frames beside rows. */
+  readonly memos: readonly (Recovered | Reached)[];
   /** What was written there and cannot be read. */
   readonly bad: readonly Range[];
 }
@@ -261,7 +297,7 @@ export function readFrames(bytes: Uint8Array, file: number): JournalContent {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const begin = `${HEAD_BEGIN}${file},"frame":`;
   const live: Live[] = [];
-  const keys: RecoveredKey[] = [];
+  const memos: (Recovered | Reached)[] = [];
   const bad: Range[] = [];
   /** Everything before it is judged. */
   let judged = 0;
@@ -275,14 +311,14 @@ export function readFrames(bytes: Uint8Array, file: number): JournalContent {
     }
     if (at > judged) bad.push({ start: judged, end: at });
     if (frame.live !== null) live.push(frame.live);
-    keys.push(...frame.keys);
+    memos.push(...frame.memos);
     last = frame.number;
     judged = frame.end;
     at = text.indexOf(begin, judged);
   }
   const end = tornEnd(text, judged, file, last);
   if (end > judged) bad.push({ start: judged, end });
-  return { live, keys, bad };
+  return { live, memos, bad };
 }
 
 /** Where the rows lie of a frame that begins at `at`, if the checksum vouches for it; else null. */
@@ -301,7 +337,7 @@ function frameAt(
   readonly number: number;
   readonly end: number;
   readonly live: Live | null;
-  readonly keys: readonly RecoveredKey[];
+  readonly memos: readonly (Recovered | Reached)[];
 } | null {
   const newline = text.indexOf(NEWLINE, at);
   if (newline < 0) return null;
@@ -321,10 +357,10 @@ function frameAt(
   if (line.slice(named.length, -1) !== crc) return null;
   const frame = { start: at, end: end + length };
   const live = liveOf(head, frame, { start, end: rowsEnd });
-  if (end === rowsEnd) return { number: head.frame, end: frame.end, live, keys: [] };
+  if (end === rowsEnd) return { number: head.frame, end: frame.end, live, memos: [] };
   const lines = text.toString("utf8", rowsEnd, end);
-  const keys = keysIn(lines, head.batch);
-  return { number: head.frame, end: frame.end, live: live ?? notesIn(lines), keys };
+  const memos = memosIn(lines, head.batch);
+  return { number: head.frame, end: frame.end, live: live ?? notesIn(lines), memos };
 }
 
 /** Null where there are none. */
@@ -337,20 +373,47 @@ function notesIn(lines: string): Live | null {
   return notes.length === 0 ? null : { notes };
 }
 
+const MEMO_BEGINS = [KEY_BEGIN, MARK_BEGIN, IDS_BEGIN, REACHED_BEGIN];
+
 /** @param batch that of the frame, if it has one. */
-function keysIn(lines: string, batch: unknown): RecoveredKey[] {
-  return lines.split("\n").flatMap((line) => {
-    const said = line.startsWith(KEY_BEGIN) ? headIn(line.slice(KEY_BEGIN.length)) : null;
-    if (said === null) return [];
-    const { table, key, hash, accepted, rejected, since, batches = [] } = said;
-    const known = typeof table === "string" && typeof key === "string" &&
-      typeof hash === "string" && isCount(accepted) && isCount(rejected) && isCount(since) &&
-      Array.isArray(batches);
-    if (!known) return [];
-    const of = isBatchId(batch) ? [batch] : batches.filter(isBatchId);
-    const counts = { accepted, rejected, sinceMs: since };
-    return [{ table, key, hash, ...counts, batches: of, gone: false }];
-  });
+function memosIn(lines: string, batch: unknown): (Recovered | Reached)[] {
+  const memos: (Recovered | Reached)[] = [];
+  for (const line of lines.split("\n")) {
+    const begin = MEMO_BEGINS.find((begin) => line.startsWith(begin));
+    const said = begin === undefined ? null : headIn(line.slice(begin.length));
+    if (said === null) continue;
+    if (begin === REACHED_BEGIN) {
+      const reached = markIn(said);
+      if (reached !== null) memos.push(reached);
+      continue;
+    }
+    const { table, batches = [] } = said;
+    if (typeof table !== "string" || !Array.isArray(batches)) continue;
+    const of = { table, batches: isBatchId(batch) ? [batch] : batches.filter(isBatchId) };
+    const memo = begin === KEY_BEGIN
+      ? keyIn(said)
+      : begin === IDS_BEGIN
+      ? idsIn(said)
+      : markIn(said);
+    if (memo !== null) memos.push({ ...memo, ...of, gone: false });
+  }
+  return memos;
+}
+
+function keyIn({ key, hash, accepted, rejected, since }: Head) {
+  const known = typeof key === "string" && typeof hash === "string" && isCount(accepted) &&
+    isCount(rejected) && isCount(since);
+  return known ? { key, hash, accepted, rejected, sinceMs: since } : null;
+}
+
+function markIn({ source, lane, position }: Head) {
+  const known = typeof source === "string" && typeof lane === "string" && isPosition(position);
+  return known ? { source, lane, position } : null;
+}
+
+function idsIn({ source, ids, since }: Head) {
+  const known = typeof source === "string" && Array.isArray(ids) && isCount(since);
+  return known ? { source, ids: ids.filter((id) => typeof id === "string"), sinceMs: since } : null;
 }
 
 type Head = Readonly<Record<string, unknown>>;

@@ -12,7 +12,7 @@
 
 import { Buffer } from "node:buffer";
 import { basename, dirname, join } from "node:path";
-import type { Files, KnownKey, PlacedFile } from "../contracts.ts";
+import type { Files, Memo, PlacedFile } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { allEnded, Underway } from "../kernel/time.ts";
 import { type DataDir, journalFolder, moveToQuarantine } from "./data_dir.ts";
@@ -41,8 +41,10 @@ export interface JournalFile {
   marked: boolean;
   /** Ids of batches that need frames of it. */
   readonly batches: Set<string>;
-  /** Keys that stand in it and in no newer file; some may be gone. */
-  readonly keys: Set<KnownKey>;
+  /** What is remembered that stands in it and in no newer file; some may be gone. */
+  readonly memos: Set<Memo>;
+  /** So many memos, and those that are gone are looked for. */
+  sweepAt: number;
   /** Damaged parts of it are nowhere else: it goes to quarantine, where another one is removed. */
   keep: boolean;
 }
@@ -62,6 +64,7 @@ export interface Part extends Place {
   readonly bytes: number;
 }
 
+const SWEEP_AT = 1000;
 /** More between two frames is not read for their sake. */
 const NEAR_BYTES = 64 * 1024;
 const NAME = /^(\d{1,15})\.ndjson$/;
@@ -83,22 +86,33 @@ export function journalFile(path: string, number: number, bytes: number): Journa
     frames: 0,
     marked: false,
     batches: new Set(),
-    keys: new Set(),
+    memos: new Set(),
+    sweepAt: SWEEP_AT,
     keep: false,
   };
 }
 
 /** Nothing in it is needed. */
 export function isFree(file: JournalFile): boolean {
-  return file.batches.size === 0 && !hasKeys(file);
+  return file.batches.size === 0 && !hasMemos(file);
 }
 
-export function hasKeys({ keys }: JournalFile): boolean {
-  for (const key of keys) {
-    if (!key.gone) return true;
-    keys.delete(key);
+export function hasMemos({ memos }: JournalFile): boolean {
+  for (const memo of memos) {
+    if (!memo.gone) return true;
+    memos.delete(memo);
   }
   return false;
+}
+
+/** It stands in this file now. */
+export function addMemo(file: JournalFile, memo: Memo): void {
+  const { memos } = file;
+  memos.add(memo);
+  if (memos.size < file.sweepAt) return;
+  // The mark of each chunk is gone when the next one is there.
+  for (const memo of memos) if (memo.gone) memos.delete(memo);
+  file.sweepAt = SWEEP_AT + 2 * memos.size;
 }
 
 export interface JournalDeps {
@@ -350,7 +364,7 @@ export class Journal {
     if (this.#files.every(({ batches }) => batches.size === 0)) {
       const last = this.#files.at(-1);
       for (const file of [...this.#files]) {
-        // What is newer has the marks of what is older, also where that stays for its keys.
+        // What is newer has the marks of what is older, also where that stays for its memos.
         if (!isFree(file)) break;
         // The newest has the marks of the others: it goes when they have gone for certain.
         if (file === last && this.#files.length > 1) await this.#removed();

@@ -165,7 +165,7 @@ async function* bothOf(
   whole: Promise<boolean>,
 ): AsyncGenerator<Found, void, undefined> {
   for await (const each of recover(beside, found)) {
-    yield each.kind === "keys" ? { ...each, all: false } : each;
+    yield each.kind === "memos" ? { ...each, all: false } : each;
   }
   if (await whole) yield* recover(dir, await listSpool(dir));
 }

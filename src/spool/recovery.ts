@@ -15,7 +15,7 @@
 
 import { basename, dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import type { BatchHead, Files, RecoveredKey } from "../contracts.ts";
+import type { BatchHead, Files } from "../contracts.ts";
 import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { tableOfFolder } from "../kernel/names.ts";
 import { count, eventTypeOf } from "../kernel/ndjson.ts";
@@ -38,6 +38,7 @@ import {
   type SegmentContent,
   type SegmentName,
 } from "./segment.ts";
+import { type InFile, Remembered } from "./remembered.ts";
 import type { Segment } from "./segments.ts";
 
 /** Rows of one batch that can be trusted: in a segment, or in the journal. */
@@ -93,15 +94,15 @@ export interface FoundJournal {
   readonly files: readonly JournalFile[];
 }
 
-/** Keys that journals remember, and the newest file in which each stands. */
-export interface FoundKeys {
-  readonly kind: "keys";
-  readonly keys: readonly { readonly key: RecoveredKey; readonly file: JournalFile }[];
+/** What journals remember beside rows, and the newest file in which each stands. */
+export interface FoundMemos {
+  readonly kind: "memos";
+  readonly memos: readonly InFile[];
   /** No other journal is read after this. */
   readonly all: boolean;
 }
 
-export type Found = FoundBatch | FoundJournal | FoundKeys | Quarantined;
+export type Found = FoundBatch | FoundJournal | FoundMemos | Quarantined;
 
 interface FoundFile {
   readonly table: string | null;
@@ -197,9 +198,9 @@ export type Seen =
   /** It may be in order: we, or the machine, are short of something. */
   | { readonly kind: "waits"; readonly file: FoundFile; readonly error: unknown }
   | { readonly kind: "unreadable"; readonly file: FoundFile; readonly error: unknown }
-  /** Journals are read before the first batch is given, and what keys they have is told once. */
+  /** Journals are read before the first batch is given, and what they remember is told once. */
   | FoundJournal
-  | FoundKeys
+  | FoundMemos
   | {
     readonly kind: "damage";
     readonly file: JournalFile;
@@ -244,10 +245,10 @@ export async function* survey(
 ): AsyncGenerator<Seen, void, undefined> {
   for (const file of foreign) yield { kind: "foreign", file };
   const inJournal = new Map<string, InJournal>();
-  const keys = new Map<string, InJournals>();
+  const remembered = new Remembered();
   const trails = new Map<string, Trail>();
-  for (const journal of journals) yield* readJournal(files, journal, inJournal, keys, trails);
-  yield { kind: "keys", keys: [...keys.values()], all: true };
+  for (const journal of journals) yield* readJournal(files, journal, inJournal, remembered, trails);
+  yield { kind: "memos", memos: remembered.all, all: true };
   const inSegments = new Map(segments.map((file) => [file.is.id, file]));
   const ids = [...new Set([...inJournal.keys(), ...inSegments.keys()])].sort();
   const tried = ids.filter((id) => trails.has(id));
@@ -291,9 +292,6 @@ export async function* survey(
   }
 }
 
-/** A key, and the newest file in which it stands. */
-type InJournals = FoundKeys["keys"][number];
-
 const NOTHING = new Uint8Array(0);
 
 function release(kept: InJournal | undefined): void {
@@ -305,7 +303,7 @@ async function* readJournal(
   files: Files,
   journal: Listing["journals"][number],
   inJournal: Map<string, InJournal>,
-  keys: Map<string, InJournals>,
+  remembered: Remembered,
   trails: Map<string, Trail>,
 ): AsyncGenerator<Seen, void, undefined> {
   const read: { file: JournalFile; live: readonly Live[] }[] = [];
@@ -325,10 +323,10 @@ async function* readJournal(
       yield { kind: "waits", file: found, error };
       return;
     }
-    const { live, keys: keyed, bad } = readFrames(bytes, number);
+    const { live, memos, bad } = readFrames(bytes, number);
     const file = journalFile(path, number, bytes.length);
     read.push({ file, live });
-    for (const each of keyed) collectKey(file, each, keys);
+    for (const each of memos) remembered.add(file, each);
     for (const range of bad) yield { kind: "damage", file, range, bytes };
     if (bytes.length > BYTES_A_TURN) await setImmediate();
   }
@@ -342,18 +340,6 @@ async function* readJournal(
   }
   for (const [id, { files }] of trails) for (const file of files) file.batches.add(id);
   yield { kind: "journal", files: read.map(({ file }) => file) };
-}
-
-/** The same key may have been taken again after its time. */
-function collectKey(file: JournalFile, key: RecoveredKey, keys: Map<string, InJournals>): void {
-  const name = `${key.key}\n${key.table}`;
-  const known = keys.get(name)?.key;
-  if (known === undefined || known.sinceMs < key.sinceMs) {
-    keys.set(name, { key, file });
-  } else if (known.sinceMs === key.sinceMs) {
-    const batches = [...new Set([...known.batches, ...key.batches])];
-    keys.set(name, { key: { ...key, batches }, file });
-  }
 }
 
 function collect(
@@ -429,10 +415,10 @@ export async function* recover(
         journal.push(...seen.files);
         yield seen;
         break;
-      case "keys": {
+      case "memos": {
         const needed = journal.filter(({ batches }) => batches.size > 0);
-        const keyed = seen.keys.map(({ file }) => file);
-        await makeSafe(dir, new Set([...needed, ...keyed].map(({ path }) => path)));
+        const remembered = seen.memos.map(({ file }) => file);
+        await makeSafe(dir, new Set([...needed, ...remembered].map(({ path }) => path)));
         yield seen;
         break;
       }
@@ -464,7 +450,7 @@ export async function* recover(
 
 /**
  * A process that was killed between a write and its sync leaves what a power cut may still take. From
- * here on that is held, and its key or its replay called a duplicate, which is a promise.
+ * here on that is held, and its key, its message or its replay called a duplicate, which is a promise.
  */
 async function makeSafe({ files, dataDir, log }: DataDir, paths: Iterable<string>): Promise<void> {
   const folders = new Set<string>();

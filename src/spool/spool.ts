@@ -13,7 +13,7 @@
  * **The journal is bounded, and a table that is stuck pins nothing.** When there are more files than what
  * memory may hold can need, the batches of the oldest move, in the background: those that are sealed are
  * written once more, whole, as segments, files of their own whose name is the token and whose content
- * the rows of the INSERT; those that are not go to the newest file, and so do keys that live. What the journal does not have at
+ * the rows of the INSERT; those that are not go to the newest file, and so does what is remembered. What the journal does not have at
  * all (`ack=memory`) becomes a segment when memory lets it go.
  */
 
@@ -22,10 +22,11 @@ import type {
   BatchHead,
   Clock,
   GrowingBatch,
-  KnownKey,
+  Mark,
+  Memo,
   Noted,
+  Recovered,
   RecoveredBatch,
-  RecoveredKey,
   Spool,
   Vanished,
 } from "../contracts.ts";
@@ -36,16 +37,19 @@ import { type DataDir, probeDisk } from "./data_dir.ts";
 import {
   type FrameText,
   IDS_A_MARK,
-  keysFrame,
+  memosFrame,
   type Note,
   notesFrame,
+  type Reached,
+  reachedFrame,
   rowsFrame,
   settledFrame,
   tailOf,
 } from "./frame.ts";
 import {
+  addMemo,
   FILE_BYTES,
-  hasKeys,
+  hasMemos,
   isFree,
   Journal,
   type JournalFile,
@@ -74,8 +78,8 @@ export interface SpoolDeps {
 const MORE_FILES = 3;
 const MEMORY_BYTES = 256 * 1024 * 1024;
 
-/** That move at once: what is written between them waits no longer than for other rows. */
-const KEYS_A_FRAME = 1000;
+/** Keys and ids that move at once: what is written between them waits no longer than for other rows. */
+const NAMES_A_FRAME = 1000;
 
 /** What the disk has of a batch. */
 class Kept {
@@ -127,7 +131,7 @@ interface Group {
   readonly bodies: Uint8Array[];
   rows: number;
   bytes: number;
-  keys: KnownKey[] | null;
+  memos: Memo[] | null;
   readonly synced: Promise<Result>;
   readonly answer: (result: Result) => void;
 }
@@ -148,10 +152,10 @@ interface Notes {
   readonly over: () => void;
 }
 
-/** Keys that go from a file to the newest. */
-interface MovedKeys {
+/** What is remembered and goes from a file to the newest. */
+interface MovedMemos {
   readonly file: JournalFile;
-  readonly keys: readonly KnownKey[];
+  readonly memos: readonly Memo[];
   readonly over: (moved: boolean) => void;
 }
 
@@ -166,19 +170,21 @@ export class JournalSpool implements Spool {
   #next = new Map<GrowingBatch, Group>();
   /** parts that move, */
   #copies: Copy[] = [];
-  #movedKeys: MovedKeys[] = [];
+  #movedMemos: MovedMemos[] = [];
   /** notes, */
   #notes: Notes[] = [];
   /** and marks. */
   #settled: Kept[] = [];
+  /** What brokers have and frames do not say yet, by source and lane. */
+  #reached = new Map<string, Reached>();
   /** Marks that are written, but not synced yet. */
   #marked: Kept[] = [];
   #running = false;
   /** What earlier processes left is not known yet. */
   #unread: boolean;
   #probing: Promise<readonly Vanished[]> | null = null;
-  /** Files that are gone, whose keys are to be written again. */
-  #keysGone: JournalFile[] = [];
+  /** Files that are gone, whose memos are to be written again. */
+  #memosGone: JournalFile[] = [];
   /** The oldest file when its batches were last moved. */
   #moved: JournalFile | null = null;
   /** Rounds, writes, looks and recoveries under way. */
@@ -211,7 +217,12 @@ export class JournalSpool implements Spool {
 
   // ------------------------------------------------------------ group commit
 
-  append(batch: GrowingBatch, body: Uint8Array, rows: number, key?: KnownKey): Promise<Result> {
+  append(
+    batch: GrowingBatch,
+    body: Uint8Array,
+    rows: number,
+    memos?: readonly Memo[],
+  ): Promise<Result> {
     const problem = this.#mayBeThere(batch.id);
     if (problem !== null) return Promise.resolve(failed(problem));
     let group = this.#next.get(batch);
@@ -222,18 +233,22 @@ export class JournalSpool implements Spool {
         bodies: [],
         rows: 0,
         bytes: 0,
-        keys: null,
+        memos: null,
         synced: promise,
         answer: resolve,
       };
       this.#next.set(batch, group);
     }
-    if (key !== undefined) (group.keys ??= []).push(key);
+    if (memos !== undefined) (group.memos ??= []).push(...memos);
     group.bodies.push(body);
     group.rows += rows;
     group.bytes += body.length;
     this.#start();
     return group.synced;
+  }
+
+  reached(source: string, { lane, position }: Mark): void {
+    this.#reached.set(JSON.stringify([source, lane]), { source, lane, position });
   }
 
   /** A replay has an id of its own: an earlier process may have left it. */
@@ -267,7 +282,7 @@ export class JournalSpool implements Spool {
 
   /** What a round is wanted for. */
   get #waiting(): number {
-    return this.#next.size + this.#copies.length + this.#movedKeys.length + this.#notes.length;
+    return this.#next.size + this.#copies.length + this.#movedMemos.length + this.#notes.length;
   }
 
   /** @returns whether the disk took it. */
@@ -283,20 +298,23 @@ export class JournalSpool implements Spool {
     const copies = this.#copies.filter(({ kept }) => !kept.gone);
     for (const copy of this.#copies) if (copy.kept.gone) copy.over(true);
     this.#copies = [];
-    const moved = this.#movedKeys;
-    this.#movedKeys = [];
+    const moved = this.#movedMemos;
+    this.#movedMemos = [];
     const notes = this.#notes;
     this.#notes = [];
     const settled = this.#settled;
     this.#settled = [];
+    const reached = this.#reached;
+    this.#reached = new Map();
     let problem: string | null = null;
     try {
-      await this.#write(groups, copies, moved, notes, settled);
+      await this.#write(groups, copies, moved, notes, settled, [...reached.values()]);
     } catch (error) {
       problem = reasonWithoutPath(error);
       this.#fail(error);
       for (const { over } of moved) over(false);
       this.#writtenNot(groups, copies, settled, problem);
+      this.#reached = new Map([...reached, ...this.#reached]);
     }
     for (const { over } of notes) over();
     for (const { batch, answer } of all) {
@@ -311,20 +329,21 @@ export class JournalSpool implements Spool {
   async #write(
     groups: readonly Group[],
     copies: readonly Copy[],
-    moved: readonly MovedKeys[],
+    moved: readonly MovedMemos[],
     notes: readonly Notes[],
     settled: readonly Kept[],
+    reached: readonly Reached[],
   ): Promise<void> {
     const frames: FrameText[] = [];
     const kept = groups.map(({ batch }) => this.#keptOf(batch));
-    groups.forEach(({ rows, bytes, bodies, keys }, at) => {
+    groups.forEach(({ rows, bytes, bodies, memos }, at) => {
       const { rows: from, tail } = kept[at]!;
-      frames.push(rowsFrame({ from, rows, bytes }, tail!, bodies, keys));
+      frames.push(rowsFrame({ from, rows, bytes }, tail!, bodies, memos));
     });
     for (const { kept, parts, bodies } of copies) {
       frames.push(rowsFrame(joined(parts), tailOf(kept.head), bodies));
     }
-    for (const { keys } of moved) frames.push(keysFrame(keys));
+    for (const { memos } of moved) frames.push(memosFrame(memos));
     const trails = notes.filter(({ kept }) => !kept.gone).map((each) => ({
       ...each,
       from: each.again ? 0 : each.kept.noted,
@@ -335,20 +354,25 @@ export class JournalSpool implements Spool {
     for (let at = 0; at < settled.length; at += IDS_A_MARK) {
       frames.push(settledFrame(settled.slice(at, at + IDS_A_MARK).map(({ head }) => head.id)));
     }
+    if (reached.length > 0) frames.push(reachedFrame(reached));
     if (frames.length === 0) return;
     const sync = groups.length + copies.length + moved.length > 0;
-    const places = await this.#journal.write(frames, sync, settled.length > 0);
-    groups.forEach(({ rows, bytes, keys }, at) => {
+    const places = await this.#journal.write(
+      frames,
+      sync,
+      settled.length + reached.length > 0,
+    );
+    groups.forEach(({ rows, bytes, memos }, at) => {
       const { rows: from } = kept[at]!;
       this.#add(kept[at]!, { ...places[at]!, from, rows, bytes });
-      for (const key of keys ?? []) places[at]!.file.keys.add(key);
+      for (const memo of memos ?? []) addMemo(places[at]!.file, memo);
     });
     copies.forEach((copy, at) => this.#copied(copy, places[groups.length + at]!));
     const { file: newest } = places[0]!;
-    for (const { file, keys, over } of moved) {
-      for (const key of keys) {
-        file.keys.delete(key);
-        newest.keys.add(key);
+    for (const { file, memos, over } of moved) {
+      for (const memo of memos) {
+        file.memos.delete(memo);
+        addMemo(newest, memo);
       }
       over(true);
     }
@@ -532,7 +556,7 @@ export class JournalSpool implements Spool {
   }
 
   async #moveAll(file: JournalFile): Promise<void> {
-    await this.#moveKeys(file);
+    await this.#moveMemos(file);
     for (const id of [...file.batches]) {
       const kept = this.#kept.get(id);
       if (kept === undefined || this.#trouble !== null) continue;
@@ -549,12 +573,12 @@ export class JournalSpool implements Spool {
   }
 
   /** @returns whether none is left in it. */
-  async #moveKeys(file: JournalFile): Promise<boolean> {
-    while (hasKeys(file)) {
+  async #moveMemos(file: JournalFile): Promise<boolean> {
+    while (hasMemos(file)) {
       if (this.#trouble !== null) return false;
-      const keys = [...file.keys].filter(({ gone }) => !gone).slice(0, KEYS_A_FRAME);
+      const memos = firstOf(file.memos);
       const moved = await new Promise<boolean>((over) => {
-        this.#movedKeys.push({ file, keys, over });
+        this.#movedMemos.push({ file, memos, over });
         this.#start();
       });
       if (!moved) return false;
@@ -655,7 +679,7 @@ export class JournalSpool implements Spool {
 
   async #probe(): Promise<readonly Vanished[]> {
     await this.#segments.removeLeftovers();
-    await this.#writeKeysAgain();
+    await this.#writeMemosAgain();
     this.#moved = null;
     if (this.#trouble === null && !this.#filesGone) return [];
     this.#segments.forgetFolders();
@@ -669,10 +693,10 @@ export class JournalSpool implements Spool {
     return await this.#findVanished();
   }
 
-  /** By now it is known which rows were lost with a file, and their keys are remembered no more. */
-  async #writeKeysAgain(): Promise<void> {
-    for (const file of this.#keysGone.splice(0)) {
-      if (!await this.#moveKeys(file)) this.#keysGone.push(file);
+  /** By now it is known which rows were lost with a file, and what was remembered of them is no more. */
+  async #writeMemosAgain(): Promise<void> {
+    for (const file of this.#memosGone.splice(0)) {
+      if (!await this.#moveMemos(file)) this.#memosGone.push(file);
     }
   }
 
@@ -691,7 +715,7 @@ export class JournalSpool implements Spool {
       kept.vanished = segment.path;
     }
     const files = new Set(await this.#journal.findVanished());
-    this.#keysGone.push(...files);
+    this.#memosGone.push(...files);
     for (const kept of this.#kept.values()) {
       const part = kept.parts.find(({ file }) => files.has(file));
       if (part === undefined || kept.segment !== null) continue;
@@ -720,20 +744,20 @@ export class JournalSpool implements Spool {
   // ------------------------------------------------------------ start and end
 
   async *recover(
-    onKeys?: (keys: readonly RecoveredKey[], all: boolean) => void,
+    onMemos?: (memos: readonly Recovered[], all: boolean) => void,
   ): AsyncGenerator<RecoveredBatch, void, undefined> {
     const { promise, resolve } = Promise.withResolvers<void>();
     void this.#underway.add(promise);
     const { log } = this.#dir;
     let [batches, rows, quarantined] = [0, 0, 0];
-    /** A file seems free as long as it is not known which keys stand in it. */
+    /** A file seems free as long as it is not known what is remembered in it. */
     const journals: (readonly JournalFile[])[] = [];
     try {
       for await (const found of this.deps.earlier()) {
         if (found.kind === "quarantined") quarantined++;
         else if (found.kind === "journal") journals.push(found.files);
-        else if (found.kind === "keys") {
-          this.#adoptKeys(found, onKeys);
+        else if (found.kind === "memos") {
+          this.#adoptMemos(found, onMemos);
           for (const files of journals.splice(0)) this.#journal.adopt(files);
         } else {
           const batch = this.#adopt(found);
@@ -752,13 +776,13 @@ export class JournalSpool implements Spool {
   }
 
   /** What is not remembered keeps no file. */
-  #adoptKeys(
-    { keys, all }: Found & { kind: "keys" },
-    onKeys?: (keys: readonly RecoveredKey[], all: boolean) => void,
+  #adoptMemos(
+    { memos, all }: Found & { kind: "memos" },
+    onMemos?: (memos: readonly Recovered[], all: boolean) => void,
   ): void {
-    if (onKeys === undefined) return;
-    for (const { key, file } of keys) file.keys.add(key);
-    onKeys(keys.map(({ key }) => key), all);
+    if (onMemos === undefined) return;
+    for (const { memo, file } of memos) addMemo(file, memo);
+    onMemos(memos.map(({ memo }) => memo), all);
   }
 
   /** Null where a batch of that id is held: the next start finds this one. */
@@ -792,18 +816,33 @@ export class JournalSpool implements Spool {
 
   async close(): Promise<void> {
     await this.#underway.idle();
-    await this.#writeKeysAgain();
+    await this.#writeMemosAgain();
     const { files } = this.#journal;
     if (files.every(({ batches }) => batches.size === 0)) {
       // One file is enough for what the next start is to remember.
-      for (const file of files.slice(0, -1)) if (!await this.#moveKeys(file)) break;
+      for (const file of files.slice(0, -1)) if (!await this.#moveMemos(file)) break;
       await this.#underway.idle();
     }
-    if (this.#settled.length > 0) await this.#round();
+    // Where all files go, nothing is to be said of what they held.
+    const reached = this.#reached.size > 0 && !files.every(isFree);
+    if (this.#settled.length > 0 || reached) await this.#round();
     await this.#syncMarks();
     await this.#journal.close();
     await this.#segments.close();
   }
+}
+
+/** Of what lives there, as much as moves at once. */
+function firstOf(memos: ReadonlySet<Memo>): Memo[] {
+  const first: Memo[] = [];
+  let names = 0;
+  for (const memo of memos) {
+    if (memo.gone) continue;
+    names += "ids" in memo ? memo.ids.length : 1;
+    if (first.length > 0 && names > NAMES_A_FRAME) break;
+    first.push(memo);
+  }
+  return first;
 }
 
 function notesOf({ head, trail }: Kept, from: number, to: number): Note[] {

@@ -2,8 +2,10 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Chunk, RecoveredKey, Taken } from "../../src/contracts.ts";
+import type { Chunk, KnownKey, Recovered, Taken } from "../../src/contracts.ts";
+import { Earlier } from "../../src/batch/earlier.ts";
 import { Keys } from "../../src/batch/keys.ts";
+import { NameBudget } from "../../src/batch/name_budget.ts";
 import { events } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
@@ -46,6 +48,16 @@ async function stopped(kit: PumpKit, options: Options = {}): Promise<PumpKit> {
   kit.pump.abandon();
   await kit.disk.close();
   return await started({ ...options, files: kit.files });
+}
+
+function keysOf(clock: ManualClock, most: { names: number; bytes: number }): Keys {
+  return new Keys({
+    clock,
+    windowMs: () => 60_000,
+    nowMs: () => clock.nowMs(),
+    earlier: new Earlier({ clock, heldBatch: () => null }, false),
+    budget: new NameBudget(most),
+  });
 }
 
 describe("in one process", () => {
@@ -131,16 +143,8 @@ describe("in one process", () => {
 
   test("memory is bounded: the oldest are forgotten", () => {
     const clock = new ManualClock();
-    const keysOf = (most: { keys: number; bytes: number }) =>
-      new Keys({
-        clock,
-        windowMs: () => 60_000,
-        nowMs: () => clock.nowMs(),
-        heldBatch: () => null,
-        most,
-      }, false);
-    for (const most of [{ keys: 10, bytes: 1e6 }, { keys: 1e6, bytes: 4_100 }]) {
-      const keys = keysOf(most);
+    for (const most of [{ names: 10, bytes: 1e6 }, { names: 1e6, bytes: 4_100 }]) {
+      const keys = keysOf(clock, most);
       const records = Array.from({ length: 30 }, (_, at) => {
         const begun = keys.begin("t", 1, { key: `k${at}`, hash: "h", rejected: 0 });
         begun.taken("memory", null, []);
@@ -282,19 +286,13 @@ test("keys outlive the files in which they came", async () => {
 
 test("keys that were recovered are in order with those that came meanwhile", () => {
   const clock = new ManualClock();
-  const keys = new Keys({
-    clock,
-    windowMs: () => 1e9,
-    nowMs: () => clock.nowMs(),
-    heldBatch: () => null,
-    most: { keys: 2, bytes: 1e6 },
-  }, false);
+  const keys = keysOf(clock, { names: 2, bytes: 1e6 });
   keys.begin("t", 1, { key: "new", hash: "h", rejected: 0 }).taken("disk", null, []);
-  const found = (key: string, sinceMs: number): RecoveredKey => ({
+  const found = (key: string, sinceMs: number): Recovered<KnownKey> => ({
     ...{ table: "t", key, hash: "h", accepted: 1, rejected: 0, batches: [], gone: false },
     sinceMs: clock.nowMs() - sinceMs,
   });
-  keys.recover([found("older", 10), found("oldest", 20)], true);
+  keys.recover([found("older", 10), found("oldest", 20)]);
   assert.equal(keys.known("t", { key: "oldest", hash: "h" }), null);
   assert.notEqual(keys.known("t", { key: "older", hash: "h" }), null);
   assert.notEqual(keys.known("t", { key: "new", hash: "h" }), null);

@@ -9,7 +9,7 @@ import { readFrames } from "../../src/spool/frame.ts";
 import { readSegment } from "../../src/spool/segment.ts";
 import { JournalSpool, type SpoolDeps } from "../../src/spool/spool.ts";
 import { uuid7 } from "../../src/kernel/names.ts";
-import type { Chunk, Spool } from "../../src/contracts.ts";
+import type { Chunk, Memo, Spool } from "../../src/contracts.ts";
 import { createLedger, type MeteredLedger } from "../../src/meter/ledger.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
@@ -56,10 +56,20 @@ export function spoolIn(dir: DataDir, options: Partial<SpoolDeps> = {}): Spool {
 /** Appends a chunk to a batch and to the disk. @returns why the disk did not take it, or null. */
 export async function submit(spool: Spool, batch: HeldBatch, chunk: Chunk): Promise<string | null> {
   const reservation = batch.reserve(chunk, 0);
-  const { key, table, rows: accepted } = chunk;
-  const known = { table, accepted, sinceMs: 0, batches: [batch.id], gone: false };
-  const keyed = key === undefined ? undefined : { ...key, ...known };
-  const result = await spool.append(batch, reservation.body, accepted, keyed);
+  const { key, messages, table, rows: accepted } = chunk;
+  const known = { table, sinceMs: 0, batches: [batch.id], gone: false };
+  const memos: Memo[] = key === undefined ? [] : [{ ...key, ...known, accepted }];
+  if (messages !== undefined) {
+    const { source, marks, ids } = messages;
+    memos.push(...marks.map((mark) => ({ ...mark, ...known, source })));
+    if (ids.length > 0) memos.push({ ...known, source, ids });
+  }
+  const result = await spool.append(
+    batch,
+    reservation.body,
+    accepted,
+    memos.length === 0 ? undefined : memos,
+  );
   if (result.ok) batch.commit(reservation);
   else batch.release(reservation);
   return result.ok ? null : result.problem;

@@ -11,6 +11,7 @@ import { within } from "../../src/kernel/time.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { busy, tableTrouble, unanswered } from "../kit/scripted_sink.ts";
+import { ModelBroker, ModelSource } from "./disk_broker.ts";
 import type { Answer, Command, Config } from "./disk_commands.ts";
 import { Life } from "./disk_life.ts";
 import { type Request, requestAgain, requestOf, type Row } from "./disk_rows.ts";
@@ -41,7 +42,12 @@ export class Run {
   /** Requests that came again and were taken; and that were duplicates. */
   repeated = 0;
   duplicates = 0;
+  /** Messages that came again and were known; chunks of some that were taken again. */
+  messagesKnown = 0;
+  messagesAgain = 0;
   problem: unknown = null;
+  readonly broker = new ModelBroker();
+  source!: ModelSource;
   life!: Life;
   #crashHow: "process" | "power" = "process";
   #landed = 0;
@@ -72,6 +78,7 @@ export class Run {
       onSent: () => this.#sent(),
       onProblem: (problem) => this.problem ??= new Error(problem),
     });
+    this.source = new ModelSource(this);
     await settle();
   }
 
@@ -84,6 +91,15 @@ export class Run {
         break;
       case "again":
         this.#again(command.which);
+        break;
+      case "poll":
+        void this.source.poll(command).catch((problem) => this.problem ??= problem);
+        break;
+      case "commit":
+        this.source.commit(command);
+        break;
+      case "reconnect":
+        this.source.connect();
         break;
       case "advance":
         await clock.advance(command.ms);
@@ -172,6 +188,20 @@ export class Run {
     else this.#taken(request, taken.ticket as RequestTicket, command.waitMs);
   }
 
+  /** Messages of a source. @returns null where they are refused at once. */
+  give(request: Request): RequestTicket | null {
+    request.state = "open";
+    for (const row of request.rows) row.request = request;
+    this.requests.push(request);
+    const taken = this.#offered(request);
+    if (taken.kind === "refused") {
+      request.state = "refused";
+      return null;
+    }
+    this.#taken(request, taken.ticket as RequestTicket, null);
+    return taken.ticket as RequestTicket;
+  }
+
   /** Its sender got no answer, or a refusal, or merely repeats itself. */
   #again(which: number): void {
     // With `ack=memory` a key is known as long as its process lives.
@@ -213,7 +243,7 @@ export class Run {
   #taken(request: Request, ticket: RequestTicket, waitMs: number | null): void {
     this.life.offered += request.rows.length;
     request.cut = ticket.spans.length > 1;
-    if (request.cut && request.key !== null) this.problem ??= new Error("a keyed request was cut");
+    if (request.cut && request.whole) this.problem ??= new Error("what comes again was cut");
     const answered = (unkept: Refused | null) => {
       request.state = unkept === null ? "kept" : "refused";
       if (unkept === null && waitMs !== null) followTicket(this, ticket, request, waitMs);

@@ -19,7 +19,9 @@ export interface Request {
   state: "open" | "kept" | "refused" | "unsure";
   /** Its rows lie in several batches. */
   cut: boolean;
-  /** Null: it cannot come again. */
+  /** They must not. */
+  readonly whole: boolean;
+  /** Null: its sender cannot send it again. */
   readonly key: string | null;
   /** How often its rows have come, this time included. */
   readonly time: number;
@@ -46,7 +48,10 @@ export function requestOf(
     ...chunkOf(lines, { table, fingerprint: fingerprint === 0 ? null : "f1" }),
     ...(key === null ? {} : { key: { key, hash: "h", rejected: 0 } }),
   });
-  const request: Request = { life, rows: [], state: "open", cut: false, key, time: 1, chunk };
+  const whole = key !== null;
+  const request: Request = {
+    ...{ life, rows: [], state: "open", cut: false, whole, key, time: 1, chunk },
+  };
   for (const line of lines) {
     const bytes = new TextEncoder().encode(JSON.stringify(line) + "\n").length;
     request.rows.push({ n: line.n, bad: line.bad, bytes, request });

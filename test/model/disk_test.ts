@@ -59,7 +59,17 @@ test("whatever happens to the disk, what was acknowledged is kept", {
   timeout: 60_000,
 }, async () => {
   console.log(`disk model: seed ${seed}, ${RUNS} runs`);
-  const seen = { rows: 0, sent: 0, crashes: 0, lives: 0, failures: 0, repeated: 0, duplicates: 0 };
+  const seen = {
+    rows: 0,
+    sent: 0,
+    crashes: 0,
+    lives: 0,
+    failures: 0,
+    repeated: 0,
+    duplicates: 0,
+    messagesKnown: 0,
+    messagesAgain: 0,
+  };
   const property = fc.asyncProperty(
     config,
     fc.array(command, { minLength: 1, maxLength: 70, size: "max" }),
@@ -75,6 +85,8 @@ test("whatever happens to the disk, what was acknowledged is kept", {
         seen.lives += run.lives;
         seen.repeated += run.repeated;
         seen.duplicates += run.duplicates;
+        seen.messagesKnown += run.messagesKnown;
+        seen.messagesAgain += run.messagesAgain;
       }),
   );
   try {
@@ -88,6 +100,7 @@ test("whatever happens to the disk, what was acknowledged is kept", {
   // A model that takes nothing, or to which nothing happens, proves nothing.
   if (path === undefined) {
     assert.ok(seen.rows > RUNS * 10 && seen.sent > RUNS && seen.crashes > RUNS / 4);
+    assert.ok(seen.messagesKnown > RUNS / 4 && seen.messagesAgain > RUNS / 10);
     assert.ok(seen.repeated > RUNS / 25 && seen.duplicates > RUNS / 4);
   }
 });

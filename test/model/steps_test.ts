@@ -29,6 +29,7 @@ function journal(written: () => Promise<Result>): Spool {
     read: () => Promise.resolve(failed("nothing is read here")),
     note: () => Promise.resolve(),
     remove() {},
+    reached() {},
     probe: () => Promise.resolve([]),
     async *recover() {},
     close: () => Promise.resolve(),

@@ -38,7 +38,7 @@ async function recovered(files: FaultyFiles, dataDir = DATA): Promise<Map<string
   const place = { files, dataDir, log: memoryLog() };
   const rows = new Map<string, string>();
   for await (const found of recover(place, await listSpool(place))) {
-    if (found.kind === "journal" || found.kind === "keys") continue;
+    if (found.kind === "journal" || found.kind === "memos") continue;
     assert.ok(found.kind === "batch" && found.segment !== null, JSON.stringify(found));
     const { table } = found.head;
     const bytes = await files.read(found.segment.path);

@@ -4,9 +4,12 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import type { Memo } from "../../src/contracts.ts";
 import {
   type FrameText,
   LONGEST_HEAD_BYTES,
+  memosFrame,
+  reachedFrame,
   readFrames,
   rowsFrame,
   settledFrame,
@@ -27,12 +30,24 @@ const head = (last: number, table = "events") => ({
 });
 
 /** A frame of `rows` rows of batch number `last`. */
-function frameOf(last: number, rows: number, from = 0, text = "row"): FrameText {
+function frameOf(
+  last: number,
+  rows: number,
+  from = 0,
+  text = "row",
+  memos: readonly Memo[] | null = null,
+): FrameText {
   const body = Buffer.from(
     Array.from({ length: rows }, (_, at) => `{"n":${from + at},"t":"${text}"}\n`).join(""),
   );
-  return rowsFrame({ from, rows, bytes: body.length }, tailOf(head(last)), [body]);
+  return rowsFrame({ from, rows, bytes: body.length }, tailOf(head(last)), [body], memos);
 }
+
+const of = { table: "events", gone: false };
+const KEY = { ...of, key: "k", hash: "h", accepted: 2, rejected: 1, sinceMs: 7, batches: [] };
+const MARK = { ...of, source: "kafka:größe", lane: "a/0", position: "17-3", batches: [] };
+const IDS = { ...of, source: "amqp", ids: ['a"\n#end', "b"], sinceMs: 7, batches: [] };
+const batch = (last: number) => idAt(1000, last);
 
 /** Frames as a file holds them, and where each ends. */
 function fileOf(frames: readonly FrameText[], file = FILE, first = 1) {
@@ -49,9 +64,10 @@ function fileOf(frames: readonly FrameText[], file = FILE, first = 1) {
   };
 }
 
-/** Each live frame in a word: its batch and rows, or what it marks. */
+/** Each live frame in a word: its batch and rows, or what it marks; then what is remembered, in their order. */
 function said(bytes: Uint8Array, file = FILE): string[] {
-  return readFrames(bytes, file).live.map((live) => {
+  const { live, memos } = readFrames(bytes, file);
+  const frames = live.map((live) => {
     if ("settled" in live) return `settled ${live.settled}`;
     if ("notes" in live) {
       return live.notes.map(({ batch, n, line }) => `${batch.slice(-2)} #${n} ${line}`).join();
@@ -61,16 +77,44 @@ function said(bytes: Uint8Array, file = FILE): string[] {
     assert.equal(rows, live.rows);
     return `${live.head.id.slice(-2)} ${live.from}+${live.rows}`;
   });
+  return [...frames, ...memos.map((memo) => JSON.stringify(sorted(memo)))];
 }
 
-const FRAMES = [
-  frameOf(1, 2),
-  frameOf(2, 3, 0, "größe"),
-  settledFrame([idAt(1000, 9)]),
-  frameOf(1, 1, 2),
-  frameOf(3, 40),
+function sorted(memo: object): object {
+  return Object.fromEntries(Object.entries(memo).sort(([a], [b]) => a < b ? -1 : 1));
+}
+
+const REACHED = { source: "kafka:größe", lane: "a/0", position: "17-3" };
+
+/** Each frame, what it says, and what is to be remembered for its sake. */
+const ALL: readonly [FrameText, string[], object[]][] = [
+  [frameOf(1, 2), ["01 0+2"], []],
+  [
+    frameOf(2, 3, 0, "größe", [KEY, MARK, IDS]),
+    ["02 0+3"],
+    [KEY, MARK, IDS].map((memo) => ({ ...memo, batches: [batch(2)] })),
+  ],
+  [settledFrame([idAt(1000, 9)]), [`settled ${idAt(1000, 9)}`], []],
+  [memosFrame([{ ...MARK, batches: [batch(5), batch(6)] }, IDS]), [], [
+    { ...MARK, batches: [batch(5), batch(6)] },
+    IDS,
+  ]],
+  [frameOf(1, 1, 2), ["01 2+1"], []],
+  [reachedFrame([REACHED]), [], [REACHED]],
+  [frameOf(3, 40), ["03 0+40"], []],
 ];
-const WHOLE = ["01 0+2", "02 0+3", `settled ${idAt(1000, 9)}`, "01 2+1", "03 0+40"];
+const FRAMES = ALL.map(([frame]) => frame);
+
+/** What is said where only these frames are whole. */
+function left(isWhole: (frame: number) => boolean): string[] {
+  const those = ALL.filter((_, frame) => isWhole(frame));
+  return [
+    ...those.flatMap(([, words]) => words),
+    ...those.flatMap(([, , memos]) => memos.map((memo) => JSON.stringify(sorted(memo)))),
+  ];
+}
+
+const WHOLE = left(() => true);
 
 /** What a file holds that was written over in part: whole frames of a later number in front. */
 function recycled(fresh: readonly FrameText[] = FRAMES) {
@@ -102,7 +146,7 @@ describe("a file in good order", () => {
 
   test("also where a frame is larger than what is written at once", () => {
     const large = frameOf(1, 20_000);
-    const { bytes } = fileOf([FRAMES[1]!, large, FRAMES[0]!]);
+    const { bytes } = fileOf([frameOf(2, 3), large, FRAMES[0]!]);
     assert.deepEqual(said(bytes), ["02 0+3", "01 0+20000", "01 0+2"]);
   });
 
@@ -122,7 +166,9 @@ describe("a file in good order", () => {
     for (const over of [[void_], [void_, next]]) {
       const bytes = new Uint8Array(Buffer.concat([good, failed]));
       bytes.set(Buffer.concat(over), good.length);
-      assert.deepEqual(said(bytes), [...WHOLE, ...over.length > 1 ? ["08 0+1"] : []]);
+      const [frames, memos] = [WHOLE.slice(0, 5), WHOLE.slice(5)];
+      const more = over.length > 1 ? ["08 0+1"] : [];
+      assert.deepEqual(said(bytes), [...frames, ...more, ...memos]);
       assert.deepEqual(readFrames(bytes, FILE).bad, []);
     }
   });
@@ -134,6 +180,24 @@ describe("a file in good order", () => {
     const other = { head: `,"bytes":0,"later":[1]}\n`, tail: null, bodies: [] };
     assert.deepEqual(said(fileOf([keyed, other, FRAMES[0]!]).bytes), ["04 0+1", "01 0+2"]);
   });
+
+  test("what is no memo, and one that is not understood, says nothing", () => {
+    const lines = Buffer.from(
+      [
+        '#mark {"table":"t","source":"s","lane":"l","position":"x"}',
+        '#mark {"source":"s","lane":"l","position":"1"}',
+        '#ids {"table":"t","source":"s","ids":"a","since":1}',
+        '#later {"table":"t"}',
+        "#mark nonsense",
+        '#mark {"table":"t","source":"s","lane":"l","position":"1","more":[]}',
+      ].map((line) => `${line}\n`).join(""),
+    );
+    const frame = { head: `,"bytes":0,"keys":${lines.length}}\n`, tail: null, bodies: [lines] };
+    const { memos } = readFrames(fileOf([frame]).bytes, FILE);
+    assert.deepEqual(memos, [
+      { table: "t", source: "s", lane: "l", position: "1", batches: [], gone: false },
+    ]);
+  });
 });
 
 describe("damage costs the frames that it touches", () => {
@@ -144,8 +208,7 @@ describe("damage costs the frames that it touches", () => {
         const hit = ends.findIndex((end) => at < end);
         for (const bits of [1, 1 << at % 8, 0xff]) {
           bytes[at]! ^= bits;
-          const left = hit < 0 ? WHOLE : WHOLE.filter((_, frame) => frame !== hit);
-          assert.deepEqual(said(bytes), left, `byte ${at}, bits ${bits}`);
+          assert.deepEqual(said(bytes), left((frame) => frame !== hit), `byte ${at}, bits ${bits}`);
           const { bad } = readFrames(bytes, FILE);
           // What is dead may come to look as if it had been of this file; it is kept, and not sent.
           if (hit < 0) assert.ok(bad.length <= 1);
@@ -165,11 +228,8 @@ describe("damage costs the frames that it touches", () => {
       const end = Math.min(bytes.length, start + 64);
       const torn = bytes.slice();
       torn.fill(0, start, end);
-      const left = WHOLE.filter((_, frame) => {
-        const from = ends[frame - 1] ?? 0;
-        return end <= from || start >= ends[frame]!;
-      });
-      assert.deepEqual(said(torn), left, `zeroes from ${start}`);
+      const isWhole = (frame: number) => end <= (ends[frame - 1] ?? 0) || start >= ends[frame]!;
+      assert.deepEqual(said(torn), left(isWhole), `zeroes from ${start}`);
     }
   });
 
@@ -178,7 +238,7 @@ describe("damage costs the frames that it touches", () => {
     for (let length = 0; length <= bytes.length; length++) {
       const cut = bytes.subarray(0, length);
       const whole = ends.filter((end) => end <= length).length;
-      assert.deepEqual(said(cut), WHOLE.slice(0, whole), `cut at ${length}`);
+      assert.deepEqual(said(cut), left((frame) => frame < whole), `cut at ${length}`);
       const rest = length - (ends[whole - 1] ?? 0);
       // Of the first line so much must be there that it is known as one of this file.
       if (rest > 60) assert.equal(readFrames(cut, FILE).bad.length, 1, `cut at ${length}`);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { HeldBatch } from "../../src/batch/batch.ts";
-import type { Chunk, RecoveredBatch, RecoveredKey, Spool } from "../../src/contracts.ts";
+import type { Chunk, Recovered, RecoveredBatch, Spool } from "../../src/contracts.ts";
 import { openSpool, takeOrphans } from "../../src/spool/data_dir.ts";
 import { listSpool, recover } from "../../src/spool/recovery.ts";
 import { JournalSpool } from "../../src/spool/spool.ts";
@@ -42,8 +42,9 @@ async function start(files: FaultyFiles, dataDir = DATA): Promise<Started> {
   const spool = new JournalSpool({ dir, clock, earlier: () => recover(dir, listing) });
   const batches: RecoveredBatch[] = [];
   const keys: string[] = [];
-  const onKeys = (found: readonly RecoveredKey[]) => keys.push(...found.map(({ key }) => key));
-  for await (const batch of spool.recover(onKeys)) batches.push(batch);
+  const onMemos = (found: readonly Recovered[]) =>
+    keys.push(...found.flatMap((memo) => "key" in memo ? [memo.key] : []));
+  for await (const batch of spool.recover(onMemos)) batches.push(batch);
   return {
     spool,
     batches,

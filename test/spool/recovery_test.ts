@@ -152,7 +152,7 @@ describe("a spool in good order", () => {
   test("makes its own listing where none is given", async () => {
     const found = [];
     for await (const each of recover(placeOf(diskWith(SPOOL)))) found.push(each.kind);
-    assert.deepEqual(found, ["keys", "batch", "batch", "batch"]);
+    assert.deepEqual(found, ["memos", "batch", "batch", "batch"]);
   });
 
   test("many rows are read in turns", async () => {
