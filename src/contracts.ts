@@ -663,7 +663,7 @@ export interface Spool {
     memos?: readonly Memo[],
   ): Promise<Result>;
   /**
-   * A lane is acknowledged at its broker up to here, or its rows are lost: the next process is to find no
+   * A partition is acknowledged at its broker up to here, or its rows are lost: the next process is to find no
    * mark up to here. Written with the next rows, or at the end.
    */
   reached(source: string, mark: Mark): void;

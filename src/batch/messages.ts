@@ -1,14 +1,14 @@
 /**
  * What was taken of brokers, remembered so that a message that comes again becomes no rows: up to where the
- * lanes of each source are taken, and the ids of their messages.
+ * partitions of each source are taken, and the ids of their messages.
  *
  * Both ride in the frames of their rows (`spool/frame.ts`), so they are as safe as these, and an earlier
  * process's are known as soon as its journal is read. A mark says that all before it is in as well. So it
- * goes to the disk only where that is true of the disk: the chunks before it in its lane are there, and not
- * merely on their way or in memory. A mark is remembered until the broker has it that the lane is
+ * goes to the disk only where that is true of the disk: the chunks before it in its partition are there, and not
+ * merely on their way or in memory. A mark is remembered until the broker has it that the partition is
  * acknowledged up to there, ids for a time, both within bounds; what is forgotten costs a repeat.
  *
- * Of a lane the disk keeps the newest mark, and one for each batch whose fate is not known: so the next
+ * Of a partition the disk keeps the newest mark, and one for each batch whose fate is not known: so the next
  * process knows which rows a message waits for that is acknowledged when they are stored.
  */
 
@@ -31,7 +31,7 @@ import type { Earlier } from "./earlier.ts";
 import type { NameBudget, NamesOfAKind } from "./name_budget.ts";
 
 /** Remembered at most of a source; those in which nothing has come for the longest go first. */
-const MOST_LANES = 10_000;
+const MOST_PARTITIONS = 10_000;
 /** What an id costs beside its text, about. */
 const ID_BYTES = 100;
 
@@ -45,7 +45,7 @@ export interface MessagesDeps {
   /** Marks that the disk has are not needed up to here. */
   readonly reached: (source: string, mark: Mark) => void;
   /** For tests. */
-  readonly mostLanes?: number;
+  readonly mostPartitions?: number;
 }
 
 export class KnownMessages {
@@ -81,9 +81,9 @@ export class KnownMessages {
     const is = this.#source(source);
     const record = { table, source, batches: [], gone: false };
     const comes = marks.filter(({ position }) => isPosition(position))
-      .map(({ lane, position }): Coming => ({
-        mark: { ...record, lane, position },
-        safe: is.lane(lane).unsafe === 0,
+      .map(({ partition, position }): Coming => ({
+        mark: { ...record, partition, position },
+        safe: is.partition(partition).unsafe === 0,
       }));
     const named = ids.length === 0 ? null : { ...record, ids, sinceMs: this.deps.nowMs() };
     const onDisk = comes.filter(({ safe }) => safe).map(({ mark }) => mark);
@@ -107,7 +107,7 @@ export class KnownMessages {
   // ------------------------------------------------------------ what earlier processes took
 
   recover(memos: readonly Recovered<KnownMark | KnownIds>[]): void {
-    const marks = memos.filter((memo) => "lane" in memo)
+    const marks = memos.filter((memo) => "partition" in memo)
       .sort((a, b) => comparePositions(a.position, b.position));
     for (const mark of marks) this.#source(mark.source).recoverMark(mark);
     const ids = memos.filter((memo) => "ids" in memo).sort((a, b) => a.sinceMs - b.sinceMs);
@@ -145,7 +145,7 @@ export interface BegunMessages {
 
 interface Coming {
   readonly mark: Recovered<KnownMark>;
-  /** It goes to the disk with the rows: all before it in its lane is there. */
+  /** It goes to the disk with the rows: all before it in its partition is there. */
   readonly safe: boolean;
 }
 
@@ -160,7 +160,7 @@ interface TakenIds {
 class Source implements NamesOfAKind {
   /** Chunks whose rows are on their way to the disk. */
   readonly underway = new Underway();
-  readonly #lanes = new Map<string, Lane>();
+  readonly #partitions = new Map<string, Partition>();
   /** The oldest first. */
   #chunks = new Set<TakenIds>();
   readonly #ids = new Map<string, TakenIds>();
@@ -179,9 +179,11 @@ class Source implements NamesOfAKind {
 
   marks(): Map<string, TakenMark> {
     const marks = new Map<string, TakenMark>();
-    for (const [name, lane] of this.#lanes) {
-      const { position } = lane;
-      if (position !== "") marks.set(name, { position, ticket: lane.ticket(this.deps.earlier) });
+    for (const [name, partition] of this.#partitions) {
+      const { position } = partition;
+      if (position !== "") {
+        marks.set(name, { position, ticket: partition.ticket(this.deps.earlier) });
+      }
     }
     return marks;
   }
@@ -203,17 +205,17 @@ class Source implements NamesOfAKind {
     return taken;
   }
 
-  /** The lane, as the one in which something came last. */
-  lane(name: string): Lane {
-    const lane = this.#lanes.get(name) ?? new Lane();
-    this.#lanes.delete(name);
-    this.#lanes.set(name, lane);
-    const most = this.deps.mostLanes ?? MOST_LANES;
-    for (const [idle, { unsafe }] of this.#lanes) {
-      if (this.#lanes.size <= most) break;
-      if (idle !== name && unsafe === 0) this.#forgetLane(idle);
+  /** The partition, as the one in which something came last. */
+  partition(name: string): Partition {
+    const partition = this.#partitions.get(name) ?? new Partition();
+    this.#partitions.delete(name);
+    this.#partitions.set(name, partition);
+    const most = this.deps.mostPartitions ?? MOST_PARTITIONS;
+    for (const [idle, { unsafe }] of this.#partitions) {
+      if (this.#partitions.size <= most) break;
+      if (idle !== name && unsafe === 0) this.#forgetPartition(idle);
     }
-    return lane;
+    return partition;
   }
 
   begin(
@@ -227,15 +229,17 @@ class Source implements NamesOfAKind {
     const batch = spans[0]?.batch ?? null;
     const records = [...comes.map(({ mark }) => mark), ...named === null ? [] : [named]];
     for (const record of records) if (batch !== null) record.batches = [batch.id];
-    const lanes = comes.map(({ mark }) => this.lane(mark.lane));
+    const partitions = comes.map(({ mark }) => this.partition(mark.partition));
     const safe = () => {
-      for (const lane of lanes) lane.unsafe--;
+      for (const partition of partitions) partition.unsafe--;
     };
     const take = () => {
-      comes.forEach(({ mark, safe }, at) => lanes[at]!.take(mark, safe && kept !== null, batch));
+      comes.forEach(({ mark, safe }, at) =>
+        partitions[at]!.take(mark, safe && kept !== null, batch)
+      );
       if (named !== null) this.#takeIds({ record: named, reached, batch });
     };
-    for (const lane of lanes) lane.unsafe++;
+    for (const partition of partitions) partition.unsafe++;
     if (kept !== null) {
       void this.underway.add(kept.then((refused) => {
         safe();
@@ -251,18 +255,20 @@ class Source implements NamesOfAKind {
   }
 
   committed(mark: Mark): void {
-    const lane = this.#lanes.get(mark.lane);
-    if (lane === undefined) return;
-    if (lane.committed(mark.position)) this.deps.reached(this.name, mark);
-    if (lane.position === "" && lane.unsafe === 0) this.#lanes.delete(mark.lane);
+    const partition = this.#partitions.get(mark.partition);
+    if (partition === undefined) return;
+    if (partition.committed(mark.position)) this.deps.reached(this.name, mark);
+    if (partition.position === "" && partition.unsafe === 0) {
+      this.#partitions.delete(mark.partition);
+    }
   }
 
   recoverMark(mark: Recovered<KnownMark>): void {
-    this.lane(mark.lane).take(mark, true, null);
+    this.partition(mark.partition).take(mark, true, null);
   }
 
   recovered(): void {
-    for (const lane of this.#lanes.values()) lane.recovered(this.deps.earlier);
+    for (const partition of this.#partitions.values()) partition.recovered(this.deps.earlier);
   }
 
   // ------------------------------------------------------------ ids
@@ -307,7 +313,9 @@ class Source implements NamesOfAKind {
     for (const chunk of this.#chunks) {
       if (chunk.record.batches.some((id) => batches.has(id))) this.#forgetIds(chunk);
     }
-    for (const [name, lane] of this.#lanes) if (lane.needs(batches)) this.#forgetLane(name);
+    for (const [name, partition] of this.#partitions) {
+      if (partition.needs(batches)) this.#forgetPartition(name);
+    }
   }
 
   #forgetIds(chunk: TakenIds): void {
@@ -320,17 +328,17 @@ class Source implements NamesOfAKind {
     }
   }
 
-  #forgetLane(name: string): void {
-    const lane = this.#lanes.get(name)!;
-    const { position } = lane;
-    if (position !== "" && lane.committed(position)) {
-      this.deps.reached(this.name, { lane: name, position });
+  #forgetPartition(name: string): void {
+    const partition = this.#partitions.get(name)!;
+    const { position } = partition;
+    if (position !== "" && partition.committed(position)) {
+      this.deps.reached(this.name, { partition: name, position });
     }
-    if (lane.unsafe === 0) this.#lanes.delete(name);
+    if (partition.unsafe === 0) this.#partitions.delete(name);
   }
 }
 
-/** Rows of a lane in one batch, whose fate is not known. */
+/** Rows of a partition in one batch, whose fate is not known. */
 interface InBatch {
   /** Of the last of them. */
   position: string;
@@ -341,7 +349,7 @@ interface InBatch {
   readonly batch: HeldBatch | null;
 }
 
-class Lane {
+class Partition {
   /** Up to where it was taken; empty: nothing is known of it. */
   position = "";
   /** Chunks whose rows the disk does not have: on their way, or in memory alone. */

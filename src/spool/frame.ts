@@ -26,14 +26,14 @@
  * where a file is wanted, those that live are written once more, in a frame without rows
  * in the newest file, with the batches that their rows are in.
  *
- * **What a broker calls its messages** stands with the keys, and lives as they do: up to where a lane of a
+ * **What a broker calls its messages** stands with the keys, and lives as they do: up to where a partition of a
  * source was taken when these rows were, and the ids of the messages whose rows they are.
  *
- *     #mark {"table":"t","source":"kafka:flights","lane":"flights/3","position":"17"}
+ *     #mark {"table":"t","source":"kafka:flights","partition":"flights/3","position":"17"}
  *     #ids {"table":"t","source":"amqp:orders","ids":["7d0c…","7d0d…"],"since":1764400000123}
  *
- * When the broker has it that a lane is acknowledged, that is said with the next frames, and no mark before
- * it counts that is not beyond: `#reached {"source":"kafka:flights","lane":"flights/3","position":"17"}`.
+ * When the broker has it that a partition is acknowledged, that is said with the next frames, and no mark before
+ * it counts that is not beyond: `#reached {"source":"kafka:flights","partition":"flights/3","position":"17"}`.
  *
  * **What was tried** of a batch stands the same way in a frame without rows, written before each INSERT
  * that depends on it: a batch that goes out for the first time, and each piece of one that goes in parts.
@@ -117,15 +117,15 @@ export function memosFrame(memos: readonly Memo[]): FrameText {
   return { head: `,"bytes":0,"keys":${lines.length}}\n`, tail: null, bodies: [lines] };
 }
 
-/** Up to where a broker has it that a lane is acknowledged. */
+/** Up to where a broker has it that a partition is acknowledged. */
 export interface Reached extends Mark {
   readonly source: string;
 }
 
-/** Of several lanes. */
-export function reachedFrame(lanes: readonly Reached[]): FrameText {
+/** Of several partitions. */
+export function reachedFrame(partitions: readonly Reached[]): FrameText {
   const lines = Buffer.from(
-    lanes.map((said) => `${REACHED_BEGIN}${JSON.stringify(said)}\n`).join(""),
+    partitions.map((said) => `${REACHED_BEGIN}${JSON.stringify(said)}\n`).join(""),
   );
   return { head: `,"bytes":0,"keys":${lines.length}}\n`, tail: null, bodies: [lines] };
 }
@@ -165,8 +165,8 @@ function textOf(memo: Memo): { readonly begin: string; readonly said: object } {
     const { ids, sinceMs: since } = memo;
     return { begin: IDS_BEGIN, said: { table, source, ids, since } };
   }
-  const { lane, position } = memo;
-  return { begin: MARK_BEGIN, said: { table, source, lane, position } };
+  const { partition, position } = memo;
+  return { begin: MARK_BEGIN, said: { table, source, partition, position } };
 }
 
 /** What all frames of a batch say of it. */
@@ -406,9 +406,9 @@ function keyIn({ key, hash, accepted, rejected, since }: Head) {
   return known ? { key, hash, accepted, rejected, sinceMs: since } : null;
 }
 
-function markIn({ source, lane, position }: Head) {
-  const known = typeof source === "string" && typeof lane === "string" && isPosition(position);
-  return known ? { source, lane, position } : null;
+function markIn({ source, partition, position }: Head) {
+  const known = typeof source === "string" && typeof partition === "string" && isPosition(position);
+  return known ? { source, partition, position } : null;
 }
 
 function idsIn({ source, ids, since }: Head) {

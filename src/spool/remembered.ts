@@ -1,7 +1,7 @@
 /**
  * What journals remember beside rows, put together from their frames in the order in which they were written.
  * The same memo may stand in several, for it is written again where its file is wanted; of what is newer
- * the rest is nothing, and of a lane nothing counts up to where its broker was said to have it.
+ * the rest is nothing, and of a partition nothing counts up to where its broker was said to have it.
  */
 
 import type { Recovered } from "../contracts.ts";
@@ -20,7 +20,7 @@ type RecoveredMark = Extract<Recovered, { readonly position: string }>;
 export class Remembered {
   /** Keys and ids. */
   readonly #named = new Map<string, InFile>();
-  /** By source and lane, and there by batch: each has a mark of its own. */
+  /** By source and partition, and there by batch: each has a mark of its own. */
   readonly #marks = new Map<string, Map<string, InFile<RecoveredMark>>>();
 
   add(file: JournalFile, said: Recovered | Reached): void {
@@ -32,7 +32,7 @@ export class Remembered {
   get all(): InFile[] {
     return [
       ...this.#named.values(),
-      ...[...this.#marks.values()].flatMap((lane) => [...lane.values()]),
+      ...[...this.#marks.values()].flatMap((partition) => [...partition.values()]),
     ];
   }
 
@@ -50,23 +50,23 @@ export class Remembered {
 
   #addMark(file: JournalFile, memo: RecoveredMark): void {
     const name = nameOf(memo);
-    const lane = this.#marks.get(name) ?? new Map<string, InFile<RecoveredMark>>();
-    this.#marks.set(name, lane);
+    const partition = this.#marks.get(name) ?? new Map<string, InFile<RecoveredMark>>();
+    this.#marks.set(name, partition);
     const batches = memo.batches.join();
-    const known = lane.get(batches)?.memo;
+    const known = partition.get(batches)?.memo;
     if (known !== undefined && comparePositions(memo.position, known.position) < 0) return;
-    lane.set(batches, { memo, file });
+    partition.set(batches, { memo, file });
   }
 
   #reached(reached: Reached): void {
-    const lane = this.#marks.get(nameOf(reached));
-    if (lane === undefined) return;
-    for (const [batches, { memo }] of lane) {
-      if (comparePositions(memo.position, reached.position) <= 0) lane.delete(batches);
+    const partition = this.#marks.get(nameOf(reached));
+    if (partition === undefined) return;
+    for (const [batches, { memo }] of partition) {
+      if (comparePositions(memo.position, reached.position) <= 0) partition.delete(batches);
     }
   }
 }
 
-function nameOf({ source, lane }: Pick<Reached, "source" | "lane">): string {
-  return JSON.stringify([source, lane]);
+function nameOf({ source, partition }: Pick<Reached, "source" | "partition">): string {
+  return JSON.stringify([source, partition]);
 }

@@ -175,7 +175,7 @@ export class JournalSpool implements Spool {
   #notes: Notes[] = [];
   /** and marks. */
   #settled: Kept[] = [];
-  /** What brokers have and frames do not say yet, by source and lane. */
+  /** What brokers have and frames do not say yet, by source and partition. */
   #reached = new Map<string, Reached>();
   /** Marks that are written, but not synced yet. */
   #marked: Kept[] = [];
@@ -247,8 +247,8 @@ export class JournalSpool implements Spool {
     return group.synced;
   }
 
-  reached(source: string, { lane, position }: Mark): void {
-    this.#reached.set(JSON.stringify([source, lane]), { source, lane, position });
+  reached(source: string, { partition, position }: Mark): void {
+    this.#reached.set(JSON.stringify([source, partition]), { source, partition, position });
   }
 
   /** A replay has an id of its own: an earlier process may have left it. */

@@ -17,12 +17,12 @@ async function started(options: Options = {}): Promise<PumpKit> {
   return kit;
 }
 
-/** Rows of the messages of a source, up to a position in lane `a/0`. */
+/** Rows of the messages of a source, up to a position in partition `a/0`. */
 function sent(
   position: number | string | null,
-  { rows = 2, ids = [] as string[], source = "s", lane = "a/0", table = "t" } = {},
+  { rows = 2, ids = [] as string[], source = "s", partition = "a/0", table = "t" } = {},
 ): Chunk {
-  const marks: Mark[] = position === null ? [] : [{ lane, position: String(position) }];
+  const marks: Mark[] = position === null ? [] : [{ partition, position: String(position) }];
   return { ...events(rows, { table }), messages: { source, marks, ids } };
 }
 
@@ -33,10 +33,10 @@ async function outcome(taken: Taken): Promise<string> {
 
 const take = (kit: PumpKit, chunk: Chunk) => outcome(kit.pump.take(chunk));
 
-/** By lane, up to where a source is taken. */
+/** By partition, up to where a source is taken. */
 async function marks(kit: PumpKit, source = "s"): Promise<Record<string, string>> {
   const marks = [...await kit.pump.marks(source)];
-  return Object.fromEntries(marks.map(([lane, { position }]) => [lane, position]));
+  return Object.fromEntries(marks.map(([partition, { position }]) => [partition, position]));
 }
 
 async function known(kit: PumpKit, ids: readonly string[], source = "s"): Promise<string[]> {
@@ -79,7 +79,7 @@ describe("in one process", () => {
       assert.deepEqual(await marks(kit), {});
       assert.equal(await take(kit, sent(7, { ids: ["x", "y"] })), "kept");
       assert.equal(await take(kit, sent(9)), "kept");
-      assert.equal(await take(kit, sent("5-3", { lane: "b/0" })), "kept");
+      assert.equal(await take(kit, sent("5-3", { partition: "b/0" })), "kept");
       assert.deepEqual(await marks(kit), { "a/0": "9", "b/0": "5-3" });
       assert.deepEqual(await known(kit, ["y", "z", "x"]), ["y", "x"]);
       assert.deepEqual(await marks(kit, "other"), {});
@@ -141,11 +141,11 @@ describe("in one process", () => {
     const kit = await started();
     assert.equal(await take(kit, sent(7)), "kept");
     assert.equal(await take(kit, sent(12)), "kept");
-    kit.pump.committed("s", { lane: "a/0", position: "9" });
+    kit.pump.committed("s", { partition: "a/0", position: "9" });
     assert.deepEqual(await marks(kit), { "a/0": "12" });
-    kit.pump.committed("s", { lane: "a/0", position: "12" });
+    kit.pump.committed("s", { partition: "a/0", position: "12" });
     assert.deepEqual(await marks(kit), {});
-    assert.equal(await take(kit, sent(3)), "kept", "the lane counts from the beginning again");
+    assert.equal(await take(kit, sent(3)), "kept", "the partition counts from the beginning again");
     assert.deepEqual(await marks(kit), { "a/0": "3" });
   });
 
@@ -176,12 +176,12 @@ describe("in one process", () => {
     assert.deepEqual([...sizes].sort((a, b) => a - b), [3, 35]);
   });
 
-  test("of very many lanes those are forgotten in which nothing comes", async () => {
+  test("of very many partitions those are forgotten in which nothing comes", async () => {
     const kit = await started();
-    for (let at = 0; at <= 10_000; at++) kit.pump.take(sent(at, { lane: `l${at}`, rows: 1 }));
+    for (let at = 0; at <= 10_000; at++) kit.pump.take(sent(at, { partition: `l${at}`, rows: 1 }));
     await settle();
     assert.ok(Object.keys(await marks(kit)).length <= 10_001);
-    assert.equal(await take(kit, sent(1, { lane: "l0" })), "kept");
+    assert.equal(await take(kit, sent(1, { partition: "l0" })), "kept");
     const left = await marks(kit);
     assert.equal(Object.keys(left).length, 10_000);
     assert.equal(left.l0, "1");
@@ -249,14 +249,14 @@ describe("in the next process", () => {
     assert.deepEqual(await marks(await crashed(kit)), { "a/0": "8" });
   });
 
-  test("nor that of a chunk that was given while another of its lane was on its way", async () => {
+  test("nor that of a chunk that was given while another of its partition was on its way", async () => {
     for (let seed = 1; seed < 40; seed++) {
       const kit = await started({ files: new FaultyFiles(seed) });
       assert.equal(await take(kit, sent(7)), "kept");
       kit.gate.shut = true;
       void take(kit, sent(8, { table: "u" }));
       void take(kit, sent(9, { table: "v" }));
-      void take(kit, sent(3, { table: "w", lane: "b/0" }));
+      void take(kit, sent(3, { table: "w", partition: "b/0" }));
       await settle();
       kit.gate.release(0);
       await settle();
@@ -280,10 +280,10 @@ describe("in the next process", () => {
     assert.deepEqual([await position, await ids], [{ "a/0": "7" }, ["x"]]);
   });
 
-  test("a ticket waits for all rows of the lane that are held", async () => {
+  test("a ticket waits for all rows of the partition that are held", async () => {
     const kit = await started({ maxRows: 2 });
     for (const position of [1, 2, 3]) assert.equal(await take(kit, sent(position)), "kept");
-    assert.equal(await take(kit, sent(9, { lane: "b/0" })), "kept");
+    assert.equal(await take(kit, sent(9, { partition: "b/0" })), "kept");
     const next = await crashed(kit);
     assert.equal(await take(next, sent(4, { table: "u", ids: ["x"] })), "kept");
     const { ticket, position } = (await next.pump.marks("s")).get("a/0")!;
@@ -309,13 +309,13 @@ describe("in the next process", () => {
       const kit = await started();
       kit.sink.script = () => tableTrouble;
       assert.equal(await take(kit, sent(7)), "kept");
-      assert.equal(await take(kit, sent(5, { lane: "b/0" })), "kept");
-      kit.pump.committed("s", { lane: "a/0", position: "7" });
+      assert.equal(await take(kit, sent(5, { partition: "b/0" })), "kept");
+      kit.pump.committed("s", { partition: "a/0", position: "7" });
       if (how === "crash") assert.equal(await take(kit, events(1, { table: "u" })), "kept");
       const next = how === "crash" ? await crashed(kit, "power") : await stopped(kit);
       assert.deepEqual(await marks(next), { "b/0": "5" }, how);
       assert.ok(next.pump.rows() >= 4);
-      // And the lane may begin anew.
+      // And the partition may begin anew.
       assert.equal(await take(next, sent(2)), "kept");
       assert.deepEqual(await marks(await crashed(next)), { "a/0": "2", "b/0": "5" });
     }
@@ -329,7 +329,7 @@ describe("in the next process", () => {
     }
     await kit.clock.advance(2000);
     assert.equal(kit.pump.rows(), 0);
-    kit.pump.committed("s", { lane: "a/0", position: "49" });
+    kit.pump.committed("s", { partition: "a/0", position: "49" });
     const next = await stopped(kit);
     assert.deepEqual(journalFiles(next.files), []);
     assert.deepEqual(await marks(next), {});
@@ -361,7 +361,7 @@ describe("in the next process", () => {
         "kept",
       );
     }
-    assert.equal(await take(kit, sent("3-1", { lane: "b/0" })), "kept");
+    assert.equal(await take(kit, sent("3-1", { partition: "b/0" })), "kept");
     const first = journalFiles(kit.files);
     for (let at = 0; at < 200; at++) {
       await take(kit, events(20, { table: `t${at % 3}` }));

@@ -1,5 +1,5 @@
 /**
- * A broker beside the model, and the source that reads it: messages of three lanes, with positions, with ids,
+ * A broker beside the model, and the source that reads it: messages of three partitions, with positions, with ids,
  * and with both. What was not acknowledged at the broker comes again with each connection, in other groups
  * than before, and what the pump says of it is held against the books.
  */
@@ -21,8 +21,8 @@ interface Message {
   readonly id: string;
 }
 
-/** What the broker knows of a lane. */
-class BrokerLane {
+/** What the broker knows of a partition. */
+class BrokerPartition {
   readonly messages: Message[] = [];
   /** So many are acknowledged, for certain. */
   committed = 0;
@@ -31,10 +31,10 @@ class BrokerLane {
 }
 
 export class ModelBroker {
-  readonly lanes = [
-    new BrokerLane("positions", true, false),
-    new BrokerLane("ids", false, true),
-    new BrokerLane("both", true, true),
+  readonly partitions = [
+    new BrokerPartition("positions", true, false),
+    new BrokerPartition("ids", false, true),
+    new BrokerPartition("both", true, true),
   ];
 }
 
@@ -43,10 +43,10 @@ export class ModelSource {
   /** Null while it asks. */
   #marks: ReadonlyMap<string, TakenMark> | null = null;
   #connection = 0;
-  /** So many of each lane are dealt with, and of these so many are safe. */
+  /** So many of each partition are dealt with, and of these so many are safe. */
   readonly #read = [0, 0, 0];
   readonly #safe = [0, 0, 0];
-  /** A chunk of each lane is on its way. */
+  /** A chunk of each partition is on its way. */
   readonly #busy = [false, false, false];
 
   constructor(readonly run: Run) {
@@ -61,43 +61,43 @@ export class ModelSource {
     void asked.then((marks) => {
       if (connection !== this.#connection) return;
       this.#marks = marks;
-      this.run.broker.lanes.forEach(({ committed }, at) => {
+      this.run.broker.partitions.forEach(({ committed }, at) => {
         this.#read[at] = this.#safe[at] = committed;
       });
     });
   }
 
   /** @param told whether the process lives to hear it. */
-  commit({ lane: at, told }: Command & { do: "commit" }): void {
+  commit({ partition: at, told }: Command & { do: "commit" }): void {
     // What was safe before a connection was lost is not acknowledged by the next one.
     if (this.#marks === null) return;
     const { run } = this;
-    const lane = run.broker.lanes[at]!;
-    lane.committed = Math.max(lane.committed, this.#safe[at]!);
-    const last = lane.messages[lane.committed - 1];
-    if (!told || !lane.positions || last === undefined) return;
-    run.life.parts.pump.committed(SOURCE, { lane: lane.name, position: last.position });
+    const partition = run.broker.partitions[at]!;
+    partition.committed = Math.max(partition.committed, this.#safe[at]!);
+    const last = partition.messages[partition.committed - 1];
+    if (!told || !partition.positions || last === undefined) return;
+    run.life.parts.pump.committed(SOURCE, { partition: partition.name, position: last.position });
   }
 
   async poll(command: Command & { do: "poll" }): Promise<void> {
     const { run } = this;
-    const at = command.lane;
+    const at = command.partition;
     if (this.#marks === null || this.#busy[at]) return;
-    const lane = run.broker.lanes[at]!;
+    const partition = run.broker.partitions[at]!;
     const from = this.#read[at]!;
-    while (lane.messages.length < from + command.count) this.#publish(lane, command.pads);
-    const polled = lane.messages.slice(from, from + command.count);
+    while (partition.messages.length < from + command.count) this.#publish(partition, command.pads);
+    const polled = partition.messages.slice(from, from + command.count);
     const connection = this.#connection;
     this.#busy[at] = true;
-    const known = lane.ids
+    const known = partition.ids
       ? await run.life.parts.pump.taken(SOURCE, polled.map(({ id }) => id))
       : new Map();
     this.#busy[at] = false;
     if (run.life.crashed || run.life.abandoned || connection !== this.#connection) return;
-    const mark = this.#marks.get(lane.name)?.position;
+    const mark = this.#marks.get(partition.name)?.position;
     const isKnown = ({ position, id }: Message) =>
       known.has(id) ||
-      lane.positions && mark !== undefined && comparePositions(position, mark) <= 0;
+      partition.positions && mark !== undefined && comparePositions(position, mark) <= 0;
     const fresh = polled.filter((message) => !isKnown(message));
     const repeated = polled.filter(isKnown);
     for (const message of repeated) this.#repeated(message);
@@ -109,12 +109,12 @@ export class ModelSource {
       if (run.disk) this.#safe[at] = this.#read[at]!;
       return;
     }
-    this.#give(at, lane, fresh, from + polled.length);
+    this.#give(at, partition, fresh, from + polled.length);
   }
 
-  #publish(lane: BrokerLane, pads: readonly number[]): void {
+  #publish(partition: BrokerPartition, pads: readonly number[]): void {
     const { run } = this;
-    const number = lane.messages.length + 1;
+    const number = partition.messages.length + 1;
     const first = run.rows.length;
     const lines = pads.map((pad, at) => ({
       eventType: `type${pad % 3}`,
@@ -131,7 +131,7 @@ export class ModelSource {
     run.rows.push(...rows);
     // Numbers of several digits and parts, so that to compare them as text would be wrong.
     const position = `${Math.floor(number / 3)}-${number % 3}`;
-    lane.messages.push({ lines, rows, position, id: `${lane.name}${number}` });
+    partition.messages.push({ lines, rows, position, id: `${partition.name}${number}` });
   }
 
   /** The pump says that it was taken: it is on disk, or in this process's memory. */
@@ -148,7 +148,7 @@ export class ModelSource {
     }
   }
 
-  #give(at: number, lane: BrokerLane, messages: readonly Message[], read: number): void {
+  #give(at: number, partition: BrokerPartition, messages: readonly Message[], read: number): void {
     const { run } = this;
     const rows = messages.flatMap(({ rows }) => rows);
     for (const { request } of rows) {
@@ -163,8 +163,10 @@ export class ModelSource {
       ...chunkOf(lines, { table: "m" }),
       messages: {
         source: SOURCE,
-        marks: lane.positions ? [{ lane: lane.name, position: messages.at(-1)!.position }] : [],
-        ids: lane.ids ? messages.map(({ id }) => id) : [],
+        marks: partition.positions
+          ? [{ partition: partition.name, position: messages.at(-1)!.position }]
+          : [],
+        ids: partition.ids ? messages.map(({ id }) => id) : [],
       },
     });
     const time = Math.max(...rows.map(({ request }) => request.time)) + 1;

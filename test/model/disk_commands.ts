@@ -30,15 +30,15 @@ export type Command =
   }
   /** A keyed request once more, as its sender does that got no answer, or was refused. */
   | { readonly do: "again"; readonly which: number }
-  /** The source reads so many messages of a lane; those that there are not yet are sent now. */
+  /** The source reads so many messages of a partition; those that there are not yet are sent now. */
   | {
     readonly do: "poll";
-    readonly lane: number;
+    readonly partition: number;
     readonly count: number;
     readonly pads: readonly number[];
   }
   /** The broker has what is safe as acknowledged. `told`: and the process hears of it. */
-  | { readonly do: "commit"; readonly lane: number; readonly told: boolean }
+  | { readonly do: "commit"; readonly partition: number; readonly told: boolean }
   | { readonly do: "reconnect" }
   | { readonly do: "advance"; readonly ms: number }
   | { readonly do: "answer"; readonly which: number; readonly with: Answer }
@@ -123,7 +123,7 @@ const arbitraries: { readonly weight: number; readonly arbitrary: fc.Arbitrary<C
     weight: 20,
     arbitrary: fc.record({
       do: fc.constant("poll"),
-      lane: fc.nat(2),
+      partition: fc.nat(2),
       count: fc.integer({ min: 1, max: 4 }),
       pads: fc.array(fc.oneof({ weight: 9, arbitrary: fc.nat(20) }, fc.constant(200)), {
         minLength: 1,
@@ -135,7 +135,7 @@ const arbitraries: { readonly weight: number; readonly arbitrary: fc.Arbitrary<C
     weight: 5,
     arbitrary: fc.record({
       do: fc.constant("commit"),
-      lane: fc.nat(2),
+      partition: fc.nat(2),
       told: fc.boolean(),
     }),
   },

@@ -45,7 +45,7 @@ function frameOf(
 
 const of = { table: "events", gone: false };
 const KEY = { ...of, key: "k", hash: "h", accepted: 2, rejected: 1, sinceMs: 7, batches: [] };
-const MARK = { ...of, source: "kafka:größe", lane: "a/0", position: "17-3", batches: [] };
+const MARK = { ...of, source: "kafka:größe", partition: "a/0", position: "17-3", batches: [] };
 const IDS = { ...of, source: "amqp", ids: ['a"\n#end', "b"], sinceMs: 7, batches: [] };
 const batch = (last: number) => idAt(1000, last);
 
@@ -84,7 +84,7 @@ function sorted(memo: object): object {
   return Object.fromEntries(Object.entries(memo).sort(([a], [b]) => a < b ? -1 : 1));
 }
 
-const REACHED = { source: "kafka:größe", lane: "a/0", position: "17-3" };
+const REACHED = { source: "kafka:größe", partition: "a/0", position: "17-3" };
 
 /** Each frame, what it says, and what is to be remembered for its sake. */
 const ALL: readonly [FrameText, string[], object[]][] = [
@@ -184,18 +184,18 @@ describe("a file in good order", () => {
   test("what is no memo, and one that is not understood, says nothing", () => {
     const lines = Buffer.from(
       [
-        '#mark {"table":"t","source":"s","lane":"l","position":"x"}',
-        '#mark {"source":"s","lane":"l","position":"1"}',
+        '#mark {"table":"t","source":"s","partition":"l","position":"x"}',
+        '#mark {"source":"s","partition":"l","position":"1"}',
         '#ids {"table":"t","source":"s","ids":"a","since":1}',
         '#later {"table":"t"}',
         "#mark nonsense",
-        '#mark {"table":"t","source":"s","lane":"l","position":"1","more":[]}',
+        '#mark {"table":"t","source":"s","partition":"l","position":"1","more":[]}',
       ].map((line) => `${line}\n`).join(""),
     );
     const frame = { head: `,"bytes":0,"keys":${lines.length}}\n`, tail: null, bodies: [lines] };
     const { memos } = readFrames(fileOf([frame]).bytes, FILE);
     assert.deepEqual(memos, [
-      { table: "t", source: "s", lane: "l", position: "1", batches: [], gone: false },
+      { table: "t", source: "s", partition: "l", position: "1", batches: [], gone: false },
     ]);
   });
 });
