@@ -413,6 +413,25 @@ export interface BrokerDeps {
   readonly authorities: () => readonly string[];
   /** As for remote control: what plays a WebSocket over `nats://`, `tls://`, `ws://` or `wss://`. */
   readonly openSocket: (url: string, tls?: SocketTls) => WebSocket;
+  /** A database of SQLite; one that is missing is made if `create` says so. Throws as `SqliteFile` does. */
+  readonly openSqlite: (path: string, create: boolean) => SqliteFile;
+}
+
+/** Of an INTEGER a bigint, of a REAL a number, of TEXT a string, of a BLOB its bytes. */
+export type SqliteValue = bigint | number | string | Uint8Array | null;
+
+/**
+ * A database of SQLite, by the runtime's own. Everything is done at once, and nothing waits: what another
+ * process has locked throws an error whose `code` is `SQLITE_BUSY`, for the caller to try again.
+ */
+export interface SqliteFile {
+  /** The rows of one statement. */
+  all(sql: string, ...values: readonly SqliteValue[]): readonly (readonly SqliteValue[])[];
+  /** One statement, run with each of these. @returns how many rows they changed. */
+  each(sql: string, values: readonly SqliteValue[]): number;
+  /** Statements without values. */
+  run(sql: string): void;
+  close(): void;
 }
 
 /** PEM texts for one connection. */

@@ -52,6 +52,8 @@ const SERVERS = {
   "btrfs-progs": ["/usr/bin/mkfs.btrfs", "/usr/sbin/mkfs.btrfs", "/sbin/mkfs.btrfs"],
   "mount": ["/usr/sbin/losetup", "/sbin/losetup"],
   "redis-server": ["/usr/bin/redis-server"],
+  "postgresql-15": ["/usr/lib/postgresql/15/bin/postgres"],
+  "mariadb-server-core": ["/usr/sbin/mariadbd"],
   "maven": ["/usr/bin/mvn"],
   "openjdk-17-jre-headless": ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/bin/java"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
