@@ -53,6 +53,8 @@ function buildArguments({ entry, outfile, stamp, foreign, metafile }: Order): st
     ...["--format=esm", "--splitting"],
     // What lies in the folder where it is started is none of its settings.
     ...["--no-compile-autoload-bunfig", "--no-compile-autoload-dotenv"],
+    // The Kafka client brings WebAssembly that it reads from a file beside its own, or has inside: this says which.
+    "--tsconfig-override=.release/bun.tsconfig.json",
     // Of a library's, which users can do nothing about.
     "--compile-exec-argv=--no-deprecation",
     ...define("SHISHI_COMMIT", stamp.commit),

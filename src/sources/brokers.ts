@@ -15,11 +15,13 @@ import type {
   SourceAddress,
 } from "../contracts.ts";
 
-// A line each: `kafka: async () => (await import("./kafka.ts")).openKafka`.
-const BROKERS: { readonly [K in BrokerKind]?: () => Promise<OpenBroker<K>> } = {};
+const BROKERS: { readonly [K in BrokerKind]?: () => Promise<OpenBroker<K>> } = {
+  kafka: async () => (await import("./kafka.ts")).openKafka,
+};
 
-// As above: `kafka: async () => (await import("./kafka.ts")).openKafkaExit`.
-const EXITS: { readonly [K in ExitKind]?: () => Promise<OpenExit<K>> } = {};
+const EXITS: { readonly [K in ExitKind]?: () => Promise<OpenExit<K>> } = {
+  kafka: async () => (await import("./kafka_exit.ts")).openKafkaExit,
+};
 
 /** Rejects for a broker that this build does not have. */
 export async function openBroker(address: SourceAddress, deps: BrokerDeps): Promise<Broker> {

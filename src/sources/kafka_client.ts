@@ -1,0 +1,222 @@
+/**
+ * How a Kafka is reached: the library, loaded when it is wanted first; TLS and login of an address; a guard
+ * around what the library throws where no call waits for it; and its errors in plain words.
+ *
+ * Every client tries once (`retries: 0`): with the library's own retries it goes on for ever without a word of
+ * what is wrong. What is tried again, and when, is decided above.
+ */
+
+import type { Connection, ConnectionOptions } from "@platformatic/kafka";
+import type { BrokerAddress, BrokerDeps, KafkaSource, Secret } from "../contracts.ts";
+import { codeOf, messageOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
+import { nodeNet } from "../kernel/builtins.ts";
+import process from "node:process";
+
+export type Library = typeof import("./kafka_library.ts");
+
+/** An address of a source or an exit, as far as a connection goes. */
+export type KafkaAddress =
+  & BrokerAddress
+  & Pick<KafkaSource, "sasl" | "token">;
+
+/** For one connection, from its first byte to the end of the login. */
+const CONNECT_MS = 5_000;
+/** How the broker's own log and its quotas show this client. */
+const CLIENT_ID = "shishi";
+
+let loading: Promise<Library> | null = null;
+
+/** Loads it, 200 to 300 ms and 50 MB, the first time; the guard is up from then on. */
+export function loadLibrary(log: BrokerDeps["log"]): Promise<Library> {
+  return loading ??= import("./kafka_library.ts").then((library) => {
+    library.instancesChannel.subscribe((made) => {
+      const { type, instance } = made as { type: string; instance: unknown };
+      if (type === "connection") guard(instance as Connection, log);
+    });
+    return library;
+  });
+}
+
+/** Options of every kind of client of the library. */
+export interface ClientOptions extends ConnectionOptions {
+  readonly clientId: string;
+  readonly bootstrapBrokers: string[];
+  readonly retries: 0;
+}
+
+/**
+ * Reads what the address names by its path, so that a renewed file counts. Rejects with a sentence that names
+ * the file.
+ */
+export async function clientOptions(
+  address: KafkaAddress,
+  deps: BrokerDeps,
+  requestTimeoutMs: number,
+): Promise<ClientOptions> {
+  const names = address.hosts.every(({ host }) => nodeNet().isIP(host) === 0);
+  return {
+    clientId: CLIENT_ID,
+    bootstrapBrokers: address.hosts.map(({ host, port }) =>
+      `${host.includes(":") ? `[${host}]` : host}:${port}`
+    ),
+    retries: 0,
+    connectTimeout: CONNECT_MS,
+    requestTimeout: requestTimeoutMs,
+    ...(address.tls ? { tls: await tlsOptions(address, deps), tlsServerName: names } : {}),
+    ...(address.sasl === null ? {} : { sasl: await saslOptions(address, deps) }),
+  };
+}
+
+/** What a TLS connection to one of its servers is made with. */
+export async function tlsOptions(address: BrokerAddress, deps: BrokerDeps) {
+  const { rootCertificates } = process.getBuiltinModule("node:tls");
+  const read = (path: string | null) => path === null ? null : deps.readFile(path);
+  const [ca, cert, key] = await Promise.all([address.ca, address.cert, address.key].map(read));
+  return {
+    ca: [...rootCertificates, ...(ca == null ? [] : [ca]), ...deps.authorities()],
+    ...(cert == null || key == null ? {} : { cert, key }),
+  };
+}
+
+async function saslOptions({ sasl, user, password, token }: KafkaAddress, deps: BrokerDeps) {
+  const mechanism = sasl!.toUpperCase() as "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512";
+  if (sasl !== "oauthbearer") {
+    return { mechanism, username: user ?? "", password: await textOf(password, deps) };
+  }
+  return {
+    mechanism: "OAUTHBEARER" as const,
+    // Asked at every connection, and before the broker's time for the last one is over.
+    token: () => textOf(token, deps),
+    authBytesValidator(answer: Uint8Array, done: (error: Error | null, bytes: never) => void) {
+      // A token is refused with words inside of an answer that counts as a success.
+      const said = /"status"\s*:\s*"([^"]{1,100})"/.exec(new TextDecoder().decode(answer))?.[1];
+      done(
+        said === undefined ? null : new Error(`the broker refuses the token: ${said}`),
+        answer as never,
+      );
+    },
+  };
+}
+
+async function textOf(secret: Secret | null, deps: BrokerDeps): Promise<string> {
+  if (secret === null) return "";
+  return "text" in secret ? secret.text : (await deps.readFile(secret.file)).trim();
+}
+
+/**
+ * The library answers some events of a socket after the call that they belonged to has ended, and an `error`
+ * without a listener, or an exception in a socket's event, would end this process.
+ */
+function guard(connection: Connection, log: BrokerDeps["log"]): void {
+  connection.on("error", () => {});
+  connection.on("connecting", () =>
+    // The socket is made right after this event.
+    queueMicrotask(() => {
+      const { socket } = connection;
+      socket.on("error", () => {});
+      const shield = () => {
+        for (const event of ["data", "close", "error"] as const) {
+          for (const listener of socket.listeners(event) as ((...args: unknown[]) => void)[]) {
+            socket.removeListener(event, listener);
+            socket.on(event, (...args: unknown[]) => {
+              try {
+                listener.apply(socket, args);
+              } catch (error) {
+                log.error("kafka: an answer could not be worked on", { error: reasonOf(error) });
+                socket.destroy();
+              }
+            });
+          }
+        }
+      };
+      socket.once("secureConnect", shield);
+      if (!("encrypted" in socket)) socket.once("connect", shield);
+    }));
+}
+
+// ── Errors.
+
+/** What a broker says with a code, for people. */
+const SAID: Readonly<Record<string, string>> = {
+  UNSUPPORTED_SASL_MECHANISM: "the broker does not take this sasl= mechanism",
+  ILLEGAL_SASL_STATE: "the broker does not take the login",
+  TOPIC_AUTHORIZATION_FAILED: "the user may not read the topic (it needs READ and DESCRIBE)",
+  GROUP_AUTHORIZATION_FAILED: "the user may not join the group (it needs READ)",
+  CLUSTER_AUTHORIZATION_FAILED: "the user may not do this in the cluster",
+  GROUP_MAX_SIZE_REACHED: "the group has as many members as the broker allows",
+  INVALID_SESSION_TIMEOUT: "the broker does not allow this session= (group.*session.timeout.ms)",
+  INCONSISTENT_GROUP_PROTOCOL: "other members of the group share partitions in another way",
+  GROUP_ID_NOT_FOUND: "the group's members speak the other protocol=",
+  UNSUPPORTED_VERSION: "the broker is too old for what was asked of it",
+  UNKNOWN_TOPIC_ID: "the topic was deleted, or made anew",
+  UNKNOWN_TOPIC_OR_PARTITION: "there is no such topic",
+  NOT_LEADER_OR_FOLLOWER: "the partition has another leader now",
+  LEADER_NOT_AVAILABLE: "the partition has no leader",
+  COORDINATOR_NOT_AVAILABLE: "the group has no coordinator yet",
+};
+
+/** An error and what is in it, outermost first. */
+export function* within(error: unknown, depth = 0): Generator<Error> {
+  if (!(error instanceof Error) || depth > 8) return;
+  yield error;
+  for (const inner of (error as Partial<AggregateError>).errors ?? []) {
+    yield* within(inner, depth + 1);
+  }
+  yield* within(error.cause, depth + 1);
+}
+
+/** The protocol's names of what a broker has said with an error: `REBALANCE_IN_PROGRESS`, … */
+export function apiIdsOf(error: unknown): string[] {
+  return [...within(error)].flatMap((at) => {
+    const { apiId } = at as { apiId?: unknown };
+    return typeof apiId === "string" ? [apiId] : [];
+  });
+}
+
+/** Whether the connection failed, and nothing was said of what was asked. */
+export function isNetworkError(error: unknown): boolean {
+  return apiIdsOf(error).length === 0 &&
+    [...within(error)].some((at) => codeOf(at) === "PLT_KFK_NETWORK");
+}
+
+/** One sentence without a full stop, and without a secret. */
+export function sentenceOf(error: unknown, { sasl, tls, cert }: KafkaAddress): string {
+  const all = [...within(error)];
+  const refused = all.find((at) => /SASL_AUTHENTICATION_FAILED/.test(apiIdsOf(at)[0] ?? ""));
+  if (refused !== undefined) return `login refused (${sasl}): wrong user or password`;
+  const token = all.find((at) => /the broker refuses the token/.test(at.message));
+  if (token !== undefined) return `login refused (oauthbearer): ${token.message}`;
+  for (const at of all) {
+    const topic = /^Unknown topic (.*)\.$/.exec(at.message)?.[1];
+    if (topic !== undefined) return `there is no topic ${topic}`;
+    if (at.message === "Broker requires TLS.") return "the broker wants TLS: kafkas:// instead";
+    if (/^TLS handshake failed/.test(at.message)) {
+      return "the broker takes no TLS: kafka:// instead";
+    }
+  }
+  const deepest = all.filter((at) => !("errors" in at)).at(-1);
+  const [said] = apiIdsOf(error).reverse();
+  if (said !== undefined) return SAID[said] ?? `${said}: ${deepest?.message ?? ""}`;
+  const certificate = all.find((at) => /CERT|ISSUER|SELF_SIGNED|ALTNAME/i.test(codeOf(at)));
+  if (certificate !== undefined) {
+    return `the broker's certificate: ${certificateFault(certificate)}`;
+  }
+  const closed = all.some((at) => /^Connection closed/.test(at.message));
+  if (closed && sasl === null) {
+    const wants = tls && cert === null
+      ? "a login (user, sasl=) or a certificate (cert=, key=)"
+      : "a login (user, sasl=)";
+    return `the broker closed the connection; it may want ${wants}`;
+  }
+  if (closed) return "the broker closed the connection";
+  if (all.some((at) => /timed out/.test(at.message))) return "no answer from the broker in time";
+  return reasonOf(plainNetworkError(deepest ?? error));
+}
+
+/** What is wrong with a certificate, and what to do. */
+export function certificateFault(error: Error): string {
+  const code = codeOf(error);
+  if (/ALTNAME/.test(code)) return `it is for another name (${messageOf(error)})`;
+  if (/EXPIRED/.test(code)) return "it has expired";
+  return "it is by an authority that is not trusted (ca= names it)";
+}

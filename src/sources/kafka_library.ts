@@ -1,0 +1,6 @@
+/**
+ * What is taken of @platformatic/kafka; on its own because the bundler leaves out what no import names, and a
+ * dynamic import of the library itself would name all of it.
+ */
+
+export { ConnectionPool, Consumer, instancesChannel, Producer } from "@platformatic/kafka";
