@@ -26,9 +26,10 @@ import { createGate, type GateSettings, isPosting, pathOf, plainTable } from "./
 import { compileGlobs } from "../kernel/names.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
+import { Strangers } from "./reading.ts";
 import * as reply from "./reply.ts";
 import { type Account, Accounts } from "./tokens.ts";
-import { Strangers, Writer, type WriteSettings } from "./write.ts";
+import { Writer, type WriteSettings } from "./write.ts";
 
 /** What of the interface is served: where there is an admin port, all but health is on one of the two. */
 export type Part = "all" | "events" | "admin";

@@ -179,8 +179,8 @@ export class DecodeQueue {
   }
 }
 
-/** What waits for a promise may come too late for what is lent. */
-function kept(decoded: Decoded): Decoded {
+/** In memory of its own: what waits for a promise may come too late for what is lent. */
+export function kept<D extends Decoded>(decoded: D): D {
   if (decoded.kind !== "rows" || !decoded.lent) return decoded;
   return { ...decoded, body: decoded.body.slice(), lent: false };
 }

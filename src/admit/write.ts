@@ -18,18 +18,15 @@ import {
   type Log,
   type Named,
   type Refused,
-  type Remade,
-  REST,
   type TableMaker,
   type Tables,
   type Taken,
   type Ticket,
-  type UnknownKeys,
 } from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
-import type { KeysWanted } from "./row.ts";
+import { type Given, Reading, type Strangers, UNCONFIRMED, type Unusable } from "./reading.ts";
 import type { EventWindow } from "./timestamp.ts";
 import { type Encoding, parseEncoding } from "./inflate.ts";
 import { eventOf } from "./pixel.ts";
@@ -71,17 +68,6 @@ export interface WriterDeps {
   readonly settings: WriteSettings;
 }
 
-/** The policies, made once. */
-const WANTED: Readonly<Record<UnknownKeys, KeysWanted>> = {
-  error: { policy: "error" },
-  skip: { policy: "skip" },
-  column: { policy: "column" },
-  keep: { policy: "keep" },
-};
-
-const WIDEN: Pick<Target, "widen"> = { widen: { asks: true } };
-const KEEP: Pick<Target, "widen"> = {};
-
 /** One request on its way. */
 interface Writing {
   readonly request: Request;
@@ -111,60 +97,20 @@ const TOLD_FROM_MS = 3_600_000;
 /** A first POST waits so long for what ClickHouse says of its table. */
 const LOOK_UP_MS = 2000;
 
-const UNCONFIRMED = "ClickHouse cannot be asked whether there is such a table, and rows of " +
-  "many others wait for that; nothing was taken";
-/** Each has a queue, and files on the disk. */
-const MOST_STRANGERS = 100;
-
-/**
- * Names of tables that no ClickHouse has confirmed since the start. A client may invent as many as a glob
- * matches; rows are taken for so many of them, and for all that stand in `tables` by their name.
- */
-export class Strangers {
-  readonly #names = new Set<string>();
-  #listed: ReadonlySet<string> = new Set();
-
-  /** @param tables names and globs. */
-  adopt(tables: readonly string[]): void {
-    this.#listed = new Set(tables.filter((name) => !/[*?]/.test(name)));
-  }
-
-  mayTake(table: string): boolean {
-    if (this.#listed.has(table) || this.#names.has(table)) return true;
-    if (this.#names.size >= MOST_STRANGERS) return false;
-    this.#names.add(table);
-    return true;
-  }
-
-  /** ClickHouse has said that the table is there. */
-  known(table: string): void {
-    if (this.#names.size > 0) this.#names.delete(table);
-  }
-}
-
 export class Writer {
   readonly #deps: WriterDeps;
   readonly #deadlines: Deadlines;
-  readonly #queue: DecodeQueue;
-  readonly #strangers: Strangers;
+  readonly #reading: Reading;
 
   constructor(deps: WriterDeps, queue: DecodeQueue, strangers: Strangers) {
     this.#deps = deps;
-    this.#queue = queue;
-    this.#strangers = strangers;
+    this.#reading = new Reading(deps, queue, strangers);
     this.#deadlines = new Deadlines(deps.clock, deps.settings.bodyTimeoutMs);
   }
 
   /** Analytics events. @param account of the write token, if it came with one. */
   events(request: Request, table: string, account: Account | null): Response | Promise<Response> {
-    return this.#write(request, this.#eventsOf(table), account);
-  }
-
-  #eventsOf(table: string): Target {
-    const columns = this.#deps.tables.columns(table);
-    const known = typeof columns === "string" ? null : columns;
-    const { eventWindow: window } = this.#deps.settings;
-    return { table, shape: "event", columns: known, window };
+    return this.#write(request, this.#reading.eventsOf(table), account);
   }
 
   /** One analytics event in an address. The answer is a picture, or why the event is not taken. */
@@ -173,7 +119,14 @@ export class Writer {
     const bytes = eventOf(request.url);
     const there = stillThere === null ||
       await new Promise<boolean>((resolve) => stillThere(request, resolve));
-    const writing = this.#begin(request, this.#eventsOf(table), account, null, bytes.length, null);
+    const writing = this.#begin(
+      request,
+      this.#reading.eventsOf(table),
+      account,
+      null,
+      bytes.length,
+      null,
+    );
     if (writing instanceof Response) return writing;
     if (!writing.grant.take(bytes.length)) return this.#decode(writing, { kind: "full" });
     const answer = await this.#decode(
@@ -205,28 +158,12 @@ export class Writer {
     clientOf: ClientOf,
     columns: Columns | "missing" | "unknown",
   ): Response | Promise<Response> {
-    const { maker } = this.#deps;
-    const makes = columns === "missing" && maker?.makes(table) === true;
-    if (columns === "missing" && !makes) {
-      return reply.noTable(table, `there is no table ${excerpt(table)}`);
-    }
-    const known = typeof columns === "string" ? null : columns;
-    if (known === null) {
-      if (!makes && !this.#strangers.mayTake(table)) return reply.closed(UNCONFIRMED);
-    } else {
-      this.#strangers.known(table);
-      if (known.takesNone !== null) return reply.takesNone(known.takesNone);
-    }
-    const { typeCheck: checked, maxBodyBytes } = this.#deps.settings;
-    const typeCheck = checked === "strict";
-    const unknownKeys = WANTED[maker?.unknownKeys(table) ?? "error"];
-    const target: Target = makes
-      ? { table, shape: "row", columns: null, makes }
-      : { table, shape: "row", columns: known, typeCheck, unknownKeys, ...this.#widening() };
+    const target = this.#reading.rowsOf(table, columns);
+    if ("kind" in target) return unusable(target, table);
     const csv = csvOf(request.headers.get("content-type"));
     if (csv === null) return this.#write(request, target, account, clientOf);
     if ("problem" in csv) return reply.unusableCsv(csv.problem);
-    const maxBytes = maxBodyBytes * MOST_CSV_GROWTH;
+    const maxBytes = this.#deps.settings.maxBodyBytes * MOST_CSV_GROWTH;
     return this.#write(request, { ...target, csv: { ...csv, maxBytes } }, account, clientOf);
   }
 
@@ -314,12 +251,11 @@ export class Writer {
     named: Named | null,
   ): Response | Promise<Response> {
     try {
-      const { target, grant } = writing;
-      const mayTake = (bytes: number) => grant.take(bytes);
-      const decoded = this.#queue.decode(bytes, target, this.#deps.clock.nowMs(), mayTake);
-      if (!(decoded instanceof Promise)) return this.#decoded(writing, decoded, named, bytes);
-      return decoded.then((decoded) => this.#decoded(writing, decoded, named, bytes))
-        .catch((error) => failed(grant, error));
+      const given = givenOf(writing, bytes);
+      const decoded = this.#reading.decode(given);
+      if (!(decoded instanceof Promise)) return this.#decoded(writing, given, decoded, named);
+      return decoded.then((decoded) => this.#decoded(writing, given, decoded, named))
+        .catch((error) => failed(writing.grant, error));
     } catch (error) {
       return failed(writing.grant, error);
     }
@@ -327,99 +263,22 @@ export class Writer {
 
   #decoded(
     writing: Writing,
+    given: Given,
     decoded: Decoded,
     named: Named | null,
-    bytes: Uint8Array,
-    change: reply.Change | null = null,
   ): Response | Promise<Response> {
-    const asks = decoded.kind === "rows" &&
-      (decoded.strange !== null || decoded.misfits !== null ||
-        writing.target.makes === true && decoded.rows > 0 &&
-          // What is refused as a whole leaves no table behind.
-          !(decoded.rejected > 0 && isStrict(writing.request)));
-    if (!asks) return this.#take(writing, decoded, named, bytes.length, change);
-    return this.#change(writing, decoded, named, bytes, change)
-      .catch((error) => failed(writing.grant, error));
-  }
-
-  /** Has the table made or given columns, and decodes the body again for what it is then. */
-  async #change(
-    writing: Writing,
-    { body, strange, misfits }: Decoded & { readonly kind: "rows" },
-    named: Named | null,
-    bytes: Uint8Array,
-    before: reply.Change | null,
-  ): Promise<Response> {
-    const { table, columns } = writing.target;
-    const maker = this.#deps.maker!;
-    // What was decoded may be lent; rows with a key that is no column yet are not among it.
-    const remade = columns === null
-      ? await maker.make(table, body.slice())
-      : strange === null
-      ? await maker.widen(table, misfits ?? new Map())
-      : await this.#rowsAsTheyAre(writing, bytes)
-        .then((rows) => maker.extend(table, strange, rows));
-    const target = columns === null || strange !== null
-      ? this.#targetOf(writing, remade)
-      : widened(writing.target, remade);
-    if (target instanceof Response) {
-      writing.grant.free();
-      return target;
+    const { bytes } = given;
+    if (!this.#reading.asks(given, decoded)) {
+      return this.#take(writing, decoded, named, bytes.length);
     }
-    const change = remade.ok && (remade.created || remade.added.length > 0)
-      ? {
-        created: remade.created ? table : before?.created ?? null,
-        columns: [...before?.columns ?? [], ...remade.added],
+    return this.#reading.change(given, decoded).then((settled) => {
+      if ("kind" in settled) {
+        writing.grant.free();
+        return unusable(settled, writing.target.table);
       }
-      : before;
-    // Others may have made the table, of other rows: then it may get columns for these.
-    const take = (decoded: Decoded) =>
-      this.#decoded({ ...writing, target }, decoded, named, bytes, change);
-    const decoded = this.#again(writing, bytes, target);
-    return await (decoded instanceof Promise ? decoded.then(take) : take(decoded));
-  }
-
-  /** Whatever their keys are. */
-  #rowsAsTheyAre(writing: Writing, bytes: Uint8Array): Promise<Uint8Array> {
-    const target: Target = { ...writing.target, columns: null, makes: true };
-    const rowsOf = (decoded: Decoded) =>
-      decoded.kind === "rows" ? decoded.body.slice() : new Uint8Array(0);
-    const decoded = this.#again(writing, bytes, target);
-    return decoded instanceof Promise ? decoded.then(rowsOf) : Promise.resolve(rowsOf(decoded));
-  }
-
-  #again({ grant }: Writing, bytes: Uint8Array, target: Target): Decoded | Promise<Decoded> {
-    const mayTake = (bytes: number) => grant.take(bytes);
-    return this.#queue.decode(bytes, target, this.#deps.clock.nowMs(), mayTake);
-  }
-
-  #widening(): Pick<Target, "widen"> {
-    return this.#deps.maker?.widens === true ? WIDEN : KEEP;
-  }
-
-  /** How the rows are read after a change of their table, or after one that could not be made. */
-  #targetOf(writing: Writing, remade: Remade): Target | Response {
-    const { makes = false } = writing.target;
-    const target: Target = { ...writing.target, makes: false };
-    const typeCheck = this.#deps.settings.typeCheck === "strict";
-    const { table } = target;
-    if (remade.ok) {
-      const { columns } = remade;
-      if (columns.takesNone !== null) return reply.takesNone(columns.takesNone);
-      const policy = this.#deps.maker!.unknownKeys(table);
-      // Columns that it has been asked for and still has not got are errors.
-      const asked = !makes &&
-        (policy === "column" || policy === "keep" && !columns.names.has(REST));
-      const unknownKeys = WANTED[asked ? "error" : policy];
-      return { ...target, columns, typeCheck, unknownKeys, ...this.#widening() };
-    }
-    // Another attempt to insert them will have it changed.
-    if (remade.why === "away") {
-      if (makes) return this.#strangers.mayTake(table) ? target : reply.closed(UNCONFIRMED);
-      return { ...target, unknownKeys: { policy: "pass" } };
-    }
-    if (makes) return reply.notMade(remade.why, remade.problem);
-    return { ...target, unknownKeys: { policy: "error", reason: remade.problem } };
+      const { decoded, target, change } = settled;
+      return this.#take({ ...writing, target }, decoded, named, bytes.length, change);
+    }).catch((error) => failed(writing.grant, error));
   }
 
   #take(
@@ -560,12 +419,23 @@ export class Writer {
   }
 }
 
-/** How rows are read after columns have become wider, or have not. */
-function widened({ widen: _, ...target }: Target, remade: Remade): Target {
-  if (remade.ok) return { ...target, columns: remade.columns };
-  return remade.why === "right" || remade.why === "kind"
-    ? { ...target, widen: { asks: false, reason: remade.problem } }
-    : target;
+function givenOf(writing: Writing, bytes: Uint8Array): Given {
+  const { target, grant, request } = writing;
+  const mayTake = (bytes: number) => grant.take(bytes);
+  return { bytes, target, mayTake, strict: () => isStrict(request) };
+}
+
+function unusable(why: Unusable, table: string): Response {
+  switch (why.kind) {
+    case "missing":
+      return reply.noTable(table, `there is no table ${excerpt(table)}`);
+    case "unconfirmed":
+      return reply.closed(UNCONFIRMED);
+    case "closed":
+      return reply.takesNone(why.closed);
+    case "unmade":
+      return reply.notMade(why.why, why.problem);
+  }
 }
 
 function refused({ why, reason, retryAfterS }: Refused, key: string | null = null): Response {

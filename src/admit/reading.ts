@@ -1,0 +1,242 @@
+/**
+ * Bytes → rows of a table, as the table is, or as it becomes for them: which columns they are held against, and
+ * the tables and columns that are made where rows ask for them. A write over HTTP and a message of a broker
+ * are read here alike; what is said of the outcome is each one's own.
+ */
+
+import {
+  type Closed,
+  type Columns,
+  type Remade,
+  REST,
+  type TableMaker,
+  type Tables,
+  type UnknownKeys,
+} from "../contracts.ts";
+import type { Clock } from "../contracts.ts";
+import { type Decoded, type DecodeQueue, kept, type Target } from "./decode.ts";
+import type { Change } from "./reply.ts";
+import type { KeysWanted } from "./row.ts";
+import type { EventWindow } from "./timestamp.ts";
+
+export interface ReadingDeps {
+  readonly tables: Tables;
+  /** Changes tables as rows ask for it; absent: none is changed. */
+  readonly maker?: TableMaker;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly settings: {
+    /** `strict`: a value that its column cannot hold is an error of its row. */
+    readonly typeCheck: "strict" | "off";
+    /** Times of events that are taken. */
+    readonly eventWindow: EventWindow;
+  };
+}
+
+/** Why a table takes no rows. */
+export type Unusable =
+  | { readonly kind: "missing" }
+  /** ClickHouse cannot be asked whether it is there, and rows of many others wait for that. */
+  | { readonly kind: "unconfirmed" }
+  | { readonly kind: "closed"; readonly closed: Closed }
+  /** It could not be made. `rows`: no types can be found in them. */
+  | {
+    readonly kind: "unmade";
+    readonly why: "right" | "rows" | "kind";
+    readonly problem: string;
+  };
+
+/** Bytes that are read, and for what. */
+export interface Given {
+  readonly bytes: Uint8Array;
+  readonly target: Target;
+  /** As of `DecodeQueue.decode`. */
+  readonly mayTake: (bytes: number) => boolean;
+  /** Whether one wrong row refuses them all: then they leave no table behind. */
+  readonly strict: () => boolean;
+}
+
+/** What they are, with how they were read in the end. */
+export interface Settled {
+  readonly decoded: Decoded;
+  readonly target: Target;
+  readonly change: Change | null;
+}
+
+export const UNCONFIRMED =
+  "ClickHouse cannot be asked whether there is such a table, and rows of " +
+  "many others wait for that; nothing was taken";
+
+/** The policies, made once. */
+const WANTED: Readonly<Record<UnknownKeys, KeysWanted>> = {
+  error: { policy: "error" },
+  skip: { policy: "skip" },
+  column: { policy: "column" },
+  keep: { policy: "keep" },
+};
+
+const WIDEN: Pick<Target, "widen"> = { widen: { asks: true } };
+const KEEP: Pick<Target, "widen"> = {};
+
+/** Each has a queue, and files on the disk. */
+const MOST_STRANGERS = 100;
+
+/**
+ * Names of tables that no ClickHouse has confirmed since the start. A client may invent as many as a glob
+ * matches; rows are taken for so many of them, and for all that stand in `tables` by their name.
+ */
+export class Strangers {
+  readonly #names = new Set<string>();
+  #listed: ReadonlySet<string> = new Set();
+
+  /** @param tables names and globs. */
+  adopt(tables: readonly string[]): void {
+    this.#listed = new Set(tables.filter((name) => !/[*?]/.test(name)));
+  }
+
+  mayTake(table: string): boolean {
+    if (this.#listed.has(table) || this.#names.has(table)) return true;
+    if (this.#names.size >= MOST_STRANGERS) return false;
+    this.#names.add(table);
+    return true;
+  }
+
+  /** ClickHouse has said that the table is there. */
+  known(table: string): void {
+    if (this.#names.size > 0) this.#names.delete(table);
+  }
+}
+
+export class Reading {
+  readonly #deps: ReadingDeps;
+  readonly #queue: DecodeQueue;
+  readonly #strangers: Strangers;
+
+  constructor(deps: ReadingDeps, queue: DecodeQueue, strangers: Strangers) {
+    this.#deps = deps;
+    this.#queue = queue;
+    this.#strangers = strangers;
+  }
+
+  /** How events are read. */
+  eventsOf(table: string): Target {
+    const columns = this.#deps.tables.columns(table);
+    const known = typeof columns === "string" ? null : columns;
+    const { eventWindow: window } = this.#deps.settings;
+    return { table, shape: "event", columns: known, window };
+  }
+
+  /** How rows of any other table are read, or why they need not be. */
+  rowsOf(table: string, columns: Columns | "missing" | "unknown"): Target | Unusable {
+    const { maker } = this.#deps;
+    const makes = columns === "missing" && maker?.makes(table) === true;
+    if (columns === "missing" && !makes) return { kind: "missing" };
+    const known = typeof columns === "string" ? null : columns;
+    if (known === null) {
+      if (!makes && !this.#strangers.mayTake(table)) return { kind: "unconfirmed" };
+    } else {
+      this.#strangers.known(table);
+      if (known.takesNone !== null) return { kind: "closed", closed: known.takesNone };
+    }
+    const typeCheck = this.#deps.settings.typeCheck === "strict";
+    const unknownKeys = WANTED[maker?.unknownKeys(table) ?? "error"];
+    return makes
+      ? { table, shape: "row", columns: null, makes }
+      : { table, shape: "row", columns: known, typeCheck, unknownKeys, ...this.#widening() };
+  }
+
+  /** A promise where the bytes are many. */
+  decode({ bytes, target, mayTake }: Omit<Given, "strict">): Decoded | Promise<Decoded> {
+    return this.#queue.decode(bytes, target, this.#deps.clock.nowMs(), mayTake);
+  }
+
+  /** Whether rows ask for a change of their table. */
+  asks({ target, strict }: Pick<Given, "target" | "strict">, decoded: Decoded): boolean {
+    return decoded.kind === "rows" &&
+      (decoded.strange !== null || decoded.misfits !== null ||
+        target.makes === true && decoded.rows > 0 &&
+          // What is refused as a whole leaves no table behind.
+          !(decoded.rejected > 0 && strict()));
+  }
+
+  /** Has the table made or given columns, and decodes the bytes again for what it is then. */
+  async change(
+    given: Given,
+    decoded: Decoded,
+    before: Change | null = null,
+  ): Promise<Settled | Unusable> {
+    if (!this.asks(given, decoded) || decoded.kind !== "rows") {
+      return { decoded, target: given.target, change: before };
+    }
+    const { body, strange, misfits } = decoded;
+    const { table, columns } = given.target;
+    const maker = this.#deps.maker!;
+    // What was decoded may be lent; rows with a key that is no column yet are not among it.
+    const remade = columns === null
+      ? await maker.make(table, body.slice())
+      : strange === null
+      ? await maker.widen(table, misfits ?? new Map())
+      : await maker.extend(table, strange, await this.#rowsAsTheyAre(given));
+    const target = columns === null || strange !== null
+      ? this.#targetOf(given.target, remade)
+      : widened(given.target, remade);
+    if ("kind" in target) return target;
+    const change = remade.ok && (remade.created || remade.added.length > 0)
+      ? {
+        created: remade.created ? table : before?.created ?? null,
+        columns: [...before?.columns ?? [], ...remade.added],
+      }
+      : before;
+    // Others may have made the table, of other rows: then it may get columns for these.
+    const next = { ...given, target };
+    return await this.change(next, await this.#again(next), change);
+  }
+
+  /** Whatever their keys are. */
+  async #rowsAsTheyAre(given: Given): Promise<Uint8Array> {
+    const target: Target = { ...given.target, columns: null, makes: true };
+    const decoded = await this.#again({ ...given, target });
+    return decoded.kind === "rows" ? decoded.body : new Uint8Array(0);
+  }
+
+  /** Others are read before the answer is looked at. */
+  #again(given: Given): Decoded | Promise<Decoded> {
+    const decoded = this.decode(given);
+    return decoded instanceof Promise ? decoded : kept(decoded);
+  }
+
+  #widening(): Pick<Target, "widen"> {
+    return this.#deps.maker?.widens === true ? WIDEN : KEEP;
+  }
+
+  /** How the rows are read after a change of their table, or after one that could not be made. */
+  #targetOf(before: Target, remade: Remade): Target | Unusable {
+    const { makes = false, table } = before;
+    const target: Target = { ...before, makes: false };
+    const typeCheck = this.#deps.settings.typeCheck === "strict";
+    if (remade.ok) {
+      const { columns } = remade;
+      if (columns.takesNone !== null) return { kind: "closed", closed: columns.takesNone };
+      const policy = this.#deps.maker!.unknownKeys(table);
+      // Columns that it has been asked for and still has not got are errors.
+      const asked = !makes &&
+        (policy === "column" || policy === "keep" && !columns.names.has(REST));
+      const unknownKeys = WANTED[asked ? "error" : policy];
+      return { ...target, columns, typeCheck, unknownKeys, ...this.#widening() };
+    }
+    // Another attempt to insert them will have it changed.
+    if (remade.why === "away") {
+      if (makes) return this.#strangers.mayTake(table) ? target : { kind: "unconfirmed" };
+      return { ...target, unknownKeys: { policy: "pass" } };
+    }
+    if (makes) return { kind: "unmade", why: remade.why, problem: remade.problem };
+    return { ...target, unknownKeys: { policy: "error", reason: remade.problem } };
+  }
+}
+
+/** How rows are read after columns have become wider, or have not. */
+function widened({ widen: _, ...target }: Target, remade: Remade): Target {
+  if (remade.ok) return { ...target, columns: remade.columns };
+  return remade.why === "right" || remade.why === "kind"
+    ? { ...target, widen: { asks: false, reason: remade.problem } }
+    : target;
+}
