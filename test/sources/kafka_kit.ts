@@ -46,6 +46,9 @@ export function kafkaDeps(more: Partial<BrokerDeps> = {}): BrokerDeps {
     openSocket: () => {
       throw new Error("no socket");
     },
+    openSqlite: () => {
+      throw new Error("no database");
+    },
     ...more,
   };
 }
