@@ -547,8 +547,14 @@ export interface RedisSource extends SourceOptions {
   readonly broker: "redis";
   readonly database: number;
   readonly read:
-    /** `processing` null: `{KEY}:shishi:MEMBER`. */
-    | { readonly what: "list"; readonly key: string; readonly processing: string | null }
+    | {
+      readonly what: "list";
+      readonly key: string;
+      /** Null: `{KEY}:shishi:MEMBER`. */
+      readonly processing: string | null;
+      /** The end where messages are taken: the other one than where they are pushed. */
+      readonly pop: "right" | "left";
+    }
     | {
       readonly what: "stream";
       readonly key: string;

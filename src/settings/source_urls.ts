@@ -258,6 +258,12 @@ const OWN = {
       null,
       "the list that holds what is not yet acknowledged; {KEY}:shishi:GROUP.ID unless given",
     ),
+    "pop": parameter(
+      oneOf(["right", "left"]),
+      "right",
+      "the end of a list where messages are taken: right where they are pushed with LPUSH, left " +
+        "where with RPUSH",
+    ),
     "stream": parameter(word, null, "the key of a stream"),
     "group": parameter(word, "shishi", "the stream's consumer group, made when it is missing"),
     "field": parameter(
@@ -712,14 +718,14 @@ const SOURCES: Readonly<
     const values = reader.values({ ...COMMON, ...OWN.redis });
     const what = reader.one(values, ["list", "stream", "channel"]);
     const key = values[what] ?? "";
-    if (what !== "list") reader.about(what, ["processing"]);
+    if (what !== "list") reader.about(what, ["processing", "pop"]);
     if (what !== "stream") reader.about(what, ["group", "field", "claim", "from", "trim"]);
     return reader.end({
       ...reader.options(values, key),
       broker: "redis",
       database: readDatabase(reader),
       read: what === "list"
-        ? { what, key, processing: values.processing }
+        ? { what, key, processing: values.processing, pop: values.pop }
         : what === "channel"
         ? { what, channel: key }
         : {

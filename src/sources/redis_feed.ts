@@ -1,0 +1,127 @@
+/**
+ * What a list and a stream have in common when they are read: two connections, one of which waits for messages
+ * while the other acknowledges; what was given and is not acknowledged, oldest first; how much waits.
+ */
+
+import type { BrokerDeps, Feed, Message, RedisSource } from "../contracts.ts";
+import { repeat, within } from "../kernel/time.ts";
+import type { RedisConnection } from "./redis_client.ts";
+
+/** How often it is asked how much waits, which is also a sign of life of the connection that acknowledges. */
+const LAG_MS = 2_000;
+/** Of the 2 s that an end may take. */
+const LEAVE_MS = 1_500;
+/** Of one read, whatever `prefetch` allows: each is a list of answers in memory. */
+const MOST_AT_ONCE = 1_000;
+
+/** A message that was given, and what Redis knows it by. */
+export interface Given<K> {
+  readonly message: Message;
+  readonly key: K;
+}
+
+/** What a feed reads over. */
+export interface RedisLines {
+  /** Waits for messages. */
+  readonly reader: RedisConnection;
+  /** Acknowledges, and asks. */
+  readonly writer: RedisConnection;
+}
+
+export abstract class RedisFeed<K> implements Feed {
+  protected readonly reader: RedisConnection;
+  protected readonly writer: RedisConnection;
+  protected readonly deps: BrokerDeps;
+  /** Given and not acknowledged, oldest first. */
+  protected given: Given<K>[] = [];
+  readonly #prefetch: number;
+  readonly #repeated: (() => void)[] = [];
+  #failure: Error | null = null;
+  #changed = Promise.withResolvers<void>();
+  #acknowledging: Promise<unknown> = Promise.resolve();
+  #lag: number | null = null;
+
+  constructor({ reader, writer }: RedisLines, address: RedisSource, deps: BrokerDeps) {
+    this.reader = reader;
+    this.writer = writer;
+    this.deps = deps;
+    this.#prefetch = address.prefetch;
+    void reader.lost.then((why) => this.fail(why));
+    void writer.lost.then((why) => this.fail(why));
+    this.every(LAG_MS, async () => this.#lag = await this.countWaiting());
+  }
+
+  /**
+   * Reads up to so many messages, and waits for 1 s at most where there are none.
+   * @returns null: nothing more can be read before what was given is acknowledged.
+   */
+  protected abstract read(most: number): Promise<readonly Given<K>[] | null>;
+  /** Has Redis forget these. */
+  protected abstract forget(given: readonly Given<K>[]): Promise<void>;
+  /** How many messages no reader was given yet; null: not known. */
+  protected abstract countWaiting(): Promise<number | null>;
+  /** Said to Redis at the end. */
+  protected leave(): Promise<unknown> {
+    return Promise.resolve();
+  }
+
+  async next(): Promise<readonly Message[]> {
+    for (;;) {
+      if (this.#failure !== null) throw this.#failure;
+      const { promise: changed } = this.#changed;
+      const room = this.#prefetch - this.given.length;
+      const read = room > 0 ? await this.read(Math.min(room, MOST_AT_ONCE)) : null;
+      if (read === null) await changed;
+      else if (read.length > 0) {
+        this.given.push(...read);
+        return read.map(({ message }) => message);
+      }
+    }
+  }
+
+  async acknowledge(newest: readonly Message[]): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    const count = 1 + Math.max(
+      ...newest.map((message) => this.given.findIndex((given) => given.message === message)),
+    );
+    if (count === 0) return;
+    const work = this.forget(this.given.slice(0, count));
+    this.#acknowledging = work.catch(() => {});
+    await work;
+    this.given.splice(0, count);
+    this.#change();
+  }
+
+  lag(): number | null {
+    return this.#lag;
+  }
+
+  async close(): Promise<void> {
+    this.fail(new Error("the connection is closed"));
+    this.reader.close();
+    const left = this.#acknowledging.then(() => this.leave()).catch(() => {});
+    await within(this.deps.clock, LEAVE_MS, left, undefined);
+    this.writer.close();
+  }
+
+  /** Nothing more is read or acknowledged. */
+  protected fail(why: Error): void {
+    if (this.#failure !== null) return;
+    this.#failure = why;
+    for (const end of this.#repeated) end();
+    this.#change();
+  }
+
+  /** As long as the feed lives; at once for the first time. A task that rejects ends the feed. */
+  protected every(ms: number, task: () => Promise<unknown>): void {
+    // Not before the fields of a class above this one are there.
+    const run = () => Promise.resolve().then(task).catch((why) => this.fail(why));
+    void run();
+    this.#repeated.push(repeat(this.deps.clock, ms, run));
+  }
+
+  #change(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+}
