@@ -311,7 +311,7 @@ const SAID: readonly (readonly [RegExp, string])[] = [
   [/^ERR (?:DB index|invalid DB index)/, "there is no database of this number"],
   [/^DENIED/, "the server is in protected mode: it takes no connections from other hosts"],
   [/^WRONGTYPE/, "under the key is something of another kind"],
-  [/^NOGROUP/, "the stream or its group is gone"],
+  [/^(?:NOGROUP|UNBLOCKED)/, "the stream or its group is gone"],
   [/^READONLY/, "the server is a replica, which takes nothing: name the primary"],
   [/^MASTERDOWN/, "the server is a replica that has lost its primary"],
   [/^LOADING/, "the server is still reading its data"],
