@@ -19,12 +19,14 @@ const BROKERS: { readonly [K in BrokerKind]?: () => Promise<OpenBroker<K>> } = {
   kafka: async () => (await import("./kafka.ts")).openKafka,
   redis: async () => (await import("./redis.ts")).openRedis,
   nats: async () => (await import("./nats_source.ts")).openNats,
+  amqp: async () => (await import("./rabbitmq.ts")).openRabbitmq,
 };
 
 const EXITS: { readonly [K in ExitKind]?: () => Promise<OpenExit<K>> } = {
   kafka: async () => (await import("./kafka_exit.ts")).openKafkaExit,
   redis: async () => (await import("./redis.ts")).openRedisExit,
   nats: async () => (await import("./nats_source.ts")).openNatsExit,
+  amqp: async () => (await import("./rabbitmq.ts")).openRabbitmqExit,
 };
 
 /** Rejects for a broker that this build does not have. */

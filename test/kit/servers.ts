@@ -17,6 +17,8 @@ export { startRedis } from "../servers/redis.ts";
 export type { Family } from "../servers/family.ts";
 export { startMariadb } from "../servers/mariadb.ts";
 export { ADMIN, startPostgres } from "../servers/postgres.ts";
+export type { RabbitMq } from "../servers/rabbitmq.ts";
+export { startRabbitMq } from "../servers/rabbitmq.ts";
 export type { Prometheus } from "../servers/prometheus.ts";
 export { startPrometheus } from "../servers/prometheus.ts";
 export type { Server } from "../servers/process.ts";

@@ -91,7 +91,7 @@ export function testSource(name: string, make: () => Promise<SourceHarness>): vo
       await world.hasRows(6);
       await world.hasUnacknowledged(0);
       assert.equal(source.status().state, "running");
-      assert.equal(source.status().unacked, 0);
+      await eventually(() => assert.equal(source.status().unacked, 0), FAST);
       await world.place.publish(rows(7, 300));
       await world.hasRows(300);
       await world.hasUnacknowledged(0);
