@@ -20,6 +20,7 @@ const BROKERS: { readonly [K in BrokerKind]?: () => Promise<OpenBroker<K>> } = {
   redis: async () => (await import("./redis.ts")).openRedis,
   nats: async () => (await import("./nats_source.ts")).openNats,
   amqp: async () => (await import("./rabbitmq.ts")).openRabbitmq,
+  outbox: async () => (await import("./outbox.ts")).openOutbox,
 };
 
 const EXITS: { readonly [K in ExitKind]?: () => Promise<OpenExit<K>> } = {

@@ -24,7 +24,7 @@ export async function startMariadb(settings: readonly string[] = []): Promise<Se
   const data = join(dir, "data");
   mkdirSync(data);
   const common = [
-    ...["--no-defaults", `--datadir=${data}`, ...SMALL, "--innodb-flush-log-at-trx-commit=0"],
+    ...["--no-defaults", `--datadir=${data}`, ...SMALL, "--innodb-flush-log-at-trx-commit=2"],
     // It refuses to be root by accident.
     ...process.getuid?.() === 0 ? ["--user=root"] : [],
   ];

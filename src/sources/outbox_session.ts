@@ -1,0 +1,179 @@
+/**
+ * What an outbox asks of a database, and what the three databases have in common: names that are checked
+ * before they stand in SQL, what is wrong with a table, and the words for it.
+ */
+
+import type { OutboxSource } from "../contracts.ts";
+import { codeOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
+import { about, type Finding } from "../kernel/finding.ts";
+import { tlsFault } from "./tls.ts";
+
+/** A row that was taken. */
+export interface OutboxRow {
+  /** As text, with every digit. */
+  readonly id: string;
+  /** Tells it from a row that has the same id because the table, or its counter, was made anew. */
+  readonly life: string;
+  readonly payload: Uint8Array | null;
+  /** Null: the row names none. */
+  readonly table: string | null;
+}
+
+/** A connection to a database. One call at a time; after a rejection nothing but `close`. */
+export interface OutboxSession {
+  /** The oldest rows that no other collector has; they are this session's until `finish` or `close`. */
+  take(most: number): Promise<readonly OutboxRow[]>;
+  /** Of what was taken, these are deleted or marked; all others are anybody's again. */
+  finish(rows: readonly OutboxRow[]): Promise<void>;
+  /** Rows that wait, taken or not; no more than `most` are counted. */
+  count(most: number): Promise<number>;
+  /** Called when there may be new rows, where the database tells. */
+  onNews: () => void;
+  /** Rejects when the connection is over. */
+  readonly lost: Promise<never>;
+  /** What it means that a call does not end. */
+  readonly silence: string;
+  /** Lets go what is taken. Resolves at once or soon; never rejects. */
+  close(): Promise<void>;
+}
+
+export interface OutboxDatabase {
+  /** Rejects with a sentence. */
+  connect(signal: AbortSignal): Promise<OutboxSession>;
+  /** Never rejects. */
+  inspect(): Promise<readonly Finding[]>;
+}
+
+/** One table of a database, as far as an outbox looks at it. */
+export interface OutboxTable {
+  readonly columns: readonly OutboxColumn[];
+  /** Whether no two rows can have the same `id`. */
+  readonly unique: boolean;
+  /** Whether rows are found in the order of `id` without all of them being read; with `done`, those that wait. */
+  readonly indexed: boolean;
+}
+
+export interface OutboxColumn {
+  readonly name: string;
+  /** In the database's words: `bigint`, `jsonb`, `varchar`. */
+  readonly type: string;
+  readonly nullable: boolean;
+}
+
+/** A row larger than this is not read together with others. */
+export const LARGE_BYTES = 4096;
+/** Large rows are read together up to this. */
+export const BATCH_BYTES = 8 * 1024 * 1024;
+
+/**
+ * Of rows whose payload was not read yet, those that are read next: the first, and as many as fit.
+ * @param rows with the length of each payload, bytes.
+ */
+export function thatFit<R extends { readonly bytes: number }>(rows: readonly R[]): readonly R[] {
+  let bytes = 0;
+  const end = rows.findIndex((row) => (bytes += row.bytes) > BATCH_BYTES);
+  return end < 0 ? rows : rows.slice(0, Math.max(end, 1));
+}
+
+/**
+ * A name for a statement, in quotes: `schema.name` is two. Its signs were checked when the setting was read, and
+ * are checked again here, where a slip would be an injection.
+ */
+export function quoted(name: string, quote: '"' | "`"): string {
+  return name.split(".").map((part) => {
+    if (!/^[A-Za-z_][A-Za-z0-9_]{0,63}$/.test(part)) throw new Error(`${part} is no name`);
+    return `${quote}${part}${quote}`;
+  }).join(".");
+}
+
+/** The channel of Postgres on which the trigger of `shishi outbox ddl` tells of new rows. */
+export function channelOf(outbox: string): string {
+  return `shishi_${outbox.split(".").at(-1)}`.slice(0, 63);
+}
+
+const KINDS = { postgres: "PostgreSQL", mysql: "MySQL or MariaDB", sqlite: "SQLite" };
+
+/** Where a table can be had from. */
+export function ddlHint({ kind, outbox, id, payload, tableColumn, done }: OutboxSource): string {
+  const flags = [
+    ...(outbox === "outbox" ? [] : [`--outbox=${outbox}`]),
+    ...(id === "id" ? [] : [`--id=${id}`]),
+    ...(payload === "payload" ? [] : [`--payload=${payload}`]),
+    ...(tableColumn === null ? [] : [`--table-column=${tableColumn}`]),
+    ...(done === null ? [] : [`--done=${done}`]),
+  ];
+  return ["shishi outbox ddl", kind, ...flags].join(" ") + " prints one";
+}
+
+/** The columns that a source reads or writes, with what for. */
+function wantedColumns({ id, payload, tableColumn, done }: OutboxSource): [string, string][] {
+  return [
+    [id, "id="],
+    [payload, "payload="],
+    ...(tableColumn === null ? [] : [[tableColumn, "table-column="] as [string, string]]),
+    ...(done === null ? [] : [[done, "done="] as [string, string]]),
+  ];
+}
+
+/** Why a table cannot be an outbox, as a sentence; null: it can. Rows would be lost, or never leave. */
+export function tableProblem(address: OutboxSource, table: OutboxTable | null): string | null {
+  const { outbox, id, done, database, kind } = address;
+  if (table === null) {
+    return `there is no table ${outbox} in ${database}${
+      kind === "postgres" ? " that this user can see" : ""
+    }; ${ddlHint(address)}`;
+  }
+  const names = table.columns.map(({ name }) => name);
+  for (const [name, parameter] of wantedColumns(address)) {
+    if (names.includes(name)) continue;
+    const other = names.find((known) => known.toLowerCase() === name.toLowerCase());
+    return `the table ${outbox} has no column ${name} (${parameter})` +
+      (other === undefined ? `, only ${names.join(", ")}` : `, but ${other}`);
+  }
+  if (!table.unique) {
+    return `two rows of ${outbox} may have the same ${id}, so one that was not read could be deleted ` +
+      "with another; make it the primary key";
+  }
+  const mark = table.columns.find(({ name }) => name === done);
+  if (mark !== undefined && !(mark.nullable && takesTime(mark.type))) {
+    return `the column ${outbox}.${done} is ${mark.type}${mark.nullable ? "" : " not null"}; ` +
+      "done= wants one that is null until it gets the time (timestamp, datetime or text)";
+  }
+  return null;
+}
+
+/** In SQLite a column without a type, or of any, takes text. */
+function takesTime(type: string): boolean {
+  return type === "" || /time|date|text|char|clob/i.test(type);
+}
+
+/** What a table is like that can be an outbox, and what will hurt later. */
+export function tableFindings(address: OutboxSource, table: OutboxTable): Finding[] {
+  const is = about(`source ${address.name} ${address.outbox}`);
+  const wanted = wantedColumns(address).map(([name]) => name);
+  const columns = table.columns.filter(({ name }) => wanted.includes(name));
+  const shown = columns.map(({ name, type }) => `${name} ${type}`.trim()).join(", ");
+  const findings = [is.ok(`${KINDS[address.kind]}: ${shown}`)];
+  if (!table.indexed) {
+    const where = address.done === null ? "" : ` WHERE ${address.done} IS NULL`;
+    findings.push(is.warning(
+      address.done === null
+        ? `no index has ${address.id} in front: every look for rows sorts the whole table`
+        : `no index leads to the rows whose ${address.done} is null: every look for rows reads all of them`,
+      address.kind === "mysql"
+        ? `CREATE INDEX … ON ${address.outbox} (${
+          [...(address.done === null ? [] : [address.done]), address.id].join(", ")
+        })`
+        : `CREATE INDEX ON ${address.outbox} (${address.id})${where}`,
+    ));
+  }
+  return findings;
+}
+
+/** What went wrong, as a sentence; `said` has the words for what the database answered. */
+export function sentenceOf(error: unknown, said: (code: string) => string | null): Error {
+  const known = said(codeOf(error)) ?? tlsFault(error);
+  return known !== null
+    ? new Error(known, { cause: error })
+    : new Error(reasonOf(plainNetworkError(error)), { cause: error });
+}

@@ -1,0 +1,5 @@
+/** The suite of all sources, on an outbox in MariaDB. */
+import { mariadbDatabase, outboxHarness } from "./outbox_kit.ts";
+import { testSource } from "./suite.ts";
+
+testSource("an outbox in MariaDB", outboxHarness("mysql", mariadbDatabase, { done: "done_at" }));

@@ -1,0 +1,5 @@
+/** The suite of all sources, on an outbox in SQLite. */
+import { outboxHarness, sqliteDatabase } from "./outbox_kit.ts";
+import { testSource } from "./suite.ts";
+
+testSource("an outbox in SQLite", outboxHarness("sqlite", () => Promise.resolve(sqliteDatabase())));
