@@ -1,13 +1,15 @@
 /**
- * One story of a journal, with files that are recycled, batches that move and keys, told once for each thing
- * that the disk is asked in it: that one fails, with EIO or ENOSPC, or the process dies of it, or the power.
- * Whatever it was: what was acknowledged is stored once, what was refused is not, and keys are known.
+ * One story of a journal, with files that are recycled, batches that move, keys and messages, told once for
+ * each thing that the disk is asked in it: that one fails, with EIO or ENOSPC, or the process dies of it, or
+ * the power. Whatever it was: what was acknowledged is stored once, what was refused is not, keys are known, and
+ * messages are, until their broker has them as acknowledged.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Chunk } from "../../src/contracts.ts";
 import { events } from "../kit/chunks.ts";
 import { FaultyFiles, type Operation } from "../kit/faulty_files.ts";
+import { comparePositions } from "../../src/kernel/positions.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { stored, tableTrouble, textOf } from "../kit/scripted_sink.ts";
 import { type PumpKit, pumpKit } from "./spool_kit.ts";
@@ -18,6 +20,9 @@ const OPERATIONS: readonly Operation[] = [
   ...["makeFolder", "append", "read", "readPart", "rename", "list", "truncate"] as const,
 ];
 const REQUESTS = 30;
+/** So many messages are acknowledged at their broker before the story ends. */
+const COMMITTED = 2;
+const SOURCE = "s";
 
 /** ClickHouse, as far as tokens go: batches by id, and how often each row is there. */
 class Stored {
@@ -63,6 +68,24 @@ function take(kit: PumpKit, told: Told): "new" | "again" | "refused" {
   return taken.before === undefined ? "new" : "again";
 }
 
+/** Message number `at` of a partition: it is given when the one before is kept. */
+function message(at: number): Chunk {
+  const marks = [{ partition: "p", position: String(at) }];
+  const table = at % 2 === 0 ? "t2" : "t1";
+  return { ...events(2, { table }), messages: { source: SOURCE, marks, ids: [`m${at}`] } };
+}
+
+/** A source gives what is next, unless that is on its way. */
+function read(kit: PumpKit, all: Told[]): void {
+  const messages = all.filter(({ chunk }) => chunk.messages !== undefined);
+  const last = messages.at(-1);
+  if (last?.answer === "open") return;
+  if (last?.answer === "refused") return void take(kit, last);
+  const told: Told = { chunk: message(messages.length + 1), answer: "open" };
+  all.push(told);
+  take(kit, told);
+}
+
 async function story(kit: PumpKit, into: Stored): Promise<Told[]> {
   const all: Told[] = [];
   for (let at = 0; at < REQUESTS; at++) {
@@ -74,6 +97,10 @@ async function story(kit: PumpKit, into: Stored): Promise<Told[]> {
     const told: Told = { chunk, answer: "open" };
     all.push(told);
     take(kit, told);
+    if (at % 3 === 1) read(kit, all);
+    if (at === 20) {
+      kit.pump.committed(SOURCE, { partition: "p", position: String(COMMITTED) });
+    }
     // Some share a round.
     if (at % 5 < 3) await settle();
     if (at === REQUESTS - 6) {
@@ -87,6 +114,33 @@ async function story(kit: PumpKit, into: Stored): Promise<Told[]> {
   return all;
 }
 
+/** What is known of messages is what was kept; they come again, and those that are new are taken. */
+async function readAgain(kit: PumpKit, all: readonly Told[]): Promise<void> {
+  const messages = all.filter(({ chunk }) => chunk.messages !== undefined);
+  const mark = (await kit.pump.marks(SOURCE)).get("p")?.position ?? "0";
+  const ids = await kit.pump.taken(SOURCE, messages.map((_, at) => `m${at + 1}`));
+  for (const [at, told] of messages.entries()) {
+    const position = String(at + 1);
+    const isKnown = comparePositions(position, mark) <= 0;
+    const isCommitted = at < COMMITTED && told.answer === "kept";
+    if (!isCommitted) assert.equal(isKnown, ids.has(`m${position}`), `mark and id of ${position}`);
+    if (told.answer === "kept") assert.ok(isKnown || isCommitted, `${position} is known`);
+    if (told.answer === "refused") assert.ok(!isKnown, `${position} was refused`);
+    if (isKnown || isCommitted) told.answer = "kept";
+    else await takeSoon(kit, told);
+  }
+}
+
+/** The pump is small: what it has no room for comes later. */
+async function takeSoon(kit: PumpKit, told: Told): Promise<void> {
+  for (let tries = 0; told.answer !== "kept" && tries < 20; tries++) {
+    if (tries > 0) await kit.clock.advance(2_000);
+    take(kit, told);
+    await settle();
+  }
+  assert.equal(told.answer, "kept");
+}
+
 /** All goes well from here on: first where it was, then after one more power cut. */
 async function aftermath(kit: PumpKit, into: Stored, all: readonly Told[], over: boolean) {
   let next = kit;
@@ -98,6 +152,7 @@ async function aftermath(kit: PumpKit, into: Stored, all: readonly Told[], over:
     assert.equal(kit.ledger.totals().lost, 0);
     next = await started(kit.files.crash("power"), into);
   }
+  await readAgain(next, all);
   for (const told of all) {
     const { answer, chunk } = told;
     if (chunk.key === undefined) continue;
@@ -105,13 +160,7 @@ async function aftermath(kit: PumpKit, into: Stored, all: readonly Told[], over:
     if (answer === "kept") assert.equal(is, "again", `${chunk.key.key} is known`);
     if (answer === "refused") assert.equal(is, "new", `${chunk.key.key} was refused`);
     await settle();
-    // The pump is small: what it has no room for comes later.
-    for (let tries = 0; told.answer === "refused" && tries < 20; tries++) {
-      await next.clock.advance(2_000);
-      take(next, told);
-      await settle();
-    }
-    assert.equal(told.answer, "kept");
+    await takeSoon(next, told);
   }
   await next.clock.advance(100_000);
   assert.equal(next.pump.rows(), 0);
