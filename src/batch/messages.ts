@@ -368,7 +368,10 @@ class Partition {
       const known = this.#batches.get(id);
       const is: InBatch = known ?? { position: mark.position, mark: null, table, batch };
       is.position = later(is.position, mark.position);
-      if (onDisk) this.#keepFor(is, mark);
+      if (onDisk) {
+        if (is.mark !== null) this.#free(is.mark);
+        is.mark = mark;
+      }
       this.#batches.set(id, is);
       if (known === undefined) batch?.whenSettled((fate) => fate !== null && this.#left(id, is));
     }
@@ -383,15 +386,6 @@ class Partition {
     }
     this.#newest = mark;
     if (before !== null && before.batches.length === 0) before.gone = true;
-  }
-
-  /** And one is that of a batch. */
-  #keepFor(is: InBatch, mark: Recovered<KnownMark>): void {
-    const { mark: before } = is;
-    const isLater = before === null || comparePositions(mark.position, before.position) >= 0;
-    if (isLater) is.mark = mark;
-    const old = isLater ? before : mark;
-    if (old !== null) this.#free(old);
   }
 
   /** A mark is needed as the newest, or for its batch. */

@@ -135,6 +135,10 @@ describe("in one process", () => {
     kit.pump.abandon();
     assert.equal(await ticket.settled(60_000), null);
     assert.equal(await ids.get("x")!.settled(60_000), null);
+    const [later] = (await kit.pump.marks("s")).values();
+    assert.equal(await later!.ticket.settled(60_000), null, "nor when it is asked after");
+    const [id] = (await kit.pump.taken("s", ["x"])).values();
+    assert.equal(await id!.settled(60_000), null);
   });
 
   test("what the broker has is forgotten, and what is beyond is not", async () => {
@@ -147,6 +151,19 @@ describe("in one process", () => {
     assert.deepEqual(await marks(kit), {});
     assert.equal(await take(kit, sent(3)), "kept", "the partition counts from the beginning again");
     assert.deepEqual(await marks(kit), { "a/0": "3" });
+  });
+
+  test("what the broker has is waited for no longer, and what is beyond is", async () => {
+    const kit = await started({ maxRows: 2 });
+    for (const position of [1, 2, 3]) assert.equal(await take(kit, sent(position)), "kept");
+    kit.pump.committed("s", { partition: "a/0", position: "2" });
+    const { ticket } = (await kit.pump.marks("s")).get("a/0")!;
+    const settled = ticket.settled(60_000);
+    kit.sink.attempts[0]!.answer(stored);
+    kit.sink.attempts[1]!.answer(stored);
+    assert.equal(await soon(settled), "not yet");
+    kit.sink.attempts[2]!.answer(stored);
+    assert.deepEqual(await soon(settled), { dead: 0 });
   });
 
   test("what is no position is not remembered", async () => {
@@ -321,6 +338,18 @@ describe("in the next process", () => {
     }
   });
 
+  test("that is said again where the disk did not take it", async () => {
+    const kit = await started();
+    kit.sink.script = () => tableTrouble;
+    assert.equal(await take(kit, sent(7)), "kept");
+    kit.pump.committed("s", { partition: "a/0", position: "7" });
+    kit.files.fail({ on: "write", code: "EIO", times: 1 });
+    assert.equal(await take(kit, events(1, { table: "u" })), "full");
+    await kit.pump.probeDisk();
+    assert.equal(await take(kit, events(1, { table: "u" })), "kept");
+    assert.deepEqual(await marks(await crashed(kit, "power")), {});
+  });
+
   test("a stop in good order leaves no file where the broker has everything", async () => {
     const kit = await started();
     kit.sink.script = () => stored;
@@ -393,7 +422,22 @@ describe("in the next process", () => {
       if (position % 10 === 0) await kit.clock.advance(1000);
     }
     assert.ok(journalFiles(kit.files).length <= 6, `${journalFiles(kit.files).length} files`);
-    assert.deepEqual(await marks(await crashed(kit, "power", options)), { "a/0": "400" });
+    const next = await crashed(kit, "power", options);
+    assert.deepEqual(await marks(next), { "a/0": "400" });
+    next.sink.script = () => stored;
+    await deliver(next);
+    for (let at = 0; at < 100; at++) {
+      await take(next, events(20, { table: "u" }));
+      await next.clock.advance(1000);
+    }
+    // Of all marks that were found one is written again, and in no file but one.
+    const text = new TextDecoder();
+    const written = journalFiles(next.files).flatMap((path) =>
+      text.decode(next.files.get(path)!).match(/#mark /g) ?? []
+    );
+    assert.ok(written.length < 20, `${written.length} marks`);
+    const third = await crashed(next, "power", options);
+    assert.deepEqual(await marks(third), { "a/0": "400" });
   });
 
   test("no mark is believed that speaks of rows which are lost with their file", async () => {
