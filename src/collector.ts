@@ -24,6 +24,7 @@ import type {
 import { LetterWriter } from "./dead/writer.ts";
 import type { Deliver, DeliverSettings } from "./deliver/deliver.ts";
 import { nodeUtil } from "./kernel/builtins.ts";
+import { compileGlobs } from "./kernel/names.ts";
 import { sleep, within } from "./kernel/time.ts";
 import { Lifecycle, type Limits } from "./lifecycle.ts";
 import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
@@ -32,6 +33,7 @@ import type { Prometheus } from "./meter/prometheus.ts";
 import { createPage, type OpenPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import type { Remote } from "./remote/remote.ts";
+import type { Sources } from "./sources/sources.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { authorities } from "./runtime/authorities.ts";
 import { createFetch } from "./runtime/fetch.ts";
@@ -123,6 +125,8 @@ interface Rooms extends Base {
   readonly admit: Admit;
   /** `under`: what an earlier process left in the spool is still being read. */
   readonly recovery: { under: boolean };
+  /** Null while there are none. */
+  readonly sources: { set: Sources | null };
 }
 
 type Admit = Pick<typeof import("./admit/app.ts"), "createApp" | "createShared">;
@@ -157,12 +161,14 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     deadLetters: letters,
   });
   const recovery = { under: true };
+  const sources: Rooms["sources"] = { set: null };
   const control = new Lifecycle({
     ...base,
     ...identityOf(current.settings),
     pump,
     limits: () => limitsOf(current.settings),
     recovering: () => recovery.under,
+    sources: () => sources.set?.status() ?? [],
     ping: () => deliver.query.ping(),
   });
   const about = () => ({
@@ -172,7 +178,19 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     takesEvents: current.settings.adminListen.length === 0,
   });
   const page = createPage({ ...base, holdings: pump, control, problems, about }, clock);
-  return { ...base, current, disk, letters, deliver, pump, control, page, admit, recovery };
+  return {
+    ...base,
+    current,
+    disk,
+    letters,
+    deliver,
+    pump,
+    control,
+    page,
+    admit,
+    recovery,
+    sources,
+  };
 }
 
 async function openDataFolder(
@@ -321,7 +339,7 @@ const BODY_TIMEOUT_MS = 30_000;
  */
 class Front {
   readonly #rooms: Rooms;
-  readonly #shared: Shared;
+  readonly shared: Shared;
   readonly #metrics: Lazy<Prometheus>;
   readonly #queries: Lazy<Queries & Closing>;
   readonly #deadLetters: Lazy<DeadLetters & { close(): Promise<void> }>;
@@ -332,7 +350,7 @@ class Front {
     this.#rooms = rooms;
     const { admit, clock, log, ledger, pump, deliver, current } = rooms;
     const { dataDir } = current.settings;
-    this.#shared = admit.createShared(clock);
+    this.shared = admit.createShared(clock);
     this.#metrics = lazy(async () => {
       const [{ createPrometheus }, { createSurroundings }] = await Promise.all([
         import("./meter/prometheus.ts"),
@@ -350,6 +368,7 @@ class Front {
         ...identityOf(current.settings),
         rssBytes,
         limits: () => current.settings,
+        sources: () => rooms.sources.set?.status() ?? [],
         surroundings,
       });
       return { text: () => surroundings.look().then(() => prometheus.text()) };
@@ -438,7 +457,7 @@ class Front {
       stillThere,
       version: VERSION,
       settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
-    }, this.#shared);
+    }, this.shared);
   }
 }
 
@@ -566,6 +585,96 @@ class Integrations {
   }
 }
 
+// ── Brokers and outboxes.
+
+/**
+ * The sources, loaded when a setting asks for one. While a predecessor is there nothing is read: it reads under
+ * the same name, and a broker would throw one of the two out.
+ */
+class Inputs {
+  readonly #rooms: Rooms;
+  readonly #shared: Shared;
+  #alone: boolean;
+  #stopped: Promise<void> | null = null;
+  #busy: Promise<void> = Promise.resolve();
+
+  constructor(rooms: Rooms, { shared }: Front, predecessor: Predecessor | null) {
+    this.#rooms = rooms;
+    this.#shared = shared;
+    this.#alone = predecessor === null;
+    void predecessor?.gone.then(() => {
+      this.#alone = true;
+      return this.adopt();
+    });
+  }
+
+  /** Resolves when they are as the settings say; they connect in the background. Never rejects. */
+  adopt(): Promise<void> {
+    return this.#busy = this.#busy.then(() => this.#adopt()).catch((error) => {
+      this.#rooms.log.error("sources cannot be read", { error: String(error) });
+    });
+  }
+
+  /** They read no more, at once; what is safe is acknowledged. Resolves when they have left. */
+  stop(): Promise<void> {
+    return this.#stopped ??= this.#rooms.sources.set?.stop(this.#rooms.control.drained) ??
+      Promise.resolve();
+  }
+
+  async #adopt(): Promise<void> {
+    const { current: { settings }, sources } = this.#rooms;
+    const may = () => this.#alone && this.#stopped === null;
+    if (!may() || settings.sources.length === 0 && sources.set === null) return;
+    const [{ Sources }, { filesOf }] = await Promise.all([
+      import("./sources/sources.ts"),
+      import("./settings/source_urls.ts"),
+    ]);
+    if (!may()) return;
+    sources.set ??= new Sources(await this.#deps());
+    await sources.set.adopt(settings.sources.map((address) => ({
+      address,
+      texts: filesOf(address).map((path) => settings.sourceFiles[path] ?? ""),
+    })));
+  }
+
+  async #deps(): Promise<ConstructorParameters<typeof Sources>[0]> {
+    const [{ createMessageReader }, { createOpenSocket }, { openSqlite }] = await Promise.all([
+      import("./admit/message_reader.ts"),
+      import("./runtime/socket.ts"),
+      import("./runtime/sqlite.ts"),
+    ]);
+    const { clock, log, ledger, pump, deliver, letters, current } = this.#rooms;
+    const { group, id } = current.settings;
+    const certificates = () => authorities(current.settings.authorities);
+    const globs = (settings: Settings) => compileGlobs(settings.tables);
+    return {
+      clock,
+      log,
+      ledger,
+      intake: pump,
+      reader: createMessageReader(() => ({
+        tables: deliver.tables,
+        maker: deliver.maker,
+        clock,
+        settings: current.settings,
+      }), this.#shared),
+      keepLetters: (those) => letters.keep(those),
+      eventsTable: () => current.settings.table,
+      mayWrite: (table) => table === current.settings.table || globs(current.settings)(table),
+      ack: () => current.settings.ack,
+      broker: {
+        clock,
+        log,
+        member: `${group}.${id}`,
+        readFile: async (path) => new TextDecoder().decode(await nodeFiles.read(path)),
+        authorities: certificates,
+        openSocket: createOpenSocket(certificates),
+        openSqlite,
+      },
+    };
+  }
+}
+
 // ── The rooms at work.
 
 class Running implements Collector {
@@ -577,6 +686,7 @@ class Running implements Collector {
   readonly #front: Front;
   readonly #predecessor: Predecessor | null;
   readonly #integrations: Integrations;
+  readonly #inputs: Inputs;
   readonly #finished = Promise.withResolvers<LedgerTotals>();
   #stopProgress = () => {};
 
@@ -593,6 +703,7 @@ class Running implements Collector {
     // To a successor viewers go at once; at a stop they are told that it is one.
     this.listening = rooms.page.leaving(admin === null ? events : together(events, admin));
     this.#integrations = new Integrations(rooms, predecessor);
+    this.#inputs = new Inputs(rooms, front, predecessor);
     const { listen, adminListen, tls } = rooms.current.settings;
     const scheme = tls === null ? "http" : "https";
     const urlsOf = ({ addresses }: Pick<Listeners, "addresses">, listen: Settings["listen"]) => [
@@ -604,6 +715,7 @@ class Running implements Collector {
     // Clients come again on another connection, which another collector may get. What asks the admin port
     // means this one.
     this.control.watch((asked) => asked === "stop" && events.lastAnswers(true));
+    this.control.watch((asked) => void (asked === "stop" && this.#inputs.stop()));
   }
 
   get finished(): Promise<LedgerTotals> {
@@ -627,6 +739,7 @@ class Running implements Collector {
       settledRows: () => ledger.totals().stored + ledger.totals().dead,
       flushIntervalMs: () => current.settings.flushIntervalMs,
     });
+    void this.#inputs.adopt();
     await this.#integrations.adopt();
     await this.#predecessor?.listening();
     this.#finished.resolve(this.#end());
@@ -659,6 +772,7 @@ class Running implements Collector {
     pump.adopt(pumpOptions(next), elsewhere);
     this.#front.adopt();
     page.adopted();
+    await this.#inputs.adopt();
     await this.#integrations.adopt();
   }
 
@@ -666,6 +780,7 @@ class Running implements Collector {
   async #end(): Promise<LedgerTotals> {
     const { clock, page, deliver, disk, letters, ledger } = this.#rooms;
     await this.control.drained;
+    await this.#inputs.stop();
     await this.#front.close();
     this.#stopProgress();
     await this.#integrations.writeLast();

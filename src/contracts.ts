@@ -1031,6 +1031,11 @@ export interface DeadLetterWriter {
   ): Promise<Result>;
 }
 
+/** As `DeadLetterWriter`, for messages that can never become rows. */
+export interface SourceLetterWriter {
+  keep(letters: readonly SourceLetter[]): Promise<Result>;
+}
+
 /** A dead letter as others see it. */
 export interface DeadLetter {
   readonly table: string;
@@ -1048,6 +1053,11 @@ export interface DeadLetter {
   /** The batch that brought the row, and its 0-based place there. */
   readonly batch: string;
   readonly index: number;
+  /** The source that read the message of which no row could be made, and where it was. */
+  readonly source?: string;
+  readonly address?: string;
+  /** `row` is base64: the bytes are no text. */
+  readonly base64?: boolean;
 }
 
 /** Which dead letters are meant; null: whatever it is. */
@@ -1176,6 +1186,12 @@ export interface Ledger {
   accepted(chunk: Chunk): void;
   /** Rows that were found on disk at the start; they are held. */
   recovered(table: string, rows: number): void;
+  /** Messages that were received and became dead letters at once; each counts as a row. */
+  died(table: string, messages: number): void;
+  /** The counts of a source, to be counted up by it. */
+  source(name: string): SourceTotals;
+  /** By name, in the order in which they came. */
+  sourceTotals(): ReadonlyMap<string, Readonly<SourceTotals>>;
   /** Rows that were received and refused for their content. `reason` from a small fixed set. */
   rejected(table: string, reason: string, rows: number): void;
   /** A batch's rows left: some stored, some dead. `deadTypes` counts the dead ones by event type. */
@@ -1257,6 +1273,8 @@ export interface Status {
   readonly table_changes?: Readonly<Record<TableChanged, number>>;
   /** By label of the write tokens; absent where there are none. */
   readonly tokens?: Readonly<Record<string, TokenTotals>>;
+  /** Absent where there are none. */
+  readonly sources?: readonly SourceStatus[];
   readonly tables: Readonly<
     Record<string, LedgerTotals & { readonly state: "ok" | "trouble"; readonly trouble?: string }>
   >;

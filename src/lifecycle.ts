@@ -3,7 +3,17 @@
  * the one path by which it stops.
  */
 
-import type { Clock, Control, Holdings, Ledger, Log, Order, State, Status } from "./contracts.ts";
+import type {
+  Clock,
+  Control,
+  Holdings,
+  Ledger,
+  Log,
+  Order,
+  SourceStatus,
+  State,
+  Status,
+} from "./contracts.ts";
 import { within } from "./kernel/time.ts";
 
 /** `leaving`: a stop was ordered, but events are still taken until balancers look away (drain-delay). */
@@ -63,6 +73,8 @@ export interface LifecycleOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly recovering: () => boolean;
+  /** Absent: there are none. */
+  readonly sources?: () => readonly SourceStatus[];
   /** Is ClickHouse there? Never rejects. */
   readonly ping: () => Promise<boolean>;
 }
@@ -159,6 +171,7 @@ export class Lifecycle implements Control {
     const tokens = ledger.tokenTotals();
     const changes = ledger.tableChanges();
     const subjects = ledger.subjects();
+    const sources = this.#sources();
     return {
       group,
       id,
@@ -176,6 +189,7 @@ export class Lifecycle implements Control {
         ? { table_changes: { ...changes } }
         : {}),
       ...(tokens.size > 0 ? { tokens: Object.fromEntries(tokens) } : {}),
+      ...(sources.length > 0 ? { sources } : {}),
       tables: Object.fromEntries(
         [...ledger.tableTotals()].map(([table, totals]) => {
           const trouble = troubles.get(table);
@@ -222,9 +236,15 @@ export class Lifecycle implements Control {
   #state(): State {
     if (this.#phase === "running" || this.#phase === "starting") {
       const { server, disk, tables } = this.#options.pump.troubles();
-      return server !== null || disk !== null || tables.size > 0 ? "degraded" : "running";
+      const troubled = server !== null || disk !== null || tables.size > 0 ||
+        this.#sources().some(isAway);
+      return troubled ? "degraded" : "running";
     }
     return this.#phase === "leaving" ? "draining" : this.#phase;
+  }
+
+  #sources(): readonly SourceStatus[] {
+    return this.#options.sources?.() ?? [];
   }
 
   async #ping(): Promise<void> {
@@ -279,4 +299,9 @@ export class Lifecycle implements Control {
     if (held > 0) log.warn(`${held} rows wait on disk for the next start`, fields);
     if (lost > 0) log.error(`${lost} rows could not be stored in time`, fields);
   }
+}
+
+/** It reads nothing, for a reason of its own. */
+function isAway({ state, why }: SourceStatus): boolean {
+  return state === "waiting" || state === "stopped" || state === "connecting" && why !== null;
 }

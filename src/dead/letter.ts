@@ -22,8 +22,14 @@ export interface Letter {
   /** ClickHouse's exception code. */
   readonly code: number;
   readonly error: string;
-  /** The row as it was sent, without a line end. */
+  /** The row as it was sent, without a line end; of a message, all that it had. */
   readonly row: string;
+  /** The source that read it, where no row could be made of it. */
+  readonly source?: string;
+  /** Of the message there: `kafka:flights/3@17`. */
+  readonly address?: string;
+  /** `row` is base64: the bytes are no text. */
+  readonly base64?: boolean;
 }
 
 /** What a letter is called outside. */
@@ -38,6 +44,7 @@ const SHOWN_LENGTH = 8 * 1024;
 export function shownLetter(letter: Letter, whole = false): DeadLetter {
   const { table, shape, batch, index, time, code, error, row } = letter;
   return {
+    ...ofSource(letter),
     table,
     id: letterId(letter),
     time,
@@ -51,6 +58,15 @@ export function shownLetter(letter: Letter, whole = false): DeadLetter {
     batch,
     index,
   };
+}
+
+/** What only a letter of a source has. */
+function ofSource({ source, address, base64 }: Letter): Pick<
+  Letter,
+  "source" | "address" | "base64"
+> {
+  if (source === undefined) return {};
+  return { source, ...(address === undefined ? {} : { address }), ...(base64 ? { base64 } : {}) };
 }
 
 const LETTERS_FILE = /^(.+?)(\.[0-9a-f-]{36})?\.ndjson$/;
@@ -84,7 +100,8 @@ export function tableOfFile(name: string): string | null {
 /** One line with its end. */
 export function writeLetter(letter: Letter): string {
   const { time, table, shape, batch, index, code, error, row } = letter;
-  return JSON.stringify({ time, table, shape, batch, index, code, error, row }) + "\n";
+  const fields = { time, table, shape, batch, index, code, error, ...ofSource(letter), row };
+  return JSON.stringify(fields) + "\n";
 }
 
 /** Null for a line that is no letter: torn, or written by another program. */
@@ -96,9 +113,12 @@ export function readLetter(line: string): Letter | null {
     return null;
   }
   const isText = (...keys: (keyof Letter)[]) => keys.every((k) => typeof value?.[k] === "string");
+  const isAbsent = (key: keyof Letter) => value?.[key] === undefined;
   return isText("time", "table", "batch", "error", "row") &&
       (value?.shape === "event" || value?.shape === "row") &&
-      Number.isInteger(value.index) && Number.isInteger(value.code)
+      Number.isInteger(value.index) && Number.isInteger(value.code) &&
+      (isAbsent("source") || isText("source")) && (isAbsent("address") || isText("address")) &&
+      (isAbsent("base64") || typeof value.base64 === "boolean")
     ? value as Letter
     : null;
 }

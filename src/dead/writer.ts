@@ -18,12 +18,22 @@ import type {
   Files,
   Log,
   OpenFile,
+  SourceLetter,
+  SourceLetterWriter,
 } from "../contracts.ts";
 import { nothingThere, reasonOf } from "../kernel/errors.ts";
 import { isTableName, uuid7 } from "../kernel/names.ts";
 import { DONE, failed, type Result } from "../kernel/result.ts";
 import { InTurn } from "../kernel/time.ts";
-import { asideName, freshName, isFresh, readLetter, tableOfFile, writeLetter } from "./letter.ts";
+import {
+  asideName,
+  freshName,
+  isFresh,
+  type Letter,
+  readLetter,
+  tableOfFile,
+  writeLetter,
+} from "./letter.ts";
 
 export interface WriterOptions {
   readonly files: Files;
@@ -52,7 +62,7 @@ const TOLD = 10;
 const TOLD_LENGTH = 200;
 const NEWLINE = 0x0a;
 
-export class LetterWriter implements DeadLetterWriter {
+export class LetterWriter implements DeadLetterWriter, SourceLetterWriter {
   readonly #options: WriterOptions;
   readonly #encoder = new TextEncoder();
   /** Two writes of one file at once would not know whose bytes to take back. */
@@ -68,13 +78,37 @@ export class LetterWriter implements DeadLetterWriter {
     this.#options = options;
   }
 
-  write(...dying: Dying): Promise<Result> {
+  async write(...dying: Dying): Promise<Result> {
     const [batch, dead, rows] = dying;
-    if (dead.length === 0) return Promise.resolve(DONE);
-    if (!isTableName(batch.table)) {
-      return Promise.resolve(
-        failed(`no dead letter can be kept for a table named ${batch.table}`),
+    if (dead.length === 0) return DONE;
+    const written = await this.#write(batch.table, () => this.#lettersOf(...dying));
+    if (written.ok) this.#tell(batch, dead, rows);
+    return written;
+  }
+
+  async keep(letters: readonly SourceLetter[]): Promise<Result> {
+    const byTable = Map.groupBy(letters, ({ table }) => table);
+    for (const [table, those] of byTable) {
+      const time = new Date(this.#options.clock.nowMs()).toISOString();
+      const written = await this.#write(
+        table,
+        () =>
+          those.map((letter) => ({
+            ...letter,
+            time,
+            code: 0,
+            error: cut(letter.error, LONGEST_ERROR),
+          })),
       );
+      if (!written.ok) return written;
+      this.#tellOfSource(those);
+    }
+    return DONE;
+  }
+
+  #write(table: string, letters: () => Iterable<Letter>): Promise<Result> {
+    if (!isTableName(table)) {
+      return Promise.resolve(failed(`no dead letter can be kept for a table named ${table}`));
     }
     return this.#turns.run(async () => {
       try {
@@ -82,13 +116,12 @@ export class LetterWriter implements DeadLetterWriter {
         await this.#makeFolder();
         const problem = await this.#fullness();
         if (problem !== null) return failed(problem);
-        await this.#append(...dying);
+        await this.#append(table, letters());
       } catch (error) {
         this.#folderReady = false;
         this.#paths.clear();
         return failed(`dead letters cannot be written: ${reasonOf(error)}`);
       }
-      this.#tell(batch, dead, rows);
       return DONE;
     });
   }
@@ -138,16 +171,15 @@ export class LetterWriter implements DeadLetterWriter {
     return bytes;
   }
 
-  async #append(...dying: Dying): Promise<void> {
+  async #append(table: string, letters: Iterable<Letter>): Promise<void> {
     const { files, folder } = this.#options;
-    const { table } = dying[0];
     const path = this.#paths.get(table) ?? await this.#prepare(table);
     const file = await files.append(path);
     try {
       const before = file.bytes;
       if (before === 0) this.#namesUnsynced = true;
       try {
-        for (const slice of this.#slices(...dying)) await file.write(this.#encoder.encode(slice));
+        for (const slice of slicesOf(letters)) await file.write(this.#encoder.encode(slice));
         await file.sync();
         if (this.#namesUnsynced) await files.syncFolder(folder);
         this.#namesUnsynced = false;
@@ -223,19 +255,13 @@ export class LetterWriter implements DeadLetterWriter {
     }
   }
 
-  *#slices(...[batch, dead, rows]: Dying): Generator<string> {
+  *#lettersOf(...[batch, dead, rows]: Dying): Generator<Letter> {
     const time = new Date(this.#options.clock.nowMs()).toISOString();
     const { table, shape, id } = batch;
-    let slice = "";
     for (const [at, { index, code, message }] of dead.entries()) {
       const error = cut(message, LONGEST_ERROR);
-      const row = rows[at] ?? "";
-      slice += writeLetter({ time, table, shape, batch: id, index, code, error, row });
-      if (slice.length < SLICE_LENGTH) continue;
-      yield slice;
-      slice = "";
+      yield { time, table, shape, batch: id, index, code, error, row: rows[at] ?? "" };
     }
-    if (slice !== "") yield slice;
   }
 
   /** The log gets the first rows of a batch, shortened; the letters themselves are whole. */
@@ -253,6 +279,29 @@ export class LetterWriter implements DeadLetterWriter {
       log.warn("more rows refused by ClickHouse", { table, batch: id, rows: dead.length - TOLD });
     }
   }
+
+  #tellOfSource(letters: readonly SourceLetter[]): void {
+    const { log } = this.#options;
+    for (const { table, source, address, error, row } of letters.slice(0, TOLD)) {
+      const [what, shown] = [error, row].map((text) => cut(text, TOLD_LENGTH));
+      log.warn("a message is no row", { table, source, address, error: what, row: shown });
+    }
+    if (letters.length > TOLD) {
+      const { table, source } = letters[0]!;
+      log.warn("more messages are no rows", { table, source, messages: letters.length - TOLD });
+    }
+  }
+}
+
+function* slicesOf(letters: Iterable<Letter>): Generator<string> {
+  let slice = "";
+  for (const letter of letters) {
+    slice += writeLetter(letter);
+    if (slice.length < SLICE_LENGTH) continue;
+    yield slice;
+    slice = "";
+  }
+  if (slice !== "") yield slice;
 }
 
 function cut(text: string, length: number): string {

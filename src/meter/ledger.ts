@@ -18,6 +18,7 @@ import type {
   Ledger,
   LedgerTotals,
   Shape,
+  SourceTotals,
   TableChanged,
   TokenTotals,
   TypeTotals,
@@ -35,6 +36,8 @@ const MAX_COMMANDS = 16;
 /** As many as may be set; those of earlier settings count along. */
 const MAX_TOKENS = 1000;
 const MAX_SUBJECTS = 200;
+/** Those of earlier settings count along. */
+const MAX_SOURCES = 1000;
 const RECENT_INSERTS = 1000;
 
 // deno-fmt-ignore
@@ -88,6 +91,7 @@ export function createLedger(
     return account;
   };
   const subjects = new Map<string, number>();
+  const sources = new Map<string, SourceTotals>();
   const requestSeconds = new Histogram(REQUEST_SECONDS);
   const insertSeconds = new Histogram(INSERT_SECONDS);
   const insertRows = new Histogram(INSERT_ROWS);
@@ -117,6 +121,22 @@ export function createLedger(
       table.rejected += rows;
       bump(table.reasons, reason, rows, MAX_REASONS);
     },
+
+    died(name, messages) {
+      const table = books.table(name);
+      table.received += messages;
+      table.dead += messages;
+    },
+
+    source(name) {
+      const own = sources.has(name) || sources.size < MAX_SOURCES ? name : OTHER;
+      const totals = sources.get(own) ??
+        { messages: 0, empty: 0, dead: 0, repeated: 0, rows: 0, reconnects: 0 };
+      sources.set(own, totals);
+      return totals;
+    },
+
+    sourceTotals: () => sources,
 
     settled({ table: name, shape, rows, types }, dead, deadTypes) {
       const table = books.table(name);

@@ -13,7 +13,7 @@
 
 import process from "node:process";
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
-import type { Holdings, Log } from "../contracts.ts";
+import type { Holdings, Log, SourceStatus } from "../contracts.ts";
 import type { Histogram } from "./histogram.ts";
 import { balance, type MeteredLedger } from "./ledger.ts";
 import type { DiskRoom, Surroundings } from "./surroundings.ts";
@@ -36,6 +36,8 @@ export interface PrometheusDeps {
   readonly rssBytes: () => number;
   /** As the settings say at the moment. */
   readonly limits: () => { readonly backlog: number; readonly spoolMaxBytes: number };
+  /** Absent: there are none. */
+  readonly sources?: () => readonly SourceStatus[];
   /** As they were seen last. */
   readonly surroundings: Pick<Surroundings, "room" | "certificateEndS">;
 }
@@ -44,7 +46,7 @@ type Labels = Record<string, string>;
 type Sample = readonly [labels: Labels, value: number];
 
 export function createPrometheus(deps: PrometheusDeps): Prometheus {
-  const { ledger, holdings, log, surroundings } = deps;
+  const { ledger, holdings, log, surroundings, sources = () => [] } = deps;
   const registry = new Registry();
   const { counter, gauge, histogram, one, perhaps } = registrar(registry);
   const startSeconds = Date.now() / 1000 - process.uptime();
@@ -180,6 +182,47 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
     "Statements that made a table, added columns or widened one.",
     ["what"],
     () => Object.entries(ledger.tableChanges()).map(([what, count]): Sample => [{ what }, count]),
+  );
+
+  counter(
+    "shishi_source_messages_total",
+    "Messages that were acknowledged or will be: rows, empty, dead (letters), repeated (taken before).",
+    ["source", "result"],
+    () =>
+      [...ledger.sourceTotals()].flatMap(([source, { messages, empty, dead, repeated }]) =>
+        Object.entries({ rows: messages, empty, dead, repeated })
+          .map(([result, count]): Sample => [{ source, result }, count])
+      ),
+  );
+  const bySource = (field: "rows" | "reconnects") => () =>
+    [...ledger.sourceTotals()].map(([source, totals]): Sample => [{ source }, totals[field]]);
+  counter("shishi_source_rows_total", "Rows of messages.", ["source"], bySource("rows"));
+  counter(
+    "shishi_source_reconnects_total",
+    "Connections to a broker that failed or were lost.",
+    ["source"],
+    bySource("reconnects"),
+  );
+  gauge(
+    "shishi_source_unacked",
+    "Messages that were read and are not acknowledged.",
+    ["source"],
+    () => sources().map(({ name: source, unacked }) => [{ source }, unacked]),
+  );
+  gauge(
+    "shishi_source_lag",
+    "Messages that wait at the broker, where it tells.",
+    ["source"],
+    () =>
+      sources().flatMap(({ name: source, lag }): Sample[] =>
+        lag === null ? [] : [[{ source }, lag]]
+      ),
+  );
+  gauge(
+    "shishi_source_state",
+    "1 for the state that a source is in.",
+    ["source", "state"],
+    () => sources().map(({ name: source, state }) => [{ source, state }, 1]),
   );
 
   gauge("shishi_build_info", "Always 1.", ["version", "runtime"], () => [

@@ -2,6 +2,8 @@
  * The settings for people: `--help` and the table of docs/settings.md, both from the one table.
  */
 
+import type { BrokerKind } from "../contracts.ts";
+import { type Parameter, SOURCE_PARAMETERS } from "./source_urls.ts";
 import { envName, type SettingSpec } from "./spec.ts";
 import { type SettingName, TABLE } from "./table.ts";
 
@@ -67,6 +69,37 @@ export function settingsMarkdown(): string {
     Array(5).fill("---"),
   ];
   return [...head, ...rows].map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+}
+
+/**
+ * A GitHub table of the parameters of a source's URL: of those that all have, of one broker's own, or of
+ * exits. Ends in a newline.
+ */
+export function parametersMarkdown(of: "all" | "exits" | BrokerKind): string {
+  const { common, own, exits, metas } = SOURCE_PARAMETERS;
+  const tables: [scheme: string, parameters: Readonly<Record<string, Parameter>>][] = of === "all"
+    ? [["", common]]
+    : of === "exits"
+    ? Object.entries(exits)
+    : [["", own[of]]];
+  const many = tables.length > 1;
+  const rows = tables.flatMap(([scheme, parameters]) =>
+    Object.entries(parameters).map(([name, { kind, default: initial, meaning }]) =>
+      [
+        ...(many ? [scheme] : []),
+        `\`${name}\``,
+        kind.placeholder || "true\\|false",
+        initial === null ? "" : `\`${initial}\``,
+        meaning,
+      ].map(cell)
+    )
+  );
+  const head = [...(many ? ["of"] : []), "parameter", "value", "default", "meaning"];
+  const table = [head, head.map(() => "---"), ...rows]
+    .map((cells) => `| ${cells.join(" | ")} |\n`).join("");
+  return of === "all" || of === "exits"
+    ? table
+    : `${table}\n\`meta\`: ${metas[of].map((name) => `\`${name}\``).join(", ")}\n`;
 }
 
 function cell(text: string): string {

@@ -19,6 +19,7 @@ import { failed, type Result } from "../kernel/result.ts";
 import { crossProblems, type TlsFiles, warningsAbout } from "./checks.ts";
 import type { ListenAddress, ListenPath } from "./kinds.ts";
 import { type Outside, readSettings, readText } from "./load.ts";
+import { filesOf } from "./source_urls.ts";
 import { quote, type SettingSpec, type ValuesOf } from "./spec.ts";
 import { type SettingName, TABLE } from "./table.ts";
 
@@ -102,6 +103,8 @@ export interface Settings {
   /** Each has a name of its own. */
   readonly sources: readonly SourceAddress[];
   readonly exits: readonly ExitAddress[];
+  /** What is in the files that sources and exits name, by path. Read again where it is used. */
+  readonly sourceFiles: Readonly<Record<string, string>>;
   /** `null` = no mirror. An empty user = no authentication. */
   readonly influx: Endpoint | null;
   readonly influxIntervalMs: number;
@@ -179,6 +182,12 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
     if (content.ok) texts.set(name, content.value);
     else problems.push(`${label}: ${content.problem}`);
   }
+  for (const name of URLS) {
+    const files = readFilesOf(values[name] ?? [], outside);
+    const label = read.labels.get(name) ?? name;
+    problems.push(...files.problems.map((problem) => `${label}: ${problem}`));
+    if (files.texts !== "{}") texts.set(name, files.texts);
+  }
   if (problems.length > 0) return { ok: false, problems };
 
   const snapshot = { values, shown: read.shown, texts };
@@ -193,6 +202,8 @@ export function loadSettings<const E extends readonly SettingSpec[] = readonly [
 }
 
 const FILES = ["tls-cert", "tls-key", "tls-client-ca", "ca-file", "nats-creds"] as const;
+/** Settings whose URLs name files. */
+const URLS = ["sources", "exits"] as const;
 const FILE_MARKS = {
   "tls-cert": ["-----BEGIN CERTIFICATE", "a PEM file with a certificate"],
   "tls-client-ca": ["-----BEGIN CERTIFICATE", "a PEM file with certificates"],
@@ -213,6 +224,23 @@ function readFileOf(
   if (content.ok && content.value.includes(mark)) return content;
   const why = content.ok ? "with something else in it" : `(${content.problem})`;
   return failed(`expected ${wanted}, got ${quote(path)} ${why}`);
+}
+
+/** As above, of what URLs name; `texts` is JSON, by path. */
+function readFilesOf(addresses: readonly (SourceAddress | ExitAddress)[], outside: Outside) {
+  const texts: Record<string, string> = {};
+  const problems: string[] = [];
+  for (const address of addresses) {
+    for (const path of filesOf(address)) {
+      const content = readText(path, outside);
+      if (content.ok) texts[path] = content.value;
+      else {
+        const found = `${quote(path)} (${content.problem})`;
+        problems.push(`${address.name}: expected a readable file, got ${found}`);
+      }
+    }
+  }
+  return { texts: JSON.stringify(texts), problems };
 }
 
 /** Deep frozen. */
@@ -268,6 +296,7 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
     deadMaxBytes: values["dead-max-bytes"],
     sources: values.sources ?? [],
     exits: values.exits ?? [],
+    sourceFiles: Object.assign({}, ...URLS.map((name) => JSON.parse(texts.get(name) ?? "{}"))),
     influx: values["influx-url"],
     influxIntervalMs: values["influx-interval"],
     nats: servers && {

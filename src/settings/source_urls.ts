@@ -343,6 +343,21 @@ const OUTBOX_KINDS: Readonly<Record<string, "postgres" | "mysql" | "sqlite">> = 
 /** All of it, for docs/sources.md. */
 export const SOURCE_PARAMETERS = { common: COMMON, own: OWN, exits: OWN_OF_EXITS, metas: METAS };
 
+/** The files that an address names. */
+export function filesOf(address: SourceAddress | ExitAddress): readonly string[] {
+  const { ca, cert, key, password } = address;
+  const own = address.broker === "nats"
+    ? [address.creds, address.nkey, fileOf(address.token)]
+    : address.broker === "kafka"
+    ? [fileOf(address.token)]
+    : [];
+  return [ca, cert, key, fileOf(password), ...own].filter((path) => path !== null);
+}
+
+function fileOf(secret: Secret | null): string | null {
+  return secret !== null && "file" in secret ? secret.file : null;
+}
+
 // ── The kinds.
 
 /** An address, or everything that is wrong with it. */
@@ -387,11 +402,15 @@ function urls<A extends { readonly name: string }>(
       if (items.length === 0) return { ok: false, found: "nothing but comments" };
       const addresses: A[] = [];
       const problems: string[] = [];
+      const all = items.map((item) => tear(item.trim()));
+      // Any other "@" means that something in a password may have torn one URL into two, or into a comment.
+      const logins = all.filter((torn) => torn.ok && torn.value.login).length;
+      const certain = all.every(({ ok }) => ok) && given.split("@").length - 1 === logins;
       for (const [index, item] of items.entries()) {
         const which = items.length === 1 ? noun : `${noun} ${index + 1}`;
-        const torn = tear(item.trim());
+        const torn = all[index]!;
         const made = torn.ok ? read(torn.value) : wrong(torn.problem);
-        const shown = torn.ok ? torn.value.label : hidden(item.trim());
+        const shown = torn.ok && certain ? torn.value.label : hidden(item.trim());
         if (!made.ok) problems.push(...made.problems.map((what) => `${which} (${shown}): ${what}`));
         else {
           const { name } = made.value;
@@ -416,6 +435,8 @@ interface Torn {
   readonly scheme: Scheme;
   readonly label: string;
   readonly hosts: readonly BrokerHost[];
+  /** Whether there is an "@". */
+  readonly login: boolean;
   readonly user: string | null;
   readonly password: string | null;
   /** Without the first slash, decoded. */
@@ -460,6 +481,7 @@ function tear(item: string): Result<Torn> {
     scheme,
     label: `${name}://${places.map(writeHost).join(",")}${path === "/" ? "" : path}`,
     hosts: places,
+    login: login !== undefined,
     user: parts[0] || null,
     password: rest.length === 0 ? null : parts[1]!,
     path: parts[2]!,
@@ -479,6 +501,7 @@ function tearSqlite(item: string): Result<Torn> {
     scheme: SCHEMES["sqlite"]!,
     label: `sqlite:${path}`,
     hosts: [],
+    login: false,
     user: null,
     password: null,
     path,

@@ -47,6 +47,8 @@ export interface SourceDeps {
   readonly keepLetters: (letters: readonly SourceLetter[]) => Promise<Result>;
   /** Of this source; counted here. */
   readonly totals: SourceTotals;
+  /** So many messages for a table are dead letters. */
+  readonly died: (table: string, messages: number) => void;
   /** The table of events: naming it means them. */
   readonly eventsTable: () => string;
   /** Whether a message may name this table. */
@@ -374,7 +376,10 @@ export class Source {
     });
     for (;;) {
       const kept = await keepLetters(letters);
-      if (kept.ok) return null;
+      if (kept.ok) {
+        this.#deps.died(letters[0]!.table, letters.length);
+        return null;
+      }
       log.debug("a source waits", { source: name, reason: kept.problem });
       const held = await this.#hold(session, {
         state: "waiting",

@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { commandNames } from "../../src/commands/all.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { createPrometheus } from "../../src/meter/prometheus.ts";
-import { settingsMarkdown } from "../../src/settings/help.ts";
+import { parametersMarkdown, settingsMarkdown } from "../../src/settings/help.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const PAGES = [
@@ -45,6 +45,12 @@ function holds(page: string, mark: string, wanted: (table: string) => string): v
 
 test("the table of settings is the one of the source", () => {
   holds("docs/settings.md", "settings", () => settingsMarkdown());
+});
+
+test("the parameters of sources are those of the source", () => {
+  for (const  of of["all", "kafka", "amqp", "redis", "nats", "outbox", "exits"] as const) {
+    holds("docs/sources.md", `parameters of ${of}`, () => parametersMarkdown(of));
+  }
 });
 
 test("the settings that the README shows are rows of that table, without its last column", () => {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import type { SourceStatus } from "../../src/contracts.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { createPrometheus, type PrometheusDeps } from "../../src/meter/prometheus.ts";
 import { memoryLog } from "../kit/chunks.ts";
@@ -51,6 +52,18 @@ const SEEN: PrometheusDeps["surroundings"] = {
   certificateEndS: () => 1_800_000_000,
 };
 
+const SOURCE: SourceStatus = {
+  name: "a",
+  state: "running",
+  why: null,
+  lag: 7,
+  unacked: 3,
+  rows: 1,
+  repeated: 0,
+  dead: 0,
+  last_ack_s: null,
+};
+
 function setUp(
   held: Map<string, number> = new Map(),
   maxEventTypes = 1000,
@@ -68,6 +81,7 @@ function setUp(
     runtime: "some 4.5",
     rssBytes: () => 123_456_789,
     limits: () => ({ backlog: 1000, spoolMaxBytes: 2000 }),
+    sources: () => [SOURCE, { ...SOURCE, name: "b", lag: null, state: "full" }],
     surroundings,
   });
   const scrape = async () => parse(await prometheus.text());
@@ -115,6 +129,12 @@ const NAMES: readonly [name: string, type: string, labels: string][] = [
   ["shishi_token_bytes_total", "counter", "token"],
   ["shishi_token_refused_total", "counter", "reason,token"],
   ["shishi_table_changes_total", "counter", "what"],
+  ["shishi_source_messages_total", "counter", "result,source"],
+  ["shishi_source_rows_total", "counter", "source"],
+  ["shishi_source_reconnects_total", "counter", "source"],
+  ["shishi_source_unacked", "gauge", "source"],
+  ["shishi_source_lag", "gauge", "source"],
+  ["shishi_source_state", "gauge", "source,state"],
   ["shishi_build_info", "gauge", "runtime,version"],
   ["shishi_collector_info", "gauge", "group,id"],
   ["process_resident_memory_bytes", "gauge", ""],
@@ -146,6 +166,8 @@ describe("a scrape", () => {
     ledger.tokenTook("web", 1, 7);
     ledger.tokenRefused("web", "quota");
     ledger.tableChanged("created");
+    Object.assign(ledger.source("a"), { messages: 5, repeated: 2, rows: 8, reconnects: 1 });
+    ledger.died("letters", 2);
     ledger.control("stop", false);
 
     const { samples, types } = await scrape();
@@ -169,6 +191,17 @@ describe("a scrape", () => {
       )?.value;
     assert.equal(value("shishi_certificate_requests_total", { subject: "edge-1" }), 1);
     assert.equal(value("shishi_table_changes_total", { what: "created" }), 1);
+    assert.equal(value("shishi_source_messages_total", { source: "a", result: "rows" }), 5);
+    assert.equal(value("shishi_source_messages_total", { source: "a", result: "repeated" }), 2);
+    assert.equal(value("shishi_source_rows_total", { source: "a" }), 8);
+    assert.equal(value("shishi_source_reconnects_total", { source: "a" }), 1);
+    assert.equal(value("shishi_source_unacked", { source: "a" }), 3);
+    assert.equal(value("shishi_source_lag", { source: "a" }), 7);
+    assert.ok(
+      !samples.some(({ name, labels }) => name.endsWith("_lag") && labels["source"] === "b"),
+    );
+    assert.equal(value("shishi_source_state", { source: "b", state: "full" }), 1);
+    assert.equal(value("shishi_rows_dead_total", { table: "letters" }), 2);
     assert.equal(value("shishi_table_changes_total", { what: "widened" }), 0);
     assert.equal(value("shishi_token_rows_total", { token: "web" }), 3);
     assert.equal(value("shishi_token_bytes_total", { token: "web" }), 57);

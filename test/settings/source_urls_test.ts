@@ -5,8 +5,11 @@ import { describe, test } from "node:test";
 import type { ExitAddress, SourceAddress } from "../../src/contracts.ts";
 import { problemsOf, settingsOf } from "./kit.ts";
 
+/** Those that the URLs name. */
+const FILES = { x: "CA", t: "TOKEN", "/run/secrets/rabbit": "geheim" };
+
 function source(url: string): SourceAddress {
-  const { sources } = settingsOf({ argv: [`--source=${url}`] });
+  const { sources } = settingsOf({ argv: [`--source=${url}`], files: FILES });
   assert.equal(sources.length, 1);
   return sources[0]!;
 }
@@ -264,6 +267,15 @@ describe("the URL of a source", () => {
       );
     });
   }
+
+  test("a file that it names is read at once, or is a problem", () => {
+    const argv = ["--source=amqps://h?queue=q&password-file=/p&ca=/ca"];
+    const { sourceFiles } = settingsOf({ argv, files: { "/p": "geheim\n", "/ca": "CA" } });
+    assert.deepEqual(sourceFiles, { "/p": "geheim\n", "/ca": "CA" });
+    assert.deepEqual(problemsOf({ argv, files: { "/ca": "CA" } }), [
+      '--source: amqp:q: expected a readable file, got "/p" (ENOENT: no such file or directory)',
+    ]);
+  });
 
   test("by repeated flags, by lines of a file with comments, and as an array", () => {
     const urls = ["kafka://a,b/t", "redis://h?list=l"];

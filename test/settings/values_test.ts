@@ -53,6 +53,7 @@ describe("defaults", () => {
       deadMaxBytes: 256 * 2 ** 20,
       sources: [],
       exits: [],
+      sourceFiles: {},
       influx: null,
       influxIntervalMs: 10_000,
       nats: null,

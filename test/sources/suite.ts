@@ -406,6 +406,7 @@ class World {
       reader: new PlainReader(),
       keepLetters: (letters) => intake.keepLetters(letters),
       totals,
+      died() {},
       eventsTable: () => "events",
       mayWrite: () => true,
       ack: () => ack,
