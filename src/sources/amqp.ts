@@ -85,6 +85,8 @@ export async function openAmqp(
 export class AmqpConnection {
   /** Rejects when the connection is lost or closed, with a sentence. */
   readonly lost: Promise<never>;
+  /** The server takes no messages for now, and why: `low on memory`. It still gives some. */
+  onBlocked: (why: string) => void = () => {};
   readonly #address: AmqpAddress;
   readonly #deps: BrokerDeps;
   readonly #lose: (error: Error) => void;
@@ -149,6 +151,7 @@ export class AmqpConnection {
     Object.assign(client, { host, port });
     this.#guard(client);
     client.onerror = (error) => this.lose(error);
+    client.onblocked = (why) => this.onBlocked(why);
     client.ondisconnect = (error) => this.lose(error ?? new Error("Socket closed"));
     return client;
   }

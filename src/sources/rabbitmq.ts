@@ -19,7 +19,6 @@ import type {
   Message,
   MetaValue,
 } from "../contracts.ts";
-import { messageOf } from "../kernel/errors.ts";
 import { type AMQPChannel, type AmqpConnection, openAmqp } from "./amqp.ts";
 
 /** More than a frame can say are none. */
@@ -268,6 +267,9 @@ function textOf(value: unknown): string {
 
 /** How long a server may take to say that it has a message. */
 const CONFIRM_MS = 10_000;
+/** Messages that are sent here before the last one was looked at; and what is looked at of one. */
+const MOST_EXITS = 100;
+const MOST_EXIT_BYTES = 4096;
 
 export function openRabbitmqExit(address: ExitOf<"amqp">, deps: BrokerDeps): ExitChannel {
   const { exchange, routingKey } = address;
@@ -301,17 +303,14 @@ export function openRabbitmqExit(address: ExitOf<"amqp">, deps: BrokerDeps): Exi
         CONFIRM_MS,
         () => connection.lose(new Error(`no answer within ${CONFIRM_MS / 1000} s`)),
       );
+      connection.onBlocked = (why) =>
+        connection.lose(new Error(`the server takes no messages now: ${why}`));
       const abort = () => connection.lose(new Error("not wanted any more"));
       signal.addEventListener("abort", abort, { once: true });
       try {
         await connection.ask(channel.confirmSelect());
         // A key that is its own pattern: whatever queues are bound with it get the message.
         await connection.ask(channel.basicPublish(exchange, routingKey, text));
-      } catch (error) {
-        const blocked = /Connection blocked by server: (.*)/.exec(messageOf(error))?.[1];
-        throw blocked === undefined
-          ? error
-          : new Error(`the server takes no messages now: ${blocked}`);
       } finally {
         signal.removeEventListener("abort", abort);
         late();
@@ -331,12 +330,12 @@ async function listen(
     channel.queueDeclare("", { exclusive: true, autoDelete: true, durable: false }),
   );
   await connection.ask(channel.queueBind(name, exchange, routingKey));
-  const texts: string[] = [];
+  const waiting: AMQPMessage[] = [];
   let arrived = Promise.withResolvers<void>();
+  await connection.ask(channel.basicQos(MOST_EXITS));
   const consumer = await connection.ask(
-    channel.basicConsume(name, { noAck: true, exclusive: true }, ({ body }) => {
-      // Nobody needs more of them than this: the first that counts ends the process.
-      if (texts.length < 1000) texts.push(new TextDecoder().decode(body ?? new Uint8Array(0)));
+    channel.basicConsume(name, { noAck: false, exclusive: true }, (message) => {
+      waiting.push(message);
       arrived.resolve();
     }),
   );
@@ -346,9 +345,10 @@ async function listen(
   return {
     async next() {
       await connection.ask(arrived.promise);
-      const text = texts.shift() ?? "";
-      if (texts.length === 0) arrived = Promise.withResolvers();
-      return text;
+      const message = waiting.shift()!;
+      if (waiting.length === 0) arrived = Promise.withResolvers();
+      await connection.ask(channel.basicAck(message.deliveryTag));
+      return new TextDecoder().decode(message.body?.subarray(0, MOST_EXIT_BYTES));
     },
     close: () => connection.close(),
   };
