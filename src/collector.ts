@@ -129,7 +129,10 @@ interface Rooms extends Base {
   readonly sources: { set: Sources | null };
 }
 
-type Admit = Pick<typeof import("./admit/app.ts"), "createApp" | "createShared">;
+type Admit = Pick<
+  typeof import("./admit/app.ts"),
+  "createApp" | "createShared" | "createJudge"
+>;
 
 async function openRooms(options: CollectorOptions): Promise<Rooms> {
   const clock = systemClock;
@@ -145,6 +148,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     import("./deliver/deliver.ts"),
     import("./admit/app.ts"),
   ]);
+  const judge = admit.createJudge();
   const deliver = createDeliver(deliverSettings(current.settings), {
     ...base,
     largest: () => ({
@@ -152,6 +156,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
       bytes: current.settings.maxBlockBytes,
     }),
     onTableChange: ({ what }) => ledger.tableChanged(what),
+    judge: () => current.settings.typeCheck === "strict" ? judge : null,
     fetch: createFetch({ pooled: false, certificates: authoritiesOf(current.settings) }),
   });
   const pump = new Pump(pumpOptions(current.settings), {

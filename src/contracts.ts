@@ -727,11 +727,11 @@ export interface Spool {
 
 // ── batch → deliver: how a batch is taken to ClickHouse, and what an answer of ClickHouse means.
 
-/** A row that ClickHouse refuses for good. */
+/** A row that ClickHouse refuses for good, or that its column cannot hold. */
 export interface DeadRow {
   /** 0-based place in the batch. */
   readonly index: number;
-  /** ClickHouse's exception code. */
+  /** ClickHouse's exception code, or `OWN_WORD`. */
   readonly code: number;
   readonly message: string;
 }
@@ -1013,6 +1013,45 @@ export interface TableMaker {
    */
   widen(table: string, misfits: ReadonlyMap<string, readonly string[]>): Promise<Remade>;
 }
+
+// ── deliver → admit: rows that were taken already, held against columns that they were not checked against.
+
+/** Whole rows of a table, and what they are held against. */
+export interface RowsToJudge {
+  readonly table: string;
+  /** As that of a batch. */
+  readonly body: readonly Uint8Array[];
+  readonly columns: Columns;
+  /** What becomes of keys that are no columns; `pass`: they stay. `reason`: why the table has not got them. */
+  readonly unknownKeys: { readonly policy: UnknownKeys | "pass"; readonly reason?: string };
+  /** Columns may become wider. */
+  readonly widens: boolean;
+}
+
+/** A row that does not fit: its 0-based place, and a sentence. */
+export interface Misfit {
+  readonly index: number;
+  readonly problem: string;
+}
+
+export interface RowsJudged {
+  /** As many rows, as they are to be sent; those that do not fit as they came. Null: all as they came. */
+  readonly body: readonly Uint8Array[] | null;
+  /** Ascending. */
+  readonly misfits: readonly Misfit[];
+  /** The columns that rows which fit have, and perhaps some of others. */
+  readonly keys: ReadonlySet<string>;
+  /** Columns that the table lacks and may get; rows that need them are among the misfits. */
+  readonly strange: ReadonlySet<string>;
+  /** By column that may become wider, values that did not fit. */
+  readonly wider: ReadonlyMap<string, readonly string[]>;
+}
+
+/** Holds up nothing else for longer than some milliseconds. Never rejects. */
+export type JudgeRows = (rows: RowsToJudge) => Promise<RowsJudged>;
+
+/** Of a dead letter: not an exception of ClickHouse, the collector itself says why. */
+export const OWN_WORD = 0;
 
 // ── batch → dead: rows that ClickHouse refuses for good, kept before their batch is let go; and what
 // others may see of them and do with them.

@@ -31,6 +31,8 @@ import * as reply from "./reply.ts";
 import { type Account, Accounts } from "./tokens.ts";
 import { Writer, type WriteSettings } from "./write.ts";
 
+export { createJudge } from "./judge.ts";
+
 /** What of the interface is served: where there is an admin port, all but health is on one of the two. */
 export type Part = "all" | "events" | "admin";
 

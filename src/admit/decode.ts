@@ -37,6 +37,8 @@ export interface Target {
   readonly unknownKeys?: KeysWanted;
   /** A value that does not fit may widen its column. */
   readonly widen?: Widening;
+  /** Rows of a table that may have been read before; see `fitColumn`. */
+  readonly again?: boolean;
   /** Types are to be found in the rows: the table is made of them, or is given columns. */
   readonly makes?: boolean;
   /** Of events. */
@@ -85,7 +87,7 @@ const BAD_UTF8 = "not UTF-8";
 /** A body up to here is decoded at once. */
 const AT_ONCE_BYTES = 256 * 1024;
 /** Of a larger one, work for about ten milliseconds. */
-const SLICE_EFFORT = 2 * 1024 * 1024;
+export const SLICE_EFFORT = 2 * 1024 * 1024;
 // Efforts, in bytes that the scanner could step over instead.
 /** A wrong row that is only counted. */
 const COUNTED_EFFORT = 300;
@@ -189,7 +191,7 @@ export function kept<D extends Decoded>(decoded: D): D {
  * A timer and no immediate: a runtime that always has something to do at once looks at its sockets
  * only every 61st time, and others wait for as many slices.
  */
-function nextTurn(): Promise<void> {
+export function nextTurn(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
@@ -223,10 +225,22 @@ export class Decoding {
   #lineEnd = -1;
   #lineIsText: boolean | null = null;
 
-  /** @param nowMs epoch milliseconds, for rows without a time. */
-  constructor(bytes: Uint8Array, target: Target, scanner: Scanner, nowMs: number) {
+  readonly #mostErrors: number;
+
+  /**
+   * @param nowMs epoch milliseconds, for rows without a time.
+   * @param mostErrors are told; further ones are only counted.
+   */
+  constructor(
+    bytes: Uint8Array,
+    target: Target,
+    scanner: Scanner,
+    nowMs: number,
+    mostErrors = MOST_ERRORS,
+  ) {
     this.#bytes = bytes;
     this.#scanner = scanner;
+    this.#mostErrors = mostErrors;
     this.#utf8 = isUtf8(bytes);
     scanner.open(bytes);
     this.#reader = target.shape === "event"
@@ -244,6 +258,11 @@ export class Decoding {
       else this.#goArray();
     }
     return this.#form === "done";
+  }
+
+  /** What `go` had no use for; below 0 where it needed more. */
+  get left(): number {
+    return this.#effort;
   }
 
   /** What came of it, once. */
@@ -522,7 +541,7 @@ export class Decoding {
    * @param end of the line, beyond which the row may go on.
    */
   #countOnly(at: number, end: number): boolean {
-    if (this.#errors.length < MOST_ERRORS || end - at >= this.#reader.leastBytes) return false;
+    if (this.#errors.length < this.#mostErrors || end - at >= this.#reader.leastBytes) return false;
     if (levels(this.#bytes, at, end) > 0) return false;
     this.#rejected++;
     this.#effort -= COUNTED_EFFORT;
@@ -537,7 +556,7 @@ export class Decoding {
   }
 
   #wrong(error: () => string): void {
-    if (this.#errors.length < MOST_ERRORS) {
+    if (this.#errors.length < this.#mostErrors) {
       this.#errors.push({ index: this.#rows + this.#rejected, error: error() });
     }
     this.#rejected++;

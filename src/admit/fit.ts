@@ -14,27 +14,36 @@ import { isUtc, type TypedColumn } from "./type_program.ts";
 import { isInTicks, readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
 import { hasDefault, type Type } from "./types.ts";
 
-/** The value of a column as it is to be sent. @param raw valid JSON. */
-export function fitColumn(name: string, column: TypedColumn, raw: string): Result<string> {
+/**
+ * The value of a column as it is to be sent. @param raw valid JSON.
+ * @param again it may have been put in other words before: what could mean two things then does not fit.
+ */
+export function fitColumn(
+  name: string,
+  column: TypedColumn,
+  raw: string,
+  again = false,
+): Result<string> {
   if (raw === "null") {
     return column.nullIsDefault ? done(raw) : misfit(name, column.type, raw);
   }
-  return fit(name, column.type, raw);
+  return fit(name, column.type, raw, again);
 }
 
-function fit(path: string, type: Type, raw: string): Result<string> {
+function fit(path: string, type: Type, raw: string, again: boolean): Result<string> {
   if (raw === "null" && type.kind !== "any") {
     return type.nullable ? done(raw) : misfit(path, type, raw);
   }
   switch (type.kind) {
     case "array":
       if (!raw.startsWith("[")) return misfit(path, type, raw);
-      return fitArray(path, () => type.of, raw);
+      return fitArray(path, () => type.of, raw, again);
     case "map":
-      return raw.startsWith("{") ? fitMap(path, type, raw) : misfit(path, type, raw);
+      return raw.startsWith("{") ? fitMap(path, type, raw, again) : misfit(path, type, raw);
     case "tuple":
-      return fitTuple(path, type, raw);
+      return fitTuple(path, type, raw, again);
     case "time": {
+      if (again && type.scale !== null && TICKS.test(raw)) return failed(ambiguous(path, raw));
       const sent = timeOf(type, raw);
       return sent === null ? misfit(path, type, raw) : done(sent);
     }
@@ -63,12 +72,17 @@ function misfit(path: string, type: Type, raw: string): Result<string> {
   );
 }
 
-function fitArray(path: string, typeAt: (index: number) => Type, raw: string): Result<string> {
+function fitArray(
+  path: string,
+  typeAt: (index: number) => Type,
+  raw: string,
+  again: boolean,
+): Result<string> {
   const sent: string[] = [];
   let changed = false;
   let index = 0;
   const problem = eachElement(raw, (element) => {
-    const fitted = fit(`${path}[${index}]`, typeAt(index++), element);
+    const fitted = fit(`${path}[${index}]`, typeAt(index++), element, again);
     if (!fitted.ok) return fitted.problem;
     sent.push(fitted.value);
     changed ||= fitted.value !== element;
@@ -78,13 +92,18 @@ function fitArray(path: string, typeAt: (index: number) => Type, raw: string): R
   return done(changed ? `[${sent.join(",")}]` : raw);
 }
 
-function fitMap(path: string, type: Type & { kind: "map" }, raw: string): Result<string> {
+function fitMap(
+  path: string,
+  type: Type & { kind: "map" },
+  raw: string,
+  again: boolean,
+): Result<string> {
   const sent: string[] = [];
   let changed = false;
   const problem = eachMember(raw, ({ key, rawKey, rawValue }) => {
-    const fittedKey = fitKey(path, type.key, key, rawKey);
+    const fittedKey = fitKey(path, type.key, key, rawKey, again);
     if (!fittedKey.ok) return fittedKey.problem;
-    const fitted = fit(`${path}.${key}`, type.value, rawValue);
+    const fitted = fit(`${path}.${key}`, type.value, rawValue, again);
     if (!fitted.ok) return fitted.problem;
     sent.push(`${fittedKey.value}:${fitted.value}`);
     changed ||= fitted.value !== rawValue || fittedKey.value !== rawKey;
@@ -95,20 +114,31 @@ function fitMap(path: string, type: Type & { kind: "map" }, raw: string): Result
 }
 
 /** Keys of JSON are text; those of a map may be numbers in it. */
-function fitKey(path: string, type: Type, key: string, rawKey: string): Result<string> {
-  const fitted = fit(path, type, rawKey);
+function fitKey(
+  path: string,
+  type: Type,
+  key: string,
+  rawKey: string,
+  again: boolean,
+): Result<string> {
+  const fitted = fit(path, type, rawKey, again);
   if (fitted.ok) return fitted;
   // `{"": 1}` would become 0.
   return type.kind === "bool" && /^(?:true|false|[01])$/.test(key) ? done(rawKey) : fitted;
 }
 
-function fitTuple(path: string, type: Type & { kind: "tuple" }, raw: string): Result<string> {
+function fitTuple(
+  path: string,
+  type: Type & { kind: "tuple" },
+  raw: string,
+  again: boolean,
+): Result<string> {
   const { names, of } = type;
   if (raw.startsWith("[")) {
     let count = 0;
     eachElement(raw, () => ++count > of.length ? "" : null);
     if (count !== of.length) return misfit(path, type, raw);
-    return fitArray(path, (index) => of[index]!, raw);
+    return fitArray(path, (index) => of[index]!, raw, again);
   }
   if (names === null || !raw.startsWith("{")) return misfit(path, type, raw);
   const sent: string[] = [];
@@ -118,7 +148,7 @@ function fitTuple(path: string, type: Type & { kind: "tuple" }, raw: string): Re
     const at = names.indexOf(key);
     if (at < 0) return `${path}.${excerpt(key)}: no element of ${excerpt(type.text)}`;
     missing.delete(key);
-    const fitted = fit(`${path}.${key}`, of[at]!, rawValue);
+    const fitted = fit(`${path}.${key}`, of[at]!, rawValue, again);
     if (!fitted.ok) return fitted.problem;
     sent.push(`${rawKey}:${fitted.value}`);
     changed ||= fitted.value !== rawValue;
@@ -251,6 +281,16 @@ function enumOf({ numbers }: Type & { kind: "enum" }, raw: string): string | nul
 }
 
 // ── Times.
+
+/** How a time before 1970 with a fraction is sent (`written`); a client may mean seconds by it. */
+const TICKS = /^"?-\d+"?$/;
+
+function ambiguous(path: string, raw: string): string {
+  return `${excerpt(path)}: ${
+    excerpt(raw)
+  } may be seconds, or parts of a second as a time before ` +
+    "1970 is sent; text such as 1969-12-31 23:59:59Z says which";
+}
 
 const CLOCK = /^(-?\d{1,3}:[0-5]\d:[0-5]\d)(?:\.(\d+))?$/;
 const LONGEST_S = 999 * 3600 + 59 * 60 + 59;

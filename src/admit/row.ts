@@ -43,6 +43,8 @@ export interface RowTarget {
   readonly unknownKeys?: KeysWanted;
   /** Whether columns may become wider; they do not unless given. */
   readonly widen?: Widening;
+  /** Rows may have been read before; see `fitColumn`. */
+  readonly again?: boolean;
 }
 
 export class TableRowReader implements RowReader {
@@ -55,6 +57,7 @@ export class TableRowReader implements RowReader {
   readonly #policy: UnknownKeys | "pass";
   readonly #reason: string | null;
   readonly #widen: Widening | null;
+  readonly #again: boolean;
   /** For errors, made when there is one. */
   #has: string | null = null;
   #strange: Set<string> | null = null;
@@ -64,8 +67,9 @@ export class TableRowReader implements RowReader {
 
   /** The scanner reads rows of these columns from now on. */
   constructor(scanner: Scanner, target: RowTarget) {
-    const { table, columns, typeCheck = true, unknownKeys, widen } = target;
+    const { table, columns, typeCheck = true, unknownKeys, widen, again = false } = target;
     this.#widen = widen ?? null;
+    this.#again = again;
     this.#scanner = scanner;
     this.#table = table;
     this.#columns = columns;
@@ -101,7 +105,9 @@ export class TableRowReader implements RowReader {
         continue;
       }
       const column = this.#program?.columns.get(key);
-      const fitted = column === undefined ? done(rawValue) : fitColumn(key, column, rawValue);
+      const fitted = column === undefined
+        ? done(rawValue)
+        : fitColumn(key, column, rawValue, this.#again);
       if (!fitted.ok) return this.#misfit(key, rawValue, fitted.problem);
       keys.push(key);
       sent.push(`${rawKey}:${fitted.value}`);

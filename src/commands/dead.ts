@@ -53,7 +53,8 @@ const code = setting({
   name: "code",
   kind: count({ min: 0, max: 1_000_000 }),
   default: null,
-  meaning: "show, replay, purge: only letters with this exception code of ClickHouse",
+  meaning:
+    "show, replay, purge: only letters with this exception code of ClickHouse; 0: the collector's own",
 });
 const WHERE = [
   setting({
@@ -115,7 +116,7 @@ const EVERY_FLAG = [...new Map([...LS, ...SHOW, ...REPLAY, ...PURGE].map((f) => 
 
 const USAGE = "shishi dead ls [TABLE] | show [TABLE] | replay [TABLE] | purge TABLE|--all";
 const ABOUT =
-  "Rows that ClickHouse refuses for good are kept in DATA-DIR/dead/TABLE.ndjson, one a line, with " +
+  "Rows that ClickHouse refuses for good, or their columns cannot hold, are kept in DATA-DIR/dead/TABLE.ndjson, one a line, with " +
   "code, message, time, batch and the row's bytes.\n" +
   "The running collector is asked: ls counts them, show prints them, purge deletes them. replay has it " +
   "deliver them like any row; a letter goes once its row is in ClickHouse, and replaying again, also " +

@@ -209,8 +209,8 @@ class Replay {
         const problem = `there is no table ${this.table}`;
         return { kind: "unsent", of: "table", problem, retryAfterS: null };
       }
-      const fingerprint = typeof columns === "string" ? null : columns.fingerprint;
-      const taken = intake.take({ ...chunk, fingerprint });
+      // A person may have changed the rows: they are held against their columns again.
+      const taken = intake.take(chunk);
       const refused = taken.kind === "refused" ? taken : await taken.ticket.kept;
       if (refused === null && taken.kind === "taken") {
         const leftMs = Math.max(0, untilMs - clock.monotonicMs());

@@ -12,6 +12,7 @@ import type {
   Endpoint,
   Inserter,
   InsertSetting,
+  JudgeRows,
   KeyRule,
   Ledger,
   Log,
@@ -94,6 +95,8 @@ export function createDeliver(
     readonly onTableChange?: (change: TableChange) => void;
     /** What one INSERT may have at most; of whatever is held. No bounds unless given. */
     readonly largest?: () => Largest;
+    /** Holds rows against columns that they were not checked against; null or absent: ClickHouse does. */
+    readonly judge?: () => JudgeRows | null;
   },
 ): Deliver {
   const { clock, log } = tools;
@@ -193,6 +196,13 @@ export function createDeliver(
     log,
     createEventsTable: async () => servers.settings.createTable && (await prepare()).ok,
     ...(tools.largest && { largest: tools.largest }),
+    ...(tools.judge && {
+      fitting: {
+        judge: tools.judge,
+        current: (table) => servers.tables.current(table),
+        earlier: (table, fingerprint) => servers.tables.earlier(table, fingerprint),
+      },
+    }),
   });
 
   const ask: Ask = async (select, signal) => {
@@ -241,6 +251,7 @@ function metered(
       const startedMs = clock.monotonicMs();
       const verdict = await inserter.insert(request, signal);
       if (verdict.kind === "stored") {
+        if (request.rows === 0) return verdict;
         ledger.insert(request.table, request.rows, clock.monotonicMs() - startedMs);
       } else ledger.insertError(request.table, verdict.code);
       return verdict;

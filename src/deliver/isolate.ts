@@ -57,10 +57,26 @@ export type Event =
   | { readonly is: "row"; readonly row: number | null; readonly said: Refusal }
   /** `good`: as `afterSieve` takes it. */
   | { readonly is: "sieve"; readonly good: readonly number[] | null }
-  | { readonly is: "view"; readonly bad: readonly number[]; readonly said: Refusal }
+  /** The piece is stored, but for some rows of it. `each`: what is said of these, one by one. */
+  | {
+    readonly is: "view";
+    readonly bad: readonly number[];
+    readonly said: Refusal;
+    readonly each?: Words;
+  }
+  /** Rows that are not sent at all. */
+  | {
+    readonly is: "unfit";
+    readonly bad: readonly number[];
+    readonly said: Refusal;
+    readonly each?: Words;
+  }
   | { readonly is: "split" }
   | { readonly is: "put off" }
   | { readonly is: "no sieve" };
+
+/** Messages, one for each of some rows. */
+export type Words = readonly string[];
 
 /** As many bad rows are sent alone after a sieve. */
 export const EXPLAINED = 16;
@@ -75,7 +91,9 @@ export function after(plan: Plan, event: Event): Plan {
     case "sieve":
       return afterSieve(plan, event.good);
     case "view":
-      return afterView(plan, event.bad, event.said);
+      return afterView(plan, event);
+    case "unfit":
+      return afterUnfit(plan, event);
     case "split":
       return afterSplit(plan);
     case "put off":
@@ -128,13 +146,43 @@ function afterStored(plan: Plan): Plan {
 }
 
 /** The piece of the last `step` is in the table; a view digested all of it but these rows of it. */
-function afterView(plan: Plan, bad: readonly number[], said: Refusal): Plan {
+function afterView(plan: Plan, event: Event & { readonly is: "view" }): Plan {
   const next = afterStored(plan);
-  let { dead } = next;
-  for (const index of bad) {
-    dead = { head: { index, code: said.code, message: said.message }, tail: dead };
+  return { ...next, dead: withDead(next.dead, event) };
+}
+
+/** Some of the rows whose fate is open are not to be sent. */
+function afterUnfit(plan: Plan, event: Event & { readonly is: "unfit" }): Plan {
+  const isBad = new Set(event.bad);
+  const isGood = (row: number) => !isBad.has(row);
+  const runs = plan.runs.flatMap((run): Run[] => {
+    const rest = restOf(run);
+    if (!rest.some((row) => isBad.has(row))) return [run];
+    const left = rest.filter(isGood);
+    const window = run.alone ? 1 : Math.min(run.window, left.length);
+    return left.length === 0 ? [] : [startRun(left, window, run.alone)];
+  });
+  return {
+    ...plan,
+    runs,
+    putOff: plan.putOff.filter(isGood),
+    sieve: plan.sieve === "asking" && runs.length === 0 ? "closed" : plan.sieve,
+    dead: withDead(plan.dead, event),
+  };
+}
+
+function withDead(
+  dead: Plan["dead"],
+  { bad, said, each }: {
+    readonly bad: readonly number[];
+    readonly said: Refusal;
+    readonly each?: Words;
+  },
+): Plan["dead"] {
+  for (const [at, index] of bad.entries()) {
+    dead = { head: { index, code: said.code, message: each?.[at] ?? said.message }, tail: dead };
   }
-  return { ...next, dead };
+  return dead;
 }
 
 /** The server refused the piece for a row; `row` is the 1-based one in the piece, or null. */
@@ -216,7 +264,8 @@ function withRun(plan: Plan, run: Run, later: readonly Run[]): Plan {
   return { ...plan, runs: pool.length === 0 ? later : [startRun(pool, pool.length), ...later] };
 }
 
-function undecided(plan: Plan): Uint32Array {
+/** Rows whose fate is open, ascending. */
+export function undecided(plan: Plan): Uint32Array {
   const parts = plan.runs.map(restOf);
   const rows = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;

@@ -12,7 +12,13 @@ import { isTableName } from "../kernel/names.ts";
 import { failed } from "../kernel/result.ts";
 import { Underway, within } from "../kernel/time.ts";
 import { type Query, tooOld } from "./query.ts";
-import { checkGrant, createEventsTable, describeTable, insertableColumns } from "./sql.ts";
+import {
+  checkGrant,
+  createEventsTable,
+  describeColumns,
+  describeTable,
+  insertableColumns,
+} from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
 export type Known = TablePlan | "missing" | "unknown";
@@ -93,7 +99,17 @@ interface Entry {
   asking: Promise<Known> | null;
   /** Columns without a right to insert into them, and when that was learned; null: not asked. */
   refused: { readonly names: ReadonlySet<string>; readonly atMs: number } | null;
+  /** What the columns of `known` were told as. */
+  told: string;
+  /** What was known before, newest first. */
+  readonly earlier: TablePlan[];
+  /** The check under way of what is known, and the one that begins after it. */
+  checking: Promise<Known> | null;
+  checkingNext: Promise<Known> | null;
 }
+
+/** Plans of a table that are remembered after it has changed. */
+const MOST_EARLIER = 8;
 
 /**
  * The columns that an INSERT of rows with these keys names: those that are there, also where the right to
@@ -119,6 +135,13 @@ export interface Plans extends Tables {
   /** From memory, whatever its age; null where nothing is known. */
   plan(table: string): TablePlan | null;
   refresh(table: string, rights?: boolean): Promise<Known>;
+  /**
+   * As the columns are from this call on, for rows that are about to be sent; `unknown`: the server does not
+   * tell. A short question, unless they have changed.
+   */
+  current(table: string): Promise<Known>;
+  /** A plan that was known before, by its fingerprint; null: forgotten, or an earlier process had it. */
+  earlier(table: string, fingerprint: string): TablePlan | null;
 }
 
 /** A server from before it could sync an INSERT. */
@@ -145,7 +168,10 @@ export function createTables(tools: TableTools): Plans & {
   function entryOf(table: string): Entry {
     let entry = entries.get(table);
     if (entry === undefined) {
-      entry = { known: "unknown", atMs: -Infinity, doubted: false, asking: null, refused: null };
+      entry = {
+        ...{ known: "unknown", atMs: -Infinity, doubted: false, asking: null, refused: null },
+        ...{ told: "", earlier: [], checking: null, checkingNext: null },
+      };
     } else {
       entries.delete(table);
     }
@@ -178,13 +204,48 @@ export function createTables(tools: TableTools): Plans & {
       entry.doubted = false;
       entry.atMs = clock.monotonicMs();
       // Old knowledge beats none: rows are judged by it until the server can be asked.
-      if (known !== "unknown" || typeof entry.known === "string") entry.known = known;
+      if (known !== "unknown" || typeof entry.known === "string") learn(entry, known);
       else entry.atMs -= Math.max(ttlMs - UNKNOWN_TTL_MS, 0);
       return known;
     });
     entry.asking = asking;
     void underway.add(asking);
     return asking;
+  }
+
+  function learn(entry: Entry, known: Known): void {
+    const before = entry.known;
+    entry.known = known;
+    if (typeof before === "string") return;
+    if (typeof known === "object" && known.fingerprint === before.fingerprint) return;
+    entry.earlier.unshift(before);
+    entry.earlier.length = Math.min(entry.earlier.length, MOST_EARLIER);
+  }
+
+  function current(table: string): Promise<Known> {
+    const entry = entryOf(table);
+    if (entry.checking === null) return entry.checking = check(table, entry);
+    // One that is under way may have been answered before rows came that it has to be right about.
+    return entry.checkingNext ??= entry.checking.then(() => {
+      entry.checkingNext = null;
+      return entry.checking = check(table, entry);
+    });
+  }
+
+  async function check(table: string, entry: Entry): Promise<Known> {
+    const known = await underway.add(confirm(table, entry));
+    // The next one, if there is one, takes its place.
+    if (entry.checkingNext === null) entry.checking = null;
+    return known;
+  }
+
+  /** The whole question takes ten times as long, and holds more that seldom changes. */
+  async function confirm(table: string, entry: Entry): Promise<Known> {
+    const { known, told } = entry;
+    if (typeof known === "string" || told === "") return await refresh(table);
+    const answer = await query.rows(describeColumns(database, table), closing.signal);
+    if (!answer.ok) return "unknown";
+    return toldAs(answer.value) === told ? known : await refresh(table);
   }
 
   async function askServer(table: string, entry: Entry): Promise<Known> {
@@ -201,6 +262,7 @@ export function createTables(tools: TableTools): Plans & {
       return "unknown";
     }
     const found = columnsOf(answer.value, table);
+    entry.told = found === "missing" ? "" : toldAs(answer.value);
     if (found === "missing" || found.takesNone !== null) return found;
     const { refused } = entry;
     const known = refused !== null &&
@@ -285,6 +347,11 @@ export function createTables(tools: TableTools): Plans & {
     },
     lookUp,
     refresh,
+    current,
+    earlier(table, fingerprint) {
+      const entry = entries.get(table);
+      return entry?.earlier.find((plan) => plan.fingerprint === fingerprint) ?? null;
+    },
     doubt,
     prepare() {
       preparing ??= create().finally(() => preparing = null);
@@ -295,6 +362,12 @@ export function createTables(tools: TableTools): Plans & {
       await Promise.all([underway.idle(), preparing]);
     },
   };
+}
+
+/** Equal where columns are. @param rows as of `describeColumns`, or of `describeTable`. */
+function toldAs(rows: readonly Readonly<Record<string, unknown>>[]): string {
+  return rows.map(({ name, type, default_kind: kind }) => JSON.stringify([name, type, kind]))
+    .sort().join("\n");
 }
 
 /** What is known of a table whose columns cannot be asked. */

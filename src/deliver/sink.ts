@@ -19,6 +19,7 @@ import type {
   Inserter,
   InsertRequest,
   Log,
+  Misfit,
   Sink,
   TableMaker,
   Tables,
@@ -26,7 +27,9 @@ import type {
   Verdict,
   ViewName,
 } from "../contracts.ts";
-import { after, type Event, type Plan, startPlan, step } from "./isolate.ts";
+import { OWN_WORD } from "../contracts.ts";
+import { fitting, type FittingTools } from "./fitting.ts";
+import { after, type Event, type Plan, startPlan, step, undecided } from "./isolate.ts";
 import { Sizes } from "./limits.ts";
 import { blocksOf, namedColumns, planOf, windowOf } from "./plan.ts";
 import { join, keysIn, lineOffsets, pick, tokenOf } from "./rows.ts";
@@ -43,6 +46,8 @@ export interface SinkTools {
   readonly maker?: TableMaker;
   /** What one INSERT may have; no bounds unless given. */
   readonly largest?: () => Largest;
+  /** Holds rows against their columns before they are sent; absent: they are ClickHouse's to judge. */
+  readonly fitting?: Omit<FittingTools, "maker">;
 }
 
 /** Of one INSERT. */
@@ -78,6 +83,12 @@ interface Progress {
   columns: readonly string[] | null;
   /** Its rows and where they lie, for INSERTs of some of them; during an attempt. */
   parts: { readonly whole: Uint8Array; readonly offsets: Float64Array } | null;
+  /** The fingerprint of the columns that its rows are held against; null: of none yet. */
+  against: string | null;
+  /** Its rows as those columns want them, during an attempt; null: as they came. */
+  fitted: readonly Uint8Array[] | null;
+  /** Rows that do not fit and are no dead letters yet, by their place, and why. */
+  misfits: ReadonlyMap<number, string>;
 }
 
 export function createSink(tools: SinkTools): Sink {
@@ -97,6 +108,10 @@ export function createSink(tools: SinkTools): Sink {
     const delivery = await goOn(batch, progress, signal, attempt);
     // Until the next attempt the rows may be on disk only.
     progress.parts = null;
+    if (progress.fitted !== null) {
+      progress.fitted = null;
+      progress.against = batch.fingerprint;
+    }
     const open = delivery.kind === "transient" || delivery.kind === "table";
     return open && progress.unknown ? { ...delivery, unknown: true } : delivery;
   }
@@ -121,6 +136,9 @@ export function createSink(tools: SinkTools): Sink {
       keys: batch.keys ?? undefined,
       columns: null,
       parts: null,
+      against: batch.fingerprint,
+      fitted: null,
+      misfits: NO_MISFITS,
     };
   }
 
@@ -130,19 +148,39 @@ export function createSink(tools: SinkTools): Sink {
     signal: AbortSignal,
     attempt: Attempt,
   ): Promise<Delivery> {
-    await name(batch, progress);
+    if (!fits(batch)) await name(batch, progress);
     let mayRename = batch.shape === "row";
     let mayCreate = batch.shape === "event" ? createEventsTable !== null : maker !== undefined;
+    /** An INSERT of no rows was taken, although the columns cannot be had. */
+    let probed = false;
 
     while (true) {
       const next = step(progress.plan);
       if (next.kind === "done") return finish(batch, progress, next.dead);
       if (signal.aborted) return { kind: "transient", code: 0, message: "given up" };
-      const request = requestOf(batch, progress, next.rows);
+      const fitted = await fit(batch, progress);
+      if (typeof fitted !== "boolean") return fitted;
+      if (refuseMisfits(progress)) continue;
+      if (!fitted && !probed) {
+        const verdict = await inserter.insert(probeOf(batch), signal);
+        if (verdict.kind === "stored") probed = true;
+        else {
+          const held = await missing(batch, progress, verdict, mayCreate);
+          if (held !== null) return held;
+          mayCreate = false;
+        }
+        continue;
+      }
+      const [rows, omitted] = parted(next.rows, progress.misfits);
+      const request = requestOf(batch, progress, rows, tokenOf(batch.id, batch.rows, next.rows));
       if (next.kind === "sieve") {
         const good = await inserter.sieve(request, signal);
         // An aborted question is no answer: the plan would forget for good that it may ask.
         if (!signal.aborted) advance(progress, { is: "sieve", good });
+        continue;
+      }
+      if (rows.length === 0) {
+        advance(progress, { is: "view", ...unfit(omitted, MAYBE_STORED) });
         continue;
       }
       for (const line of progress.unnoted.splice(0)) await attempt.note(line);
@@ -150,16 +188,16 @@ export function createSink(tools: SinkTools): Sink {
       const blocks = progress.unknown ? 0 : blocksOf(table, request);
       if (!attempt.begin(blocks, table?.window ?? 0)) return { kind: "behind", blocks };
       progress.inserts++;
-      const verdict = await inserter.insert(request, signal);
+      const verdict = placed(await inserter.insert(request, signal), rows, next.rows);
       if (mayBeStored(verdict)) progress.unknown = true;
-      if (verdict.kind === "table" && verdict.code === 60 && mayCreate) {
+      if (verdict.kind === "table" && verdict.code === NO_TABLE && mayCreate) {
         mayCreate = false;
         if (batch.shape === "event") {
           if (await createEventsTable?.()) continue;
         } else {
-          const problem = await make(batch, progress);
-          if (problem === "") continue;
-          if (problem !== null) return { ...verdict, message: problem };
+          const held = await make(batch, progress);
+          if (held === "") continue;
+          if (held !== null) return { ...verdict, message: held };
         }
       }
       if (verdict.kind === "table" && mayRename && REFRESHING.has(verdict.code)) {
@@ -169,22 +207,101 @@ export function createSink(tools: SinkTools): Sink {
         if (GONE_COLUMN.has(verdict.code) && await name(batch, progress)) continue;
       }
       if (verdict.kind === "table" && verdict.view !== undefined) {
-        const bad = await indigestible(batch, progress, next.rows, request, {
+        const bad = await indigestible(batch, progress, rows, request, {
           ...verdict,
           view: verdict.view,
         }, signal);
         if (bad !== null) {
-          advance(progress, { is: "view", bad, said: saidOf(verdict) });
+          const { message } = verdict;
+          const not = unfit(omitted, MAYBE_STORED);
+          advance(progress, {
+            is: "view",
+            bad: [...bad, ...not.bad],
+            said: saidOf(verdict),
+            ...(not.bad.length > 0 ? { each: [...bad.map(() => message), ...not.each] } : {}),
+          });
           continue;
         }
       }
       if (verdict.kind === "stored") {
         storedOf.set(batch.table, (storedOf.get(batch.table) ?? 0) + 1);
-        sizes.stored(batch.table, next.rows.length);
+        sizes.stored(batch.table, rows.length);
+        if (omitted.length > 0) {
+          advance(progress, { is: "view", ...unfit(omitted, MAYBE_STORED) });
+          continue;
+        }
       }
-      const held = await take(batch, progress, verdict, next.rows.length);
+      const held = await take(batch, progress, verdict, rows.length);
       if (held !== null) return held;
     }
+  }
+
+  /** Whether its values are held against their columns. */
+  function fits(batch: Batch): boolean {
+    return batch.shape === "row" && (tools.fitting?.judge() ?? null) !== null;
+  }
+
+  /**
+   * Holds the rows against their columns as they are at this moment, unless they were held against these,
+   * and decides which the INSERT names.
+   * @returns false: the columns cannot be had.
+   */
+  async function fit(batch: Batch, progress: Progress): Promise<boolean | Delivery> {
+    if (!fits(batch)) return true;
+    const fitted = await fitting(batch, progress.against, {
+      ...tools.fitting!,
+      ...(maker ? { maker } : {}),
+    });
+    if (fitted.kind === "held") return { kind: "table", code: 0, message: fitted.problem };
+    if (fitted.kind === "unseen") {
+      progress.columns = null;
+      return false;
+    }
+    const { columns } = fitted;
+    if (batch.fingerprint !== null) {
+      progress.schemaChanged = columns.fingerprint !== batch.fingerprint;
+    }
+    if (progress.against !== columns.fingerprint) {
+      const judged = fitted.kind === "judged" ? fitted : FITTING;
+      progress.against = columns.fingerprint;
+      progress.fitted = judged.body;
+      progress.parts = null;
+      progress.keys = judged.keys ?? progress.keys;
+      progress.misfits = new Map(judged.misfits.map(({ index, problem }) => [index, problem]));
+    }
+    if (progress.keys === undefined) progress.keys = await keysIn(batch.body);
+    progress.columns = namedColumns(columns, progress.keys);
+    return true;
+  }
+
+  /**
+   * Rows that do not fit are not sent. While the next INSERT may be stored already, it goes under its token,
+   * without them: only the same token tells.
+   */
+  function refuseMisfits(progress: Progress): boolean {
+    const { misfits } = progress;
+    if (misfits.size === 0 || progress.unknown) return false;
+    progress.misfits = NO_MISFITS;
+    const [, bad] = parted(undecided(progress.plan), misfits);
+    if (bad.length > 0) advance(progress, { is: "unfit", ...unfit(bad) });
+    return bad.length > 0;
+  }
+
+  /** An INSERT of no rows was not taken: what that means for the batch; null: there is a table by now. */
+  async function missing(
+    batch: Batch,
+    progress: Progress,
+    verdict: Exclude<Verdict, { kind: "stored" }>,
+    mayCreate: boolean,
+  ): Promise<Delivery | null> {
+    const { code, message } = verdict;
+    if (verdict.kind === "transient") return { ...verdict, unknown: false };
+    if (verdict.kind === "table" && code === NO_TABLE && mayCreate) {
+      const held = await make(batch, progress);
+      if (held === "") return null;
+      if (held !== null) return { kind: "table", code, message: held };
+    }
+    return { kind: "table", code, message };
   }
 
   /** Decides which columns the INSERTs name. Returns whether these are others than before. */
@@ -383,6 +500,7 @@ export function createSink(tools: SinkTools): Sink {
     if (progress.schemaChanged && worst !== undefined && dead.length === batch.rows) {
       // Nothing of it is stored, so it may start over when the table is probed.
       progress.plan = startPlan(batch.rows, progress.cap);
+      progress.against = batch.fingerprint;
       progress.unnoted.push(restart());
       progress.schemaChanged = null;
       progress.triedAgain = false;
@@ -413,6 +531,7 @@ const LOOK_UP_MS = 2_000;
 /** A column that an INSERT names is not there, or takes no values any more. */
 const GONE_COLUMN: ReadonlySet<number> = new Set([16, 44]);
 const NO_RIGHT = 497;
+const NO_TABLE = 60;
 /** What contradicts the plan. */
 const REFRESHING: ReadonlySet<number> = new Set([...GONE_COLUMN, NO_RIGHT]);
 
@@ -423,6 +542,48 @@ const ALONE: Attempt = { trail: [], note: () => Promise.resolve(), begin: () => 
 const TIMELY: ReadonlySet<number> = new Set([159, 241]);
 /** As many of them in a row. */
 const CERTAIN = 3;
+
+/** Rows all of which fit as they are. */
+const FITTING = { body: null, keys: null, misfits: [] } as const;
+const NO_MISFITS: ReadonlyMap<number, string> = new Map();
+const MAYBE_STORED =
+  "; it was sent before the column changed, and may be in the table all the same";
+
+/** Some rows without those that do not fit, and these. */
+function parted(
+  rows: Uint32Array,
+  misfits: ReadonlyMap<number, string>,
+): readonly [Uint32Array, readonly Misfit[]] {
+  if (misfits.size === 0) return [rows, []];
+  const bad: Misfit[] = [];
+  const good = rows.filter((index) => {
+    const problem = misfits.get(index);
+    if (problem !== undefined) bad.push({ index, problem });
+    return problem === undefined;
+  });
+  return [good, bad];
+}
+
+/** What happened to rows that do not fit. */
+function unfit(misfits: readonly Misfit[], more = "") {
+  const each = misfits.map(({ problem }) => problem + more);
+  const said = { code: OWN_WORD, message: each[0] ?? "" };
+  return { bad: misfits.map(({ index }) => index), said, each };
+}
+
+/** A verdict on some rows of a piece, as one on the piece. */
+function placed(verdict: Verdict, rows: Uint32Array, piece: Uint32Array): Verdict {
+  if (verdict.kind !== "row" || verdict.row === null || rows.length === piece.length) {
+    return verdict;
+  }
+  const at = rows[verdict.row - 1];
+  return { ...verdict, row: at === undefined ? null : piece.indexOf(at) + 1 };
+}
+
+/** Tells whether the table takes rows, and stores none. */
+function probeOf({ table, shape, id }: Batch): InsertRequest {
+  return { table, shape, columns: null, body: [], rows: 0, token: id };
+}
 
 function saidOf({ code, message }: Trouble): { readonly code: number; readonly message: string } {
   return { code, message };
@@ -493,21 +654,20 @@ function requestOf(
   batch: Batch,
   progress: Progress,
   rows: Uint32Array,
+  token = tokenOf(batch.id, batch.rows, rows),
 ): InsertRequest {
   const all = rows.length === batch.rows;
+  const body = progress.fitted ?? batch.body;
   if (!all) {
-    progress.parts ??= {
-      whole: join(batch.body),
-      offsets: lineOffsets(batch.body, batch.rows),
-    };
+    progress.parts ??= { whole: join(body), offsets: lineOffsets(body, batch.rows) };
   }
   const { parts } = progress;
   return {
     table: batch.table,
     shape: batch.shape,
     columns: progress.columns,
-    body: all || parts === null ? batch.body : [pick(parts.whole, parts.offsets, rows)],
+    body: all || parts === null ? body : [pick(parts.whole, parts.offsets, rows)],
     rows: rows.length,
-    token: tokenOf(batch.id, batch.rows, rows),
+    token,
   };
 }

@@ -14,11 +14,20 @@ export function first(rows: number, cap: number): string {
   return JSON.stringify({ plan: PLAN, rows, cap });
 }
 
-/** Something happened. */
+/** Something happened. What is said of many rows is said once: a line is short. */
 export function append(event: Event): string {
-  if (event.is !== "sieve" || event.good === null) return JSON.stringify(event);
-  return JSON.stringify({ is: event.is, runs: runsOf(event.good) });
+  if (event.is === "sieve" && event.good !== null) {
+    return JSON.stringify({ is: event.is, runs: runsOf(event.good) });
+  }
+  if (event.is !== "unfit" && event.is !== "view" || event.each === undefined) {
+    return JSON.stringify(event);
+  }
+  const { is, bad, said, each } = event;
+  const message = bad.length === 1 ? each[0]! : `${OF_ONE} ${each[0]}`;
+  return JSON.stringify({ is, runs: runsOf(bad), said: { ...said, message } });
 }
+
+const OF_ONE = "this row does not fit either; of one of the batch was said:";
 
 /** Nothing of it is stored: it begins anew. */
 export function restart(): string {
@@ -40,15 +49,18 @@ export function restored(
     for (const line of lines.slice(1)) {
       const said = JSON.parse(line);
       if (said.is === "restart") plan = startPlan(rows, cap);
-      else {plan = after(
-          plan,
-          said.runs === undefined ? said : { ...said, good: rowsOf(said.runs) },
-        );}
+      else plan = after(plan, eventOf(said));
     }
     return { plan, cap };
   } catch {
     return null;
   }
+}
+
+// deno-lint-ignore no-explicit-any
+function eventOf({ runs, ...said }: any): Event {
+  if (runs === undefined) return said;
+  return said.is === "sieve" ? { ...said, good: rowsOf(runs) } : { ...said, bad: rowsOf(runs) };
 }
 
 /** Ascending numbers as pairs: the first of a stretch, and how many there are. */

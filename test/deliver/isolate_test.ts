@@ -6,10 +6,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import type { DeadRow, Inserter, Tables, Verdict } from "../../src/contracts.ts";
+import type { DeadRow, Inserter, JudgeRows, Tables, Verdict } from "../../src/contracts.ts";
 import { EXPLAINED } from "../../src/deliver/isolate.ts";
 import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
+import { columnsOf } from "../kit/columns.ts";
 import { batchOf, never, silent } from "./kit.ts";
 
 interface Model {
@@ -29,6 +30,8 @@ interface Model {
    * process dies at that moment. The next one has what was noted, and no limit of rows.
    */
   readonly interrupted: ReadonlyMap<number, Interruption>;
+  /** Rows that do not fit their columns any more before so many INSERTs. */
+  readonly unfit?: ReadonlyMap<number, ReadonlySet<number>>;
 }
 
 interface Interruption {
@@ -60,14 +63,22 @@ async function run(model: Model): Promise<Outcome> {
 
   const inserter: Inserter = {
     insert(request): Promise<Verdict> {
-      const rows = numbersOf(request.body);
+      const rows = request.rows === 0 ? [] : numbersOf(request.body);
       assert.equal(rows.length, request.rows);
+      const now = unfitNow();
+      const words = new TextDecoder().decode(join(request.body)).match(/\{ /g)?.length ?? 0;
+      if (model.unfit) assert.equal(words, rows.length, "in the words that the columns want");
+      assert.deepEqual(rows.filter((row) => now.has(row)), [], "never what does not fit");
       const interrupted = model.interrupted.get(inserts++);
       died = interrupted?.dies === true;
       uploadedRows += rows.length;
       // One token never stands for two sets of rows: the window would swallow the second.
       const content = rows.join();
-      assert.equal(tokens.get(request.token) ?? content, content);
+      const before = tokens.get(request.token);
+      if (before !== undefined && before !== content) {
+        assert.ok(new Set(rows).isSubsetOf(new Set(before.split(",").map(Number))));
+        assert.ok(before.split(",").every((row) => rows.includes(+row) || now.has(+row)));
+      }
       if (interrupted && !interrupted.stored) {
         return Promise.resolve(LOST);
       }
@@ -103,9 +114,39 @@ async function run(model: Model): Promise<Outcome> {
     return { kind: "stored" };
   }
 
+  /** By the INSERT that comes next. */
+  function unfitNow(): ReadonlySet<number> {
+    const sets = [...model.unfit ?? []].filter(([at]) => at <= inserts).map(([, rows]) => rows);
+    return new Set(sets.flatMap((rows) => [...rows]));
+  }
+
+  /** Rows that fit are put in other words. */
+  const held: JudgeRows = ({ body }) => {
+    const rows = numbersOf(body);
+    const now = unfitNow();
+    return Promise.resolve({
+      body: [new TextEncoder().encode(rows.map((row) => `{ ${row}}\n`).join(""))],
+      misfits: rows.filter((row) => now.has(row)).map((row) => ({
+        index: row,
+        problem: `row ${row} does not fit`,
+      })),
+      keys: new Set(["a"]),
+      strange: new Set(),
+      wider: new Map(),
+    });
+  };
+  const fitting = {
+    judge: () => held,
+    current: () => Promise.resolve(columnsOf(["a UInt8"], String(unfitNow().size))),
+    earlier: () => null,
+  };
+
   const lines = Array.from({ length: model.rows }, (_, row) => `{${row}}`);
   const begin = () => ({
-    sink: createSink({ inserter, tables: noTables, log: silent, createEventsTable: null }),
+    sink: createSink({
+      ...{ inserter, tables: noTables, log: silent, createEventsTable: null },
+      ...(model.unfit ? { fitting } : {}),
+    }),
     batch: batchOf(lines, { id: "0192f0c1-0000-7000-8000-0000000000ff" }),
   });
   let { sink, batch } = begin();
@@ -213,6 +254,43 @@ describe("isolating bad rows", () => {
             useful <= limit + 2 * (model.sieveLies?.size ?? 0),
             `${useful} INSERTs, limit ${limit}`,
           );
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("and rows that come not to fit their columns are never sent", async () => {
+    const models = fc.integer({ min: 1, max: 40 }).chain((rows) => {
+      const places = fc.array(fc.nat({ max: rows - 1 }), { maxLength: rows })
+        .map((list) => new Set(list));
+      const interruption = fc.record({ stored: fc.boolean(), dies: fc.boolean() });
+      return fc.record({
+        rows: fc.constant(rows),
+        bad: places,
+        hidden: fc.constant(new Set<number>()),
+        names: fc.boolean(),
+        sieves: fc.boolean(),
+        atMost: fc.constantFrom(1, 3, 10, Infinity),
+        interrupted: fc.array(fc.tuple(fc.nat({ max: 30 }), interruption), { maxLength: 10 })
+          .map((list) => new Map(list)),
+        unfit: fc.array(fc.tuple(fc.nat({ max: 20 }), places), { maxLength: 4 })
+          .map((list) => new Map(list)),
+      });
+    });
+    await fc.assert(
+      fc.asyncProperty(models, async (model) => {
+        const { stored, dead } = await run(model);
+        assert.equal(new Set(stored).size, stored.length, "stored once");
+        const letters = new Map(dead.map(({ index, code, message }) => [index, { code, message }]));
+        assert.equal(letters.size, dead.length, "dead once");
+        const unfit = new Set([...model.unfit.values()].flatMap((rows) => [...rows]));
+        for (let row = 0; row < model.rows; row++) {
+          const letter = letters.get(row);
+          if (letter === undefined) assert.ok(stored.includes(row), `row ${row} is nowhere`);
+          else if (stored.includes(row)) assert.match(letter.message, /may be in the table/);
+          else assert.ok(unfit.has(row) || model.bad.has(row), `row ${row} is good`);
+          if (letter?.code === 0) assert.ok(unfit.has(row));
         }
       }),
       { numRuns: 500 },

@@ -361,6 +361,8 @@ describe("tables of a cluster", () => {
           return Promise.resolve(known);
         },
         lookUp: () => Promise.resolve(known),
+        current: () => Promise.resolve(known),
+        earlier: () => null,
         columns: () => known,
         doubt() {},
       },
