@@ -22,6 +22,7 @@ const LOAD: Readonly<Record<string, () => Promise<CliCommand>>> = {
   spool: async () => (await import("./spooled.ts")).spooled,
   pipe: async () => (await import("./pipe.ts")).pipe,
   import: async () => (await import("./import.ts")).importFiles,
+  outbox: async () => (await import("./outbox_table.ts")).outboxCommand,
   health: async () => (await import("./health.ts")).health,
   service: async () => (await import("./service.ts")).service,
   completions: async () => (await import("./completions.ts")).completionsCommand(allCommands),

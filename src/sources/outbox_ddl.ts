@@ -3,6 +3,8 @@
 import type { OutboxSource } from "../contracts.ts";
 import { channelOf, quoted } from "./outbox_session.ts";
 
+export const OUTBOX_KINDS = ["postgres", "mysql", "sqlite"] as const;
+
 /** What of an outbox has a name. */
 export type OutboxNames = Pick<OutboxSource, "outbox" | "id" | "payload" | "tableColumn" | "done">;
 

@@ -185,10 +185,12 @@ class MysqlSession implements OutboxSession {
   readonly #count: string;
   readonly #literal: (id: string) => string;
 
-  constructor(link: Link, address: OutboxSource, { columns, madeAt }: Looked) {
+  constructor(link: Link, address: OutboxSource, { columns }: OutboxTable) {
     this.#link = link;
     this.#address = address;
-    this.#life = madeAt;
+    this.#life = `SELECT DATE_FORMAT(CREATE_TIME, '%Y%m%d%H%i%s') FROM information_schema.TABLES ${
+      whereOf(address)
+    }`;
     const name = (column: string) => quoted(column, "`");
     const type = (column: string) => columns.find(({ name }) => name === column)!.type;
     const [outbox, id] = [address.outbox, address.id].map(name);
@@ -223,13 +225,17 @@ FROM ${outbox} ${waits} ORDER BY ${id}`;
         payload: payload ?? null,
         table: named == null ? null : textOf(named),
       }));
-      if (found.length === 0) await this.#link.change("COMMIT");
+      if (found.length === 0) {
+        await this.#link.change("COMMIT");
+        return [];
+      }
+      const [[life] = []] = await this.#link.ask(this.#life);
       const rows = thatFit(found);
       const large = rows.filter(({ bytes, payload }) => bytes > 0 && payload === null);
       const read = await this.#payloads(large.map(({ id }) => id));
       return rows.map(({ id, payload, table }) => ({
         id,
-        life: this.#life,
+        life: textOf(life),
         payload: payload ?? read.get(id) ?? null,
         table,
       }));
@@ -307,19 +313,12 @@ function literalOf(type: string): (id: string) => string {
 
 interface Looked extends OutboxTable {
   readonly engine: string;
-  /** As digits. */
-  readonly madeAt: string;
 }
 
 async function lookAt(link: Link, address: OutboxSource): Promise<Looked | null> {
   const { id, done } = address;
-  const [schema, table] = address.outbox.includes(".")
-    ? address.outbox.split(".").map((part) => `'${quoted(part, "`").slice(1, -1)}'`)
-    : ["DATABASE()", `'${quoted(address.outbox, "`").slice(1, -1)}'`];
-  const where = `WHERE TABLE_SCHEMA = ${schema} AND TABLE_NAME = ${table}`;
-  const [about] = await link.ask(
-    `SELECT ENGINE, DATE_FORMAT(CREATE_TIME, '%Y%m%d%H%i%s') FROM information_schema.TABLES ${where}`,
-  );
+  const where = whereOf(address);
+  const [about] = await link.ask(`SELECT ENGINE FROM information_schema.TABLES ${where}`);
   if (about === undefined) return null;
   const columns = (await link.ask(
     `SELECT COLUMN_NAME, DATA_TYPE, IS_NULLABLE FROM information_schema.COLUMNS ${where}
@@ -347,8 +346,14 @@ async function lookAt(link: Link, address: OutboxSource): Promise<Looked | null>
     // Every index of InnoDB ends in the primary key.
     indexed: all.some(({ columns }) => columns[0] === (done ?? id)),
     engine: textOf(about[0]),
-    madeAt: textOf(about[1]),
   };
+}
+
+/** The table in information_schema. */
+function whereOf({ outbox }: OutboxSource): string {
+  const [table = "", schema] = outbox.split(".").reverse()
+    .map((part) => `'${quoted(part, "`").slice(1, -1)}'`);
+  return `WHERE TABLE_SCHEMA = ${schema ?? "DATABASE()"} AND TABLE_NAME = ${table}`;
 }
 
 function engineProblem({ outbox }: OutboxSource, table: Looked | null): string | null {

@@ -93,7 +93,7 @@ function journalMode(file: SqliteFile): string {
   return String(file.all("PRAGMA journal_mode")[0]?.[0]);
 }
 
-/** Another file under the same name has another one. Throws where there is none. */
+/** Another file under the same name has another one. Throws where there is none. A table made anew is told by `schema_version`. */
 function identityOf(path: string): string {
   const { dev, ino, birthtimeMs } = statSync(path);
   return `${dev}-${ino}-${Math.floor(birthtimeMs)}`;
@@ -156,6 +156,7 @@ FROM ${outbox} ${waits} ORDER BY ${id} LIMIT ?`;
         throw new Error("the file was replaced by another one");
       }
       this.#taken.clear();
+      const [[version] = []] = this.#file.all("PRAGMA schema_version");
       const found = this.#file.all(this.#take, BigInt(Math.min(most, MOST_ROWS)))
         .map(([id = null, bytes, payload = null, named]) => ({
           id,
@@ -165,7 +166,12 @@ FROM ${outbox} ${waits} ORDER BY ${id} LIMIT ?`;
         }));
       return thatFit(found).map(({ id, bytes, payload, named }) => {
         const all = bytes > 0 && payload === null ? this.#payload(id) : payload;
-        const row = { id: textOf(id), life: this.#identity, payload: all, table: named };
+        const row = {
+          id: textOf(id),
+          life: `${this.#identity}-${version}`,
+          payload: all,
+          table: named,
+        };
         this.#taken.set(row, id);
         return row;
       });
