@@ -289,6 +289,19 @@ describe("a connection to RabbitMQ", () => {
     );
   });
 
+  test("needs one right, to read", async () => {
+    const server = await rabbit();
+    const queue = await newQueue(server);
+    await addUser(server, "one", "", "", `^${queue}$`);
+    await publish(server, queue, ["1"]);
+    const url = server.url.replace("shishi:geheim", "one:x");
+    const feed = await openRabbitmq(sourceOf(`${url}/?queue=${queue}`), rabbitDeps())
+      .connect(NEVER);
+    await feed.acknowledge(await given(feed, 1));
+    assert.equal(await server.messages(queue), 0);
+    await feed.close();
+  });
+
   test("says that a queue is another's", async () => {
     const server = await rabbit();
     await onChannel(server, async (channel) => {
@@ -529,6 +542,15 @@ async function listening(
   return { server, port };
 }
 
+/** With the password `x`, and patterns of what it may configure, write and read. */
+async function addUser(server: RabbitMq, name: string, ...rights: string[]): Promise<void> {
+  const texts = [name, "/", ...rights, "test"].map((text) => `<<"${text}">>`);
+  await server.erlang(
+    `rabbit_auth_backend_internal:add_user(<<"${name}">>, <<"x">>, <<"test">>), ` +
+      `rabbit_auth_backend_internal:set_permissions(${texts.join(", ")})`,
+  );
+}
+
 /** While the server has no memory for more messages. */
 async function blocked(server: RabbitMq, work: () => Promise<void>): Promise<void> {
   const limit = (value: string) =>
@@ -582,6 +604,22 @@ describe("an exit channel of RabbitMQ", () => {
       );
     });
   }
+
+  test("needs the right to a queue of its own, and to read the exchange", async () => {
+    const server = await rabbit();
+    await onChannel(server, (channel) => channel.exchangeDeclare("exit-poor", "fanout"));
+    await addUser(server, "listener", "^amq[.]gen", "^amq[.]gen", "^(amq[.]gen|exit-poor$)");
+    const url = server.url.replace("shishi:geheim", "listener:x");
+    const channel = openRabbitmqExit(exitOf(`${url}/?exchange=exit-poor`), rabbitDeps());
+    const feed = await channel.connect(0, NEVER);
+    await assert.rejects(
+      channel.send("Exit", NEVER),
+      /^Error: the user listener has not the right/,
+    );
+    await (await exit("exit-poor")).send("Exit", NEVER);
+    assert.equal(await feed.next(), "Exit");
+    await feed.close();
+  });
 
   test("loses none that come at once, and looks at the beginning of a long one", async () => {
     const server = await rabbit();
@@ -692,13 +730,8 @@ describe("a check of RabbitMQ", () => {
     assert.deepEqual(await inspect(queue, (url) => url.replace("geheim", "falsch")), [
       "wrong: login refused: user or password are wrong, or the user may not come in from here",
     ]);
-    const user = (name: string, read: string) =>
-      server.erlang(
-        `rabbit_auth_backend_internal:add_user(<<"${name}">>, <<"x">>, <<"test">>), ` +
-          `rabbit_auth_backend_internal:set_permissions(<<"${name}">>, <<"/">>, <<"">>, <<"">>, <<"${read}">>, <<"test">>)`,
-      );
-    await user("reader", ".*");
-    await user("blind", "");
+    await addUser(server, "reader", "", "", ".*");
+    await addUser(server, "blind", "", "", "");
     const as = (name: string) => (url: string) => url.replace("shishi:geheim", `${name}:x`);
     const [, counts, hidden, ...more] = await inspect(queue, as("reader"));
     assert.equal(counts, "ok: 0 messages wait, 0 consumers");
