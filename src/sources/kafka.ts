@@ -81,7 +81,10 @@ interface Progress {
   safe: number;
   /** What comes after the newest that is safe; null: nothing yet. */
   toCommit: bigint | null;
+  /** -1: nothing is. */
   committed: bigint;
+  /** Where reading began. */
+  readonly begun: bigint;
   /** It is another's: what was given out of it may still be committed until then. */
   untilMs: number;
 }
@@ -141,7 +144,7 @@ class KafkaFeed implements Feed {
     });
     // The library's own word for what no call waits for.
     (consumer as unknown as { on(event: "error", fn: (error: unknown) => void): void })
-      .on("error", (error) => this.#fail(error));
+      .on("error", (error) => this.#onStray(error));
     consumer.on("consumer:heartbeat:start", () => this.#dropMoved());
     consumer.on("consumer:heartbeat:end", () => this.#onBeat());
     consumer.on("consumer:heartbeat:error", ({ error }) => this.#onBeatError(error));
@@ -180,7 +183,7 @@ class KafkaFeed implements Feed {
     if (this.address.protocol === "consumer") await this.#joinConsumer([...topics]);
     else {
       this.#consumer.topics.trackAll(...topics);
-      await this.#consumer.joinGroup({});
+      await this.#joinClassic();
     }
     this.#joiningSinceMs = null;
     this.#joined = true;
@@ -204,6 +207,29 @@ class KafkaFeed implements Feed {
         await sleep(clock, 200, this.#ended.signal);
       }
     }
+  }
+
+  /** While others come and go a join is refused, and tried again. */
+  async #joinClassic(): Promise<void> {
+    const { clock } = this.deps;
+    const untilMs = clock.monotonicMs() + REBALANCE_MS;
+    while (!this.#closed) {
+      try {
+        await this.#consumer.joinGroup({});
+        return;
+      } catch (error) {
+        if (!isPassing(error) || clock.monotonicMs() > untilMs) throw error;
+        await sleep(clock, 100, this.#ended.signal);
+      }
+    }
+  }
+
+  /** The library's own attempt to join anew has failed, or something of which no call knows. */
+  #onStray(error: unknown): void {
+    if (this.address.protocol === "consumer" || !this.#joined || !isPassing(error)) {
+      return this.#fail(error);
+    }
+    void this.#joinClassic().catch((error) => this.#fail(error));
   }
 
   /**
@@ -331,6 +357,7 @@ class KafkaFeed implements Feed {
     this.#forget();
     this.#assignedBefore = key;
     this.#reader.resume();
+    if (this.address.from === "latest") void this.#commit().catch(() => {});
     // What waits for a commit of a partition that has gone waits no more.
     this.#onChange();
     this.deps.log.debug("kafka: partitions", {
@@ -369,10 +396,14 @@ class KafkaFeed implements Feed {
           end,
           given: 0,
         };
-        // Where a group begins at the end it must be known, or a restart would leave out what came before it.
-        const begun = at < 0n && this.address.from === "latest";
-        const toCommit = begun ? next : null;
-        this.#progress.set(reading, { safe: 0, toCommit, committed: at, untilMs: Infinity });
+        this.#progress.set(reading, {
+          safe: 0,
+          // Where a group begins at the end it must be known, or a restart would leave out what came before it.
+          toCommit: at < 0n && this.address.from === "latest" ? next : null,
+          committed: at,
+          begun: next,
+          untilMs: Infinity,
+        });
         return reading;
       })
     );
@@ -399,7 +430,11 @@ class KafkaFeed implements Feed {
     while (true) {
       if (this.#failure !== null) throw this.#failure;
       const messages = this.#reader.take(this.address.prefetch - this.#outstanding());
-      if (messages.length > 0) return messages;
+      if (messages.length > 0) {
+        // An acknowledgement that waits for its second may have to hurry now.
+        if (this.#isPressed()) this.#onChange();
+        return messages;
+      }
       if (this.#reader.failure !== null) this.#fail(this.#reader.failure);
       else await this.#change.promise;
     }
@@ -479,10 +514,8 @@ class KafkaFeed implements Feed {
   lag(): number | null {
     if (!this.#joined) return null;
     let lag = 0;
-    for (const [{ end, next, gone }, { committed, toCommit }] of this.#progress) {
-      if (gone) continue;
-      const at = committed >= 0n ? committed : toCommit ?? (next < end ? next : end);
-      lag += Math.max(0, Number(end - at));
+    for (const [{ end, gone }, { begun, committed }] of this.#progress) {
+      if (!gone) lag += Math.max(0, Number(end - (committed >= 0n ? committed : begun)));
     }
     return lag;
   }
@@ -511,11 +544,24 @@ class KafkaFeed implements Feed {
       if (askedMs !== null && nowMs - askedMs > SILENT_MS) {
         this.#fail(new Error(`no answer to a fetch for ${SILENT_MS / 1000} s`));
       }
+      if (askedMs === null) await this.#lookAtEnds();
       const joiningMs = this.#joiningSinceMs;
       const mostMs = joiningMs === null ? SILENT_MS : REBALANCE_MS + SILENT_MS;
       if (nowMs - (joiningMs ?? this.#lastBeatMs) > mostMs) {
         this.#fail(new Error(`no answer to a heartbeat for ${mostMs / 1000} s`));
       }
+    }
+  }
+
+  /** A fetch says where its partitions end; while nothing is fetched, because nothing is taken, they are asked for. */
+  async #lookAtEnds(): Promise<void> {
+    const { readings } = this.#reader;
+    if (readings.length === 0 || this.#joiningSinceMs !== null) return;
+    const topics = [...new Set(readings.map(({ topic }) => topic))];
+    const work = this.#bounds(topics, LATEST).catch(() => null);
+    const ends = await within(this.deps.clock, SILENT_MS / 2, work, null);
+    for (const reading of readings) {
+      reading.end = ends?.get(reading.topic)?.[reading.index] ?? reading.end;
     }
   }
 
@@ -536,7 +582,7 @@ class KafkaFeed implements Feed {
       const changed = this.#partitionCounts !== "" && counts !== this.#partitionCounts;
       this.#partitionCounts = counts;
       if (changed && this.#isLeader && !this.#closed) {
-        await this.#consumer.joinGroup({}).catch((error) => this.#fail(error));
+        await this.#joinClassic().catch((error) => this.#fail(error));
       }
       await sleep(this.deps.clock, TOPICS_EVERY_MS, signal);
     }

@@ -32,8 +32,17 @@ export interface Kafka extends Server {
   tool(main: string, args: readonly string[], input?: string): Promise<string>;
 }
 
-/** @param settings more lines of its `server.properties`, which count over those that are there. */
-export async function startKafka(settings = ""): Promise<Kafka> {
+/**
+ * @param options.settings more lines of its `server.properties`, which count over those that are there.
+ * @param options.front what stands before the port without login, e.g. a proxy; is told that port and says its own, the
+ * one that clients use.
+ */
+export async function startKafka(
+  { settings = "", front = (port) => Promise.resolve(port) }: {
+    readonly settings?: string;
+    readonly front?: (port: number) => Promise<number>;
+  } = {},
+): Promise<Kafka> {
   const java = programAt(
     ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/bin/java"],
     "openjdk-17-jre-headless",
@@ -43,13 +52,9 @@ export async function startKafka(settings = ""): Promise<Kafka> {
   const [port, saslPort, tlsPort, oauthPort, controller] = await Promise.all(
     Array.from({ length: 5 }, freePort),
   );
-  makeFolder(
-    dir,
-    settingsOf(
-      { plain: port, sasl: saslPort, tls: tlsPort, oauth: oauthPort, controller },
-      settings,
-    ),
-  );
+  const ports = { plain: port, sasl: saslPort, tls: tlsPort, oauth: oauthPort, controller };
+  const shown = await front(port!);
+  makeFolder(dir, settingsOf(ports, shown, settings));
   writeFileSync(join(dir, "server.pem"), SIGNED_CERTIFICATE + CERTIFICATE + SIGNED_KEY);
   writeFileSync(join(dir, "clients.pem"), CLIENT_CA);
   const server = await startServer({
@@ -57,8 +62,8 @@ export async function startKafka(settings = ""): Promise<Kafka> {
     command: java,
     args: javaArguments("kafka.Kafka", "server.properties"),
     dir,
-    url: `kafka://127.0.0.1:${port}`,
-    port: port!,
+    url: `kafka://127.0.0.1:${shown}`,
+    port: shown,
     // It listens when all else is done.
     probe: () => reach(port!),
     withinMs: 40_000,

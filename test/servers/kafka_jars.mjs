@@ -118,19 +118,22 @@ export function javaArguments(main, ...more) {
 
 /**
  * @param ports `plain`, `sasl`, `tls`, `oauth`, `controller`.
+ * @param shown what clients are told for `plain`.
  * @param more lines that come last, and so count.
  */
-export function settingsOf(ports, more = "") {
-  const listeners = ["plain", "sasl", "tls", "oauth"]
-    .filter((name) => ports[name] !== undefined)
-    .map((name) => `${name.toUpperCase()}://127.0.0.1:${ports[name]}`);
+export function settingsOf(ports, shown = ports.plain, more = "") {
+  const at = (ports) =>
+    ["plain", "sasl", "tls", "oauth"]
+      .filter((name) => ports[name] !== undefined)
+      .map((name) => `${name.toUpperCase()}://127.0.0.1:${ports[name]}`);
+  const listeners = at(ports);
   return `process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${ports.controller}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAIN
 listeners=${[...listeners, `CONTROLLER://127.0.0.1:${ports.controller}`].join(",")}
-advertised.listeners=${listeners.join(",")}
+advertised.listeners=${at({ ...ports, plain: shown }).join(",")}
 listener.security.protocol.map=PLAIN:PLAINTEXT,SASL:SASL_SSL,TLS:SSL,OAUTH:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=data
 offsets.topic.replication.factor=1
