@@ -12,13 +12,8 @@ import { nodeNet } from "../kernel/builtins.ts";
 import { plainNetworkError, reasonOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { within } from "../kernel/time.ts";
-import {
-  certificateFault,
-  clientOptions,
-  loadLibrary,
-  sentenceOf,
-  tlsOptions,
-} from "./kafka_client.ts";
+import { clientOptions, loadLibrary, sentenceOf } from "./kafka_client.ts";
+import { tlsFault, type TlsOptions, tlsOptions } from "./tls.ts";
 
 const CONNECT_MS = 5_000;
 const ANSWER_MS = 10_000;
@@ -85,7 +80,7 @@ async function reachAll(address: KafkaSource, deps: BrokerDeps): Promise<Reached
 /** A connection of our own: the client's words for a certificate are few. */
 function reach(
   { host, port }: BrokerHost,
-  tls: Awaited<ReturnType<typeof tlsOptions>> | null,
+  tls: TlsOptions | null,
 ): Promise<Reached> {
   const name = `${host}:${port}`;
   return new Promise((resolve) => {
@@ -110,14 +105,9 @@ function reach(
 }
 
 function faultOf(error: Error, tls: boolean): string {
-  const { code = "" } = error as { code?: string };
-  if (/CERT|ISSUER|SELF_SIGNED|ALTNAME/i.test(code)) {
-    return `its certificate: ${certificateFault(error)}`;
-  }
   const reason = reasonOf(plainNetworkError(error));
-  return tls && code !== "ECONNREFUSED" && code !== "ENOTFOUND"
-    ? `no TLS there (${reason})`
-    : reason;
+  const fault = tls ? tlsFault(error) : null;
+  return fault ?? (tls && reason === "connection broken off" ? "no TLS there" : reason);
 }
 
 async function inspectTopics(address: KafkaSource, deps: BrokerDeps): Promise<Finding[]> {

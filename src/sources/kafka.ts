@@ -3,8 +3,8 @@
  * with the others; what is read of them is `kafka_reader.ts`; here is what is acknowledged, and when that is
  * committed.
  *
- * *When partitions move*, a member of a classic group stops, waits until what it has given out is safe (2 s
- * at most), commits, and only then joins anew: so nothing of it comes twice. What stays goes on where it was.
+ * *When partitions move*, a member stops, waits until what it has given out is safe (2 s at most), commits, and
+ * only then gives them away: so nothing of it comes twice. What stays goes on where it was.
  */
 
 import type { ConnectionPool, Consumer } from "@platformatic/kafka";
@@ -85,8 +85,6 @@ interface Progress {
   committed: bigint;
   /** Where reading began. */
   readonly begun: bigint;
-  /** It is another's: what was given out of it may still be committed until then. */
-  untilMs: number;
 }
 
 class KafkaFeed implements Feed {
@@ -101,6 +99,8 @@ class KafkaFeed implements Feed {
   #joined = false;
   /** Partitions are being moved: no heartbeat is due. */
   #joiningSinceMs: number | null = null;
+  #handingOver = false;
+  #holdNext = false;
   #isLeader = false;
   #lastBeatMs: number;
   #lastCommitMs = -Infinity;
@@ -150,6 +150,7 @@ class KafkaFeed implements Feed {
     consumer.on("consumer:heartbeat:error", ({ error }) => this.#onBeatError(error));
     consumer.on("consumer:group:join", ({ isLeader }) => this.#onJoin(isLeader === true));
     consumer.on("consumer:group:rebalance", () => this.#onRebalance());
+    if (protocol === "consumer") this.#holdRevocations();
   }
 
   /** Of this source alone: two members of one name put each other out. */
@@ -285,38 +286,52 @@ class KafkaFeed implements Feed {
 
   /** With the classic protocol `#beforeJoin` follows. */
   #onRebalance(): void {
-    void this.#commit().catch(() => {});
+    if (this.address.protocol === "consumer") this.#holdNext = true;
+  }
+
+  /**
+   * With KIP-848 the library gives partitions back in the heartbeat that follows its `rebalance` event, and asks
+   * for a topic's metadata in between, which nothing else does there: that answer is held until what was given
+   * out is safe. A library that does it otherwise would repeat a little, which a test notices.
+   */
+  #holdRevocations(): void {
+    type Metadata = (options: unknown, callback: (...answer: unknown[]) => void) => void;
+    const base = Object.getPrototypeOf(Object.getPrototypeOf(this.#consumer));
+    const symbol = Object.getOwnPropertySymbols(base)
+      .find(({ description }) => description === "plt.kafka.base.metadata");
+    if (symbol === undefined) return;
+    const consumer = this.#consumer as unknown as Record<symbol, Metadata>;
+    const ask = consumer[symbol]!.bind(this.#consumer);
+    consumer[symbol] = (options, callback) => {
+      if (!this.#holdNext) return ask(options, callback);
+      this.#holdNext = false;
+      this.#handingOver = true;
+      void this.#handOver().finally(() => {
+        this.#handingOver = false;
+        ask(options, callback);
+      });
+    };
   }
 
   // ── Assignments.
 
-  /**
-   * With KIP-848 a partition goes without a word before: the library says so to the broker in the very next
-   * heartbeat. Its new owner hears of it later, in one of its own, so what was given out of it and becomes
-   * safe soon is still committed in time.
-   */
+  /** With KIP-848 the library may have given partitions back before it is looked what is left. */
   #dropMoved(): void {
     const { assignments } = this.#consumer;
     if (this.address.protocol !== "consumer" || assignments === null) return;
     const kept = this.#reader.readings.filter(({ topic, index }) =>
       assignments.some((own) => own.topic === topic && own.partitions.includes(index))
     );
-    if (kept.length === this.#reader.readings.length) return;
-    this.#reader.read(kept);
-    const untilMs = this.deps.clock.monotonicMs() + HAND_OVER_MS;
-    for (const [reading, progress] of this.#progress) {
-      if (reading.gone) progress.untilMs = Math.min(progress.untilMs, untilMs);
-    }
-    this.#onChange();
+    if (kept.length < this.#reader.readings.length) this.#readOnly(kept);
   }
 
-  /** Forgets what is another's, once it is committed or its time is over. */
-  #forget(): void {
-    const nowMs = this.deps.clock.monotonicMs();
-    for (const [reading, { safe, toCommit, committed, untilMs }] of this.#progress) {
-      const isDone = safe >= reading.given && (toCommit === null || toCommit <= committed);
-      if (reading.gone && (isDone || nowMs >= untilMs)) this.#progress.delete(reading);
+  /** What moved is forgotten: what of it becomes safe later is not committed any more. */
+  #readOnly(readings: readonly Reading[]): void {
+    this.#reader.read(readings);
+    for (const reading of this.#progress.keys()) {
+      if (reading.gone) this.#progress.delete(reading);
     }
+    this.#onChange();
   }
 
   #onBeat(): void {
@@ -348,18 +363,15 @@ class KafkaFeed implements Feed {
     const consumer = this.#consumer;
     const { assignments } = consumer;
     if (this.#closed || this.#failure !== null || assignments === null) return;
-    if (this.#joiningSinceMs !== null && this.#joined) return;
+    if (this.#joiningSinceMs !== null && this.#joined || this.#handingOver) return;
     const key = JSON.stringify([consumer.generationId, assignments]);
     if (key === this.#assignedBefore) return this.#reader.resume();
     const wanted = assignments.filter(({ partitions }) => partitions.length > 0);
     const readings = wanted.length === 0 ? [] : await this.#readingsOf(wanted);
-    this.#reader.read(readings);
-    this.#forget();
+    this.#readOnly(readings);
     this.#assignedBefore = key;
     this.#reader.resume();
     if (this.address.from === "latest") void this.#commit().catch(() => {});
-    // What waits for a commit of a partition that has gone waits no more.
-    this.#onChange();
     this.deps.log.debug("kafka: partitions", {
       source: this.address.name,
       partitions: readings.map(({ topic, index }) => `${topic}/${index}`).join(" "),
@@ -402,7 +414,6 @@ class KafkaFeed implements Feed {
           toCommit: at < 0n && this.address.from === "latest" ? next : null,
           committed: at,
           begun: next,
-          untilMs: Infinity,
         });
         return reading;
       })
@@ -441,7 +452,6 @@ class KafkaFeed implements Feed {
   }
 
   #outstanding(): number {
-    this.#forget();
     let count = 0;
     for (const [{ given }, { safe }] of this.#progress) count += given - safe;
     return count;
@@ -473,7 +483,7 @@ class KafkaFeed implements Feed {
   /** What is given out, or about to, is kept back by what could be acknowledged after a commit. */
   #isPressed(): boolean {
     return this.#outstanding() * 2 > this.address.prefetch || this.#joiningSinceMs !== null ||
-      [...this.#progress.keys()].some(({ gone }) => gone);
+      this.#handingOver;
   }
 
   /** @returns whether what was safe when it began is committed; rejects with what ends the feed. */
@@ -514,8 +524,8 @@ class KafkaFeed implements Feed {
   lag(): number | null {
     if (!this.#joined) return null;
     let lag = 0;
-    for (const [{ end, gone }, { begun, committed }] of this.#progress) {
-      if (!gone) lag += Math.max(0, Number(end - (committed >= 0n ? committed : begun)));
+    for (const [{ end }, { begun, committed }] of this.#progress) {
+      lag += Math.max(0, Number(end - (committed >= 0n ? committed : begun)));
     }
     return lag;
   }

@@ -7,10 +7,10 @@
  */
 
 import type { Connection, ConnectionOptions } from "@platformatic/kafka";
-import type { BrokerAddress, BrokerDeps, KafkaSource, Secret } from "../contracts.ts";
-import { codeOf, messageOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
+import type { BrokerAddress, BrokerDeps, KafkaSource } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
-import process from "node:process";
+import { codeOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
+import { secretText, tlsFault, tlsOptions } from "./tls.ts";
 
 export type Library = typeof import("./kafka_library.ts");
 
@@ -67,26 +67,15 @@ export async function clientOptions(
   };
 }
 
-/** What a TLS connection to one of its servers is made with. */
-export async function tlsOptions(address: BrokerAddress, deps: BrokerDeps) {
-  const { rootCertificates } = process.getBuiltinModule("node:tls");
-  const read = (path: string | null) => path === null ? null : deps.readFile(path);
-  const [ca, cert, key] = await Promise.all([address.ca, address.cert, address.key].map(read));
-  return {
-    ca: [...rootCertificates, ...(ca == null ? [] : [ca]), ...deps.authorities()],
-    ...(cert == null || key == null ? {} : { cert, key }),
-  };
-}
-
 async function saslOptions({ sasl, user, password, token }: KafkaAddress, deps: BrokerDeps) {
   const mechanism = sasl!.toUpperCase() as "PLAIN" | "SCRAM-SHA-256" | "SCRAM-SHA-512";
   if (sasl !== "oauthbearer") {
-    return { mechanism, username: user ?? "", password: await textOf(password, deps) };
+    return { mechanism, username: user ?? "", password: await secretText(password, deps) };
   }
   return {
     mechanism: "OAUTHBEARER" as const,
     // Asked at every connection, and before the broker's time for the last one is over.
-    token: () => textOf(token, deps),
+    token: async () => (await secretText(token, deps)).trim(),
     authBytesValidator(answer: Uint8Array, done: (error: Error | null, bytes: never) => void) {
       // A token is refused with words inside of an answer that counts as a success.
       const said = /"status"\s*:\s*"([^"]{1,100})"/.exec(new TextDecoder().decode(answer))?.[1];
@@ -96,11 +85,6 @@ async function saslOptions({ sasl, user, password, token }: KafkaAddress, deps: 
       );
     },
   };
-}
-
-async function textOf(secret: Secret | null, deps: BrokerDeps): Promise<string> {
-  if (secret === null) return "";
-  return "text" in secret ? secret.text : (await deps.readFile(secret.file)).trim();
 }
 
 /**
@@ -197,10 +181,8 @@ export function sentenceOf(error: unknown, { sasl, tls, cert }: KafkaAddress): s
   const deepest = all.filter((at) => !("errors" in at)).at(-1);
   const [said] = apiIdsOf(error).reverse();
   if (said !== undefined) return SAID[said] ?? `${said}: ${deepest?.message ?? ""}`;
-  const certificate = all.find((at) => /CERT|ISSUER|SELF_SIGNED|ALTNAME/i.test(codeOf(at)));
-  if (certificate !== undefined) {
-    return `the broker's certificate: ${certificateFault(certificate)}`;
-  }
+  const fault = all.map(tlsFault).find((found) => found !== null);
+  if (fault !== undefined) return fault!;
   const closed = all.some((at) => /^Connection closed/.test(at.message));
   if (closed && sasl === null) {
     const wants = tls && cert === null
@@ -211,12 +193,4 @@ export function sentenceOf(error: unknown, { sasl, tls, cert }: KafkaAddress): s
   if (closed) return "the broker closed the connection";
   if (all.some((at) => /timed out/.test(at.message))) return "no answer from the broker in time";
   return reasonOf(plainNetworkError(deepest ?? error));
-}
-
-/** What is wrong with a certificate, and what to do. */
-export function certificateFault(error: Error): string {
-  const code = codeOf(error);
-  if (/ALTNAME/.test(code)) return `it is for another name (${messageOf(error)})`;
-  if (/EXPIRED/.test(code)) return "it has expired";
-  return "it is by an authority that is not trusted (ca= names it)";
 }
