@@ -137,6 +137,11 @@ class ChannelFeed implements Feed {
     return 0;
   }
 
+  /** So many messages there was no room for. */
+  dropped(): number {
+    return this.#lost;
+  }
+
   close(): Promise<void> {
     return this.#heard.close();
   }

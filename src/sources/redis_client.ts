@@ -7,10 +7,10 @@
  * console, or drops the reason.
  */
 
-import process from "node:process";
-import type { BrokerAddress, BrokerDeps, BrokerHost, RedisSource, Secret } from "../contracts.ts";
+import type { BrokerAddress, BrokerDeps, BrokerHost, RedisSource } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
-import { codeOf, messageOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
+import { plainNetworkError, reasonOf } from "../kernel/errors.ts";
+import { secretText, tlsFault, type TlsOptions, tlsOptions } from "./tls.ts";
 
 /** An address of a source or an exit, as far as a connection goes. */
 export type RedisAddress = BrokerAddress & Pick<RedisSource, "database">;
@@ -99,44 +99,17 @@ export async function connectRedis(
 interface Login {
   /** Null: none is wanted. */
   readonly auth: Words | null;
-  readonly tls: object | null;
+  readonly tls: TlsOptions | null;
 }
 
 /** Files are read anew: a renewed one counts. */
 async function loginOf(address: RedisAddress, deps: BrokerDeps): Promise<Login> {
   const { user } = address;
-  const password = await textOf(address.password, deps);
-  const auth = password === null && user === null
+  const password = await secretText(address.password, deps);
+  const auth = address.password === null && user === null
     ? null
-    : ["AUTH", ...(user === null ? [] : [user]), password ?? ""];
-  if (!address.tls) return { auth, tls: null };
-  const { rootCertificates } = process.getBuiltinModule("node:tls");
-  const [ca, cert, key] = await Promise.all((["ca", "cert", "key"] as const).map((name) => {
-    const path = address[name];
-    return path === null ? null : readFile(name, path, deps);
-  }));
-  return {
-    auth,
-    tls: {
-      ca: [...rootCertificates, ...(ca == null ? [] : [ca]), ...deps.authorities()],
-      ...(cert == null || key == null ? {} : { cert, key }),
-    },
-  };
-}
-
-async function textOf(secret: Secret | null, deps: BrokerDeps): Promise<string | null> {
-  if (secret === null) return null;
-  return "text" in secret
-    ? secret.text
-    : (await readFile("password-file", secret.file, deps)).trim();
-}
-
-async function readFile(parameter: string, path: string, deps: BrokerDeps): Promise<string> {
-  try {
-    return await deps.readFile(path);
-  } catch (error) {
-    throw new Error(`${parameter}=: ${reasonOf(error)}`);
-  }
+    : ["AUTH", ...(user === null ? [] : [user]), password];
+  return { auth, tls: address.tls ? await tlsOptions(address, deps) : null };
 }
 
 async function open(
@@ -341,29 +314,11 @@ function refusalSentence(said: string): string {
 }
 
 function networkSentence(error: Error): string {
-  const text = `${messageOf(error)} ${codeOf(error)}`;
   if (/^Socket timeout/.test(error.message)) return `no answer for ${SILENCE_MS / 1000} s`;
   if (error.name === "ParserError" || /^(?:Unknown RESP|Protocol error)/i.test(error.message)) {
     return "what answers there is no Redis";
   }
-  if (/ALERT/i.test(text) && /UNKNOWN_?CA|CERTIFICATE|HANDSHAKE_?FAILURE/i.test(text)) {
-    return "the server does not take our certificate (cert=, key=), or asks for one";
-  }
-  if (/WRONG_VERSION|wrong version number|InvalidContentType|EPROTO/i.test(text)) {
-    return "what answers there speaks no TLS: redis:// instead";
-  }
-  if (/CERT|ISSUER|SELF.SIGNED|ALTNAME|UnknownIssuer|NotValidFor/i.test(text)) {
-    return `the server's certificate: ${certificateFault(text, error)}`;
-  }
+  const fault = tlsFault(error);
+  if (fault !== null) return fault;
   return reasonOf(plainNetworkError(error));
-}
-
-function certificateFault(text: string, error: Error): string {
-  if (/EXPIRED/i.test(text)) return "it has expired";
-  if (/NOT_YET|NotValidYet/i.test(text)) return "it is not valid yet";
-  if (/ALTNAME|NotValidFor/i.test(text)) return "it is not for this host";
-  if (/ISSUER|SELF.SIGNED|UNABLE_TO|UnknownIssuer/i.test(text)) {
-    return "its authority is not trusted (ca=, ca-file)";
-  }
-  return reasonOf(error);
 }
