@@ -25,7 +25,7 @@ import {
   tableProblem,
   thatFit,
 } from "./outbox_session.ts";
-import { secretText, tlsOptions } from "./tls.ts";
+import { secretText, tlsFault, tlsOptions } from "./tls.ts";
 
 type Library = typeof import("./outbox_mysql_library.ts");
 type Connection = ReturnType<Library["createConnection"]>;
@@ -446,11 +446,15 @@ function said(error: unknown, address: OutboxSource): Error {
         return "the server has no TLS (tls=false asks for none)";
       case "ER_SECURE_TRANSPORT_REQUIRED":
         return "the server lets nobody in without TLS: tls=true";
+      case "HANDSHAKE_SSL_ERROR": {
+        // It stands in place of the code of TLS, of which the text is left.
+        if (/altnames|does not match cert/.test(text)) return tlsFault({ code: "ALTNAME_INVALID" });
+        const left = text.toUpperCase().replace(/[^A-Z]+/g, "_");
+        return tlsFault({ code: left.replace("CERTIFICATE_HAS_EXPIRED", "CERT_HAS_EXPIRED") });
+      }
       case "PROTOCOL_CONNECTION_LOST":
         return "the server has closed the connection";
     }
-    return /does not match certificate/.test(text)
-      ? "the server's certificate is for another name than that of the address"
-      : null;
+    return null;
   });
 }

@@ -3,7 +3,7 @@
  * application would.
  */
 
-import { mkdirSync, renameSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createConnection } from "mysql2";
@@ -19,7 +19,7 @@ import { settingsOf } from "../settings/kit.ts";
 import type { Place, SourceHarness } from "./suite.ts";
 
 /** A silence is noticed sooner than in life. */
-export const QUICK: OutboxLimits = { silentMs: 3_000, lookMs: 300, holdMs: 90_000 };
+export const QUICK: OutboxLimits = { silentMs: 2_000, lookMs: 300, holdMs: 90_000 };
 
 export function outboxDeps(more: Partial<BrokerDeps> = {}): BrokerDeps {
   return {
@@ -38,7 +38,9 @@ export function outboxDeps(more: Partial<BrokerDeps> = {}): BrokerDeps {
 
 /** The address of a URL, as the settings read it. */
 export function outboxAddress(url: string): OutboxSource {
-  const [address] = settingsOf({ argv: [`--source=${url}`] }).sources;
+  const paths = [...url.matchAll(/[?&](?:ca|password-file)=([^&]+)/g)].map(([, path]) => path!);
+  const files = Object.fromEntries(paths.map((path) => [path, readFileSync(path, "utf8")]));
+  const [address] = settingsOf({ argv: [`--source=${url}`], files }).sources;
   if (address?.broker !== "outbox") throw new Error(`${url} is no outbox`);
   return address;
 }

@@ -1,4 +1,8 @@
-/** The suite of all sources, on an outbox in MariaDB. */
+/**
+ * The suite of all sources, on an outbox in MariaDB.
+ *
+ * Runs once: what differs between the runtimes (sockets, TLS, SQLite) is in outbox_test.ts.
+ */
 import { mariadbDatabase, outboxHarness } from "./outbox_kit.ts";
 import { testSource } from "./suite.ts";
 

@@ -1,4 +1,8 @@
-/** The suite of all sources, on an outbox in PostgreSQL. */
+/**
+ * The suite of all sources, on an outbox in PostgreSQL.
+ *
+ * Runs once: what differs between the runtimes (sockets, TLS, SQLite) is in outbox_test.ts.
+ */
 import { outboxHarness, postgresDatabase } from "./outbox_kit.ts";
 import { testSource } from "./suite.ts";
 

@@ -1,4 +1,8 @@
-/** The suite of all sources, on an outbox in SQLite. */
+/**
+ * The suite of all sources, on an outbox in SQLite.
+ *
+ * Runs once: what differs between the runtimes (sockets, TLS, SQLite) is in outbox_test.ts.
+ */
 import { outboxHarness, sqliteDatabase } from "./outbox_kit.ts";
 import { testSource } from "./suite.ts";
 
