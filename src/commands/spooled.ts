@@ -8,6 +8,8 @@ import { once } from "node:events";
 import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import { codeOf, messageOf, reasonOf } from "../kernel/errors.ts";
+import { comparePositions } from "../kernel/positions.ts";
+import { printable } from "../kernel/text.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import { type DataDir, folderBeside, numberBeside } from "../spool/data_dir.ts";
 import { readParts } from "../spool/journal.ts";
@@ -19,7 +21,8 @@ const VERBS = ["ls", "cat", "verify"] as const;
 const ABOUT = "What is in DATA-DIR and not stored yet, as the next start would find it: in the " +
   "journal and in segments, also those of a running collector and of orphaned folders. Nothing is " +
   "changed.\n" +
-  "ls counts batches, rows and bytes by table. cat prints the rows of a table, NDJSON, oldest batch " +
+  "ls counts batches, rows and bytes by table, and says up to where messages of a source were taken that " +
+  "its broker does not have as acknowledged. cat prints the rows of a table, NDJSON, oldest batch " +
   "first. verify reads everything and names what does not agree with its checksum.\n" +
   "Exit code 0, 1 when something is damaged (verify) or cannot be read, 2 for unusable flags.";
 
@@ -86,9 +89,11 @@ interface InTable {
 
 async function ls(dirs: readonly DataDir[]): Promise<number> {
   const tables = new Map<string, InTable>();
+  const marks = new Map<string, readonly string[]>();
   let problems = 0;
   for await (const { seen } of seenIn(dirs)) {
     if (problemOf(seen) !== null) problems++;
+    if (seen.kind === "memos") addMarks(seen, marks);
     const batch = batchOf(seen);
     if (batch === null) continue;
     const { table, rows, bytes, oldestMs, where } = batch;
@@ -108,20 +113,39 @@ async function ls(dirs: readonly DataDir[]): Promise<number> {
       } not in order; see shishi spool verify`,
     );
   }
-  if (tables.size === 0) {
-    err("nothing is in the spool");
-    return 0;
+  if (tables.size === 0) err("nothing is in the spool");
+  else printTables(tables);
+  if (marks.size === 0) return 0;
+  if (tables.size > 0) out("");
+  const sorted = [...marks].sort(([a], [b]) => a < b ? -1 : 1).map(([, mark]) => mark);
+  for (const line of grid([["SOURCE", "PARTITION", "TAKEN UP TO"], ...sorted], 0)) out(line);
+  return 0;
+}
+
+/** Of each partition the newest. */
+function addMarks(
+  { memos }: Seen & { kind: "memos" },
+  marks: Map<string, readonly string[]>,
+): void {
+  for (const { memo } of memos) {
+    if (!("position" in memo)) continue;
+    const { source, partition, position } = memo;
+    const name = JSON.stringify([source, partition]);
+    const [, , known] = marks.get(name) ?? [];
+    if (known !== undefined && comparePositions(known, position) >= 0) continue;
+    marks.set(name, [printable(source), printable(partition), position]);
   }
+}
+
+function printTables(tables: ReadonlyMap<string, InTable>): void {
   const lines = [...tables].sort(([a], [b]) => a < b ? -1 : 1).map(([table, one]) => [
     table,
     ...[one.batches, one.rows, one.bytes].map(String),
     one.oldestMs === Infinity ? "unknown" : new Date(one.oldestMs).toISOString(),
     [...one.where].sort().join(", "),
   ]);
-  for (const line of grid([["TABLE", "BATCHES", "ROWS", "BYTES", "OLDEST", "WHERE"], ...lines])) {
-    out(line);
-  }
-  return 0;
+  const head = ["TABLE", "BATCHES", "ROWS", "BYTES", "OLDEST", "WHERE"];
+  for (const line of grid([head, ...lines], 3)) out(line);
 }
 
 /** What a batch that was seen holds; null for anything else. */
@@ -220,11 +244,13 @@ function problemOf(seen: Seen): string | null {
   }
 }
 
-/** Words to the left, figures to the right. */
-function grid(rows: readonly (readonly string[])[]): string[] {
+/** Words to the left, figures to the right. @param figures so many columns of them, behind the first. */
+function grid(rows: readonly (readonly string[])[], figures: number): string[] {
   const widths = rows[0]!.map((_, at) => Math.max(...rows.map((row) => row[at]!.length)));
   return rows.map((row) =>
-    row.map((cell, at) => at > 0 && at < 4 ? cell.padStart(widths[at]!) : cell.padEnd(widths[at]!))
+    row.map((cell, at) =>
+      at > 0 && at <= figures ? cell.padStart(widths[at]!) : cell.padEnd(widths[at]!)
+    )
       .join("  ").trimEnd()
   );
 }

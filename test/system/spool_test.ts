@@ -4,6 +4,10 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { nodeFiles } from "../../src/runtime/files.ts";
+import { openSpool } from "../../src/spool/data_dir.ts";
+import { openBatch, spoolIn, submit } from "../batch/spool_kit.ts";
+import { events, memoryLog } from "../kit/chunks.ts";
 import { freePort } from "../kit/free_port.ts";
 import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
@@ -81,6 +85,56 @@ test("damage is named, with exit code 1; the other rows are there", async () => 
   const flights = await spool("cat", "flights");
   assert.equal(rowsIn(cat.stdout).length + rowsIn(flights.stdout).length, 5);
   assert.equal(statSync(path).mtimeMs, mtimeMs);
+});
+
+test("positions that a broker does not have yet are shown, beside rows and alone", async () => {
+  const folder = tempDir("spool-marks");
+  const look = async (verb: string, ...more: string[]) => {
+    const { code, stdout, stderr } = await runShishi([
+      "spool",
+      verb,
+      ...more,
+      "--data-dir",
+      folder,
+    ]);
+    assert.equal(code, 0, stderr);
+    return { stdout, stderr };
+  };
+  try {
+    const dir = { files: nodeFiles, dataDir: folder, log: memoryLog() };
+    await openSpool(dir);
+    const spool = spoolIn(dir);
+    const batches = [17, 9, 100].map((position, at) => {
+      const partition = at === 1 ? "flights/0\x1b[1m" : "flights/3";
+      const marks = [{ partition, position: String(position) }];
+      const messages = { source: "kafka:flights", marks, ids: [`m${position}`] };
+      const chunk = { ...events(2, { table: "flights" }), messages };
+      return { chunk, batch: openBatch(chunk) };
+    });
+    for (const { batch, chunk } of batches) assert.equal(await submit(spool, batch, chunk), null);
+    const marks = [
+      ["SOURCE", "PARTITION", "TAKEN UP TO"],
+      ["kafka:flights", "flights/0?[1m", "9"],
+      ["kafka:flights", "flights/3", "100"],
+    ];
+    const { stdout } = await look("ls");
+    const words = (line: string) => line.split(/ {2,}/);
+    const [head, rows, blank, ...rest] = stdout.trimEnd().split("\n");
+    assert.match(`${head}\n${rows}`, /^TABLE .*\nflights +3 +6 /);
+    assert.equal(blank, "");
+    assert.deepEqual(rest.map(words), marks);
+    assert.equal(rowsIn((await look("cat", "flights")).stdout).length, 6);
+    assert.match((await look("verify")).stdout, /3 batches, 6 rows: every checksum agrees/);
+
+    for (const { batch } of batches) spool.remove(batch.id);
+    spool.reached("kafka:flights", { partition: "flights/3", position: "100" });
+    await spool.close();
+    const alone = await look("ls");
+    assert.match(alone.stderr, /nothing is in the spool/);
+    assert.deepEqual(alone.stdout.trimEnd().split("\n").map(words), marks.slice(0, 2));
+  } finally {
+    removeDir(folder);
+  }
 });
 
 test("a mistake is named, with exit code 2", async () => {
