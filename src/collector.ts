@@ -33,7 +33,7 @@ import type { Prometheus } from "./meter/prometheus.ts";
 import { createPage, type OpenPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import type { Remote } from "./remote/remote.ts";
-import type { Sources } from "./sources/sources.ts";
+import type { Sources, SourcesDeps } from "./sources/sources.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { authorities } from "./runtime/authorities.ts";
 import { createFetch } from "./runtime/fetch.ts";
@@ -60,6 +60,8 @@ export interface CollectorOptions {
   readonly files?: Files;
   /** Of a journal file; for tests. */
   readonly journalFileBytes?: number;
+  /** Opens a source's broker; for tests. */
+  readonly openBroker?: SourcesDeps["open"];
 }
 
 /** A running collector; another process can follow it (`runtime/handover.ts`). */
@@ -126,7 +128,7 @@ interface Rooms extends Base {
   /** `under`: what an earlier process left in the spool is still being read. */
   readonly recovery: { under: boolean };
   /** Null while there are none. */
-  readonly sources: { set: Sources | null };
+  readonly sources: { set: Sources | null; readonly open: SourcesDeps["open"] };
 }
 
 type Admit = Pick<
@@ -166,7 +168,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     deadLetters: letters,
   });
   const recovery = { under: true };
-  const sources: Rooms["sources"] = { set: null };
+  const sources: Rooms["sources"] = { set: null, open: options.openBroker };
   const control = new Lifecycle({
     ...base,
     ...identityOf(current.settings),
@@ -648,7 +650,7 @@ class Inputs {
       import("./runtime/socket.ts"),
       import("./runtime/sqlite.ts"),
     ]);
-    const { clock, log, ledger, pump, deliver, letters, current } = this.#rooms;
+    const { clock, log, ledger, pump, deliver, letters, current, sources } = this.#rooms;
     const { group, id } = current.settings;
     const certificates = () => authorities(current.settings.authorities);
     const globs = (settings: Settings) => compileGlobs(settings.tables);
@@ -656,6 +658,7 @@ class Inputs {
       clock,
       log,
       ledger,
+      ...(sources.open === undefined ? {} : { open: sources.open }),
       intake: pump,
       reader: createMessageReader(() => ({
         tables: deliver.tables,

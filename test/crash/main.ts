@@ -8,6 +8,7 @@ import { startCollector } from "../../src/collector.ts";
 import { settingsOrExitCode } from "../../src/commands/cli.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { createLog } from "../../src/runtime/log.ts";
+import { openTcpBroker } from "./tcp_broker.ts";
 
 const [operation = "", times = "1", when = "before"] = (process.env.KILL_AT ?? "").split(":");
 let left = Number(times);
@@ -79,6 +80,7 @@ async function main(): Promise<number> {
     files,
     // So small that files are recycled within a test.
     journalFileBytes: 64 * 1024,
+    openBroker: ({ hosts }) => Promise.resolve(openTcpBroker(hosts[0]!.port)),
   });
   process.once("SIGTERM", () => void collector.control.stop("SIGTERM"));
   await collector.finished;
