@@ -18,6 +18,7 @@ import type {
   Files,
   LedgerTotals,
   Log,
+  MessageReader,
   Order,
   Queries,
 } from "./contracts.ts";
@@ -346,7 +347,9 @@ const BODY_TIMEOUT_MS = 30_000;
  */
 class Front {
   readonly #rooms: Rooms;
-  readonly shared: Shared;
+  /** Reads what comes without a request. */
+  readonly reader: Lazy<MessageReader>;
+  readonly #shared: Shared;
   readonly #metrics: Lazy<Prometheus>;
   readonly #queries: Lazy<Queries & Closing>;
   readonly #deadLetters: Lazy<DeadLetters & { close(): Promise<void> }>;
@@ -357,7 +360,15 @@ class Front {
     this.#rooms = rooms;
     const { admit, clock, log, ledger, pump, deliver, current } = rooms;
     const { dataDir } = current.settings;
-    this.shared = admit.createShared(clock);
+    this.#shared = admit.createShared(clock);
+    this.reader = lazy(async () =>
+      (await import("./admit/message_reader.ts")).createMessageReader(() => ({
+        tables: deliver.tables,
+        maker: deliver.maker,
+        clock,
+        settings: current.settings,
+      }), this.#shared)
+    );
     this.#metrics = lazy(async () => {
       const [{ createPrometheus }, { createSurroundings }] = await Promise.all([
         import("./meter/prometheus.ts"),
@@ -399,6 +410,7 @@ class Front {
         writer: rooms.letters,
         intake: pump,
         tables: deliver.tables,
+        reader: this.reader.get,
         portion() {
           const { maxBlockSize, maxBlockBytes } = current.settings;
           return { rows: maxBlockSize, bytes: maxBlockBytes };
@@ -464,7 +476,7 @@ class Front {
       stillThere,
       version: VERSION,
       settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },
-    }, this.shared);
+    }, this.#shared);
   }
 }
 
@@ -600,14 +612,14 @@ class Integrations {
  */
 class Inputs {
   readonly #rooms: Rooms;
-  readonly #shared: Shared;
+  readonly #reader: Front["reader"];
   #alone: boolean;
   #stopped: Promise<void> | null = null;
   #busy: Promise<void> = Promise.resolve();
 
-  constructor(rooms: Rooms, { shared }: Front, predecessor: Predecessor | null) {
+  constructor(rooms: Rooms, { reader }: Front, predecessor: Predecessor | null) {
     this.#rooms = rooms;
-    this.#shared = shared;
+    this.#reader = reader;
     this.#alone = predecessor === null;
     void predecessor?.gone.then(() => {
       this.#alone = true;
@@ -645,12 +657,12 @@ class Inputs {
   }
 
   async #deps(): Promise<ConstructorParameters<typeof Sources>[0]> {
-    const [{ createMessageReader }, { createOpenSocket }, { openSqlite }] = await Promise.all([
-      import("./admit/message_reader.ts"),
+    const [reader, { createOpenSocket }, { openSqlite }] = await Promise.all([
+      this.#reader.get(),
       import("./runtime/socket.ts"),
       import("./runtime/sqlite.ts"),
     ]);
-    const { clock, log, ledger, pump, deliver, letters, current, sources } = this.#rooms;
+    const { clock, log, ledger, pump, letters, current, sources } = this.#rooms;
     const { group, id } = current.settings;
     const certificates = () => authorities(current.settings.authorities);
     const globs = (settings: Settings) => compileGlobs(settings.tables);
@@ -660,12 +672,7 @@ class Inputs {
       ledger,
       ...(sources.open === undefined ? {} : { open: sources.open }),
       intake: pump,
-      reader: createMessageReader(() => ({
-        tables: deliver.tables,
-        maker: deliver.maker,
-        clock,
-        settings: current.settings,
-      }), this.#shared),
+      reader,
       keepLetters: (those) => letters.keep(those),
       eventsTable: () => current.settings.table,
       mayWrite: (table) => table === current.settings.table || globs(current.settings)(table),

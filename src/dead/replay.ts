@@ -7,7 +7,16 @@
 
 import { Buffer } from "node:buffer";
 import { join } from "node:path";
-import type { Chunk, Clock, Files, Intake, Refused, Tables } from "../contracts.ts";
+import type {
+  Chunk,
+  Clock,
+  Files,
+  Intake,
+  MessageReader,
+  Refused,
+  Tables,
+  TypeCounts,
+} from "../contracts.ts";
 import { LONGEST_TYPE_BYTES, OTHER_TYPE } from "../contracts.ts";
 import { sleep } from "../kernel/time.ts";
 import { journalName, type Letter, LetterSet, replayId } from "./letter.ts";
@@ -20,6 +29,8 @@ export interface ReplayOptions {
   readonly store: LetterStore;
   readonly intake: Intake;
   readonly tables: Tables;
+  /** Reads a message again of which no row could be made; loaded when there is one. */
+  readonly reader: () => Promise<MessageReader>;
   readonly clock: Clock;
   /** Rows and bytes that go together at most. */
   readonly portion: () => { readonly rows: number; readonly bytes: number };
@@ -77,6 +88,7 @@ export const PORTION_BYTES = 4 * 1024 * 1024;
 /** So long is waited for what ClickHouse says of a table. */
 const LOOK_UP_MS = 2_000;
 const MISFIT = "expected one JSON object on one line";
+const NO_TEXT = "the bytes of the message are no text, so no row can be made of them";
 const UNDERWAY = "the collector has the rows, ClickHouse has not taken them yet";
 const GO_ON = "the next replay goes on from here";
 
@@ -105,6 +117,8 @@ class Replay {
   readonly #staying = new LetterSet();
   /** Ids of the portions that were settled with dead rows: the batches of their new letters. */
   readonly #diedAs = new Set<string>();
+  /** What messages are, that no row could be made of before. */
+  readonly #read = new Map<Letter, Rows>();
 
   constructor(
     readonly table: string,
@@ -125,10 +139,15 @@ class Replay {
       for (const sent of open) {
         if (!await this.#again(sent, letters, done, journal)) settled = false;
       }
-      const rest = [...letters.values()].filter((letter) =>
-        !done.has(letter) && !this.#staying.has(letter) && this.run.wanted(letter) &&
-        !this.#isMisfit(letter)
+      const wanted = [...letters.values()].filter((letter) =>
+        !done.has(letter) && !this.#staying.has(letter) && this.run.wanted(letter)
       );
+      const rest: Letter[] = [];
+      for (const letter of wanted) {
+        if (letter.source === undefined ? !this.#isMisfit(letter) : await this.#isRow(letter)) {
+          rest.push(letter);
+        }
+      }
       for (const portion of portions(rest, this.options.portion())) {
         if (!await this.#send(portion, done, journal)) settled = false;
       }
@@ -155,6 +174,12 @@ class Replay {
     const portion = places.map(([batch, index]) => letters.get(keyOf(batch, index)))
       .filter((letter) => letter !== undefined && !done.has(letter)) as Letter[];
     if (portion.length === places.length && replayId(this.table, portion) === id) {
+      for (const letter of portion) {
+        if (letter.source === undefined || await this.#isRow(letter)) continue;
+        // Some of it may be stored: the others go on with it, or none does.
+        this.#leave(portion);
+        return false;
+      }
       return await this.#send(portion, done, journal, true);
     }
     // The file was changed by hand: these are other rows than those that were sent.
@@ -200,7 +225,7 @@ class Replay {
   async #give(portion: readonly Letter[], id: string): Promise<Given> {
     const { intake, tables, clock } = this.options;
     const { untilMs, over, signal } = this.run;
-    const chunk = chunkOf(portion, id);
+    const chunk = chunkOf(portion, id, this.#read);
     for (;;) {
       const problem = over();
       if (problem !== null) return { kind: "unsent", of: "collector", problem, retryAfterS: 1 };
@@ -230,10 +255,43 @@ class Replay {
   /** A row that a person has changed in the file may be none any more. */
   #isMisfit(letter: Letter): boolean {
     if (!/[\r\n]/.test(letter.row) && parsedRow(letter) !== null) return false;
+    this.#refuse(letter, MISFIT);
+    return true;
+  }
+
+  /** Whether a message that was no row has become one: its table, or the letter, may have changed. */
+  async #isRow(letter: Letter): Promise<boolean> {
+    if (this.stopped !== "no") {
+      this.#leave([letter]);
+      return false;
+    }
+    if (letter.base64) {
+      this.#refuse(letter, NO_TEXT);
+      return false;
+    }
+    const reader = await this.options.reader();
+    const table = letter.shape === "event" ? null : letter.table;
+    const read = await reader.read(table, Buffer.from(letter.row));
+    if (read.kind === "wait") {
+      this.stopped = "table";
+      this.run.totals.problems.add(read.why);
+      this.#leave([letter]);
+      return false;
+    }
+    const [first] = read.kind === "rows" ? read.errors : [{ error: read.error }];
+    if (read.kind === "refused" || read.rejected > 0) {
+      this.#refuse(letter, first?.error ?? MISFIT);
+      return false;
+    }
+    this.#read.set(letter, read.chunk);
+    return true;
+  }
+
+  /** It stays what it is. */
+  #refuse(letter: Letter, reason: string): void {
     this.#staying.add(letter);
     this.run.totals.dead++;
-    this.run.totals.because(`refused by the collector: ${MISFIT}`);
-    return true;
+    this.run.totals.because(`refused by the collector: ${reason}`);
   }
 
   #leave(portion: readonly Letter[]): void {
@@ -263,18 +321,36 @@ async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
   }
 }
 
-function chunkOf(letters: readonly Letter[], id: string): Chunk {
+/** What a letter is for the intake. */
+interface Rows {
+  readonly rows: number;
+  readonly body: Uint8Array;
+  readonly types: TypeCounts;
+}
+
+function chunkOf(
+  letters: readonly Letter[],
+  id: string,
+  read: ReadonlyMap<Letter, Rows>,
+): Chunk {
   const { table, shape } = letters[0]!;
   const types = new Map<string, number>();
-  for (const letter of shape === "event" ? letters : []) {
-    const type = parsedRow(letter)?.["eventType"];
-    const counted = typeof type === "string" && Buffer.byteLength(type) <= LONGEST_TYPE_BYTES
-      ? type
-      : OTHER_TYPE;
-    types.set(counted, (types.get(counted) ?? 0) + 1);
+  const all = letters.map((letter) => read.get(letter) ?? rowsOf(letter));
+  for (const part of all) {
+    part.types.forEach((count, type) => types.set(type, (types.get(type) ?? 0) + count));
   }
-  const body = Buffer.from(letters.map(({ row }) => `${row}\n`).join(""));
-  return { table, shape, rows: letters.length, body, types, fingerprint: null, replay: id };
+  const rows = all.reduce((sum, { rows }) => sum + rows, 0);
+  const body = Buffer.concat(all.map(({ body }) => body));
+  return { table, shape, rows, body, types, fingerprint: null, replay: id };
+}
+
+function rowsOf(letter: Letter): Rows {
+  const type = letter.shape === "event" ? parsedRow(letter)?.["eventType"] : null;
+  const counted = typeof type === "string" && Buffer.byteLength(type) <= LONGEST_TYPE_BYTES
+    ? type
+    : OTHER_TYPE;
+  const types = new Map(letter.shape === "event" ? [[counted, 1]] : []);
+  return { rows: 1, body: Buffer.from(`${letter.row}\n`), types };
 }
 
 function parsedRow({ row }: Letter): Readonly<Record<string, unknown>> | null {

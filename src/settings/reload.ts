@@ -112,10 +112,13 @@ function keep(names: readonly SettingName[], running: Snapshot, wanted: Snapshot
   return { values: values as Snapshot["values"], shown, texts };
 }
 
-/** An address has a form without credentials. */
+/** An address has a form without credentials, and a source a name. */
 function shown(name: SettingName, { values, shown }: Snapshot): string {
   const value: unknown = values[name];
-  const labels = [value].flat().map((part) => (part as { label?: string } | null)?.label);
+  const labels = [value].flat().map((part) => {
+    const { name, label } = (part ?? {}) as { readonly name?: string; readonly label?: string };
+    return label === undefined ? undefined : name ?? label;
+  });
   return typeof labels[0] === "string" ? labels.join(",") : shown.get(name) ?? "";
 }
 

@@ -3,7 +3,16 @@
  * was given before, and can be told to misbehave. ClickHouse is a list of rows that knows its tokens.
  */
 
-import type { Chunk, Files, Intake, Refused, Tables, Ticket } from "../../src/contracts.ts";
+import assert from "node:assert/strict";
+import type {
+  Chunk,
+  Files,
+  Intake,
+  MessageReader,
+  Refused,
+  Tables,
+  Ticket,
+} from "../../src/contracts.ts";
 import { createDeadLetters } from "../../src/dead/dead_letters.ts";
 import type { LetterWriter } from "../../src/dead/writer.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -44,6 +53,7 @@ export interface FakeIntakeOptions {
   /** Pauses are part of the promise, not of every test. */
   readonly hurry?: boolean;
   readonly unready?: () => string | null;
+  readonly reader?: MessageReader;
 }
 
 export function startFakeIntake(options: FakeIntakeOptions) {
@@ -128,6 +138,7 @@ export function startFakeIntake(options: FakeIntakeOptions) {
     writer,
     intake,
     tables,
+    reader: () => Promise.resolve(options.reader ?? assert.fail("nothing is to be read again")),
     portion: () => ({ rows: 1_000_000, bytes: 2 ** 30 }),
     unready: options.unready ?? (() => null),
     clock: hurry
