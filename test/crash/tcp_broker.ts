@@ -5,9 +5,7 @@
  * Kafka does whose clients commit now and then.
  */
 
-import { createServer, type Server, type Socket } from "node:net";
-import { connect } from "node:net";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { createInterface } from "node:readline";
 import { Buffer } from "node:buffer";
 import type { Broker, Feed, Message } from "../../src/contracts.ts";
@@ -38,7 +36,7 @@ export async function startTcpBroker(kind: "log" | "queue"): Promise<TcpBroker> 
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
     sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket)).on("error", () => {});
+    socket.on("close", () => sockets.delete(socket));
     void serve(socket, broker);
   });
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
@@ -60,7 +58,7 @@ async function serve(socket: Socket, broker: FakeBroker): Promise<void> {
     open = false;
     void feed.close();
   });
-  createInterface({ input: socket }).on("line", async (line) => {
+  linesOf(socket, async (line) => {
     const { ack } = JSON.parse(line) as { ack: string[] };
     await pause(Math.random() * LONGEST_CONFIRM_MS);
     if (!open) return;
@@ -78,6 +76,12 @@ async function serve(socket: Socket, broker: FakeBroker): Promise<void> {
     });
     socket.write(`${JSON.stringify({ messages: sent })}\n`);
   }
+}
+
+/** A connection that breaks ends them. */
+function linesOf(socket: Socket, onLine: (line: string) => void): void {
+  socket.on("error", () => {});
+  createInterface({ input: socket }).on("line", onLine).on("error", () => {});
 }
 
 /** The collector's side. */
@@ -111,8 +115,8 @@ function feedOf(socket: Socket): Feed {
     lost ??= new Error(why);
     give();
   };
-  socket.on("close", () => end("the connection is lost")).on("error", () => {});
-  createInterface({ input: socket }).on("line", (line) => {
+  socket.on("close", () => end("the connection is lost"));
+  linesOf(socket, (line) => {
     const said = JSON.parse(line) as { messages?: Sent[] };
     if (said.messages === undefined) confirmed?.resolve();
     else {
