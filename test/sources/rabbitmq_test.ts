@@ -9,10 +9,10 @@ import { openRabbitmq, openRabbitmqExit } from "../../src/sources/rabbitmq.ts";
 import { CERTIFICATE } from "../kit/certificate.ts";
 import { EDGE, EXPIRED, OTHER } from "../kit/client_certificate.ts";
 import { freePort } from "../kit/free_port.ts";
-import { type RabbitMq, startRabbitMq } from "../kit/servers.ts";
-import { ON_BUN } from "../kit/shishi.ts";
+import { type RabbitMq, startClickHouse, startRabbitMq } from "../kit/servers.ts";
+import { ON_BUN, startShishi } from "../kit/shishi.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";
-import { tempFile } from "../kit/temp.ts";
+import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import {
   exitOf,
@@ -508,7 +508,9 @@ describe("a connection to RabbitMQ", () => {
       connecting.catch(() => {});
       await pause(50);
       aborting.abort();
-      await rejects(connecting, "not wanted any more");
+      // Not only when its time is over, which is 10 s.
+      const late = pause(8_000).then(() => Promise.reject(new Error("late")));
+      await rejects(Promise.race([connecting, late]), "not wanted any more");
     } finally {
       silent.server.close();
     }
@@ -741,5 +743,64 @@ describe("a check of RabbitMQ", () => {
     );
     assert.deepEqual(more, []);
     assert.match((await inspect(queue, as("blind"))).at(-1)!, /^wrong: the user blind has not/);
+  });
+});
+
+describe("a collector that reads RabbitMQ", () => {
+  test("stores each message once, killed -9 over and over", async () => {
+    const [server, clickhouse] = await Promise.all([rabbit(), startClickHouse()]);
+    const dataDir = tempDir("data");
+    const queue = await newQueue(server);
+    const start = () =>
+      startShishi({
+        // As it is shipped, and on the other runtime.
+        binary: ON_BUN,
+        args: [
+          ...["--clickhouse-url", clickhouse.url, "--data-dir", dataDir],
+          ...["--flush-interval", "50ms"],
+          ...["--source", `${server.url}/?queue=${queue}&table=t&meta=_message_id:id`],
+        ],
+      });
+    try {
+      await clickhouse.query(
+        "CREATE TABLE t (n UInt32, id String) ENGINE = MergeTree ORDER BY n " +
+          "SETTINGS non_replicated_deduplication_window = 1000",
+      );
+      let published = 0;
+      for (let round = 0; round < 4; round++) {
+        const shishi = await start();
+        try {
+          for (let part = 0; part < 10; part++) {
+            const bodies = Array.from({ length: 50 }, (_, at) => `{"n":${published + at}}`);
+            await publish(server, queue, bodies);
+            published += bodies.length;
+          }
+          await eventually(
+            async () => assert.ok(await server.messages(queue) < 500, "it reads nothing"),
+            { withinMs: 15_000, everyMs: 5 },
+          );
+        } finally {
+          await shishi.kill();
+        }
+      }
+      const shishi = await start();
+      try {
+        const counts = "SELECT count(), uniqExact(n), uniqExact(id) FROM t";
+        const wanted = `${published}\t${published}\t${published}`;
+        await eventually(
+          async () => assert.equal(await clickhouse.query(counts), wanted),
+          { withinMs: 20_000 },
+        );
+        shishi.signal("SIGTERM");
+        assert.equal((await shishi.exited).code, 0, shishi.stderr());
+        assert.equal(await server.messages(queue), 0);
+        assert.equal(await clickhouse.query(counts), wanted);
+      } finally {
+        await shishi.close();
+      }
+    } finally {
+      await clickhouse.close();
+      removeDir(dataDir);
+    }
   });
 });
