@@ -139,7 +139,7 @@ async function dial(
   { user, database }: OutboxSource,
   { password, tls, signal }: Login,
 ): Promise<Link> {
-  const { default: PgClient } = await import("pg/lib/client.js");
+  const { PgClient } = await import("./outbox_postgres_library.ts");
   // All of it is given: what is not, the library takes from variables of the environment.
   const client: Client = new PgClient({
     host,
