@@ -501,7 +501,7 @@ export interface KafkaSource extends SourceOptions {
   readonly from: "earliest" | "latest";
   readonly sasl: "plain" | "scram-sha-256" | "scram-sha-512" | "oauthbearer" | null;
   readonly token: Secret | null;
-  /** `group.instance.id`: `off` = none, null = `BrokerDeps.member`. */
+  /** `group.instance.id`: `off` = none, null = `BrokerDeps.member` and the source's name. */
   readonly member: string | null;
   readonly protocol: "classic" | "consumer";
   readonly sessionMs: number;

@@ -214,8 +214,8 @@ const OWN = {
     "member": parameter(
       matching("NAME", "a name of letters, digits, -, _ and ., or off", /^[\w.-]{1,249}$/),
       null,
-      "the static member of the group (group.instance.id), GROUP.ID of the collector unless " +
-        "given; off = none",
+      "the static member of the group (group.instance.id), GROUP.ID of the collector and the " +
+        "source's name unless given; off = none",
     ),
     "protocol": parameter(
       oneOf(["classic", "consumer"]),

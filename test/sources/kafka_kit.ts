@@ -115,13 +115,15 @@ export function joinKafka(kafka: Pick<Kafka, "port">): Others {
     async publish(topic, bodies) {
       const metadata = await producer.metadata({ topics: [topic] });
       const partitions = metadata.topics.get(topic)!.partitionsCount;
-      const messages = bodies.map((body) => ({
+      const all = bodies.map((body) => ({
         topic,
         partition: sent++ % partitions,
         // Null is what a tombstone is.
         value: (body === null ? null : Buffer.from(body as string)) as Buffer,
       }));
-      await producer.send({ messages, acks: -1 });
+      // Each by itself: where one of them has no leader yet, what the others took would be sent again.
+      const parts = Map.groupBy(all, ({ partition }) => partition).values();
+      await Promise.all([...parts].map((messages) => producer.send({ messages, acks: -1 })));
     },
     async unread(topic, group) {
       const consumer = consumerOf(group);

@@ -1,4 +1,7 @@
-/** What every source promises, on a real Kafka, as a member of a classic group. */
+/**
+ * What every source promises, on a real Kafka, as a member of a classic group.
+ * Runs once: what may differ between the runtimes, connections and codecs, is in kafka_test.ts.
+ */
 
 import { openKafka } from "../../src/sources/kafka.ts";
 import { startKafka } from "../kit/servers.ts";

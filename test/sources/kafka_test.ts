@@ -165,14 +165,14 @@ describe("ways in", () => {
 
   test("a token is renewed before its time is over, on the same connection", async () => {
     await others.makeTopic("renewed", 1);
-    const path = file("renewed", token(4_000));
+    const path = file("renewed", token(2_500));
     const more = { sasl: "oauthbearer", token: { file: path } } as const;
     const feed = await connect("renewed", more, kafka.oauthPort);
     try {
       file("renewed", token(60_000));
       await others.publish("renewed", ['{"n":1}']);
       await take(feed, 1);
-      await new Promise((resolve) => setTimeout(resolve, 6_000));
+      await new Promise((resolve) => setTimeout(resolve, 3_500));
       await others.publish("renewed", ['{"n":2}']);
       assert.deepEqual((await take(feed, 1)).map(textOf), ['{"n":2}']);
     } finally {

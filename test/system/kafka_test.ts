@@ -33,11 +33,13 @@ after(async () => {
 test("100,000 messages are there once, whatever dies on the way", async () => {
   await others.makeTopic("flights", 4);
   await clickhouse.query(
-    "CREATE TABLE flights (n UInt32, text String, _partition UInt8, _offset UInt64) " +
+    "CREATE TABLE flights " +
+      "(n UInt32, text String, _partition UInt8, _offset UInt64, at DateTime64(3), ms UInt64) " +
       "ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 10000",
   );
   const dataDir = tempDir("kafka-data");
-  const source = `${kafka.url}/flights?table=flights&meta=_partition,_offset&session=3s`;
+  const source =
+    `${kafka.url}/flights?table=flights&meta=_partition,_offset,_timestamp:at&session=3s`;
   const start = () =>
     startShishi({
       binary: true,
@@ -64,9 +66,10 @@ test("100,000 messages are there once, whatever dies on the way", async () => {
     await drained(shishi);
     assert.equal(
       await clickhouse.query(
-        "SELECT count(), uniqExact(n), max(n), uniqExact(_partition, _offset) FROM flights",
+        "SELECT count(), uniqExact(n), max(n), uniqExact(_partition, _offset), " +
+          "min(abs(toUnixTimestamp64Milli(at) - toInt64(ms)) < 60000) FROM flights",
       ),
-      `${MESSAGES}\t${MESSAGES}\t${MESSAGES - 1}\t${MESSAGES}`,
+      `${MESSAGES}\t${MESSAGES}\t${MESSAGES - 1}\t${MESSAGES}\t1`,
     );
     const { ledger, sources: [status] } = await shishi.status();
     assert.equal(ledger.lost, 0);
@@ -83,7 +86,8 @@ async function publish(): Promise<void> {
   for (let at = 0; at < MESSAGES; at += 2000) {
     const bodies = Array.from(
       { length: 2000 },
-      (_, n) => JSON.stringify({ n: at + n, text: `message ${at + n} of a flight` }),
+      (_, n) =>
+        JSON.stringify({ n: at + n, text: `message ${at + n} of a flight`, ms: Date.now() }),
     );
     await others.publish("flights", bodies);
     await pause(50);
