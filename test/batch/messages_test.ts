@@ -297,6 +297,27 @@ describe("in the next process", () => {
     assert.deepEqual([await position, await ids], [{ "a/0": "7" }, ["x"]]);
   });
 
+  test("a process that follows another knows what that one took when it has gone", async () => {
+    const kit = await started();
+    const { promise, resolve: goes } = Promise.withResolvers<void>();
+    const next = await pumpKit({ files: kit.files, clock: kit.clock, vacated: promise });
+    const recovered = next.pump.recover();
+    const [position, ids] = [marks(next), known(next, ["x", "y"])];
+    assert.equal(await take(kit, sent(7, { ids: ["x"] })), "kept");
+    assert.equal(await take(next, sent(null, { ids: ["y"] })), "kept");
+    await kit.clock.advance(60_000);
+    assert.equal(await soon(position), "not yet");
+    assert.equal(await soon(ids), "not yet");
+    kit.pump.abandon();
+    await kit.disk.close();
+    goes();
+    await recovered;
+    assert.deepEqual([await position, await ids], [{ "a/0": "7" }, ["x", "y"]]);
+    assert.equal(await take(next, sent(8)), "kept");
+    // And so does the process after a crash of this one.
+    assert.deepEqual(await marks(await crashed(next, "power")), { "a/0": "8" });
+  });
+
   test("a ticket waits for all rows of the partition that are held", async () => {
     const kit = await started({ maxRows: 2 });
     for (const position of [1, 2, 3]) assert.equal(await take(kit, sent(position)), "kept");

@@ -137,6 +137,8 @@ export async function pumpKit(
     readonly keyWindowMs?: number;
     readonly clock?: ManualClock;
     readonly journalFileBytes?: number;
+    /** Of a collector that this one follows. */
+    readonly vacated?: Promise<void>;
   } = {},
 ): Promise<PumpKit> {
   const files = options.files ?? new FaultyFiles();
@@ -151,6 +153,7 @@ export async function pumpKit(
     memoryBytes: () => options.backlogBytes ?? 1e8,
     journalFileBytes: options.journalFileBytes,
     onLost() {},
+    ...(options.vacated === undefined ? {} : { vacated: options.vacated }),
     lock: () => Promise.resolve({ release: () => Promise.resolve() }),
   });
   if (!opened.ok) throw new Error(opened.problem);
