@@ -6,12 +6,14 @@
  *
  * - each row that was acknowledged before the cut is there, once, and no row twice;
  * - each key that was answered before the cut is answered as a duplicate, with its count;
- * - a keyed request that had no answer, sent again, is there once and whole, whatever the cut left of it.
+ * - a keyed request that had no answer, sent again, is there once and whole, whatever the cut left of it;
+ * - each message is there, once, whatever its broker had as acknowledged, and gives again.
  *
- * ClickHouse is the fake one: only that can be brought back to an earlier moment.
+ * ClickHouse and the brokers are fake ones: only these can be brought back to an earlier moment.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import type { SourceStatus } from "../../src/contracts.ts";
 import {
   type FakeClickHouse,
   startFakeClickHouse,
@@ -22,6 +24,13 @@ import { startShishi } from "../kit/shishi.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { drained } from "./drained.ts";
 import { type Leftover, MountedImage, PowerDisk, type PowerLog } from "./power_disk.ts";
+import {
+  allRead,
+  checkMessages,
+  MessageLoad,
+  MESSAGES_TABLE,
+  sourceArgs,
+} from "./power_messages.ts";
 import { type Answered, KeyedCrowd, post, TABLES, type Write } from "./soak_keyed.ts";
 
 /** `kill -9` before the power fails: what was written, and not synced, is found by the next process. */
@@ -49,6 +58,7 @@ export interface Life {
   readonly to: number;
   readonly writes: readonly Write[];
   readonly blocks: readonly (StoredBlock & { readonly at: number })[];
+  readonly messages: MessageLoad;
   remove(): void;
 }
 
@@ -59,10 +69,12 @@ export async function live(options: LifeOptions): Promise<Life> {
   const blocks: Life["blocks"][number][] = [];
   const position = () => disk.position();
   const fake = await startFake((block) => blocks.push({ ...block, at: position() }));
+  const messages = await MessageLoad.start(position);
   const from = position();
   let log: PowerLog | null = null;
   try {
-    const args = argsOf(fake.url, `127.0.0.1:${await freePort()}`, disk.path);
+    const listen = `127.0.0.1:${await freePort()}`;
+    const args = [...argsOf(fake.url, listen, disk.path), ...sourceArgs(messages.brokers)];
     let shishi = await startShishi({ args, binary });
     const crowd = new KeyedCrowd({ url: shishi.url, clients, random, position, pauseMs: 15 });
     for (let kills = 0; kills <= KILLS; kills++) {
@@ -79,8 +91,10 @@ export async function live(options: LifeOptions): Promise<Life> {
     const to = position();
     log = await disk.cut();
     const { writes } = crowd;
-    return { log, system, binary, from, to, writes, blocks, remove: () => disk.remove() };
+    const remove = () => disk.remove();
+    return { log, system, binary, from, to, writes, blocks, messages, remove };
   } finally {
+    await messages.stop();
     await fake.close();
     if (log === null) {
       await disk.cut();
@@ -104,7 +118,7 @@ async function startFake(onStored?: (block: StoredBlock) => void): Promise<FakeC
   const fake = await startFakeClickHouse(onStored);
   const event = ["id", "timestamp", "eventType", "userId", "properties"];
   fake.createTable(TABLES[0], Object.fromEntries(event.map((name) => [name, "String"])));
-  for (const table of TABLES.slice(1)) {
+  for (const table of [...TABLES.slice(1), MESSAGES_TABLE]) {
     fake.createTable(table, { id: "String", n: "UInt32", text: "String" });
   }
   return fake;
@@ -137,6 +151,8 @@ export interface Cut {
   readonly torn: number;
   readonly duplicates: number;
   readonly resent: number;
+  /** Messages that came again, and were known. */
+  readonly repeated: number;
 }
 
 /**
@@ -147,9 +163,10 @@ export async function cutAt(life: Life, position: number, random: () => number):
   const mounted = new MountedImage(image, join(life.log.dir, "again"), life.system);
   const fake = await startFake();
   for (const block of life.blocks) if (block.at <= position) fake.store(block);
+  const brokers = await life.messages.at(position);
   try {
     const shishi = await startShishi({
-      args: argsOf(fake.url, "127.0.0.1:0", mounted.folder),
+      args: [...argsOf(fake.url, "127.0.0.1:0", mounted.folder), ...sourceArgs(brokers)],
       binary: life.binary,
     });
     try {
@@ -165,9 +182,11 @@ export async function cutAt(life: Life, position: number, random: () => number):
         const { status, accepted } = await taken(shishi.url, write);
         assert.deepEqual([status, accepted], [202, write.ids.length]);
       }));
+      await allRead(brokers);
       await drained(shishi);
-      const { recovered, dead } = (await shishi.status()).ledger;
+      const { ledger: { recovered, dead }, sources } = await shishi.status();
       assert.equal(dead, 0, "what was sent is no row");
+      checkMessages(fake, brokers);
       checkRows(fake, life.writes, new Set([...known, ...open]), new Set(before));
       const torn = shishi.lines().filter((line) => "quarantine" in line).length;
       shishi.signal("SIGTERM");
@@ -177,6 +196,7 @@ export async function cutAt(life: Life, position: number, random: () => number):
         acknowledged: known.reduce((sum, { ids }) => sum + ids.length, 0),
         duplicates: duplicates.length,
         resent: open.length,
+        repeated: sources.reduce((sum: number, { repeated }: SourceStatus) => sum + repeated, 0),
       };
     } catch (problem) {
       console.error(shishi.stderr().slice(-4_000));
@@ -185,6 +205,7 @@ export async function cutAt(life: Life, position: number, random: () => number):
       await shishi.close();
     }
   } finally {
+    await Promise.all(brokers.map((broker) => broker.close()));
     await fake.close();
     await mounted.close();
   }

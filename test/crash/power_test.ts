@@ -14,33 +14,39 @@ import { type Cut, cutAt, live, positionsOf } from "./power_cut.ts";
 const CUTS = 10;
 const LOAD_MS = 1_500;
 
-test(`the power fails ${CUTS} times: what was acknowledged is there, once, and keys are known`, {
-  timeout: 170_000,
-}, async () => {
-  const seed = Number(process.env.POWER_SEED ?? Date.now() % 2 ** 31);
-  const random = seeded(seed);
-  const options = { system: "ext4", binary: crashBinary(), clients: 8, loadMs: LOAD_MS, random };
-  const life = await live(options);
-  const cuts: Cut[] = [];
-  try {
-    // The last one has all that was acknowledged.
-    for (const position of [...positionsOf(life, CUTS - 1, random), life.to]) {
-      cuts.push(await cutAt(life, position, seeded(seed + position)));
+test(
+  `the power fails ${CUTS} times: what was acknowledged is there, once, and keys and messages are known`,
+  {
+    timeout: 170_000,
+  },
+  async () => {
+    const seed = Number(process.env.POWER_SEED ?? Date.now() % 2 ** 31);
+    const random = seeded(seed);
+    const options = { system: "ext4", binary: crashBinary(), clients: 8, loadMs: LOAD_MS, random };
+    const life = await live(options);
+    const cuts: Cut[] = [];
+    try {
+      // The last one has all that was acknowledged.
+      for (const position of [...positionsOf(life, CUTS - 1, random), life.to]) {
+        cuts.push(await cutAt(life, position, seeded(seed + position)));
+      }
+    } catch (problem) {
+      console.error(`power cuts: failed with POWER_SEED=${seed}`);
+      throw problem;
+    } finally {
+      life.log.close();
+      life.remove();
     }
-  } catch (problem) {
-    console.error(`power cuts: failed with POWER_SEED=${seed}`);
-    throw problem;
-  } finally {
-    life.log.close();
-    life.remove();
-  }
-  const sum = (of: (cut: Cut) => number) => cuts.reduce((total, cut) => total + of(cut), 0);
-  const unsafe = sum(({ leftover }) => leftover.unsafe);
-  say("power cuts", {
-    ...{ seed, records: life.to - life.from, requests: life.writes.length, unsafe },
-    acknowledged: cuts.at(-1)!.acknowledged,
-    duplicates: sum(({ duplicates }) => duplicates),
-  });
-  // A disk that is always safe, or never written to, proves nothing.
-  assert.ok(unsafe > 0 && cuts.at(-1)!.acknowledged > 100);
-});
+    const sum = (of: (cut: Cut) => number) => cuts.reduce((total, cut) => total + of(cut), 0);
+    const unsafe = sum(({ leftover }) => leftover.unsafe);
+    say("power cuts", {
+      ...{ seed, records: life.to - life.from, requests: life.writes.length, unsafe },
+      acknowledged: cuts.at(-1)!.acknowledged,
+      duplicates: sum(({ duplicates }) => duplicates),
+      repeated: sum(({ repeated }) => repeated),
+    });
+    // A disk that is always safe, or never written to, proves nothing.
+    assert.ok(sum(({ repeated }) => repeated) > 0, "messages came again, and were known");
+    assert.ok(unsafe > 0 && cuts.at(-1)!.acknowledged > 100);
+  },
+);

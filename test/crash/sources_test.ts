@@ -11,6 +11,7 @@ import { type FakeClickHouse, startFakeClickHouse } from "../kit/fake_clickhouse
 import { BUILDS, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
+import { FakeBroker } from "../sources/fake_broker.ts";
 import { say } from "../system/books.ts";
 import { crashBinary } from "./binary.ts";
 import { drained } from "./drained.ts";
@@ -54,7 +55,8 @@ for (const binary of BUILDS) {
       how = binary ? { binary: crashBinary() } : { entry: "test/crash/main.ts" };
       clickhouse = await startFakeClickHouse();
       clickhouse.createTable("numbers", { n: "UInt32", text: "String" });
-      [log, queue] = [await startTcpBroker("log"), await startTcpBroker("queue")];
+      log = await startTcpBroker(new FakeBroker({ kind: "log" }));
+      queue = await startTcpBroker(new FakeBroker({ kind: "queue" }));
       publisher = publish();
     });
     after(async () => {

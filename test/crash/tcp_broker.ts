@@ -9,7 +9,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { createInterface } from "node:readline";
 import { Buffer } from "node:buffer";
 import type { Broker, Feed, Message } from "../../src/contracts.ts";
-import { FakeBroker } from "../sources/fake_broker.ts";
+import type { FakeBroker } from "../sources/fake_broker.ts";
 import { pause } from "../kit/wait.ts";
 
 /** What travels, one JSON a line: messages to the client, addresses of what is acknowledged to the server. */
@@ -31,15 +31,15 @@ export interface TcpBroker {
   close(): Promise<void>;
 }
 
-export async function startTcpBroker(kind: "log" | "queue"): Promise<TcpBroker> {
-  const broker = new FakeBroker({ kind });
+/** @param port a free one unless given. */
+export async function startTcpBroker(broker: FakeBroker, port = 0): Promise<TcpBroker> {
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
     void serve(socket, broker);
   });
-  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  await new Promise<void>((listening) => server.listen(port, "127.0.0.1", listening));
   return {
     port: (server.address() as AddressInfo).port,
     broker,
