@@ -4,8 +4,9 @@
  * when it runs: other commands must not wait for it.
  */
 
+import { readFile } from "node:fs/promises";
 import process from "node:process";
-import type { Clock } from "../contracts.ts";
+import type { Clock, Log } from "../contracts.ts";
 import { nodeUtil } from "../kernel/builtins.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { within } from "../kernel/time.ts";
@@ -21,7 +22,7 @@ import { type CliCommand, settingsOrProblems, tellProblems } from "./cli.ts";
 
 const ABOUT = "Validates the settings and checks all that they name, one line each: ✓ fine, ! " +
   "works but may cause trouble, ✗ wrong, with what to do. Servers: reachable, version, rights, tables and their " +
-  "columns, deduplication, clock. This host: data-dir, lock, disk, open files, port, certificate. " +
+  "columns, deduplication, clock. Sources: certificate, login, what is read, what will hurt later. This host: data-dir, lock, disk, open files, port, certificate. " +
   "Changes nothing. Exit code 0 when nothing is wrong, 1 when something is, 2 when the settings are " +
   "unusable.";
 
@@ -69,7 +70,7 @@ async function run(argv: readonly string[]): Promise<number> {
 
 /** In the order of the report: servers, then this host. Each is loaded when it is wanted. */
 function looksOf(settings: Settings): Look[] {
-  const { clickhouse, influx, nats, tls, dataDir, group, id } = settings;
+  const { clickhouse, influx, nats, sources, tls, dataDir, group, id } = settings;
   const clock = systemClock;
   const certificates = () => authorities(settings.authorities);
   return [
@@ -103,6 +104,27 @@ function looksOf(settings: Settings): Look[] {
         });
       },
     }))),
+    ...sources.map((address): Look => ({
+      what: `source ${address.name}`,
+      async look() {
+        const { openBroker } = await import("../sources/brokers.ts");
+        const { openSqlite } = await import("../runtime/sqlite.ts");
+        const broker = await openBroker(address, {
+          clock,
+          log: silent,
+          member: `${group}.${id}`,
+          readFile: (path) => readFile(path, "utf8"),
+          authorities: certificates,
+          openSocket: createOpenSocket(certificates),
+          openSqlite,
+        });
+        // Several may read one server.
+        const named = `source ${address.name} (${address.label})`;
+        return (await broker.inspect()).map((finding) =>
+          finding.what.includes(address.name) ? finding : { ...finding, what: named }
+        );
+      },
+    })),
     {
       what: `data-dir ${dataDir}`,
       async look() {
@@ -119,6 +141,9 @@ function looksOf(settings: Settings): Look[] {
 }
 
 const host = () => import("./check_host.ts");
+
+/** What is found is said in findings. */
+const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** At once; each has at most a few requests under way. */
 const AT_ONCE = 16;
