@@ -108,8 +108,8 @@ function shown(about: About): About {
 }
 
 // ── What the page shows of this moment, beside the sample: state, books, tables, event types. Only made
-// while it is looked at. Bounded: the 20 busiest event types, and of the tables those in trouble before
-// the busiest; the first reasons of a state; and how many more there are.
+// while it is looked at. Bounded: the 20 busiest event types, of the tables those in trouble before the
+// busiest, of the sources those that do not read before the others; the first reasons of a state; and how many more there are.
 
 export interface MomentDeps {
   readonly ledger: PageLedger;
@@ -145,6 +145,7 @@ export function momentOf(
     retries,
     tables: top(tablesOf(status), urgency),
     types: top(typesOf(ledger), ({ accepted }) => accepted),
+    sources: top(status.sources ?? [], ({ state }) => state === "running" ? 0 : 1),
   };
 }
 

@@ -64,6 +64,7 @@ export function startMadeUp(): MadeUp {
       retries: 0,
       tables: NONE,
       types: NONE,
+      sources: NONE,
     };
     return JSON.stringify({ ...usual, ...more });
   };

@@ -268,6 +268,20 @@ test("many busy tables hide neither the one in trouble nor the event types", () 
   assert.equal(moment.types.more, 0);
 });
 
+test("sources that do not read come first; without any there is an empty list", () => {
+  const ledger = createLedger();
+  const source = (name: string, state: string) => ({ name, state });
+  const moment = (sources?: unknown) =>
+    momentOf({
+      ledger,
+      holdings: NO_HOLDINGS,
+      control: { status: () => ({ ...statusOf(ledger), sources }) as Status, unready: () => [] },
+    }, [1]).sources;
+  const all = [source("a", "running"), source("b", "waiting"), source("c", "running")];
+  assert.deepEqual(moment(all).first.map(({ name }) => name), ["b", "a", "c"]);
+  assert.deepEqual(moment(), { first: [], more: 0 });
+});
+
 test("who waits gets the next sample; what is a setting and not told stays untold", async () => {
   const clock = new ManualClock();
   const ledger = createLedger();

@@ -70,6 +70,41 @@ test("dead letters: told in the viewer's zone, sent once, and the keyboard stays
   await close();
 });
 
+test("sources: a row each, those that do not read are marked; none: nothing", async () => {
+  const { page, close } = await browser.open(collector.url);
+  await collector.tell({});
+  const isShown = () => page.locator("#sources").isVisible();
+  await sees(page, "state-name", /running/);
+  assert.equal(await isShown(), false);
+  const one = {
+    name: "kafka:flights",
+    state: "running" as const,
+    why: null,
+    lag: 1200,
+    unacked: 7,
+    rows: 345_678,
+    repeated: 5,
+    dead: 2,
+    last_ack_s: 0,
+  };
+  const away = {
+    ...one,
+    name: "redis:clicks",
+    state: "waiting" as const,
+    why: "refused",
+    lag: null,
+  };
+  await collector.tell({ sources: { first: [away, one], more: 3 } });
+  await sees(page, "sources-body", /redis:clickswaiting: refused[^]*kafka:flightsrunning/);
+  assert.equal(await isShown(), true);
+  const marks = await page.locator("#sources-body tr").evaluateAll((rows) =>
+    rows.map((row) => row.getAttribute("data-mark"))
+  );
+  assert.deepEqual(marks, ["trouble", ""]);
+  await sees(page, "sources-more", /and 3 more/);
+  await close();
+});
+
 test("dead letters that cannot be looked at, and that somebody else has sent again", async () => {
   const { answers } = collector;
   const refused = () =>

@@ -176,6 +176,28 @@ export function createTables() {
   };
 }
 
+/** @param {Moment} moment */
+export function showSources({ sources }) {
+  byId("sources").hidden = sources.first.length === 0;
+  fill(
+    "sources-body",
+    sources.first.map(({ name, state, why, rows, lag, unacked, repeated, dead }) => ({
+      cells: [
+        name,
+        why === null ? state : `${state}: ${why}`,
+        count(rows),
+        lag === null ? NOTHING : count(lag),
+        count(unacked),
+        count(repeated),
+        count(dead),
+      ],
+      title: why === null ? name : `${name}: ${why}`,
+      mark: state === "running" || state === "paused" ? "" : "trouble",
+    })),
+  );
+  say("sources-more", more(sources.first.length, sources.more, ""));
+}
+
 /**
  * @param {number} shown
  * @param {number} left

@@ -12,6 +12,7 @@ import {
   showBooks,
   showFigures,
   showGone,
+  showSources,
   showState,
 } from "./figures.js";
 import { clockTime, seconds } from "./format.js";
@@ -61,6 +62,7 @@ const listeners = {
     showState(moment);
     showBooks(moment);
     showTables(moment);
+    showSources(moment);
     letters.look(moment.books.dead);
     if (about === null) return;
     showFigures(moment, about);
