@@ -139,16 +139,18 @@ export class AmqpConnection {
     const { user, password, tls, vhost, heartbeatMs } = this.#address;
     const secret = await secretText(password, this.#deps);
     const options = tls ? await tlsOptions(this.#address, this.#deps) : undefined;
-    const login = `${encodeURIComponent(user ?? "guest")}:${encodeURIComponent(secret)}`;
     const more = new URLSearchParams({
       name: `shishi ${this.#deps.member}`,
       heartbeat: String(Math.ceil(heartbeatMs / 1000)),
       frameMax: String(FRAME_BYTES),
     });
-    const url = `amqp${tls ? "s" : ""}://${login}@h/${encodeURIComponent(vhost)}?${more}`;
+    const url = `amqp${tls ? "s" : ""}://h/${encodeURIComponent(vhost)}?${more}`;
     const client = new AMQPClient(url, options as TlsOptions | undefined);
-    // A URL would not take every host, and gives IPv6 back in brackets.
+    // A URL would not take every host, gives IPv6 back in brackets, and an empty password as another one.
     Object.assign(client, { host, port });
+    if (user !== null || secret !== "") {
+      Object.assign(client, { username: user ?? "guest", password: secret });
+    }
     this.#guard(client);
     client.onerror = (error) => this.lose(error);
     client.onblocked = (why) => this.onBlocked(why);

@@ -29,7 +29,7 @@ const MOST_WAITING_BYTES = 16 * 1024 * 1024;
 const MANY_RETURNS = 10;
 const SAY_AGAIN_MS = 60_000;
 /** Questions in a row at which a queue had no consumer, though it has this one. */
-const MOST_UNCONSUMED = 5;
+const MOST_UNCONSUMED = 3;
 
 /** What senders write into `content-encoding` without having encoded anything: kombu and others, the charset. */
 const PLAIN = /^(?:identity|utf-?8|us-ascii|ascii|binary|[78]bit)?$/i;

@@ -477,6 +477,23 @@ describe("a connection to RabbitMQ", () => {
     });
   });
 
+  if (ON_BUN) {
+    test("is left when the server has forgotten the consumer", async () => {
+      const server = await rabbit();
+      const queue = await newQueue(server);
+      await on(`queue=${queue}`, async (feed) => {
+        const next = feed.next();
+        next.catch(() => {});
+        await server.erlang(
+          `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>)), ` +
+            "[gen_server2:call(amqqueue:get_pid(Q), {basic_cancel, Channel, Tag, undefined, <<>>}) || " +
+            "{Channel, Tag, _, _, _, _, _, _} <- rabbit_amqqueue:consumers(Q)]",
+        );
+        await rejects(next, "the server has forgotten this consumer");
+      });
+    });
+  }
+
   test("reads no stream", async () => {
     const server = await rabbit();
     const queue = await newQueue(server, { "x-queue-type": "stream" });
