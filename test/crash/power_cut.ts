@@ -41,7 +41,7 @@ const OTHER_KEYS = 6;
 
 export interface LifeOptions {
   readonly system: string;
-  /** Of the collector. */
+  /** Of the collector; sources are read by the one that is made for these tests, which has a path. */
   readonly binary: boolean | string;
   readonly clients: number;
   readonly loadMs: number;
@@ -69,7 +69,7 @@ export async function live(options: LifeOptions): Promise<Life> {
   const blocks: Life["blocks"][number][] = [];
   const position = () => disk.position();
   const fake = await startFake((block) => blocks.push({ ...block, at: position() }));
-  const messages = await MessageLoad.start(position);
+  const messages = await MessageLoad.start(position, typeof binary === "string");
   const from = position();
   let log: PowerLog | null = null;
   try {

@@ -93,11 +93,11 @@ export class MessageLoad {
     this.#publisher = this.#publish();
   }
 
-  static async start(position: () => number): Promise<MessageLoad> {
+  /** @param any false: none, for a collector that has no library for these. */
+  static async start(position: () => number, any: boolean): Promise<MessageLoad> {
+    const kinds = any ? KINDS : [];
     return new MessageLoad(
-      await Promise.all(
-        KINDS.map((kind) => startTcpBroker(new WatchedBroker(position, kind))),
-      ),
+      await Promise.all(kinds.map((kind) => startTcpBroker(new WatchedBroker(position, kind)))),
     );
   }
 
