@@ -184,7 +184,7 @@ export async function cutAt(life: Life, position: number, random: () => number):
       }));
       await allRead(brokers);
       await drained(shishi);
-      const { ledger: { recovered, dead }, sources } = await shishi.status();
+      const { ledger: { recovered, dead }, sources = [] } = await shishi.status();
       assert.equal(dead, 0, "what was sent is no row");
       checkMessages(fake, brokers);
       checkRows(fake, life.writes, new Set([...known, ...open]), new Set(before));
