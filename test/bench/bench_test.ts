@@ -150,6 +150,7 @@ test("what was broken is told with its run", () => {
     open: [],
     visible: [],
     shared: [],
+    sources: [],
     failed: ["start: no"],
   };
   assert.deepEqual(broken(results), ["start: no", "S1 ack=memory → swallow: 2 rows are lost"]);

@@ -51,7 +51,7 @@ async function measure(
   // Also this process, and what it starts unless told otherwise: the server's core is the server's.
   await move(process.pid, "load");
   const sinks = createSinks(stage);
-  const { jobs, results } = plan({ options, sinks, dir });
+  const { jobs, results } = plan({ options, sinks, dir, stage });
   const before = conditions(options);
   for (const [at, job] of jobs.entries()) {
     const left = jobs.slice(at).reduce((sum, { seconds }) => sum + seconds, 0);

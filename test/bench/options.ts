@@ -14,7 +14,10 @@ export const PARTS = [
   "S4",
   "visible",
   "share-port",
+  "sources",
 ] as const;
+/** What runs unless it was asked for: brokers have to be installed first. */
+const USUAL = PARTS.filter((part) => part !== "sources");
 export const ACKS = ["memory", "disk", "clickhouse"] as const;
 export const SINKS = ["swallow", "clickhouse"] as const;
 export type Part = typeof PARTS[number];
@@ -52,7 +55,9 @@ export const HELP = `npm run bench [-- FLAGS]: measures dist/shishi beside two b
                  10 rows a request for 1, 10, 50 and 200 tables in turn, 64 connections · slow = S2 into a
                  sink that is slower than the load · S4 = open loop · visible = from the
                  acknowledgement to a SELECT · share-port = 1,000 events a request on one collector and on
-                 two that share a port, on all cores
+                 two that share a port, on all cores · sources =
+                 messages of 100 B and 1 KB that wait at a broker, beside its client alone (only when named
+                 here; the brokers as the tests install them)
   --ack ACKS     ${ACKS.join(",")}
   --into SINKS   swallow (answers every INSERT at once), clickhouse (the embedded one)
   --rounds N     how often each run is repeated, the servers taking turns (default 2)
@@ -106,7 +111,7 @@ export function readOptions(args: readonly string[]): Asked {
   };
   const seconds = count("seconds", values.seconds, quick ? 1 : 10, 3600);
   const options: Options = {
-    parts: some("only", values.only, PARTS),
+    parts: values.only === undefined ? USUAL : some("only", values.only, PARTS),
     acks: some("ack", values.ack, ACKS),
     sinks: some("into", values.into, SINKS),
     rounds: count("rounds", values.rounds, quick ? 1 : 2, 100),

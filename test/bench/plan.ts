@@ -7,6 +7,7 @@ import { bodyFile, type Scenario, SCENARIOS, targetOf } from "./scenarios.ts";
 import { measureShared, SHARED } from "./share_port.ts";
 import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
+import { type BenchBroker, BROKERS, measureSource } from "./sources.ts";
 import { measureStart } from "./start_up.ts";
 import { measureVisible } from "./visible.ts";
 
@@ -23,6 +24,8 @@ export interface Place {
   readonly sinks: (name: SinkName) => Promise<Sink>;
   /** For bodies of requests. */
   readonly dir: string;
+  /** What lasts for all runs ends with it. */
+  readonly stage: Stage;
 }
 
 /** Starting, waiting for a flush, draining and stopping of one run. */
@@ -37,6 +40,7 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
     open: [],
     visible: [],
     shared: [],
+    sources: [],
     failed: [],
   };
   const jobs: Job[] = [];
@@ -123,6 +127,27 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
               const sink = await sinks("swallow");
               const sample = await measureShared(sink, { ack, collectors }, load, stage);
               results.shared.push({ ack, collectors, sample });
+            },
+          });
+        }
+      }
+    }
+  }
+
+  if (parts.includes("sources")) {
+    for (const [broker, start] of Object.entries(BROKERS)) {
+      let started: Promise<BenchBroker> | null = null;
+      for (const bytes of [100, 1000]) {
+        const load = { bytes, messages: (quick ? 20 : 300) * (bytes === 100 ? 1000 : 300) };
+        for (let round = 1; round <= options.rounds; round++) {
+          jobs.push({
+            label: `sources ${broker}, ${bytes} B, round ${round} of ${options.rounds}`,
+            seconds: 2 * AROUND_S + load.messages / 20_000,
+            run: async (stage) => {
+              started ??= start(place.stage);
+              const sink = await sinks("swallow");
+              const sample = await measureSource(await started, sink, load, stage);
+              results.sources.push({ broker, load, sample });
             },
           });
         }

@@ -2,7 +2,13 @@
 import type { Conditions } from "./conditions.ts";
 import { nameOf, type Results } from "./results.ts";
 import type { Scenario } from "./scenarios.ts";
-import { broken, type ClosedSummary, summarise, summariseShared } from "./summary.ts";
+import {
+  broken,
+  type ClosedSummary,
+  summarise,
+  summariseShared,
+  summariseSources,
+} from "./summary.ts";
 
 const PEAK_RSS_MB = 200;
 const IDLE_RSS_MB = 60;
@@ -13,7 +19,7 @@ const VISIBLE_P99_MS = 1_500;
 const SHARED_COST = 1.1;
 
 export function asJson(conditions: Conditions, results: Results): string {
-  const { start, closed, open, visible, shared } = results;
+  const { start, closed, open, visible, shared, sources } = results;
   const whoOf = (who: ClosedSummary["who"]) => "reference" in who ? who : { ...who };
   return JSON.stringify(
     {
@@ -36,6 +42,7 @@ export function asJson(conditions: Conditions, results: Results): string {
       open: open.map(({ sample, ...who }) => ({ ...who, ...sample })),
       visible: visible.map(({ sample, ...who }) => ({ ...who, ...sample })),
       shared: shared.map(({ sample, ...who }) => ({ ...who, ...sample })),
+      sources: sources.map(({ sample, broker, load }) => ({ broker, ...load, ...sample })),
       broken: broken(results),
     },
     null,
@@ -47,7 +54,7 @@ export function asText(conditions: Conditions, results: Results): string {
   const wide = Math.max(...Object.keys(conditions).map((key) => key.length));
   const lines = Object.entries(conditions).map(([key, value]) => `${key.padEnd(wide)}  ${value}`);
   lines.push(...startLines(results), ...closedLines(results), ...openLines(results));
-  lines.push(...visibleLines(results), ...sharedLines(results));
+  lines.push(...visibleLines(results), ...sharedLines(results), ...sourceLines(results));
   const problems = broken(results);
   if (problems.length > 0) lines.push("", ...problems.map((problem) => `BROKEN ${problem}`));
   return lines.join("\n");
@@ -168,6 +175,27 @@ function visibleLines({ visible }: Results): string[] {
     `p99 ${whole(sample.p99Ms)}, max ${whole(sample.maxMs)} ms of ${sample.probes} ` +
     against(sample.p99Ms <= VISIBLE_P99_MS, `p99 ≤ ${VISIBLE_P99_MS} ms`),
   ]);
+}
+
+function sourceLines(results: Results): string[] {
+  const all = summariseSources(results.sources);
+  if (all.length === 0) return [];
+  return [
+    "",
+    "sources: messages that wait at a broker, ack=disk, into a sink that swallows",
+    ...grid([
+      ["", "messages/s", "client alone", "ratio", "CPU s/M", "peak MB", "landed"],
+      ...all.map((one) => [
+        `${one.broker}, ${one.bytes} B`,
+        whole(one.messagesPerSecond),
+        whole(one.plainPerSecond),
+        one.ratio.toFixed(2),
+        one.cpuSecondsPerMillion.toFixed(2),
+        whole(one.peakRssBytes / 1e6),
+        one.landed ? "all" : "NO",
+      ]),
+    ]),
+  ];
 }
 
 function sharedLines(results: Results): string[] {

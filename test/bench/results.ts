@@ -4,6 +4,7 @@ import type { OpenSample } from "./open_loop.ts";
 import type { Ack, SinkName } from "./options.ts";
 import type { Reference, Scenario } from "./scenarios.ts";
 import type { SharedSample } from "./share_port.ts";
+import type { SourceLoad, SourceSample } from "./sources.ts";
 import type { StartSample } from "./start_up.ts";
 import type { VisibleSample } from "./visible.ts";
 
@@ -27,6 +28,11 @@ export interface Results {
     readonly ack: Ack;
     readonly collectors: number;
     readonly sample: SharedSample;
+  }[];
+  readonly sources: {
+    readonly broker: string;
+    readonly load: SourceLoad;
+    readonly sample: SourceSample;
   }[];
   readonly visible: { readonly ack: Ack; readonly sample: VisibleSample }[];
 }

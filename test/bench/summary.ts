@@ -3,6 +3,7 @@ import type { Sample } from "./closed_loop.ts";
 import { nameOf, type Results, type Who } from "./results.ts";
 import type { Ack } from "./options.ts";
 import type { SharedSample } from "./share_port.ts";
+import type { SourceSample } from "./sources.ts";
 import { type Scenario, targetOf } from "./scenarios.ts";
 
 export type Figures = Omit<Sample, "problems" | "landedRows" | "acceptedRows">;
@@ -78,6 +79,31 @@ export function summarise(closed: Results["closed"]): ClosedSummary[] {
   });
 }
 
+export interface SourceSummary extends Omit<SourceSample, "problems"> {
+  readonly broker: string;
+  readonly bytes: number;
+  readonly landed: boolean;
+}
+
+/** The median of all rounds of each broker and size. */
+export function summariseSources(runs: Results["sources"]): SourceSummary[] {
+  const kinds = Map.groupBy(runs, ({ broker, load }) => `${broker} ${load.bytes}`);
+  return [...kinds.values()].map((same) => {
+    const of = (key: keyof Omit<SourceSample, "problems">) =>
+      median(same.map(({ sample }) => sample[key]));
+    return {
+      broker: same[0]!.broker,
+      bytes: same[0]!.load.bytes,
+      messagesPerSecond: of("messagesPerSecond"),
+      plainPerSecond: of("plainPerSecond"),
+      ratio: of("ratio"),
+      cpuSecondsPerMillion: of("cpuSecondsPerMillion"),
+      peakRssBytes: of("peakRssBytes"),
+      landed: same.every(({ sample }) => sample.problems.length === 0),
+    };
+  });
+}
+
 export interface SharedSummary {
   readonly ack: Ack;
   readonly collectors: number;
@@ -134,6 +160,9 @@ export function broken(results: Results): string[] {
     ...results.visible.flatMap(({ ack, sample }) => sample.problems.map(say(`visible ack=${ack}`))),
     ...results.shared.flatMap(({ ack, collectors, sample }) =>
       sample.problems.map(say(`share-port ${collectors} ack=${ack}`))
+    ),
+    ...results.sources.flatMap(({ broker, load, sample }) =>
+      sample.problems.map(say(`sources ${broker}, ${load.bytes} B`))
     ),
   ];
 }
