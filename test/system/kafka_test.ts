@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { drained } from "../crash/drained.ts";
 import { type ClickHouse, type Kafka, startClickHouse, startKafka } from "../kit/servers.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { joinKafka, makeGroups, type Others } from "../sources/kafka_kit.ts";
@@ -93,3 +93,15 @@ async function publish(): Promise<void> {
     await pause(50);
   }
 }
+
+test("check says what it finds, and exit code 1 when something is wrong", async () => {
+  await others.makeTopic("checked", 1);
+  const check = (source: string) =>
+    runShishi(["check", "--source", source, "--clickhouse-url", clickhouse.url], { binary: true });
+  const good = await check(`${kafka.url}/checked`);
+  assert.match(good.stdout, /topic checked: 1 partition, group shishi has read nothing yet/);
+  assert.equal(good.code, 0, good.stdout + good.stderr);
+  const bad = await check(`${kafka.url}/nowhere`);
+  assert.match(bad.stdout, /there is no topic nowhere/);
+  assert.equal(bad.code, 1);
+});
