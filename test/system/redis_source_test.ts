@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { oneClickHouse } from "../kit/one_clickhouse.ts";
-import { BUILDS, type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { type Redis, startRedis } from "../servers/redis.ts";
@@ -135,5 +135,24 @@ for (const binary of BUILDS) {
     } finally {
       await shishi.close();
     }
+  });
+
+  test(`${how}: check looks at each source`, async () => {
+    const args = ["--clickhouse-url", clickhouse.url, "--data-dir", tempDir("data")];
+    const at = `127.0.0.1:${redis.port}`;
+    const good = await runShishi(["check", ...args, "--source", `redis://${at}?list=l`], {
+      binary,
+    });
+    assert.match(
+      good.stdout,
+      /✓ source redis:l \(redis:\/\/127.*\): 7\.[\d.]+, 0 messages wait in the list l/,
+    );
+    const wrong = await runShishi(
+      ["check", ...args, "--source", `redis://shishi:falsch@${at}?list=l`],
+      { binary },
+    );
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.stdout, /✗ source .*the server refuses user and password/);
+    assert.doesNotMatch(wrong.stdout + wrong.stderr, /falsch/);
   });
 }
