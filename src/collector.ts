@@ -26,6 +26,7 @@ import { LetterWriter } from "./dead/writer.ts";
 import type { Deliver, DeliverSettings } from "./deliver/deliver.ts";
 import { nodeUtil } from "./kernel/builtins.ts";
 import { compileGlobs } from "./kernel/names.ts";
+import { failed } from "./kernel/result.ts";
 import { sleep, within } from "./kernel/time.ts";
 import { Lifecycle, type Limits } from "./lifecycle.ts";
 import { createLedger, type MeteredLedger } from "./meter/ledger.ts";
@@ -458,7 +459,7 @@ class Front {
   }
 
   #makeApp(part: Part, settings: Settings, listen: Settings["listen"]): App {
-    const { clock, log, ledger, control, page, admit, pump, deliver } = this.#rooms;
+    const { clock, log, ledger, control, page, admit, pump, deliver, recovery } = this.#rooms;
     const loopback = listen.every(isLoopback) && settings.tls === null;
     return admit.createApp({
       part,
@@ -473,6 +474,8 @@ class Front {
       metrics: async () => (await this.#metrics.get()).text(),
       queries: this.#queries.get,
       deadLetters: this.#deadLetters.get,
+      setAside: (wanted) =>
+        recovery.under ? Promise.resolve(failed(SPOOL_IS_READ)) : pump.setAside(wanted),
       stillThere,
       version: VERSION,
       settings: { ...settings, bodyTimeoutMs: BODY_TIMEOUT_MS, loopback },

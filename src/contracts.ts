@@ -790,7 +790,45 @@ export interface Attempt {
 export interface Sink {
   /** @param attempt not given: there was none before, and nothing stands in its way. */
   deliver(batch: Batch, signal: AbortSignal, attempt?: Attempt): Promise<Delivery>;
+  /**
+   * A batch is not sent any more: which of its rows are not stored for certain, ascending. Absent: all of them.
+   * @param trail as of an attempt. @param message of rows of which nothing else was said.
+   */
+  giveUp?(batch: Batch, trail: readonly string[], message: string): readonly DeadRow[];
 }
+
+/** Which batches of a table are to become dead letters. */
+export interface SetAsideWanted {
+  readonly table: string;
+  /** Null: all. */
+  readonly batch: string | null;
+  /** Also those that may be stored already. */
+  readonly maybeStored: boolean;
+}
+
+/** What became of an order to set batches aside. */
+export interface SetAside {
+  readonly batches: number;
+  /** Rows that are dead letters now. */
+  readonly letters: number;
+  /** Of the same batches, rows that are stored for certain. */
+  readonly stored: number;
+  /** Batches that stay, some of them with the reason. */
+  readonly left: number;
+  readonly leftRows: number;
+  readonly reasons: readonly LeftBatch[];
+  /** There was no time for all: the same order goes on. */
+  readonly more: boolean;
+}
+
+export interface LeftBatch {
+  readonly batch: string;
+  readonly rows: number;
+  readonly why: string;
+}
+
+/** Turns what a table in trouble holds into dead letters. Never rejects. */
+export type SetAsideNow = (wanted: SetAsideWanted) => Promise<Result<SetAside>>;
 
 /** A server that is spoken to over HTTP, and the account used there. */
 export interface Endpoint {

@@ -6,17 +6,19 @@
 import { type Context, Hono } from "hono";
 import { TrieRouter } from "hono/router/trie-router";
 import { METHOD_NAME_ALL } from "hono/router";
-import type {
-  Clock,
-  DeadLetters,
-  Intake,
-  Ledger,
-  Log,
-  Page,
-  Queries,
-  Status,
-  TableMaker,
-  Tables,
+import {
+  type Clock,
+  type DeadLetters,
+  FOLDER_HEADER,
+  type Intake,
+  type Ledger,
+  type Log,
+  type Page,
+  type Queries,
+  type SetAsideNow,
+  type Status,
+  type TableMaker,
+  type Tables,
 } from "../contracts.ts";
 import { stillSends, type StillThere, throwAwayBody } from "./body.ts";
 import { type AddressOf, createClientAddress, type TrustedProxy } from "./client.ts";
@@ -66,6 +68,7 @@ export interface AdmitDeps {
   /** Made when they are wanted first. */
   readonly queries: () => Promise<Queries>;
   readonly deadLetters: () => Promise<DeadLetters>;
+  readonly setAside: SetAsideNow;
   /** As of `WriterDeps`. */
   readonly stillThere?: StillThere | null;
   readonly settings: AdmitSettings;
@@ -187,7 +190,13 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
   };
   const serveAdmin = () => {
     read("/metrics", async () => reply.metricsText(await deps.metrics()));
-    read("/api/status", async () => reply.value(await control.status()));
+    read(
+      "/api/status",
+      async (request) =>
+        request.headers.has(FOLDER_HEADER)
+          ? (await (reads ??= loadReads())).status(request)
+          : reply.value(await control.status()),
+    );
     read("/api/metrics", async (request) => (await (reads ??= loadReads())).metrics(request));
     read("/api/events", async (request) => (await (reads ??= loadReads())).events(request));
     read("/api/dead", async (request) => (await (reads ??= loadReads())).dead(request));
@@ -209,6 +218,11 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
     app.delete(
       "/api/dead",
       async (c) => checkToken(c.req.raw) ?? (await (reads ??= loadReads())).purge(c.req.raw),
+    );
+    app.post(
+      "/api/spool/set-aside",
+      async (c) =>
+        checkToken(c.req.raw) ?? await (await (reads ??= loadReads())).setAside(c.req.raw),
     );
     app.get("/", (c) => deps.page.document(c.req.raw));
     read("/api/live", async (request) => {

@@ -11,6 +11,9 @@ import {
   type Intake,
   type Log,
   type Queries,
+  type SetAsideNow,
+  type SetAsideWanted,
+  type Status,
 } from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { Deadlines, Grant, readBody } from "./body.ts";
@@ -29,6 +32,8 @@ export interface ReadsDeps {
   readonly log: Log;
   readonly queries: () => Promise<Queries>;
   readonly deadLetters: () => Promise<DeadLetters>;
+  readonly setAside: SetAsideNow;
+  readonly control: { status(): Status | Promise<Status> };
   readonly version: string;
   readonly settings: { readonly bodyTimeoutMs: number };
 }
@@ -42,6 +47,9 @@ export interface Reads {
   deadLines(request: Request): Promise<Response>;
   replay(request: Request): Promise<Response>;
   purge(request: Request): Promise<Response>;
+  setAside(request: Request): Promise<Response>;
+  /** Of the collector that has a certain folder. */
+  status(request: Request): Promise<Response>;
   description(request: Request): Promise<Response>;
 }
 
@@ -89,6 +97,17 @@ export function createReads(deps: ReadsDeps): Reads {
     return await withLetters(request, async (letters) => {
       const purged = await letters.purge({ table, code, beforeMs }, damaged === true);
       return purged.ok ? reply.value(purged.value) : reply.conflict(purged.problem);
+    });
+  }
+
+  async function setAside(request: Request): Promise<Response> {
+    const body = await bodyOf(request);
+    if (body instanceof Response) return body;
+    const wanted = readSetAside(body);
+    if (!wanted.ok) return reply.badRequest(wanted.problem);
+    return await withLetters(request, async () => {
+      const set = await deps.setAside(wanted.value);
+      return set.ok ? reply.value(set.value) : reply.conflict(set.problem);
     });
   }
 
@@ -176,6 +195,8 @@ export function createReads(deps: ReadsDeps): Reads {
     },
     replay,
     purge,
+    setAside,
+    status: (request) => withLetters(request, async () => reply.value(await deps.control.status())),
     async description({ headers }) {
       const { text, tag } = await (description ??= describe(deps.version));
       return reply.document(text, tag, headers.get("if-none-match"));
@@ -203,27 +224,16 @@ export async function describe(version: string): Promise<Description> {
 type Wanted = Parameters<DeadLetters["replay"]>[0];
 
 const KEYS = ["table", "ids", "code", "before"];
+const KEYS_ASIDE = ["table", "batch", "maybeStored"];
+const WANTED_ASIDE = 'expected an object such as {"table":"flights"}';
 const WANTED = 'expected nothing, or an object such as {"table":"flights","ids":["…"]}';
 
 /** What a body asks to be replayed, or every problem with it. */
 function readWanted(bytes: Uint8Array): Result<Wanted> {
-  const text = new TextDecoder().decode(bytes).trim();
-  if (text === "") return done({ table: null, ids: null, code: null, beforeMs: null });
-  let given: unknown;
-  try {
-    given = JSON.parse(text);
-  } catch {
-    return failed(`the body is not JSON; ${WANTED}`);
-  }
-  if (typeof given !== "object" || given === null || Array.isArray(given)) {
-    return failed(`${WANTED}, got ${excerpt(text)}`);
-  }
-  const { table = null, ids = null, code = null, before = null, ...rest } = given as Record<
-    string,
-    unknown
-  >;
-  const problems = Object.keys(rest).slice(0, LETTERS.most)
-    .map((key) => `${excerpt(key)}: unknown key; there are ${KEYS.join(", ")}`);
+  const given = readObject(bytes, WANTED);
+  if (!given.ok) return given;
+  const { table = null, ids = null, code = null, before = null, ...rest } = given.value;
+  const problems = strangers(rest, KEYS);
   if (table !== null && !(typeof table === "string" && isTableName(table))) {
     problems.push(`table: expected the name of a table, got ${excerpt(JSON.stringify(table))}`);
   }
@@ -245,6 +255,47 @@ function readWanted(bytes: Uint8Array): Result<Wanted> {
   return problems.length > 0
     ? failed(problems.join("; "))
     : done({ table, ids, code: exact, beforeMs } as Wanted);
+}
+
+/** What a body asks to be set aside, or every problem with it. */
+function readSetAside(bytes: Uint8Array): Result<SetAsideWanted> {
+  const given = readObject(bytes, WANTED_ASIDE);
+  if (!given.ok) return given;
+  const { table, batch = null, maybeStored = false, ...rest } = given.value;
+  const problems = strangers(rest, KEYS_ASIDE);
+  const shown = (value: unknown) => excerpt(JSON.stringify(value) ?? "nothing");
+  if (!(typeof table === "string" && isTableName(table))) {
+    problems.push(`table: expected the name of a table, got ${shown(table)}`);
+  }
+  if (batch !== null && !(typeof batch === "string" && kinds.uuid.read(batch) !== undefined)) {
+    problems.push(`batch: expected ${kinds.uuid.wanted}, got ${shown(batch)}`);
+  }
+  if (typeof maybeStored !== "boolean") {
+    problems.push(`maybeStored: expected ${kinds.flag.wanted}, got ${shown(maybeStored)}`);
+  }
+  return problems.length > 0
+    ? failed(problems.join("; "))
+    : done({ table, batch, maybeStored } as SetAsideWanted);
+}
+
+/** @param wanted what it should be, for people. */
+function readObject(bytes: Uint8Array, wanted: string): Result<Record<string, unknown>> {
+  const text = new TextDecoder().decode(bytes).trim();
+  if (text === "") return done({});
+  let given: unknown;
+  try {
+    given = JSON.parse(text);
+  } catch {
+    return failed(`the body is not JSON; ${wanted}`);
+  }
+  return typeof given === "object" && given !== null && !Array.isArray(given)
+    ? done(given as Record<string, unknown>)
+    : failed(`${wanted}, got ${excerpt(text)}`);
+}
+
+function strangers(rest: Readonly<Record<string, unknown>>, keys: readonly string[]): string[] {
+  return Object.keys(rest).slice(0, LETTERS.most)
+    .map((key) => `${excerpt(key)}: unknown key; there are ${keys.join(", ")}`);
 }
 
 function isIds(value: unknown): value is string[] {

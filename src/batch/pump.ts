@@ -14,15 +14,20 @@ import {
   type Chunk,
   type Clock,
   type DeadLetterWriter,
+  type DeadRow,
   type Delivery,
   type Holdings,
   type Intake,
   type Ledger,
+  type LeftBatch,
   type Log,
   type Mark,
   type Memo,
   type Named,
+  OWN_WORD,
   type Refused,
+  type SetAside,
+  type SetAsideWanted,
   type Sink,
   type Spool,
   type Taken,
@@ -32,7 +37,7 @@ import {
 } from "../contracts.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { uuid7 } from "../kernel/names.ts";
-import { DONE, type Result } from "../kernel/result.ts";
+import { DONE, failed, type Result } from "../kernel/result.ts";
 import { within } from "../kernel/time.ts";
 import { type Fate, HeldBatch, type Reservation } from "./batch.ts";
 import { Earlier } from "./earlier.ts";
@@ -80,6 +85,10 @@ export interface Troubles {
 
 /** A disk that takes longer to read holds up no fresh rows. */
 const MOST_READING_MS = 10_000;
+/** An order to set batches aside is answered in time. */
+const LONGEST_ORDER_MS = 20_000;
+/** Batches in that answer. */
+const MOST_REASONS = 100;
 /** A client that comes back later than this may find the trouble long over. */
 const LONGEST_RETRY_S = 30;
 
@@ -421,6 +430,80 @@ export class Pump implements Intake, Holdings {
     this.#release(batch, null);
   }
 
+  /**
+   * What a table in trouble holds becomes dead letters: no other table's, nothing that is under way, and
+   * what may be stored only where that is said. One batch at a time, as each may have to be read.
+   */
+  async setAside({ table, batch: id, maybeStored }: SetAsideWanted): Promise<Result<SetAside>> {
+    const queue = this.#schedule.find(table);
+    const why = queue?.trouble ?? null;
+    if (queue === null || why === null) {
+      return failed(`${table} is in no trouble: what is held of it is on its way`);
+    }
+    if (id === null) queue.close();
+    const held = [...queue.held()].filter((batch) => id === null || batch.id === id)
+      .sort((a, b) => a.oldestMs - b.oldestMs);
+    if (id !== null && held.length === 0) return failed(`no batch ${id} of ${table} is held`);
+    const untilMs = this.deps.clock.monotonicMs() + LONGEST_ORDER_MS;
+    const done = { batches: 0, letters: 0, stored: 0, left: 0, leftRows: 0 };
+    const reasons: LeftBatch[] = [];
+    let more = false;
+    for (const batch of held) {
+      more = this.deps.clock.monotonicMs() >= untilMs;
+      if (more) break;
+      const stays = this.#whyKept(queue, batch, maybeStored);
+      const given = stays === null ? await this.#giveUp(queue, batch, why) : failed(stays);
+      if (given.ok) {
+        done.batches++;
+        done.letters += given.value;
+        done.stored += batch.rows - given.value;
+      } else if (!batch.settled && batch.rows > 0) {
+        done.left++;
+        done.leftRows += batch.rows;
+        const { rows } = batch;
+        if (reasons.length < MOST_REASONS) {
+          reasons.push({ batch: batch.id, rows, why: given.problem });
+        }
+      }
+    }
+    this.deps.log.warn("rows were set aside by order", { table, ...done });
+    this.#turn();
+    return { ok: true, value: { ...done, reasons, more } };
+  }
+
+  /** Null: it may be set aside. */
+  #whyKept(queue: TableQueue, batch: HeldBatch, maybeStored: boolean): string | null {
+    if (this.#ended) return "the collector has stopped";
+    if (batch.state === "delivered") {
+      return "its fate is known; its dead letters cannot be written yet";
+    }
+    if (!queue.waiting.includes(batch) || !batch.ready) return "it is under way";
+    return queue.doubts.has(batch) && !maybeStored
+      ? "it was sent, and may be stored already"
+      : null;
+  }
+
+  /** Its rows that are not stored become dead letters. Returns how many. */
+  async #giveUp(queue: TableQueue, batch: HeldBatch, why: string): Promise<Result<number>> {
+    const dispatch = this.#schedule.take(queue, batch);
+    const message = `set aside by order, while its table was in trouble: ${why}`;
+    const back = batch.inMemory ? DONE : await this.#memory.fetch(batch);
+    let written: Result = back;
+    let letters = 0;
+    if (back.ok && !this.#ended) {
+      batch.lend();
+      const dead = this.deps.sink.giveUp?.(batch, batch.trail, message) ??
+        Array.from({ length: batch.rows }, (_, index) => ({ index, code: OWN_WORD, message }));
+      letters = dead.length;
+      written = await this.#settle(batch, dead);
+    }
+    if (this.#ended) return failed("the collector has stopped");
+    this.#schedule.onTaken(dispatch, written.ok ? null : written.problem, this.#nowMs());
+    if (!batch.settled) this.#memory.putAway(batch);
+    this.#relieve();
+    return written.ok ? { ok: true, value: letters } : written;
+  }
+
   // ------------------------------------------------------------ the end
 
   /** Refuses new rows from now on; what is held is sent at once, without waiting out a backoff. */
@@ -493,20 +576,9 @@ export class Pump implements Intake, Holdings {
     let delivery = await this.#attempt(dispatch);
     if (this.#ended) return;
     if (delivery.kind === "settled") {
-      const dead = deadOf(batch, delivery.dead);
-      // Dead rows are kept before their batch is let go.
-      batch.answered(dead.letters);
-      const { letters, rows } = dead;
-      const written = letters.length === 0
-        ? DONE
-        : await this.deps.deadLetters.write(batch, letters, rows);
+      const written = await this.#settle(batch, delivery.dead);
       if (this.#ended) return;
       if (!written.ok) delivery = { kind: "table", code: 0, message: written.problem };
-      else {
-        this.deps.ledger.settled(batch, dead.rows.length, dead.types);
-        this.#replays.settled(batch, dead.rows.length);
-        this.#release(batch, dead.letters);
-      }
     }
     const before = this.#inTrouble(queue);
     this.#schedule.onDelivery(dispatch, delivery, this.#nowMs());
@@ -516,6 +588,20 @@ export class Pump implements Intake, Holdings {
     }
     this.#report(dispatch, delivery, before && !this.#inTrouble(queue));
     this.#turn();
+  }
+
+  /** Every row's fate is known: dead rows are kept before their batch is let go. */
+  async #settle(batch: HeldBatch, deadRows: readonly DeadRow[]): Promise<Result> {
+    const { letters, rows, types } = deadOf(batch, deadRows);
+    batch.answered(letters);
+    const written = letters.length === 0
+      ? DONE
+      : await this.deps.deadLetters.write(batch, letters, rows);
+    if (this.#ended || !written.ok) return written;
+    this.deps.ledger.settled(batch, rows.length, types);
+    this.#replays.settled(batch, rows.length);
+    this.#release(batch, letters);
+    return written;
   }
 
   /** A batch whose rows are on disk only is read for the attempt. */

@@ -195,6 +195,13 @@ export class TableQueue {
     return batch;
   }
 
+  /** Takes out one that waits, whatever its turn; its attempt begins. */
+  take(batch: HeldBatch): void {
+    this.#waiting.splice(this.#waiting.indexOf(batch), 1);
+    batch.begin();
+    this.#inFlight.add(batch);
+  }
+
   /** The one that is longest in doubt. */
   #inDoubt(allowed: (batch: HeldBatch) => boolean): HeldBatch | undefined {
     for (const batch of this.doubts.all) if (allowed(batch)) return batch;

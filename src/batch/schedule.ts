@@ -147,6 +147,27 @@ export class Schedule {
     queue.failed(batch, dispatch.tableSeen, trouble, failure);
   }
 
+  /** One that waits is taken out by order, whatever its turn; there is no server in what becomes of it. */
+  take(queue: TableQueue, batch: HeldBatch): Dispatch {
+    queue.take(batch);
+    this.#inFlight++;
+    return { queue, batch, serverSeen: this.server.counted, tableSeen: queue.retry.counted };
+  }
+
+  /** What came of that. @param problem it could not be done, and why; null: it has left. */
+  onTaken({ queue, batch, tableSeen }: Dispatch, problem: string | null, nowMs: number): void {
+    this.#inFlight--;
+    if (problem === null) {
+      queue.forget(batch);
+      if (queue.trouble === null) queue.retry.succeeded();
+      return;
+    }
+    queue.putBack(batch);
+    const limits = this.#hurry ? HURRY : RETRY;
+    const failure = { nowMs, retryAfterMs: 0, limits, random: this.#options.random };
+    queue.failed(batch, tableSeen, problem, failure);
+  }
+
   /** Stopping: nothing waits out a backoff, and a new one is short. */
   hurry(): void {
     this.#hurry = true;
@@ -190,6 +211,11 @@ export class Schedule {
   }
 
   // ------------------------------------------------------------ what is held
+
+  /** Null: nothing is remembered of the table. */
+  find(table: string): TableQueue | null {
+    return this.#queues.get(table) ?? null;
+  }
 
   /** Tables that are remembered; those that hold nothing are forgotten in time. */
   get tables(): number {

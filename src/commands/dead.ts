@@ -14,32 +14,21 @@ import { sleep } from "../kernel/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { nodeFiles } from "../runtime/files.ts";
 import { openFlock } from "../runtime/libc.ts";
-import { boolean, count, duration, matching, token } from "../settings/kinds.ts";
-import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
+import { boolean, count, duration } from "../settings/kinds.ts";
+import type { Settings, SettingSpec } from "../settings/settings.ts";
 import { section, setting } from "../settings/spec.ts";
 import { deadFolder } from "../spool/data_dir.ts";
 import { takeLock } from "../spool/lock.ts";
+import { type CliCommand, confirmOnTerminal, operandOf, settingsOrExitCode } from "./cli.ts";
 import {
-  adminUrlHere,
-  type CliCommand,
-  confirmOnTerminal,
-  operandOf,
-  settingsOrExitCode,
-  trustedBy,
-} from "./cli.ts";
-import { askCollector, type ClientOptions, type NotTold } from "./dead_client.ts";
+  askCollector,
+  CLIENT_SETTINGS,
+  clientFlags,
+  clientOf,
+  type ClientOptions,
+  type NotTold,
+} from "./dead_client.ts";
 
-const SETTINGS: readonly SettingName[] = [
-  "data-dir",
-  "listen",
-  "admin-listen",
-  "ca-file",
-  "auth-tokens",
-  "tls-cert",
-  "tls-key",
-  "tls-client-auth",
-  "tls-client-ca",
-];
 const HOUR_MS = 3600 * 1000;
 const HEADING = "Flags";
 
@@ -56,21 +45,7 @@ const code = setting({
   meaning:
     "show, replay, purge: only letters with this exception code of ClickHouse; 0: the collector's own",
 });
-const WHERE = [
-  setting({
-    name: "url",
-    kind: matching("URL", "http(s)://host:port", /^https?:\/\/[^/?#\s@]+\/?$/),
-    default: null,
-    meaning: "the collector whose letters are meant; the one that listens here unless given",
-  }),
-  setting({
-    name: "token",
-    kind: token,
-    default: null,
-    meaning: "bearer token; the first of auth-tokens unless given",
-    secret: true,
-  }),
-] as const;
+const WHERE = clientFlags("whose letters are meant");
 const LS = section(HEADING, [json, ...WHERE]);
 const SHOW = section(HEADING, [
   json,
@@ -131,7 +106,7 @@ export const dead: CliCommand = {
     usage: USAGE,
     about: ABOUT,
     words: ["ls", "show", "replay", "purge"],
-    only: SETTINGS,
+    only: CLIENT_SETTINGS,
     extra: EVERY_FLAG,
   },
   async run(argv) {
@@ -179,7 +154,7 @@ interface Given {
 /** @returns the given, with its flags; or an exit code. */
 function read<const E extends readonly SettingSpec[]>(argv: readonly string[], specs: E) {
   const { operand: table, rest } = operandOf(argv, specs);
-  const loaded = settingsOrExitCode(rest, { command: "dead", only: SETTINGS, extra: specs });
+  const loaded = settingsOrExitCode(rest, { command: "dead", only: CLIENT_SETTINGS, extra: specs });
   if (typeof loaded === "number") return loaded;
   const { settings, extra } = loaded;
   const where = extra as unknown as {
@@ -187,23 +162,8 @@ function read<const E extends readonly SettingSpec[]>(argv: readonly string[], s
     readonly token: string | null;
   };
   const named = where.url !== null;
-  const client = {
-    url: where.url ?? adminUrlHere(settings),
-    token: where.token ?? settings.authTokens[0] ?? null,
-    certificates: trustedBy(settings),
-    folder: named ? null : folderHere(settings),
-  };
+  const client = clientOf(settings, where);
   return { given: { settings, table, client, named }, extra };
-}
-
-/** Which folder is meant, so that another collector at this address is not taken for its own. */
-function folderHere({ dataDir }: Settings): string | null {
-  try {
-    return identityOf(deadFolder(dataDir));
-  } catch {
-    // Whoever may not look at it may still ask the collector.
-    return null;
-  }
 }
 
 /** Where the letters are, and how many. */

@@ -1,5 +1,6 @@
 /**
- * Asks a running collector about its dead letters.
+ * Asks a running collector about its dead letters and its spool: the one that listens here and has the
+ * folder that is meant, or the one that a flag names.
  *
  * By `node:https` and not by `fetch`: it trusts a certificate that it is given, on every runtime, and
  * never sends a request twice on its own.
@@ -10,7 +11,67 @@ import { request as plain } from "node:http";
 import { request as secure } from "node:https";
 import { rootCertificates } from "node:tls";
 import { FOLDER_HEADER } from "../contracts.ts";
-import { targetOf } from "./cli.ts";
+import { identityOf } from "../dead/store.ts";
+import { matching, token } from "../settings/kinds.ts";
+import type { SettingName, Settings } from "../settings/settings.ts";
+import { setting } from "../settings/spec.ts";
+import { deadFolder } from "../spool/data_dir.ts";
+import { adminUrlHere, targetOf, trustedBy } from "./cli.ts";
+
+/** What says where the collector of this host listens, and what it asks for. */
+export const CLIENT_SETTINGS: readonly SettingName[] = [
+  "data-dir",
+  "listen",
+  "admin-listen",
+  "ca-file",
+  "auth-tokens",
+  "tls-cert",
+  "tls-key",
+  "tls-client-auth",
+  "tls-client-ca",
+];
+
+/** Flags that name another. @param whose `whose letters are meant`. */
+export function clientFlags(whose: string) {
+  return [
+    setting({
+      name: "url",
+      kind: matching("URL", "http(s)://host:port", /^https?:\/\/[^/?#\s@]+\/?$/),
+      default: null,
+      meaning: `the collector ${whose}; the one that listens here unless given`,
+    }),
+    setting({
+      name: "token",
+      kind: token,
+      default: null,
+      meaning: "bearer token; the first of auth-tokens unless given",
+      secret: true,
+    }),
+  ] as const;
+}
+
+/** @param flags as of `clientFlags`. */
+export function clientOf(
+  settings: Settings,
+  { url, token }: { readonly url: string | null; readonly token: string | null },
+): ClientOptions {
+  return {
+    url: url ?? adminUrlHere(settings),
+    token: token ?? settings.authTokens[0] ?? null,
+    certificates: trustedBy(settings),
+    folder: url === null ? folderHere(settings) : null,
+  };
+}
+
+/** Which folder is meant, so that another collector at this address is not taken for its own. */
+function folderHere({ dataDir }: Settings): string | null {
+  try {
+    return identityOf(deadFolder(dataDir));
+  } catch {
+    // Whoever may not look at it may still ask the collector.
+    return null;
+  }
+}
 
 export interface ClientOptions {
   /** `http(s)://host:port`. */

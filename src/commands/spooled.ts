@@ -1,12 +1,14 @@
 /**
- * `shishi spool ls|cat|verify`: what lies on disk and is not stored yet, as the next start would find
- * it. Reads the journal and segments, of a running collector as of one that has ended; changes nothing.
+ * `shishi spool ls|cat|verify|set-aside`: what lies on disk and is not stored yet, as the next start would
+ * find it. The first three read the journal and segments, of a running collector as of one that has ended, and
+ * change nothing; why a table is held, the running collector says.
  */
 
 import { readdirSync } from "node:fs";
 import { once } from "node:events";
 import process from "node:process";
 import { setTimeout } from "node:timers/promises";
+import type { Status } from "../contracts.ts";
 import { codeOf, messageOf, reasonOf } from "../kernel/errors.ts";
 import { comparePositions } from "../kernel/positions.ts";
 import { printable } from "../kernel/text.ts";
@@ -14,38 +16,67 @@ import { nodeFiles } from "../runtime/files.ts";
 import { type DataDir, folderBeside, numberBeside } from "../spool/data_dir.ts";
 import { readParts } from "../spool/journal.ts";
 import { type Listing, listSpool, type Seen, survey } from "../spool/recovery.ts";
+import { section } from "../settings/spec.ts";
 import { type CliCommand, operandOf, settingsOrExitCode } from "./cli.ts";
+import {
+  askCollector,
+  CLIENT_SETTINGS,
+  clientFlags,
+  clientOf,
+  type ClientOptions,
+} from "./dead_client.ts";
+import { SET_ASIDE, SET_ASIDE_SETTINGS, setAside } from "./set_aside.ts";
 
-const ONLY = ["data-dir"] as const;
-const VERBS = ["ls", "cat", "verify"] as const;
+const WHERE = section("Flags", clientFlags("that says why a table is held"));
+
+const VERBS = ["ls", "cat", "verify", "set-aside"] as const;
+const EXPECTED = "ls [TABLE], cat TABLE, verify or set-aside TABLE";
 const ABOUT = "What is in DATA-DIR and not stored yet, as the next start would find it: in the " +
   "journal and in segments, also those of a running collector and of orphaned folders. Nothing is " +
-  "changed.\n" +
-  "ls counts batches, rows and bytes by table, and says up to where messages of a source were taken that " +
-  "its broker does not have as acknowledged. cat prints the rows of a table, NDJSON, oldest batch " +
+  "changed, but by set-aside.\n" +
+  "ls counts batches, rows and bytes by table, and says why a table is held where the collector runs that " +
+  "listens here, and up to where messages of a source were taken that its broker does not have as " +
+  "acknowledged; of one table it lists the batches. cat prints the rows of a table, NDJSON, oldest batch " +
   "first. verify reads everything and names what does not agree with its checksum.\n" +
-  "Exit code 0, 1 when something is damaged (verify) or cannot be read, 2 for unusable flags.";
+  "set-aside makes dead letters of what a table in trouble holds, to be looked at and replayed (shishi " +
+  "dead). The running collector does it; without one, DATA-DIR is locked and worked on. Batches under way " +
+  "stay, and those that may be stored already unless --maybe-stored is given.\n" +
+  "Exit code 0, 1 when something is damaged (verify), stays (set-aside) or cannot be read, 2 for unusable " +
+  "flags.";
 
 export const spooled: CliCommand = {
   name: "spool",
-  summary: "show what is on disk and not stored yet (ls, cat, verify)",
-  page: { usage: "shishi spool ls | cat TABLE | verify", about: ABOUT, words: VERBS, only: ONLY },
+  summary: "show what is on disk and not stored yet, or set it aside (ls, cat, verify, set-aside)",
+  page: {
+    usage: "shishi spool ls [TABLE] | cat TABLE | verify | set-aside TABLE",
+    about: ABOUT,
+    words: VERBS,
+    only: SET_ASIDE_SETTINGS,
+    extra: SET_ASIDE,
+  },
   async run(argv) {
-    const { operand: verb, rest } = operandOf(argv, []);
-    const { operand: table, rest: flags } = operandOf(rest, []);
+    const { operand: verb, rest } = operandOf(argv, SET_ASIDE);
+    const { operand: table, rest: flags } = operandOf(rest, SET_ASIDE);
     const known = VERBS.find((name) => name === verb);
-    if (known === undefined || (known === "cat") !== (table !== null)) {
+    const misfits = (known === "cat" || known === "set-aside") && table === null ||
+      known === "verify" && table !== null;
+    if (known === undefined || misfits) {
       const given = [verb, table].filter((word) => word !== null).join(" ").slice(0, 64);
       const found = given === "" ? "nothing" : JSON.stringify(given);
-      err(`spool: expected ls, cat TABLE or verify, got ${found}; see shishi spool --help`);
+      err(`spool: expected ${EXPECTED}, got ${found}; see shishi spool --help`);
       return 2;
     }
-    const loaded = settingsOrExitCode(flags, { command: "spool", only: ONLY });
+    const loaded = known === "set-aside"
+      ? null
+      : settingsOrExitCode(flags, { command: "spool", only: CLIENT_SETTINGS, extra: WHERE });
     if (typeof loaded === "number") return loaded;
-    const { dataDir } = loaded.settings;
     try {
-      const dirs = foldersOf(dataDir);
-      if (known === "ls") return await ls(dirs);
+      if (loaded === null) return await setAside(rest);
+      const dirs = foldersOf(loaded.settings.dataDir);
+      if (known === "ls") {
+        const client = clientOf(loaded.settings, loaded.extra);
+        return table === null ? await ls(dirs, client) : await lsTable(dirs, table);
+      }
       return known === "cat" ? await cat(dirs, table!) : await verify(dirs);
     } catch (error) {
       // `| head` has seen enough.
@@ -87,7 +118,37 @@ interface InTable {
   readonly where: Set<string>;
 }
 
-async function ls(dirs: readonly DataDir[]): Promise<number> {
+/** Why tables are held; null where no collector tells. */
+async function troublesOf(client: ClientOptions): Promise<ReadonlyMap<string, string> | null> {
+  const told = await askCollector<Status>(client, { method: "GET", path: "/api/status" });
+  if (told.kind !== "answer") {
+    if (told.kind === "refused") err(told.problem);
+    return null;
+  }
+  const tables = Object.entries(told.value.tables);
+  return new Map(tables.flatMap(([table, { trouble }]) => trouble ? [[table, trouble]] : []));
+}
+
+/** Its batches, oldest first. */
+async function lsTable(dirs: readonly DataDir[], table: string): Promise<number> {
+  const lines: string[][] = [];
+  for await (const { seen } of seenIn(dirs)) {
+    const batch = batchOf(seen);
+    if (batch?.table !== table) continue;
+    const { id, rows, bytes, oldestMs, where, sent } = batch;
+    const since = oldestMs === null ? "unknown" : new Date(oldestMs).toISOString();
+    lines.push([id, String(rows), String(bytes), since, where, sent ? "yes" : "no"]);
+  }
+  if (lines.length === 0) err(`nothing of ${table} is in the spool`);
+  else {
+    const head = ["BATCH", "ROWS", "BYTES", "OLDEST", "WHERE", "SENT"];
+    lines.sort(([, , , a], [, , , b]) => a! < b! ? -1 : 1);
+    for (const line of grid([head, ...lines], 2)) out(line);
+  }
+  return 0;
+}
+
+async function ls(dirs: readonly DataDir[], client: ClientOptions): Promise<number> {
   const tables = new Map<string, InTable>();
   const marks = new Map<string, readonly string[]>();
   let problems = 0;
@@ -114,7 +175,7 @@ async function ls(dirs: readonly DataDir[]): Promise<number> {
     );
   }
   if (tables.size === 0) err("nothing is in the spool");
-  else printTables(tables);
+  else printTables(tables, await troublesOf(client));
   if (marks.size === 0) return 0;
   if (tables.size > 0) out("");
   const sorted = [...marks].sort(([a], [b]) => a < b ? -1 : 1).map(([, mark]) => mark);
@@ -137,28 +198,35 @@ function addMarks(
   }
 }
 
-function printTables(tables: ReadonlyMap<string, InTable>): void {
+/** @param troubles why some are held; null: not known. */
+function printTables(
+  tables: ReadonlyMap<string, InTable>,
+  troubles: ReadonlyMap<string, string> | null,
+): void {
   const lines = [...tables].sort(([a], [b]) => a < b ? -1 : 1).map(([table, one]) => [
     table,
     ...[one.batches, one.rows, one.bytes].map(String),
     one.oldestMs === Infinity ? "unknown" : new Date(one.oldestMs).toISOString(),
     [...one.where].sort().join(", "),
+    ...(troubles === null ? [] : [troubles.get(table) ?? ""]),
   ]);
   const head = ["TABLE", "BATCHES", "ROWS", "BYTES", "OLDEST", "WHERE"];
+  if (troubles !== null) head.push("HELD BECAUSE");
   for (const line of grid([head, ...lines], 3)) out(line);
 }
 
 /** What a batch that was seen holds; null for anything else. */
 function batchOf(seen: Seen) {
   if (seen.kind === "batch") {
-    const { head: { table, oldestMs }, rows, parts } = seen;
+    const { head: { id, table, oldestMs }, rows, parts, trail } = seen;
     const bytes = parts.reduce((sum, { bytes }) => sum + bytes, 0);
-    return { table, rows, bytes, oldestMs, where: "journal" };
+    return { id, table, rows, bytes, oldestMs, where: "journal", sent: trail !== null };
   }
   if (seen.kind !== "segment" || seen.content.rows === 0) return null;
-  const { file, content, oldestMs } = seen;
+  const { file: { table, is: { id } }, content, oldestMs, trail } = seen;
   const bytes = content.good.reduce((sum, { start, end }) => sum + end - start, 0);
-  return { table: file.table, rows: content.rows, bytes, oldestMs, where: "segments" };
+  const sent = trail !== null;
+  return { id, table, rows: content.rows, bytes, oldestMs, where: "segments", sent };
 }
 
 async function cat(dirs: readonly DataDir[], table: string): Promise<number> {

@@ -15,7 +15,7 @@
  * never uploaded again for each of them.
  */
 
-import type { DeadRow } from "../contracts.ts";
+import { type DeadRow, OWN_WORD } from "../contracts.ts";
 
 /** What the server said about a row. */
 export interface Refusal {
@@ -129,11 +129,29 @@ export function step(plan: Plan): Step {
   if (plan.sieve === "asking") return { kind: "sieve", rows: undecided(plan) };
   const run = plan.runs[0];
   if (run !== undefined) return { kind: "insert", rows: currentPiece(run, plan.cap) };
+  return { kind: "done", dead: deadOf(plan) };
+}
+
+function deadOf(plan: Plan): DeadRow[] {
   const dead: DeadRow[] = [];
   for (let at = plan.dead; at !== null; at = at.tail) dead.push(at.head);
   for (const index of plan.word?.rows ?? []) dead.push(byWord(index, (plan.word as Word).said));
-  dead.sort((a, b) => a.index - b.index);
-  return { kind: "done", dead };
+  return dead.sort((a, b) => a.index - b.index);
+}
+
+/**
+ * What of a batch is not stored for certain, if nothing more of it is sent.
+ * @param sent the next INSERT may be stored already. @param message of rows of which nothing else was said.
+ */
+export function unstored(plan: Plan, sent: boolean, message: string): readonly DeadRow[] {
+  const next = step(plan);
+  const maybe = new Set(sent && next.kind === "insert" ? next.rows : []);
+  const open = [...undecided(plan)].map((index) => ({
+    index,
+    code: OWN_WORD,
+    message: maybe.has(index) ? `${message}; it was sent, and may be in the table` : message,
+  }));
+  return [...deadOf(plan), ...open].sort((a, b) => a.index - b.index);
 }
 
 /** The piece of the last `step` is in the table. */

@@ -29,7 +29,7 @@ import type {
 } from "../contracts.ts";
 import { OWN_WORD } from "../contracts.ts";
 import { fitting, type FittingTools } from "./fitting.ts";
-import { after, type Event, type Plan, startPlan, step, undecided } from "./isolate.ts";
+import { after, type Event, type Plan, startPlan, step, undecided, unstored } from "./isolate.ts";
 import { Sizes } from "./limits.ts";
 import { blocksOf, namedColumns, planOf, windowOf } from "./plan.ts";
 import { join, keysIn, lineOffsets, pick, tokenOf } from "./rows.ts";
@@ -523,7 +523,13 @@ export function createSink(tools: SinkTools): Sink {
     return { kind: "settled", dead, inserts: progress.inserts };
   }
 
-  return { deliver };
+  function giveUp(batch: Batch, trail: readonly string[], message: string): readonly DeadRow[] {
+    const { plan, unknown } = progressOf.get(batch) ?? begun(batch, trail);
+    progressOf.delete(batch);
+    return unstored(plan, unknown, message);
+  }
+
+  return { deliver, giveUp };
 }
 
 /** For the first answer about a table. */

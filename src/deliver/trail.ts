@@ -4,7 +4,8 @@
  * no line yet may or may not be stored; the plan comes to the same one again, under the same token.
  */
 
-import { after, type Event, type Plan, startPlan } from "./isolate.ts";
+import type { DeadRow } from "../contracts.ts";
+import { after, type Event, type Plan, startPlan, unstored } from "./isolate.ts";
 
 /** Of `isolate.ts`: another plan would cut the same batch elsewhere. To be counted up when it changes. */
 const PLAN = 1;
@@ -61,6 +62,16 @@ export function restored(
 function eventOf({ runs, ...said }: any): Event {
   if (runs === undefined) return said;
   return said.is === "sieve" ? { ...said, good: rowsOf(runs) } : { ...said, bad: rowsOf(runs) };
+}
+
+/** As `unstored`, of a batch that an earlier process left with this trail. */
+export function leftBehind(
+  lines: readonly string[],
+  rows: number,
+  message: string,
+): readonly DeadRow[] {
+  const plan = restored(lines, rows)?.plan ?? startPlan(rows);
+  return unstored(plan, lines.length > 0, message);
 }
 
 /** Ascending numbers as pairs: the first of a stretch, and how many there are. */

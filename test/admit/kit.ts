@@ -12,6 +12,8 @@ import type {
   Named,
   Page,
   Queries,
+  SetAsideNow,
+  SetAsideWanted,
   Status,
   TableMaker,
   Tables,
@@ -21,7 +23,7 @@ import type {
 import { type AdmitSettings, type App, createApp, type Shared } from "../../src/admit/app.ts";
 import { type Decoded, Decoding, type Target } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
-import { done } from "../../src/kernel/result.ts";
+import { done, failed } from "../../src/kernel/result.ts";
 import { columnsOf } from "../kit/columns.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
@@ -114,6 +116,8 @@ export class Script {
     metrics: (question) => this.#asked(question),
     events: (question) => this.#asked(question),
   };
+  settingAside: Awaited<ReturnType<SetAsideNow>> = failed("flights is in no trouble");
+  readonly orders: SetAsideWanted[] = [];
   replaying: Awaited<ReturnType<DeadLetters["replay"]>> | null = null;
   folder: string | null = "64769:12";
   readonly letters: DeadLetters = {
@@ -238,6 +242,10 @@ export function appOn(
     version: "0",
     queries: () => Promise.resolve(script.queries),
     deadLetters: () => Promise.resolve(script.letters),
+    setAside: (wanted: SetAsideWanted) => {
+      script.orders.push(wanted);
+      return Promise.resolve(script.settingAside);
+    },
     settings: {
       table: "analytics_events",
       tables: ["flights", "log_*"],

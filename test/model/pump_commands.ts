@@ -38,6 +38,7 @@ export type Command =
   | { readonly do: "flush"; readonly waitMs: number }
   | { readonly do: "setWall"; readonly byMs: number }
   | { readonly do: "adopt"; readonly config: Config; readonly elsewhere: boolean }
+  | { readonly do: "setAside"; readonly table: number; readonly maybeStored: boolean }
   | { readonly do: "pause" | "resume" | "close" | "abandon" };
 
 export const config: fc.Arbitrary<Config> = fc.record({
@@ -108,6 +109,14 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("adopt" as const), config, elsewhere: fc.boolean() }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("setAside" as const),
+      table: fc.nat(3),
+      maybeStored: fc.boolean(),
+    }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("pause" as const, "resume" as const) }) },
 );

@@ -88,14 +88,56 @@ export class Run {
       clock: this.clock,
       log: memoryLog(),
       deadLetters: {
-        write: (_batch, dead, rows) => {
+        write: (batch, dead, rows) => {
           assert.equal(dead.length, rows.length);
           this.buried.push(...rows);
+          if (dead[0]?.message.startsWith("set aside")) this.#given(batch.id, rows);
           return Promise.resolve(DONE);
         },
       },
       spool: null,
     });
+  }
+
+  /** What may be set aside at this moment; null: nothing. */
+  #order: { readonly table: string; readonly maybeStored: boolean } | null = null;
+
+  async #setAside({ table: number, maybeStored }: Command & { do: "setAside" }): Promise<void> {
+    const table = `t${number}`;
+    const inTrouble = this.pump.troubles().tables.has(table);
+    this.#order = inTrouble && !this.abandoned ? { table, maybeStored } : null;
+    const done = await this.pump.setAside({ table, batch: null, maybeStored });
+    this.#order = null;
+    if (!done.ok) return;
+    assert.ok(inTrouble, "set aside though it is in no trouble");
+    if (this.abandoned) return;
+    const left = done.value.reasons.map(({ batch }) => batch);
+    const held = this.heldRows.filter((row) => row.table === table).map(({ n }) => n);
+    for (const n of held) {
+      const id = [...this.batches].find(([, { rows }]) => rows.includes(n))?.[0];
+      assert.ok(id !== undefined && left.includes(id), `row ${n} stays, and is not named`);
+    }
+  }
+
+  /** Rows are set aside. */
+  #given(id: string, lines: readonly string[]): void {
+    try {
+      const known = this.batches.get(id);
+      const rows = lines.map((line): Row => this.rows[JSON.parse(line).n]!);
+      assert.ok(!this.sink.inFlight.some(({ batch }) => batch.id === id), "it is under way");
+      assert.ok(known?.unknown !== true || this.#order?.maybeStored === true, "it may be stored");
+      for (const row of rows) {
+        assert.equal(row.fate, "held");
+        assert.equal(row.table, this.#order?.table, "nobody has asked for it");
+        row.fate = "dead";
+      }
+      if (known !== undefined) {
+        assert.equal(known.rows.length, rows.length, "a part of it");
+        known.unknown = false;
+      }
+    } catch (problem) {
+      this.problem ??= problem;
+    }
   }
 
   get heldRows(): Row[] {
@@ -131,6 +173,9 @@ export class Run {
         break;
       case "adopt":
         this.#adopt(command);
+        break;
+      case "setAside":
+        await this.#setAside(command);
         break;
       case "pause":
         this.pump.pause();

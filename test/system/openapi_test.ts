@@ -207,6 +207,16 @@ test("dead letters: listed, replayed, deleted, and what is wrong with a question
   assert.equal(await ask(replay, well, { body: new Uint8Array(70_000) }), 413);
   const headers = { "content-encoding": "lzma" };
   assert.equal(await ask(replay, well, { body: "x", headers }), 415);
+  const order = operation("post", "/api/spool/set-aside");
+  for (const body of ["", "5", '{"table":5,"batch":"x","maybeStored":1,"colour":"red"}']) {
+    assert.equal(await ask(order, well, { body }), 400, body);
+  }
+  assert.equal(await ask(order, well, { body: new Uint8Array(70_000) }), 413);
+  assert.equal(await ask(order, well, { body: "x", headers }), 415);
+  const elsewhere = { body: '{"table":"flights"}', headers: { "Shishi-Folder": "0:0" } };
+  assert.equal(await ask(order, well, elsewhere), 421);
+  const { headers: ofAnother } = elsewhere;
+  assert.equal(await ask(operation("get", "/api/status"), well, { headers: ofAnother }), 421);
 });
 
 test("a wrong question, the known document, a collector that is not ready", async () => {
@@ -275,6 +285,16 @@ test("what takes long to bring about, by an app whose rooms behind it are made u
   const left = { stored: 1, dead: 0, left: 1, reasons: [], problems: ["it took long"] };
   script.replaying = done({ ...left, retryAfterS: 1 });
   assert.equal(await askApp(replay, app, { body: "" }), 202);
+  const order = operation("post", "/api/spool/set-aside");
+  const reasons = [{
+    batch: "019b2a40-1f00-7000-8000-000000000000",
+    rows: 3,
+    why: "it is under way",
+  }];
+  const set = { batches: 1, letters: 4, stored: 1, left: 1, leftRows: 3, reasons, more: false };
+  script.settingAside = done(set);
+  assert.equal(await askApp(order, app, { body: '{"table":"flights","maybeStored":true}' }), 200);
+  assert.deepEqual(script.orders, [{ table: "flights", batch: null, maybeStored: true }]);
   const failing = appOn(
     Object.assign(new Script(), { letters: { folder: () => assert.fail("EIO") } }),
   );
@@ -292,7 +312,13 @@ test("what takes long to bring about, by an app whose rooms behind it are made u
   assert.equal(await askApp(operation("get", "/api/live"), watched), 503);
   const cramped = Object.assign(new Script(), { room: 0 });
   const headers = { "content-length": "1" };
-  assert.equal(await askApp(replay, appOn(cramped), { body: "x", headers }), 429);
+  for (const one of [replay, order]) {
+    assert.equal(await askApp(one, appOn(cramped), { body: "x", headers }), 429);
+  }
+  const named = { body: '{"table":"flights"}', headers: { "Shishi-Folder": "0:0" } };
+  assert.equal(await askApp(order, failing, named), 503);
+  const { headers: ofFolder } = named;
+  assert.equal(await askApp(operation("get", "/api/status"), failing, { headers: ofFolder }), 503);
 
   for (const one of operations.filter(({ method }) => method === "post")) {
     const body = new ReadableStream({ start: () => {} });

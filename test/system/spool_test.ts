@@ -143,11 +143,12 @@ test("a mistake is named, with exit code 2", async () => {
       ["nothing"],
       ['"look"', "look"],
       ['"cat"', "cat"],
-      ['"ls flights"', "ls", "flights"],
+      ['"verify flights"', "verify", "flights"],
+      ['"set-aside"', "set-aside"],
     ] as const
   ) {
     const { code, stderr } = await spool(...args);
     assert.equal(code, 2);
-    assert.match(stderr, new RegExp(`expected ls, cat TABLE or verify, got ${found};`));
+    assert.match(stderr, new RegExp(`TABLE, verify or set-aside TABLE, got ${found};`));
   }
 });
