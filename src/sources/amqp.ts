@@ -58,8 +58,9 @@ export interface AmqpServer {
 }
 
 /**
- * Connects to the first server of an address that lets it. Rejects with a sentence; with several servers, with
- * one for each.
+ * Connects to a server of an address, to the next one where that fails. Begins with any of them: members
+ * spread over a cluster, and servers that say nothing do not keep for ever from the one behind them. Rejects
+ * with a sentence; with several servers, with one for each.
  */
 export async function openAmqp(
   address: AmqpAddress,
@@ -67,7 +68,9 @@ export async function openAmqp(
   signal?: AbortSignal,
 ): Promise<AmqpConnection> {
   const problems: string[] = [];
-  for (const host of address.hosts) {
+  const { hosts } = address;
+  const first = Math.floor(deps.clock.random() * hosts.length);
+  for (const host of [...hosts.slice(first), ...hosts.slice(0, first)]) {
     const connection = new AmqpConnection(address, deps);
     try {
       await connection.open(host, signal);
@@ -75,7 +78,7 @@ export async function openAmqp(
     } catch (error) {
       connection.lose(error);
       if (signal?.aborted) throw new Error("not wanted any more");
-      const where = address.hosts.length === 1 ? "" : `${host.host}:${host.port}: `;
+      const where = hosts.length === 1 ? "" : `${host.host}:${host.port}: `;
       problems.push(`${where}${messageOf(error)}`);
     }
   }

@@ -371,24 +371,22 @@ describe("a connection to RabbitMQ", () => {
     await (await broker.connect(NEVER)).close();
   });
 
-  test("goes to the first server that is there", async () => {
+  test("begins with any server, and goes to the next that is there", async () => {
     const server = await rabbit();
     const queue = await newQueue(server);
     const [one, two] = [await freePort(), await freePort()];
-    const at = (...ports: number[]) =>
-      openRabbitmq(
-        sourceOf(
-          `amqp://shishi:geheim@${
-            ports.map((port) => `127.0.0.1:${port}`).join(",")
-          }/?queue=${queue}`,
-        ),
-        rabbitDeps(),
-      ).connect(NEVER);
-    await (await at(one, server.port)).close();
-    await rejects(
-      at(one, two),
-      `127.0.0.1:${one}: connection refused; 127.0.0.1:${two}: connection refused`,
-    );
+    const at = (chance: number, ...ports: number[]) => {
+      const hosts = ports.map((port) => `127.0.0.1:${port}`).join(",");
+      const deps = rabbitDeps();
+      return openRabbitmq(sourceOf(`amqp://shishi:geheim@${hosts}/?queue=${queue}`), {
+        ...deps,
+        clock: { ...deps.clock, random: () => chance },
+      }).connect(NEVER);
+    };
+    for (const chance of [0, 0.5, 0.99]) await (await at(chance, one, server.port)).close();
+    const refused = (port: number) => `127.0.0.1:${port}: connection refused`;
+    await rejects(at(0, one, two), `${refused(one)}; ${refused(two)}`);
+    await rejects(at(0.99, one, two), `${refused(two)}; ${refused(one)}`);
   });
 
   test("ends in words when its queue is deleted, and when the server takes messages back", async () => {
