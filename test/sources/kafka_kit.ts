@@ -62,6 +62,7 @@ export interface Others {
     partitions: number,
     settings?: Readonly<Record<string, string>>,
   ): Promise<void>;
+  /** @param partitions how many it has then. */
   addPartitions(topic: string, partitions: number): Promise<void>;
   deleteTopic(topic: string): Promise<void>;
   /** In this order, round and round the partitions; resolves when the broker has them. */
@@ -107,7 +108,9 @@ export function joinKafka(kafka: Pick<Kafka, "port">): Others {
       }, { withinMs: 10_000 });
     },
     async addPartitions(name, count) {
-      await admin.createPartitions({ topics: [{ name, count, assignments: [] }] });
+      const before = (await admin.metadata({ topics: [name] })).topics.get(name)!.partitionsCount;
+      const assignments = Array.from({ length: count - before }, () => ({ brokerIds: [1] }));
+      await admin.createPartitions({ topics: [{ name, count, assignments }] });
     },
     async deleteTopic(topic) {
       await admin.deleteTopics({ topics: [topic] });

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Producer } from "@platformatic/kafka";
 import type { Feed, KafkaSource, Message } from "../../src/contracts.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { openKafka } from "../../src/sources/kafka.ts";
 import { openKafkaExit } from "../../src/sources/kafka_exit.ts";
 import { CERTIFICATE, RENEWED_CERTIFICATE } from "../kit/certificate.ts";
@@ -424,6 +425,37 @@ for (const protocol of ["classic", "consumer"] as const) {
     }
   });
 }
+
+test("partitions that are added to a topic are read, by all members", async () => {
+  await others.makeTopic("grown", 1);
+  const { after } = systemClock;
+  // What is looked at twice a minute is looked at often.
+  const clock = {
+    ...systemClock,
+    after: (ms: number, task: () => void) => after(ms > 20_000 ? 200 : ms, task),
+  };
+  const address = kafkaAddress(kafka.port, {
+    topics: ["grown"],
+    group: "grown",
+    member: "off",
+    sessionMs: 3_000,
+  });
+  const join = async () =>
+    new Member(await openKafka(address, kafkaDeps({ clock })).connect(never));
+  const members = [await join(), await join()];
+  try {
+    await others.addPartitions("grown", 4);
+    await eventually(async () => {
+      await others.publish("grown", ['{"n":1}', '{"n":2}', '{"n":3}', '{"n":4}']);
+      assert.ok(members.every(({ seen }) => seen.length > 0));
+    }, { withinMs: 20_000, everyMs: 200 });
+    await eventually(async () => assert.equal(await others.unread("grown", "grown"), 0), {
+      withinMs: 10_000,
+    });
+  } finally {
+    await Promise.all(members.map((member) => member.leave()));
+  }
+});
 
 test("a topic that is made anew begins at 0, under another name for marks", async () => {
   await others.makeTopic("anew", 1);
