@@ -356,7 +356,8 @@ export const TABLE = [
       kind: count({ min: 1, max: 100_000_000 }),
       default: "10000",
       meaning:
-        "rows in a batch at most; never more than backlog; a write with an Idempotency-Key is not cut",
+        "rows in a batch at most; never more than backlog; a write with an Idempotency-Key is not cut, " +
+        "nor what is read of a source together",
     }),
     setting({
       name: "max-block-bytes",
@@ -391,8 +392,9 @@ export const TABLE = [
       name: "idempotency-window",
       kind: duration({ min: 1_000, max: 7 * 24 * HOUR_MS }),
       default: "1h",
-      meaning: "how long a write with an Idempotency-Key is remembered: the same one again is " +
-        "answered and not stored; of very many the oldest are forgotten earlier",
+      meaning:
+        "how long a write with an Idempotency-Key, and a source's message with an id, is remembered: " +
+        "the same one again is answered and not stored; of very many the oldest are forgotten earlier",
     }),
     setting({
       name: "backlog",
