@@ -8,6 +8,7 @@ import { startCollector } from "../../src/collector.ts";
 import { settingsOrExitCode } from "../../src/commands/cli.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { createLog } from "../../src/runtime/log.ts";
+import { openBroker } from "../../src/sources/brokers.ts";
 import { openTcpBroker } from "./tcp_broker.ts";
 
 const [operation = "", times = "1", when = "before"] = (process.env.KILL_AT ?? "").split(":");
@@ -80,7 +81,11 @@ async function main(): Promise<number> {
     files,
     // So small that files are recycled within a test.
     journalFileBytes: 64 * 1024,
-    openBroker: ({ hosts }) => Promise.resolve(openTcpBroker(hosts[0]!.port)),
+    // Databases are the real ones.
+    openBroker: (address, deps) =>
+      address.broker === "outbox"
+        ? openBroker(address, deps)
+        : Promise.resolve(openTcpBroker(address.hosts[0]!.port)),
   });
   process.once("SIGTERM", () => void collector.control.stop("SIGTERM"));
   await collector.finished;
