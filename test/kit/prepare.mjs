@@ -55,6 +55,7 @@ const SERVERS = {
   "postgresql-15": ["/usr/lib/postgresql/15/bin/postgres"],
   "mariadb-server-core": ["/usr/sbin/mariadbd"],
   "rabbitmq-server": ["/usr/lib/rabbitmq/bin/rabbitmq-server"],
+  "erlang-base": ["/usr/bin/epmd", "/usr/lib/erlang/bin/epmd"],
   "maven": ["/usr/bin/mvn"],
   "openjdk-17-jre-headless": ["/usr/lib/jvm/java-17-openjdk-amd64/bin/java", "/usr/bin/java"],
   "iproute2": ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"],
