@@ -5,6 +5,7 @@
 
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Producer } from "@platformatic/kafka";
@@ -425,6 +426,32 @@ for (const protocol of ["classic", "consumer"] as const) {
     }
   });
 }
+
+test("what answers with nonsense ends nothing but its own connection", async () => {
+  const answers: ((request: Buffer) => Buffer)[] = [
+    // Of no request that was made.
+    () => Buffer.from([0, 0, 0, 8, 9, 9, 9, 9, 1, 2, 3, 4]),
+    // Of this one, and not a word of it is true.
+    (request) =>
+      Buffer.concat([Buffer.from([0, 0, 0, 40]), request.subarray(8, 12), Buffer.alloc(36, 0xff)]),
+    (request) =>
+      Buffer.concat([Buffer.from([0, 0, 0, 6]), request.subarray(8, 12), Buffer.alloc(2)]),
+    () => Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"),
+  ];
+  for (const answer of answers) {
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.on("data", (request) => {
+        socket.write(answer(request));
+        if (answer === answers.at(-1)) socket.end();
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await assert.rejects(connect("t", {}, port));
+    await new Promise((resolve) => server.close(resolve));
+  }
+});
 
 test("partitions that are added to a topic are read, by all members", async () => {
   await others.makeTopic("grown", 1);
