@@ -6,6 +6,7 @@
 import type { BrokerDeps, ExitFeed, Feed, Message, RedisSource } from "../contracts.ts";
 import { repeat } from "../kernel/time.ts";
 import type { RedisConnection } from "./redis_client.ts";
+import { HELD_BYTES } from "./redis_feed.ts";
 
 /** A connection that only listens says nothing by itself when it is over. */
 const PING_MS = 3_000;
@@ -96,6 +97,8 @@ class ChannelFeed implements Feed {
   readonly #deps: BrokerDeps;
   /** Given and not acknowledged, oldest first. */
   #given: Message[] = [];
+  /** Of all that is not acknowledged. */
+  #bytes = 0;
   #lost = 0;
   #saidMs = -Infinity;
 
@@ -113,7 +116,9 @@ class ChannelFeed implements Feed {
   }
 
   heard(body: Uint8Array): void {
-    if (this.#given.length + this.#heard.waiting.length >= this.#prefetch) return this.#lose();
+    const full = this.#given.length + this.#heard.waiting.length >= this.#prefetch;
+    if (full || this.#bytes >= HELD_BYTES) return this.#lose();
+    this.#bytes += body.length;
     const meta = (name: string) => name === "_key" ? this.#channel : null;
     this.#heard.waiting.push({ body, partition: this.#channel, address: this.#address, meta });
     this.#heard.wake();
@@ -128,7 +133,7 @@ class ChannelFeed implements Feed {
 
   acknowledge(newest: readonly Message[]): Promise<void> {
     const count = 1 + Math.max(...newest.map((message) => this.#given.indexOf(message)));
-    this.#given.splice(0, count);
+    for (const { body } of this.#given.splice(0, count)) this.#bytes -= body.length;
     return Promise.resolve();
   }
 

@@ -11,8 +11,10 @@ import type { RedisConnection } from "./redis_client.ts";
 const LAG_MS = 2_000;
 /** Of the 2 s that an end may take. */
 const LEAVE_MS = 1_500;
-/** Of one read, whatever `prefetch` allows: each is a list of answers in memory. */
-const MOST_AT_ONCE = 1_000;
+/** Messages of one read, whatever `prefetch` allows; of the first one, before their size is known; and bytes. */
+const AT_ONCE = { most: 1_000, first: 32, bytes: 4 * 1024 * 1024 };
+/** Of messages that are given and not acknowledged; beyond it nothing is read. */
+export const HELD_BYTES = 32 * 1024 * 1024;
 
 /** A message that was given, and what Redis knows it by. */
 export interface Given<K> {
@@ -35,6 +37,8 @@ export abstract class RedisFeed<K> implements Feed {
   /** Given and not acknowledged, oldest first. */
   protected given: Given<K>[] = [];
   readonly #prefetch: number;
+  #atOnce = AT_ONCE.first;
+  #heldBytes = 0;
   readonly #repeated: (() => void)[] = [];
   #failure: Error | null = null;
   #changed = Promise.withResolvers<void>();
@@ -69,12 +73,14 @@ export abstract class RedisFeed<K> implements Feed {
     for (;;) {
       if (this.#failure !== null) throw this.#failure;
       const { promise: changed } = this.#changed;
-      const room = this.#prefetch - this.given.length;
-      const read = room > 0 ? await this.read(Math.min(room, MOST_AT_ONCE)) : null;
+      const room = this.#heldBytes < HELD_BYTES ? this.#prefetch - this.given.length : 0;
+      const read = room > 0 ? await this.read(Math.min(room, this.#atOnce)) : null;
       if (read === null) await changed;
       else if (read.length > 0) {
+        const messages = read.map(({ message }) => message);
         this.given.push(...read);
-        return read.map(({ message }) => message);
+        this.#size(messages);
+        return messages;
       }
     }
   }
@@ -88,7 +94,7 @@ export abstract class RedisFeed<K> implements Feed {
     const work = this.forget(this.given.slice(0, count));
     this.#acknowledging = work.catch(() => {});
     await work;
-    this.given.splice(0, count);
+    for (const { message } of this.given.splice(0, count)) this.#heldBytes -= message.body.length;
     this.#change();
   }
 
@@ -118,6 +124,14 @@ export abstract class RedisFeed<K> implements Feed {
     const run = () => Promise.resolve().then(task).catch((why) => this.fail(why));
     void run();
     this.#repeated.push(repeat(this.deps.clock, ms, run));
+  }
+
+  /** The next read is of about as many bytes as one should be: nothing is known of its messages before. */
+  #size(messages: readonly Message[]): void {
+    const bytes = messages.reduce((sum, { body }) => sum + body.length, 0);
+    this.#heldBytes += bytes;
+    const fitting = Math.floor(AT_ONCE.bytes * messages.length / Math.max(1, bytes));
+    this.#atOnce = Math.max(1, Math.min(fitting, 4 * this.#atOnce, AT_ONCE.most));
   }
 
   #change(): void {
