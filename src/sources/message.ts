@@ -105,6 +105,8 @@ class Maker {
   readonly #empty: Message[] = [];
   #meta: readonly MetaColumn[] = [];
   #looks = 0;
+  /** What was read last without a fault, and of which units. */
+  #clean: { readonly units: readonly Unit[]; readonly chunk: Chunk } | null = null;
 
   constructor(messages: readonly Message[], options: MakeOptions) {
     this.#messages = messages;
@@ -167,7 +169,10 @@ class Maker {
     const clean = read.kind === "rows" && read.rejected === 0 &&
       // What is put in front of a row of one message must not be put in front of another's.
       (this.#meta.length === 0 || read.chunk.rows === units.length);
-    if (clean) return units;
+    if (clean) {
+      this.#clean = { units, chunk: read.chunk };
+      return units;
+    }
     if (units.length > 1) {
       const middle = units.length >> 1;
       const left = await this.#good(units.slice(0, middle));
@@ -211,7 +216,11 @@ class Maker {
   /** All of these are known to be good, but a table may have changed since. */
   async #chunk(units: readonly Unit[]): Promise<Chunk | null> {
     const { reader, table } = this.#options;
-    const read = await reader.read(table, joined(units));
+    const clean = this.#clean?.units.length === units.length &&
+      this.#clean.units.every((unit, at) => unit === units[at]);
+    const read: Read = clean
+      ? { kind: "rows", chunk: this.#clean!.chunk, rejected: 0, errors: [] }
+      : await reader.read(table, joined(units));
     if (read.kind === "wait") throw new Waiting(read.why);
     if (read.kind === "refused" || read.rejected > 0) {
       throw new Waiting(

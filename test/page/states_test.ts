@@ -95,7 +95,7 @@ test("sources: a row each, those that do not read are marked; none: nothing", as
     lag: null,
   };
   await collector.tell({ sources: { first: [away, one], more: 3 } });
-  await sees(page, "sources-body", /redis:clickswaiting: refused[^]*kafka:flightsrunning/);
+  await sees(page, "sources-body", /redis:clicks: refusedwaiting[^]*kafka:flightsrunning/);
   assert.equal(await isShown(), true);
   const marks = await page.locator("#sources-body tr").evaluateAll((rows) =>
     rows.map((row) => row.getAttribute("data-mark"))

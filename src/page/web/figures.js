@@ -183,8 +183,9 @@ export function showSources({ sources }) {
     "sources-body",
     sources.first.map(({ name, state, why, rows, lag, unacked, repeated, dead }) => ({
       cells: [
-        name,
-        why === null ? state : `${state}: ${why}`,
+        // Why has more room here than beside the state.
+        why === null ? name : `${name}: ${why}`,
+        state,
         count(rows),
         lag === null ? NOTHING : count(lag),
         count(unacked),
