@@ -48,7 +48,7 @@ export const PIECE_BYTES = 256 * 1024;
 /** What halves are looked at before others have their turn. */
 const LOOKS = 50;
 
-const RECORD = Uint8Array.of(0x1e);
+const RECORD = 0x1e;
 const NEWLINE = 0x0a;
 const BRACE_OPEN = 0x7b;
 const encoder = new TextEncoder();
@@ -122,7 +122,9 @@ class Maker {
     }
     const units: Unit[] = [];
     for (const message of this.#messages) {
-      const unit = await this.#unitOf(message);
+      const { body, encoding } = message;
+      const bytes = encoding === undefined ? body : await this.#unpacked(message, encoding);
+      const unit = bytes === null ? null : this.#unitOf(message, bytes);
       if (unit !== null) units.push(unit);
     }
     const found = await this.#good(units);
@@ -141,22 +143,23 @@ class Maker {
     };
   }
 
-  /** Null: there is nothing in it, or it has been told what is wrong with it. */
-  async #unitOf(message: Message): Promise<Unit | null> {
-    let bytes = message.body;
-    if (message.encoding !== undefined && bytes.length > 0) {
-      const unpacked = await this.#options.reader.unpack(bytes, message.encoding);
-      if (!unpacked.ok) {
-        this.#poison.push({ message, index: null, bytes, error: unpacked.problem });
-        return null;
-      }
-      bytes = unpacked.value;
+  /** Null: there is nothing in it. */
+  #unitOf(message: Message, bytes: Uint8Array): Unit | null {
+    if (!isEmpty(bytes)) {
+      return { message, index: null, bytes, body: this.#inFront(message, bytes) };
     }
-    if (isEmpty(bytes)) {
-      this.#empty.push(message);
-      return null;
-    }
-    return { message, index: null, bytes, body: this.#inFront(message, bytes) };
+    this.#empty.push(message);
+    return null;
+  }
+
+  /** Null: it cannot be, which has been told. */
+  async #unpacked(message: Message, encoding: string): Promise<Uint8Array | null> {
+    const { body: bytes } = message;
+    if (bytes.length === 0) return bytes;
+    const unpacked = await this.#options.reader.unpack(bytes, encoding);
+    if (unpacked.ok) return unpacked.value;
+    this.#poison.push({ message, index: null, bytes, error: unpacked.problem });
+    return null;
   }
 
   /** Those units of which every row is one; of the others, what can be saved. */
@@ -273,7 +276,14 @@ const NULL = [0x6e, 0x75, 0x6c, 0x6c];
 
 function joined(units: readonly Unit[]): Uint8Array {
   if (units.length === 1) return units[0]!.body;
-  return Buffer.concat(units.flatMap(({ body }) => [body, RECORD]));
+  const bytes = new Uint8Array(units.reduce((sum, { body }) => sum + body.length + 1, 0));
+  let at = 0;
+  for (const { body } of units) {
+    bytes.set(body, at);
+    at += body.length;
+    bytes[at++] = RECORD;
+  }
+  return bytes;
 }
 
 function rawOf(value: Exclude<MetaValue, null>): string {
@@ -288,11 +298,12 @@ function rawOf(value: Exclude<MetaValue, null>): string {
 /** White space as it stands between JSON values, and the marks that may. */
 function isBlank(bytes: Uint8Array, at: number): boolean {
   const byte = bytes[at];
-  return byte === 0x20 || byte === NEWLINE || byte === 0x0d || byte === 0x09 || byte === 0x1e;
+  return byte === 0x20 || byte === NEWLINE || byte === 0x0d || byte === 0x09 || byte === RECORD;
 }
 
 /** Whether there is no row in a body, and nothing that should be one: nothing, `[]` or `null`. */
 export function isEmpty(bytes: Uint8Array): boolean {
+  if (bytes[0] === BRACE_OPEN) return false;
   let at = 0;
   const skip = () => {
     while (isBlank(bytes, at)) at++;
