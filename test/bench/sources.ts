@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { eventually } from "../kit/wait.ts";
 import { cpuSeconds, on, residentBytes, run, RUNTIME } from "./cores.ts";
 import { kafka } from "./kafka.ts";
+import { redisList, redisStream } from "./redis.ts";
 import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
 import { QUICK_ARGS, startCollector } from "./subjects.ts";
@@ -31,7 +32,11 @@ export interface BenchBroker {
 /** Starts a broker; it ends with the stage. */
 export type StartBroker = (stage: Stage) => Promise<BenchBroker>;
 
-export const BROKERS: Readonly<Record<string, StartBroker>> = { kafka };
+export const BROKERS: Readonly<Record<string, StartBroker>> = {
+  kafka,
+  "redis-stream": redisStream,
+  "redis-list": redisList,
+};
 
 export interface SourceLoad {
   readonly messages: number;
