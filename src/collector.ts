@@ -519,7 +519,7 @@ class Integrations {
   readonly #rooms: Rooms;
   #mirror: Mirror | null = null;
   #remote: Remote | null = null;
-  #nats: Pick<Settings, "nats" | "authorities"> | null = null;
+  #nats: Pick<Settings, "nats" | "authorities" | "controlSecret"> | null = null;
   #ending = false;
   #alone: boolean;
   #busy: Promise<void> = Promise.resolve();
@@ -581,8 +581,8 @@ class Integrations {
   }
 
   async #adoptRemote(settings: Settings): Promise<void> {
-    const { nats: wanted, authorities, group, id } = settings;
-    const known = { nats: wanted, authorities };
+    const { nats: wanted, authorities, controlSecret, group, id } = settings;
+    const known = { nats: wanted, authorities, controlSecret };
     if (nodeUtil().isDeepStrictEqual(this.#nats, known)) return;
     this.#nats = known;
     await this.#remote?.close();
@@ -594,6 +594,7 @@ class Integrations {
     const { control, ledger, clock, log } = this.#rooms;
     this.#remote = startRemote({
       ...wanted,
+      controlSecret,
       openSocket: createOpenSocket(authoritiesOf(settings)),
       group,
       id,

@@ -4,9 +4,8 @@
  * when it runs: other commands must not wait for it.
  */
 
-import { readFile } from "node:fs/promises";
 import process from "node:process";
-import type { Clock, Log } from "../contracts.ts";
+import type { BrokerDeps, Clock } from "../contracts.ts";
 import { nodeUtil } from "../kernel/builtins.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { within } from "../kernel/time.ts";
@@ -70,7 +69,7 @@ async function run(argv: readonly string[]): Promise<number> {
 
 /** In the order of the report: servers, then this host. Each is loaded when it is wanted. */
 function looksOf(settings: Settings): Look[] {
-  const { clickhouse, influx, nats, sources, tls, dataDir, group, id } = settings;
+  const { clickhouse, influx, nats, sources, exits, tls, dataDir, group, id } = settings;
   const clock = systemClock;
   const certificates = () => authorities(settings.authorities);
   return [
@@ -108,21 +107,19 @@ function looksOf(settings: Settings): Look[] {
       what: `source ${address.name}`,
       async look() {
         const { openBroker } = await import("../sources/brokers.ts");
-        const { openSqlite } = await import("../runtime/sqlite.ts");
-        const broker = await openBroker(address, {
-          clock,
-          log: silent,
-          member: `${group}.${id}`,
-          readFile: (path) => readFile(path, "utf8"),
-          authorities: certificates,
-          openSocket: createOpenSocket(certificates),
-          openSqlite,
-        });
+        const broker = await openBroker(address, await outside(settings));
         // Several may read one server.
         const named = `source ${address.name} (${address.label})`;
         return (await broker.inspect()).map((finding) =>
           finding.what.includes(address.name) ? finding : { ...finding, what: named }
         );
+      },
+    })),
+    ...exits.map((address): Look => ({
+      what: `exit ${address.name} (${address.label})`,
+      async look() {
+        const { inspectExit } = await import("../sources/exit.ts");
+        return inspectExit(address, await outside(settings));
       },
     })),
     {
@@ -142,8 +139,13 @@ function looksOf(settings: Settings): Look[] {
 
 const host = () => import("./check_host.ts");
 
+/** What the files of brokers are handed. */
+async function outside({ group, id, authorities }: Settings): Promise<BrokerDeps> {
+  const { forBrokers, SILENT } = await import("../runtime/for_brokers.ts");
+  return forBrokers({ group, id, log: SILENT, own: () => authorities });
+}
+
 /** What is found is said in findings. */
-const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** At once; each has at most a few requests under way. */
 const AT_ONCE = 16;

@@ -4,14 +4,16 @@
  */
 
 import process from "node:process";
-import type { Command } from "../contracts.ts";
+import type { Command, ExitAddress } from "../contracts.ts";
+import { reasonOf } from "../kernel/errors.ts";
 import { controlFleet } from "../fleet/fleet.ts";
 import { authorities } from "../runtime/authorities.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { onStopSignal, wantsColor } from "../runtime/program.ts";
 import { createOpenSocket } from "../runtime/socket.ts";
 import { boolean, count, duration, text } from "../settings/kinds.ts";
-import type { SettingName, SettingSpec } from "../settings/settings.ts";
+import type { SettingName, Settings, SettingSpec } from "../settings/settings.ts";
+import { exitUrls } from "../settings/source_urls.ts";
 import { type Kind, section, setting, type ValuesOf } from "../settings/spec.ts";
 import { NATS } from "../settings/table.ts";
 import { type CliCommand, confirmOnTerminal, settingsOrExitCode } from "./cli.ts";
@@ -41,7 +43,9 @@ const MORE: Readonly<Partial<Record<Command, string>>> = {
     "--wait 30s. A rolling stop asks the target for its status, then stops each collector by its own name; " +
     "whatever goes wrong with one of a batch ends it after that batch, with exit code 1 and the " +
     "names of those that did not get the command. Ctrl-C ends the waiting, not the stopping of those " +
-    "that got it.",
+    "that got it.\n--via sends Exit on the channels of URLs, as exits has them, instead of the command over " +
+    "NATS: every collector that listens there stops, and none answers. With control-secret it is signed. " +
+    "Exit code 0 when the brokers have it.",
 };
 
 const HOUR_MS = 3_600_000;
@@ -109,6 +113,14 @@ const STOP = section("Command", [
     meaning: "with --batch: after a batch has stopped wait so long before the next, such as for " +
       "the hosts to be back; without a DURATION no longer than until it has stopped",
   }),
+  setting({
+    name: "via",
+    kind: exitUrls,
+    default: null,
+    meaning:
+      "exit channels to send Exit on, such as redis://host?channel=exitCh; a password stands " +
+      "in a file (password-file=)",
+  }),
 ]);
 
 const ALL = [...COMMON, ...WATCH, ...DRY_RUN, ...STOP] as const;
@@ -143,34 +155,88 @@ export function controlCommand(command: Command): CliCommand {
       if (typeof loaded === "number") return loaded;
       // The flags are the command's own; the compiler knows only that they are some.
       const flags = loaded.extra as unknown as ControlFlags;
-      const problem = loaded.settings.nats === null
+      const via = flags.via ?? null;
+      const problem = via !== null
+        ? problemOfVia(via, flags)
+        : loaded.settings.nats === null
         ? "nats-url: expected the address of a NATS server, got none (--nats-url or " +
           "SHISHI_NATS_URL)"
         : (flags.wait ?? 0) > 0 && (flags.batch ?? null) === null
         ? "--wait: expected --batch with it, got a stop of all at once"
         : null;
-      if (loaded.settings.nats === null || problem !== null) {
+      if (problem !== null) {
         console.error(`shishi: ${problem}`);
         return 2;
       }
-      return await run(command, loaded.settings.nats, loaded.settings.authorities, flags);
+      return via === null
+        ? await run(command, loaded.settings, flags)
+        : await stopVia(via, loaded.settings, flags);
     },
   };
 }
 
-type Nats = Pick<
-  Parameters<typeof controlFleet>[1],
-  "servers" | "auth" | "subject" | "controlSecret"
->;
+/** Why an Exit cannot be sent so, or null. What it would not do must not look as if it did. */
+function problemOfVia(
+  via: readonly ExitAddress[],
+  { target, json, batch, wait, ...flags }: ControlFlags,
+): string | null {
+  for (const { broker, label, user, password } of via) {
+    // As NATS reads it, what stands alone before the @ is a token.
+    const token = broker === "nats" && user !== null && password === null;
+    if (token || (password !== null && "text" in password)) {
+      return `--via: expected ${label} without a secret, which every user of this host can read in an ` +
+        `argument list (${token ? "token-file=" : "password-file="} takes it)`;
+    }
+  }
+  const without = [
+    target === "all" ? null : "target",
+    json ? "json" : null,
+    flags["dry-run"] ? "dry-run" : null,
+    (batch ?? null) === null ? null : "batch",
+    (wait ?? null) === null ? null : "wait",
+  ].find((name) => name !== null);
+  return without === undefined
+    ? null
+    : `--${without}: has no effect with --via: every collector that listens there stops, and none answers`;
+}
 
-/**
- * With everything that the terminal, if there is one, and signals have to say.
- * @param own the text of `ca-file`, or null.
- */
+async function stopVia(
+  via: readonly ExitAddress[],
+  settings: Settings,
+  { timeout, yes }: ControlFlags,
+): Promise<number> {
+  const channels = via.map(({ name, label }) => `${name} (${label})`);
+  const confirm = yes ? null : confirmOnTerminal();
+  if (confirm !== null) {
+    const asked = `Stop every collector that listens on ${channels.join(", ")}? [y/N] `;
+    if (!await confirm(asked)) {
+      console.log("nothing stopped");
+      return 1;
+    }
+  }
+  const [{ sendExit }, { forBrokers, SILENT }] = await Promise.all([
+    import("../sources/exit.ts"),
+    import("../runtime/for_brokers.ts"),
+  ]);
+  const { controlSecret, authorities } = settings;
+  const outside = forBrokers({ ...settings, log: SILENT, own: () => authorities });
+  const sent = await Promise.all(via.map(async (address, at) => {
+    try {
+      await sendExit(address, controlSecret, outside, timeout);
+      console.log(`sent on ${channels[at]}: every collector that listens there stops`);
+      return true;
+    } catch (error) {
+      console.error(`shishi: not sent on ${channels[at]}: ${reasonOf(error)}`);
+      return false;
+    }
+  }));
+  return sent.every(Boolean) ? 0 : 1;
+}
+
+/** With everything that the terminal, if there is one, and signals have to say. */
 async function run(
   command: Command,
-  nats: Nats,
-  own: string | null,
+  { nats, controlSecret, authorities: own }: Settings,
   flags: ControlFlags,
 ): Promise<number> {
   const { target, timeout, json, yes, batch, wait } = flags;
@@ -185,7 +251,8 @@ async function run(
     : (line: string) => console.log(line);
   try {
     return await controlFleet(command, {
-      ...nats,
+      ...nats!,
+      controlSecret,
       openSocket: createOpenSocket(() => authorities(own)),
       target,
       timeoutMs: timeout,

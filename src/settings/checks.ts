@@ -130,15 +130,12 @@ export function warningsAbout(values: Values, read: Read): string[] {
         `(${formatDuration(values["flush-interval"])}) always comes first`,
     );
   }
+  const secret = read.labels.get("control-secret");
+  if (secret && values["nats-url"] === null && values.exits === null) {
+    warnings.push(`${secret}: has no effect without nats-url or exits`);
+  }
   if (values["nats-url"] === null) {
-    const names = [
-      "nats-creds",
-      "nats-nkey",
-      "nats-user",
-      "nats-password",
-      "nats-token",
-      "control-secret",
-    ];
+    const names = ["nats-creds", "nats-nkey", "nats-user", "nats-password", "nats-token"];
     for (const label of names.map((name) => read.labels.get(name))) {
       if (label) warnings.push(`${label}: has no effect without nats-url`);
     }

@@ -113,9 +113,9 @@ export interface Settings {
     readonly servers: readonly string[];
     readonly subject: string;
     readonly auth: NatsAuth;
-    /** `null` = commands need no signature. */
-    readonly controlSecret: string | null;
   } | null;
+  /** Of commands over NATS and of exits; `null` = they need no signature. */
+  readonly controlSecret: string | null;
   readonly group: string;
   readonly id: string;
   readonly logLevel: Values["log-level"];
@@ -303,8 +303,8 @@ function assemble(values: Values, texts: ReadonlyMap<string, string>): Settings 
       servers,
       subject: values["nats-subject"],
       auth: natsAuth(values, texts.get("nats-creds") ?? ""),
-      controlSecret: values["control-secret"],
     },
+    controlSecret: values["control-secret"],
     group: values.group,
     id: values.id,
     logLevel: values["log-level"],

@@ -95,7 +95,9 @@ export const NATS = section("NATS", [
     name: "control-secret",
     kind: text("SECRET", "a secret"),
     default: null,
-    meaning: "once set, commands over NATS are signed with it, and obeyed only when they are",
+    meaning:
+      "once set, commands over NATS and messages of exits are signed with it, and obeyed only " +
+      "when they are",
     secret: true,
   }),
 ]);

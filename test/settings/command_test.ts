@@ -41,7 +41,6 @@ describe("a command with flags of its own", () => {
       servers: ["ws://n:1"],
       subject: "shishi",
       auth: { kind: "token", token: "t" },
-      controlSecret: null,
     });
     assert.equal(loaded.settings.logLevel, "warn");
     assert.equal(loaded.settings.table, "analytics_events");

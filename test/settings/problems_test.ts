@@ -345,8 +345,12 @@ const WARNINGS: [string, Around, string[]][] = [
     "--control-secret: is shorter than 16 characters and may be guessed",
   ]],
   ["control secret without NATS", { env: { SHISHI_CONTROL_SECRET: "0123456789abcdef" } }, [
-    "control-secret (environment SHISHI_CONTROL_SECRET): has no effect without nats-url",
+    "control-secret (environment SHISHI_CONTROL_SECRET): has no effect without nats-url or exits",
   ]],
+  ["control secret for exits", {
+    argv: ["--exit=redis://h?channel=c"],
+    env: { SHISHI_CONTROL_SECRET: "0123456789abcdef" },
+  }, []],
   ["idle longer than flush", { argv: ["--idle-interval=5s"] }, [
     "idle-interval: 5s has no effect, because flush-interval (1s) always comes first",
   ]],

@@ -225,7 +225,6 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
       servers: ["ws://a:1", "wss://b"],
       subject: "shishi",
       auth: { kind: "none" },
-      controlSecret: null,
     },
   },
   "nats-subject": {
@@ -273,9 +272,8 @@ const CASES: Record<Exclude<SettingName, "config">, Case> = {
   "control-secret": {
     text: "a secret of the fleet",
     other: "another secret of it",
-    read: (s) => s.nats?.controlSecret,
+    read: (s) => s.controlSecret,
     want: "a secret of the fleet",
-    with: nats,
   },
   "group": { text: "eu.west 1", other: "x", read: (s) => s.group, want: "eu-west-1" },
   "id": { text: "a/ü_9", other: "x", read: (s) => s.id, want: "a--_9" },

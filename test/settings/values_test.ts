@@ -57,6 +57,7 @@ describe("defaults", () => {
       influx: null,
       influxIntervalMs: 10_000,
       nats: null,
+      controlSecret: null,
       group: "default",
       id: "edge-7-example-com",
       logLevel: "info",
