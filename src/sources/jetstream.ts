@@ -280,8 +280,12 @@ class StreamFeed implements Feed {
     this.lose("closed");
     if (!dead) {
       // What was never looked at need not wait for the end of ack_wait before another member has it.
-      const work = this.#subscription.drain().then(() => {
-        const { connection } = this.#link;
+      const { connection } = this.#link;
+      const { stream, consumer } = this.#address.read;
+      const work = this.#subscription.drain().then(async () => {
+        // Asked for that, servers of 2.9 forget the pull; a message that goes back before gets lost in it.
+        const api = await apiOf(this.#link);
+        await api.consumers.info(stream, consumer);
         for (const { reply } of this.#held.splice(this.#held.length - this.#ready)) {
           connection.publish(reply, NAK);
         }

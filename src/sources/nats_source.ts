@@ -131,6 +131,9 @@ class Way {
 
 /** What the runtimes say of a certificate needs a hint at the setting that helps. */
 function aboutCertificate(problem: string): string {
+  if (/alert_?\w*(?:bad|unknown|required)|bad_certificate|certificate_required/i.test(problem)) {
+    return `${problem} (the server wants a certificate of its clients: cert= and key=)`;
+  }
   return /self.signed|unable to (?:verify|get)|UnknownIssuer|unknown ?ca\b/i.test(problem)
     ? `${problem} (the server's certificate is not trusted: ca= takes its authority)`
     : problem;
@@ -223,9 +226,9 @@ async function openSubject(
   return feed;
 }
 
-/** The server has what was subscribed to; what it complains about came before. */
+/** The server has what was sent. Its complaints come before its answer; they are known a moment later. */
 async function settled(connection: NatsConnection, { clock }: BrokerDeps): Promise<void> {
-  const flushed = connection.flush().then(() => true, () => false);
+  const flushed = connection.flush().then(() => connection.flush()).then(() => true, () => false);
   if (!await within(clock, FLUSH_MS, flushed, false)) {
     throw new Error(`no answer within ${FLUSH_MS / 1000} s`);
   }
