@@ -12,15 +12,18 @@ import type { App, Part, Shared } from "./admit/app.ts";
 import type { Pump, PumpOptions } from "./batch/pump.ts";
 import { startProgress } from "./batch/progress.ts";
 import type {
+  BrokerDeps,
   Clock,
   Control,
   DeadLetters,
+  ExitAddress,
   Files,
   LedgerTotals,
   Log,
   MessageReader,
   Order,
   Queries,
+  SourceAddress,
 } from "./contracts.ts";
 import { LetterWriter } from "./dead/writer.ts";
 import type { Deliver, DeliverSettings } from "./deliver/deliver.ts";
@@ -35,6 +38,7 @@ import type { Prometheus } from "./meter/prometheus.ts";
 import { createPage, type OpenPage } from "./page/page.ts";
 import { createProblems } from "./page/problems.ts";
 import type { Remote } from "./remote/remote.ts";
+import type { Exits } from "./sources/exit.ts";
 import type { Sources, SourcesDeps } from "./sources/sources.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { authorities } from "./runtime/authorities.ts";
@@ -503,7 +507,7 @@ function rssBytes(): number {
   return process.memoryUsage.rss();
 }
 
-// ── The mirror in InfluxDB and remote control over NATS.
+// ── The mirror in InfluxDB, remote control over NATS, and exit channels.
 
 /** How long a `flush` over NATS may take before it is answered as failed. */
 const FLUSH_TIMEOUT_MS = 60_000;
@@ -511,14 +515,17 @@ const FLUSH_TIMEOUT_MS = 60_000;
 const LAST_WRITE_MS = 2_000;
 
 /**
- * The mirror and remote control, loaded when they are first wanted, since their libraries would cost the
- * first answer 10 of 45 ms. While a predecessor is there nothing is done: it has the same name, and two of
- * one name cannot be told apart, neither in InfluxDB nor on NATS.
+ * The mirror, remote control and exit channels, loaded when they are first wanted, since their libraries would
+ * cost the first answer 10 of 45 ms. While a predecessor is there mirror and remote control do nothing: it has
+ * the same name, and two of one name cannot be told apart, neither in InfluxDB nor on NATS. Exits have no names,
+ * and one that comes in between must be heard.
  */
 class Integrations {
   readonly #rooms: Rooms;
   #mirror: Mirror | null = null;
   #remote: Remote | null = null;
+  #exits: Exits | null = null;
+  readonly #startedMs: number;
   #nats: Pick<Settings, "nats" | "authorities" | "controlSecret"> | null = null;
   #ending = false;
   #alone: boolean;
@@ -526,6 +533,7 @@ class Integrations {
 
   constructor(rooms: Rooms, predecessor: Predecessor | null) {
     this.#rooms = rooms;
+    this.#startedMs = rooms.clock.nowMs();
     this.#alone = predecessor === null;
     void predecessor?.gone.then(() => {
       this.#alone = true;
@@ -534,13 +542,17 @@ class Integrations {
   }
 
   /**
-   * Resolves when both do as the settings say; a NATS that hangs is not waited for long. One after the
+   * Resolves when all do as the settings say; a NATS that hangs is not waited for long. One after the
    * other; after the last counts nothing comes any more.
    */
   adopt(): Promise<void> {
     const { settings } = this.#rooms.current;
     const adopted = this.#busy.then(async () => {
-      if (this.#ending || !this.#alone) return;
+      if (this.#ending) return;
+      await this.#adoptExits(settings).catch((error) => {
+        this.#rooms.log.error("exit channels cannot be listened to", { error: String(error) });
+      });
+      if (!this.#alone) return;
       await this.#adoptMirror(settings);
       await this.#adoptRemote(settings);
     });
@@ -557,7 +569,27 @@ class Integrations {
   }
 
   async close(): Promise<void> {
-    await this.#remote?.close();
+    await Promise.all([this.#remote?.close(), this.#exits?.close()]);
+  }
+
+  async #adoptExits(settings: Settings): Promise<void> {
+    if (settings.exits.length === 0 && this.#exits === null) return;
+    const { clock, log, ledger, control } = this.#rooms;
+    const [{ Exits }, broker, wanted] = await Promise.all([
+      import("./sources/exit.ts"),
+      brokerDeps(this.#rooms),
+      withTexts(settings.exits, settings),
+    ]);
+    if (this.#ending) return;
+    this.#exits ??= new Exits({
+      broker,
+      startedMs: this.#startedMs,
+      stop: (why) => void control.stop(why),
+      count: (ok) => ledger.control("stop", ok),
+      clock,
+      log,
+    });
+    this.#exits.adopt(wanted, settings.controlSecret);
   }
 
   async #adoptMirror(settings: Settings): Promise<void> {
@@ -648,27 +680,18 @@ class Inputs {
     const { current: { settings }, sources } = this.#rooms;
     const may = () => this.#alone && this.#stopped === null;
     if (!may() || settings.sources.length === 0 && sources.set === null) return;
-    const [{ Sources }, { filesOf }] = await Promise.all([
+    const [{ Sources }, wanted] = await Promise.all([
       import("./sources/sources.ts"),
-      import("./settings/source_urls.ts"),
+      withTexts(settings.sources, settings),
     ]);
     if (!may()) return;
     sources.set ??= new Sources(await this.#deps());
-    await sources.set.adopt(settings.sources.map((address) => ({
-      address,
-      texts: filesOf(address).map((path) => settings.sourceFiles[path] ?? ""),
-    })));
+    await sources.set.adopt(wanted);
   }
 
   async #deps(): Promise<ConstructorParameters<typeof Sources>[0]> {
-    const [reader, { createOpenSocket }, { openSqlite }] = await Promise.all([
-      this.#reader.get(),
-      import("./runtime/socket.ts"),
-      import("./runtime/sqlite.ts"),
-    ]);
+    const [reader, broker] = await Promise.all([this.#reader.get(), brokerDeps(this.#rooms)]);
     const { clock, log, ledger, pump, letters, current, sources } = this.#rooms;
-    const { group, id } = current.settings;
-    const certificates = () => authorities(current.settings.authorities);
     const globs = (settings: Settings) => compileGlobs(settings.tables);
     return {
       clock,
@@ -681,17 +704,28 @@ class Inputs {
       eventsTable: () => current.settings.table,
       mayWrite: (table) => table === current.settings.table || globs(current.settings)(table),
       ack: () => current.settings.ack,
-      broker: {
-        clock,
-        log,
-        member: `${group}.${id}`,
-        readFile: async (path) => new TextDecoder().decode(await nodeFiles.read(path)),
-        authorities: certificates,
-        openSocket: createOpenSocket(certificates),
-        openSqlite,
-      },
+      broker,
     };
   }
+}
+
+/** What the files of brokers are handed. */
+async function brokerDeps({ log, current }: Rooms): Promise<BrokerDeps> {
+  const { forBrokers } = await import("./runtime/for_brokers.ts");
+  const { group, id } = current.settings;
+  return forBrokers({ group, id, log, own: () => current.settings.authorities });
+}
+
+/** What is in the files that an address names. */
+async function withTexts<A extends SourceAddress | ExitAddress>(
+  addresses: readonly A[],
+  { sourceFiles }: Settings,
+) {
+  const { filesOf } = await import("./settings/source_urls.ts");
+  return addresses.map((address) => ({
+    address,
+    texts: filesOf(address).map((path) => sourceFiles[path] ?? ""),
+  }));
 }
 
 // ── The rooms at work.
