@@ -145,8 +145,6 @@ async function outside({ group, id, authorities }: Settings): Promise<BrokerDeps
   return forBrokers({ group, id, log: SILENT, own: () => authorities });
 }
 
-/** What is found is said in findings. */
-
 /** At once; each has at most a few requests under way. */
 const AT_ONCE = 16;
 
