@@ -56,7 +56,7 @@ function withRepeatableIds<T>(chance: number, work: () => Promise<T>): Promise<T
 }
 
 test("whatever happens to the disk, what was acknowledged is kept", {
-  timeout: 60_000,
+  timeout: 120_000,
 }, async () => {
   console.log(`disk model: seed ${seed}, ${RUNS} runs`);
   const seen = {

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";
+import { crc32 } from "node:zlib";
 import fc from "fast-check";
 import type { Memo } from "../../src/contracts.ts";
 import {
@@ -179,6 +180,22 @@ describe("a file in good order", () => {
     const keyed = rowsFrame({ from: 0, rows: 1, bytes: body.length }, tail, [body]);
     const other = { head: `,"bytes":0,"later":[1]}\n`, tail: null, bodies: [] };
     assert.deepEqual(said(fileOf([keyed, other, FRAMES[0]!]).bytes), ["04 0+1", "01 0+2"]);
+  });
+
+  test("a journal of before messages were remembered reads as ever", () => {
+    const row = '{"n":1}\n';
+    const key = '#key {"table":"t","key":"k","hash":"h","accepted":1,"rejected":0,"since":7}\n';
+    const frame = `#shishi {"file":${FILE},"frame":1,"from":0,"rows":1,"bytes":${row.length},` +
+      `"keys":${key.length},"batch":"${batch(1)}","table":"t","shape":"row","columns":null,` +
+      `"since":1000}\n${row}${key}`;
+    const crc = crc32(frame).toString(16).padStart(8, "0");
+    const bytes = Buffer.from(`${frame}#end ${FILE}.1 ${crc}\n`);
+    const { live, memos, bad } = readFrames(bytes, FILE);
+    assert.deepEqual([live.length, bad.length], [1, 0]);
+    assert.deepEqual(memos, [{
+      ...{ table: "t", key: "k", hash: "h", accepted: 1, rejected: 0, sinceMs: 7, gone: false },
+      batches: [batch(1)],
+    }]);
   });
 
   test("what is no memo, and one that is not understood, says nothing", () => {
