@@ -195,7 +195,11 @@ describe("rows of an outbox, each once", () => {
     const begin = async (at: number) => {
       const shishi = await start(source, dirs[at]!, "", `c${at}`);
       begun.push(shishi);
-      await took(shishi);
+      const { length } = made.application.committed;
+      await eventually(async () => {
+        assert.equal((await shishi.status()).sources[0].state, "running");
+        assert.ok(made.application.committed.length > length + 50);
+      }, { withinMs: 20_000 });
       return shishi;
     };
     try {
