@@ -1011,6 +1011,10 @@ export type Remade =
      * `kind` (nothing that could be changed, or a server that is too old).
      */
     readonly why: "away" | "right" | "rows" | "kind";
+    /** With `rows`, of a table to be made: so many of them were looked at, the first ones; */
+    readonly looked?: number;
+    /** and none of these could make a table by itself either. */
+    readonly each?: boolean;
   };
 
 /** A statement that would make a table, or give it columns. */

@@ -12,6 +12,8 @@ export interface Sample {
   /** NDJSON. */
   readonly text: string;
   readonly rows: number;
+  /** Rows that were passed over on the way, these included. */
+  readonly looked: number;
   /** By key, in the order in which they came. */
   readonly values: ReadonlyMap<string, readonly unknown[]>;
 }
@@ -47,6 +49,7 @@ export function sampleOf(rows: Uint8Array, keys: ReadonlySet<string> | null): Sa
   const lines: string[] = [];
   const values = new Map<string, unknown[]>();
   let bytes = 0;
+  let looked = 0;
   const end = Math.min(rows.length, LOOKED_AT_BYTES);
   for (let at = 0; at < end && lines.length < SAMPLE_ROWS;) {
     const stop = rows.indexOf(NEWLINE, at);
@@ -55,8 +58,10 @@ export function sampleOf(rows: Uint8Array, keys: ReadonlySet<string> | null): Sa
     const sent = bytesSent(line);
     if (bytes + sent > SAMPLE_BYTES) {
       if (keys === null && lines.length > 0) break;
+      looked++;
       continue;
     }
+    looked++;
     const text = decoder.decode(line);
     const found = objectOf(text);
     if (found === null) continue;
@@ -72,7 +77,7 @@ export function sampleOf(rows: Uint8Array, keys: ReadonlySet<string> | null): Sa
     bytes += sent;
     lines.push(text);
   }
-  return { text: lines.join("\n"), rows: lines.length, values };
+  return { text: lines.join("\n"), rows: lines.length, looked, values };
 }
 
 /** As a bound value a backslash and a line end are two bytes each. */

@@ -251,16 +251,27 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     const place = placeOf(table).database ?? database;
     const grant = `CREATE TABLE ON ${quoteName(place)}.*`;
     const sample = sampleOf(rows, null);
+    const { looked } = sample;
     const inferred = await infer(sample);
-    if (!inferred.ok) return await trouble(table, wanted, grant, inferred);
+    if (!inferred.ok) {
+      const said = await trouble(table, wanted, grant, inferred);
+      const each = withoutLargeIntegers(sample).rows === 0 || looked === 1;
+      return said.why === "rows" ? { ...said, looked, each } : said;
+    }
     if (!inferred.value.ok) {
-      return { ...failed(`cannot ${wanted}: ${inferred.value.problem}`), why: "rows" };
+      const said = failed(`cannot ${wanted}: ${inferred.value.problem}`);
+      return { ...said, why: "rows", looked, each: true };
     }
     const columns = inferred.value.value;
     if (columns.length > tools.maxNewColumns) {
       const problem = `its rows have ${columns.length} keys, and max-new-columns is ` +
         `${tools.maxNewColumns}`;
-      return { ...failed(`cannot ${wanted}: ${problem}`), why: "rows" };
+      return {
+        ...failed(`cannot ${wanted}: ${problem}`),
+        why: "rows",
+        looked,
+        each: looked === 1,
+      };
     }
     const asked = tableOf(columns, sample);
     const { done, ddl } = await create(table, asked);

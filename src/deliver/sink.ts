@@ -166,8 +166,8 @@ export function createSink(tools: SinkTools): Sink {
         if (verdict.kind === "stored") probed = true;
         else {
           const held = await missing(batch, progress, verdict, mayCreate);
-          if (held !== null) return held;
-          mayCreate = false;
+          if (typeof held !== "string") return held;
+          mayCreate = held === "fewer";
         }
         continue;
       }
@@ -195,9 +195,10 @@ export function createSink(tools: SinkTools): Sink {
         if (batch.shape === "event") {
           if (await createEventsTable?.()) continue;
         } else {
-          const held = await make(batch, progress);
-          if (held === "") continue;
-          if (held !== null) return { ...verdict, message: held };
+          const made = await make(batch, progress);
+          mayCreate = made === "fewer";
+          if (typeof made !== "string") return { ...verdict, message: made.problem };
+          if (made !== "never") continue;
         }
       }
       if (verdict.kind === "table" && mayRename && REFRESHING.has(verdict.code)) {
@@ -287,19 +288,19 @@ export function createSink(tools: SinkTools): Sink {
     return bad.length > 0;
   }
 
-  /** An INSERT of no rows was not taken: what that means for the batch; null: there is a table by now. */
+  /** An INSERT of no rows was not taken: what that means for the batch, or how it goes on. */
   async function missing(
     batch: Batch,
     progress: Progress,
     verdict: Exclude<Verdict, { kind: "stored" }>,
     mayCreate: boolean,
-  ): Promise<Delivery | null> {
+  ): Promise<Delivery | "made" | "fewer"> {
     const { code, message } = verdict;
     if (verdict.kind === "transient") return { ...verdict, unknown: false };
     if (verdict.kind === "table" && code === NO_TABLE && mayCreate) {
-      const held = await make(batch, progress);
-      if (held === "") return null;
-      if (held !== null) return { kind: "table", code, message: held };
+      const made = await make(batch, progress);
+      if (typeof made !== "string") return { kind: "table", code, message: made.problem };
+      if (made !== "never") return made;
     }
     return { kind: "table", code, message };
   }
@@ -324,16 +325,40 @@ export function createSink(tools: SinkTools): Sink {
   }
 
   /**
-   * The table of rows that were taken unseen is made of them.
-   * @returns why not; `""` where it is there, null where nothing makes it.
+   * The table of rows that were taken unseen is made of them. Rows of which none can be made are sent no more.
+   * @returns `never`: nothing makes it. `fewer`: others of its rows may.
    */
-  async function make(batch: Batch, progress: Progress): Promise<string | null> {
-    if (maker?.makes(batch.table) !== true) return null;
+  async function make(
+    batch: Batch,
+    progress: Progress,
+  ): Promise<"made" | "fewer" | "never" | { readonly problem: string }> {
+    if (maker?.makes(batch.table) !== true) return "never";
     await tables.refresh(batch.table);
-    const made = await maker.make(batch.table, join(batch.body));
-    if (!made.ok) return made.problem;
-    await name(batch, progress);
-    return "";
+    const whole = join(batch.body);
+    const offsets = lineOffsets(batch.body, batch.rows);
+    const bad: Misfit[] = [];
+    let left = [undecided(progress.plan)];
+    let said = "";
+    for (let tries = 0; tries < MOST_MAKES && left.length > 0; tries++) {
+      const rows = left.shift()!;
+      const made = await maker.make(batch.table, pick(whole, offsets, rows));
+      if (made.ok) {
+        await name(batch, progress);
+        left = [];
+        if (bad.length === 0) return "made";
+        break;
+      }
+      const { problem, why, looked = rows.length, each = true } = made;
+      if (why !== "rows") return { problem };
+      said = problem;
+      const seen = rows.subarray(0, looked);
+      if (looked < rows.length) left.push(rows.subarray(looked));
+      if (each) bad.push(...[...seen].map((index) => ({ index, problem })));
+      else left.unshift(...halves(seen));
+    }
+    if (bad.length === 0) return { problem: said };
+    advance(progress, { is: "unfit", ...unfit(bad.sort((a, b) => a.index - b.index)) });
+    return "fewer";
   }
 
   /** Columns for keys of rows that were taken unseen. Returns whether the table has them now. */
@@ -575,6 +600,14 @@ function unfit(misfits: readonly Misfit[], more = "") {
   const each = misfits.map(({ problem }) => problem + more);
   const said = { code: OWN_WORD, message: each[0] ?? "" };
   return { bad: misfits.map(({ index }) => index), said, each };
+}
+
+/** Attempts to make a table of some rows of one batch, after which those that are known to fail are dead. */
+const MOST_MAKES = 100;
+
+function halves(rows: Uint32Array): [Uint32Array, Uint32Array] {
+  const middle = rows.length >> 1;
+  return [rows.subarray(0, middle), rows.subarray(middle)];
 }
 
 /** A verdict on some rows of a piece, as one on the piece. */

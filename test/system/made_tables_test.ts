@@ -184,6 +184,62 @@ test("check says whether tables can be made, and columns added", async () => {
   }
 });
 
+test("rows that were taken unseen and of which no table can be made are dead letters; the others make it", async () => {
+  const clickhouse = await startClickHouse();
+  const shishi = await startIn(
+    clickhouse,
+    "unmade",
+    "--create-tables=logs_*",
+    "--flush-interval=50ms",
+    "--max-new-columns=20",
+  );
+  try {
+    await clickhouse.kill();
+    const wide = Object.fromEntries(Array.from({ length: 21 }, (_, at) => [`k${at}`, at]));
+    const large = '{"n":1e999}'.replace("1e999", "9".repeat(30));
+    const good = Array.from({ length: 50 }, (_, n) => JSON.stringify({ n }));
+    const bodies: readonly [table: string, rows: readonly string[]][] = [
+      ["logs_none", Array.from({ length: 2500 }, () => "{}")],
+      ["logs_large", [large, large]],
+      ["logs_wide", good.with(17, JSON.stringify(wide)).with(40, "{}")],
+      ["logs_only_wide", [JSON.stringify(wide), JSON.stringify(wide)]],
+    ];
+    for (const [table, rows] of bodies) {
+      const answer = await shishi.post(rows.join("\n"), { path: `/events/${table}` });
+      assert.equal(answer.json.accepted, rows.length, answer.text);
+    }
+    await clickhouse.start();
+    await eventually(() => assertDelivered(shishi), { withinMs: 60_000 });
+    assert.equal((await shishi.get("/readyz")).status, 200);
+    const dead = async (table: string) => (await shishi.get(`/api/dead?table=${table}`)).json;
+    assert.equal((await dead("logs_none")).total, 2500);
+    assert.match(
+      (await dead("logs_none")).letters[0].message,
+      /^cannot create logs_none: its rows have no keys/,
+    );
+    assert.match((await dead("logs_large")).letters[0].message, /too large for any$/);
+    assert.equal((await dead("logs_only_wide")).total, 2);
+    const { total, letters } = await dead("logs_wide");
+    assert.deepEqual([total, letters[0].message], [
+      1,
+      "k0: no column of logs_wide, which has n",
+    ]);
+    assert.equal(
+      await clickhouse.query("SELECT count(), sum(n), countIf(n IS NULL) FROM unmade.logs_wide"),
+      `49\t${49 * 25 - 17 - 40}\t1`,
+    );
+    assert.equal(
+      await clickhouse.query(
+        "SELECT name FROM system.tables WHERE database = 'unmade' AND name LIKE 'logs%'",
+      ),
+      "logs_wide",
+    );
+  } finally {
+    await shishi.close();
+    await clickhouse.close();
+  }
+});
+
 test("while ClickHouse is away rows for a table that it has not got wait, and make it", async () => {
   const clickhouse = await startClickHouse();
   const shishi = await startIn(
