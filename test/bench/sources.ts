@@ -6,6 +6,7 @@
 import { fileURLToPath } from "node:url";
 import { eventually } from "../kit/wait.ts";
 import { cpuSeconds, on, residentBytes, run, RUNTIME } from "./cores.ts";
+import { jetstream } from "./jetstream.ts";
 import { kafka } from "./kafka.ts";
 import { redisList, redisStream } from "./redis.ts";
 import type { Sink } from "./sinks.ts";
@@ -34,6 +35,7 @@ export type StartBroker = (stage: Stage) => Promise<BenchBroker>;
 
 export const BROKERS: Readonly<Record<string, StartBroker>> = {
   kafka,
+  jetstream,
   "redis-stream": redisStream,
   "redis-list": redisList,
 };
