@@ -696,8 +696,9 @@ function memosOf(
   key: Memo | undefined,
   messages: readonly Memo[] | undefined,
 ): readonly Memo[] | undefined {
-  if (key === undefined) return messages;
-  return messages === undefined ? [key] : [key, ...messages];
+  const some = messages?.length === 0 ? undefined : messages;
+  if (key === undefined) return some;
+  return some === undefined ? [key] : [key, ...some];
 }
 
 function memoryLimits({ budget, reached, maxSpoolBytes }: PumpOptions): MemoryLimits {

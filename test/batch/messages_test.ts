@@ -183,6 +183,13 @@ describe("in one process", () => {
     assert.deepEqual(await known(kit, ["x"]), []);
   });
 
+  test("messages without positions and names leave nothing beside their rows", async () => {
+    const kit = await started();
+    assert.equal(await take(kit, sent(null)), "kept");
+    const [path] = journalFiles(kit.files);
+    assert.doesNotMatch(new TextDecoder().decode(kit.files.get(path!)!), /"keys"|#mark|#ids/);
+  });
+
   test("a chunk of messages is one batch, however large it is", async () => {
     const kit = await started({ maxRows: 10 });
     kit.sink.script = () => tableTrouble;
