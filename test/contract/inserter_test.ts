@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import type { Deliver } from "../../src/deliver/deliver.ts";
 import { type FakeClickHouse, startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import type { ClickHouse } from "../kit/servers.ts";
-import { ENGINES } from "../servers/engines.ts";
+import { EVERY_ENGINE } from "../servers/engines.ts";
 import { batchOf, deliverTo, never } from "../deliver/kit.ts";
 
 interface Subject {
@@ -56,7 +56,7 @@ function fake(server: FakeClickHouse): Subject {
 }
 
 const subjects = [
-  ...ENGINES.map(({ version, modern, start }) => ({
+  ...EVERY_ENGINE.map(({ version, modern, start }) => ({
     name: `ClickHouse ${version}`,
     modern,
     start: async () =>

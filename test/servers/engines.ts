@@ -23,6 +23,16 @@ const ALL: readonly Engine[] = [
   { version: "18.16", modern: false, whole: true, start: startOldClickHouse },
 ];
 
-const wanted = process.env.SHISHI_ENGINES?.split(",") ?? ["26.9", "26.7", "18.16"];
+const ON_BUN = process.versions.deno === undefined;
+const among = (wanted: readonly string[]) => ALL.filter(({ version }) => wanted.includes(version));
+const named = process.env.SHISHI_ENGINES?.split(",");
+const usual = named ?? ["26.9", "26.7", "18.16"];
 
-export const ENGINES: readonly Engine[] = ALL.filter(({ version }) => wanted.includes(version));
+/** For what depends on the runtime as well: how an INSERT is sent, and an answer read. */
+export const EVERY_ENGINE: readonly Engine[] = among(usual);
+
+/** What an age of ClickHouse does it does for both runtimes: one of them asks all, the other the usual one. */
+export const ENGINES: readonly Engine[] = ON_BUN ? EVERY_ENGINE : among(named ?? ["26.7"]);
+
+/** As `ENGINES`: whether 26.7 is meant, or 18.16. */
+export const AGES: readonly boolean[] = ON_BUN ? [true, false] : [true];

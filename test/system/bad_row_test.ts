@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import { AGES } from "../servers/engines.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually, patient, pause } from "../kit/wait.ts";
 import { assertDelivered, insertsSent, say, watch } from "./books.ts";
@@ -10,7 +11,7 @@ import { bad, createPlain, DEDUPLICATED, good, postLines, postMany, refusals } f
 const NEVER_SOON = "--flush-interval=10m";
 const OTHERS_WITHIN_MS = 2_000;
 
-for (const modern of [true, false]) {
+for (const modern of AGES) {
   const version = modern ? "26.7" : "18.16";
   describe(`ClickHouse ${version}`, () => {
     let clickhouse: ClickHouse;

@@ -8,6 +8,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import { AGES } from "../servers/engines.ts";
 import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
@@ -54,7 +55,7 @@ function settled(shishi: Shishi): Promise<void> {
   }, { withinMs: 20_000 });
 }
 
-for (const modern of [true, false]) {
+for (const modern of AGES) {
   describe(`ClickHouse ${modern ? "26.7" : "18.16"}`, () => {
     let clickhouse: ClickHouse;
     before(async () => {

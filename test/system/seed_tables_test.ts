@@ -5,13 +5,14 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
+import { AGES } from "../servers/engines.ts";
 import { type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { assertDelivered, insertsSent, say, watch } from "./books.ts";
 
 const ADVERTISING = "EventServiceAdvertisingLoggerRequest";
 
-for (const modern of [true, false]) {
+for (const modern of AGES) {
   const version = modern ? "26.7" : "18.16";
   describe(`ClickHouse ${version}`, () => {
     let clickhouse: ClickHouse;
