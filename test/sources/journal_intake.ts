@@ -48,9 +48,12 @@ export class Gate {
 
 /** What outlives a process. */
 export class Disk {
-  /** In the order in which they were synced. */
-  readonly rows: string[] = [];
-  readonly letters: SourceLetter[] = [];
+  /**
+   * @param rows in the order in which they were synced. Both may be those of another disk: what all have
+   * together.
+   */
+  constructor(readonly rows: string[] = [], readonly letters: SourceLetter[] = []) {}
+
   readonly marks = new Map<string, Map<string, string>>();
   readonly ids = new Map<string, Set<string>>();
 }

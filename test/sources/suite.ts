@@ -381,9 +381,12 @@ interface Collector {
   kill(): Promise<void>;
 }
 
-/** One place, one disk, and the collectors that were started on both. */
+/** One place, and the collectors that read it, each member with a disk of its own. */
 class World {
+  /** All rows and letters. */
   readonly disk = new Disk();
+  /** Of each member, what it remembers. */
+  readonly #disks = new Map<string, Disk>();
   readonly #collectors: Collector[] = [];
 
   constructor(readonly place: Place, readonly harness: SourceHarness) {}
@@ -395,7 +398,9 @@ class World {
       prefetch?: number;
     } = {},
   ): Collector {
-    const intake = new JournalIntake(this.disk, ack);
+    const disk = this.#disks.get(member) ?? new Disk(this.disk.rows, this.disk.letters);
+    this.#disks.set(member, disk);
+    const intake = new JournalIntake(disk, ack);
     const { address, broker } = this.place.open(member, prefetch);
     const watched = new Watched(broker);
     const totals = { messages: 0, empty: 0, dead: 0, repeated: 0, rows: 0, reconnects: 0 };
