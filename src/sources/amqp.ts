@@ -330,7 +330,8 @@ const SAID: readonly (readonly [RegExp, string])[] = [
   [/^CONNECTION_FORCED - (.*?)(?: \(\d+\))?$/, "the server closed the connection: $1"],
   [
     /^Consumer cancelled by the server$/,
-    "the server has ended the consumer: its queue was deleted, or is nowhere any more",
+    // Version 4 also ends it where the ones before closed the channel.
+    "the server has ended the consumer: its queue is gone, or consumer_timeout has passed",
   ],
 ];
 

@@ -8,6 +8,7 @@ import { eventually } from "../kit/wait.ts";
 import { cpuSeconds, on, residentBytes, run, RUNTIME } from "./cores.ts";
 import { jetstream } from "./jetstream.ts";
 import { kafka } from "./kafka.ts";
+import { rabbitmq } from "./rabbitmq.ts";
 import { redisList, redisStream } from "./redis.ts";
 import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
@@ -38,6 +39,7 @@ export const BROKERS: Readonly<Record<string, StartBroker>> = {
   jetstream,
   "redis-stream": redisStream,
   "redis-list": redisList,
+  rabbitmq,
 };
 
 export interface SourceLoad {

@@ -398,7 +398,7 @@ describe("a connection to RabbitMQ", () => {
       await onChannel(server, (channel) => channel.queueDelete(queue));
       await rejects(
         next,
-        "the server has ended the consumer: its queue was deleted, or is nowhere any more",
+        "the server has ended the consumer: its queue is gone, or consumer_timeout has passed",
       );
     });
     const other = await newQueue(server);
@@ -685,9 +685,9 @@ describe("a check of RabbitMQ", () => {
     const server = await rabbit();
     const url = change(`${server.url}/?queue=${queue}`);
     return (await openRabbitmq(sourceOf(url), rabbitDeps()).inspect())
-      .map(({ state, text }) => `${state}: ${text}`);
+      .map(({ state, text }) => `${state}: ${text}`.replace(/ \d+\.\d+\.\d+/, ""));
   };
-  const welcome = "ok: RabbitMQ 3.10.8, logged in as shishi";
+  const welcome = "ok: RabbitMQ, logged in as shishi";
 
   test("looks at a queue without changing it", async () => {
     const server = await rabbit();
@@ -718,7 +718,7 @@ describe("a check of RabbitMQ", () => {
     const server = await rabbit();
     const quorum = await newQueue(server, { "x-queue-type": "quorum" });
     const [, , warning, ...more] = await inspect(quorum);
-    assert.match(warning!, /^warning: no dead-letter exchange is among its arguments: with a del/);
+    assert.match(warning!, /^warning: no dead-letter exchange is among its arguments: /);
     assert.deepEqual(more, []);
     await onChannel(
       server,
