@@ -319,7 +319,7 @@ export class Source {
   ): Promise<Made & { kind: "made" } | End> {
     const { reader, address, eventsTable, mayWrite } = this.#deps;
     const named = messages[0]?.table ?? address.table;
-    if (named !== null && messages[0]?.table !== undefined && !mayWrite(named)) {
+    if (named !== null && named !== address.table && !mayWrite(named)) {
       const error =
         `the table ${named} may not be written: it is none of tables, nor this source's`;
       const poison = messages.map((message) => ({
