@@ -8,8 +8,8 @@ import {
 import type { BrokerDeps, ExitOf, Log, LogFields, SourceOf } from "../../src/contracts.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { createOpenSocket } from "../../src/runtime/socket.ts";
+import { exitUrls, sourceUrls } from "../../src/settings/source_urls.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
-import { settingsOf } from "../settings/kit.ts";
 
 /** Beside the server's configuration, which lies in a folder of its own. */
 export const JETSTREAM = 'jetstream { store_dir: "js" }';
@@ -49,12 +49,17 @@ export function depsOf(
   };
 }
 
+/** As the settings read it, but for the files that it names. */
 export function natsSource(url: string): SourceOf<"nats"> {
-  return settingsOf({ argv: [`--source=${url}`] }).sources[0] as SourceOf<"nats">;
+  const read = sourceUrls.parse(url);
+  if (!read.ok) throw new Error(JSON.stringify(read));
+  return read.value[0] as SourceOf<"nats">;
 }
 
 export function natsExit(url: string): ExitOf<"nats"> {
-  return settingsOf({ argv: [`--exit=${url}`] }).exits[0] as ExitOf<"nats">;
+  const read = exitUrls.parse(url);
+  if (!read.ok) throw new Error(JSON.stringify(read));
+  return read.value[0] as ExitOf<"nats">;
 }
 
 /** On a connection of its own, which ends with it. */
