@@ -9,6 +9,7 @@ import { cpuSeconds, on, residentBytes, run, RUNTIME } from "./cores.ts";
 import { jetstream } from "./jetstream.ts";
 import { kafka } from "./kafka.ts";
 import { rabbitmq } from "./rabbitmq.ts";
+import { outbox } from "./outbox.ts";
 import { redisList, redisStream } from "./redis.ts";
 import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
@@ -39,6 +40,7 @@ export const BROKERS: Readonly<Record<string, StartBroker>> = {
   jetstream,
   "redis-stream": redisStream,
   "redis-list": redisList,
+  outbox,
   rabbitmq,
 };
 
