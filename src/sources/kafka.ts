@@ -58,17 +58,18 @@ export function openKafka(address: KafkaSource, deps: BrokerDeps): Broker {
       const options = await clientOptions(address, deps, REBALANCE_MS + SILENT_MS);
       signal.throwIfAborted();
       const feed = new KafkaFeed(address, deps, library, options);
-      const give = () => void feed.close();
-      signal.addEventListener("abort", give, { once: true });
+      const ended = Promise.withResolvers<never>();
+      const end = () => ended.reject(signal.reason);
+      signal.addEventListener("abort", end, { once: true });
       try {
-        await feed.join();
-        signal.throwIfAborted();
+        // An answer that the library cannot work on leaves its call without an end.
+        await Promise.race([feed.join(), ended.promise]);
         return feed;
       } catch (error) {
         await feed.close();
         throw signal.aborted ? error : new Error(sentenceOf(error, address), { cause: error });
       } finally {
-        signal.removeEventListener("abort", give);
+        signal.removeEventListener("abort", end);
       }
     },
     inspect: () => inspectKafka(address, deps),

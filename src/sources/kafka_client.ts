@@ -6,6 +6,7 @@
  * what is wrong. What is tried again, and when, is decided above.
  */
 
+import process from "node:process";
 import type { Connection, ConnectionOptions } from "@platformatic/kafka";
 import type { BrokerAddress, BrokerDeps, KafkaSource } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
@@ -33,6 +34,7 @@ export function loadLibrary(log: BrokerDeps["log"]): Promise<Library> {
       const { type, instance } = made as { type: string; instance: unknown };
       if (type === "connection") guard(instance as Connection, log);
     });
+    guardTimers(library.ITS_URL, log);
     return library;
   });
 }
@@ -116,6 +118,28 @@ function guard(connection: Connection, log: BrokerDeps["log"]): void {
       socket.once("secureConnect", shield);
       if (!("encrypted" in socket)) socket.once("connect", shield);
     }));
+}
+
+/**
+ * What the library throws in a timer of its own (a heartbeat) has no caller at all. Whatever else is thrown so
+ * ends this process as it would without a guard.
+ */
+function guardTimers(itsUrl: string, log: BrokerDeps["log"]): void {
+  // Where all of this program is one file, nothing can be told by it.
+  const itsFile = itsUrl === import.meta.url ? null : itsUrl.replace(/^file:\/\//, "");
+  const isIts = ({ stack = "" }: Error) =>
+    stack.includes("node_modules/@platformatic/kafka/") ||
+    itsFile !== null && stack.includes(itsFile);
+  const guard = (error: unknown) => {
+    if (error instanceof Error && isIts(error)) {
+      return log.error("kafka: the client has failed", { error: reasonOf(error) });
+    }
+    process.off("uncaughtException", guard);
+    queueMicrotask(() => {
+      throw error;
+    });
+  };
+  process.on("uncaughtException", guard);
 }
 
 // ── Errors.

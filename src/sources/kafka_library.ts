@@ -4,3 +4,6 @@
  */
 
 export { ConnectionPool, Consumer, instancesChannel, Producer } from "@platformatic/kafka";
+
+/** The file that has the library's code when it is bundled. */
+export const ITS_URL = import.meta.url;

@@ -4,10 +4,13 @@
  */
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
+import process from "node:process";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { Producer } from "@platformatic/kafka";
 import type { Feed, KafkaSource, Message } from "../../src/contracts.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -16,6 +19,7 @@ import { openKafkaExit } from "../../src/sources/kafka_exit.ts";
 import { CERTIFICATE, RENEWED_CERTIFICATE } from "../kit/certificate.ts";
 import { EDGE } from "../kit/client_certificate.ts";
 import { type Kafka, startKafka } from "../kit/servers.ts";
+import { ON_BUN } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { joinKafka, kafkaAddress, kafkaDeps, makeGroups, type Others } from "./kafka_kit.ts";
@@ -451,6 +455,18 @@ test("what answers with nonsense ends nothing but its own connection", async () 
     await assert.rejects(connect("t", {}, port));
     await new Promise((resolve) => server.close(resolve));
   }
+});
+
+test("what the client throws where nobody waits is logged; what others throw so ends the process", () => {
+  const script = fileURLToPath(new URL("./kafka_stray.ts", import.meta.url));
+  const before = ON_BUN ? [] : ["run", "-A", "-q"];
+  const runs = [[], ["own"]].map((args) =>
+    spawnSync(process.execPath, [...before, script, ...args], { encoding: "utf8" })
+  );
+  for (const { stdout } of runs) {
+    assert.equal(stdout, "logged: kafka: the client has failed\nalive\n");
+  }
+  assert.deepEqual(runs.map(({ status }) => status), [0, 1]);
 });
 
 test("partitions that are added to a topic are read, by all members", async () => {
