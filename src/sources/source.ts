@@ -121,7 +121,8 @@ export class Source {
     this.#drained = drained;
     this.#ending.abort();
     // A disk that hangs keeps rows from being synced, and a broker its client from leaving.
-    await Promise.race([this.#run, drained.then(() => sleep(clock, 2 * LEAVE_MS))]);
+    await Promise.race([this.#run, drained.then(() => sleep(clock, LEAVE_MS))]);
+    await this.#session?.leave(clock);
   }
 
   status(): SourceStatus {
@@ -207,8 +208,7 @@ export class Source {
     } finally {
       this.#session = null;
       this.#inHand = 0;
-      session.end();
-      await within(this.#deps.clock, LEAVE_MS, feed.close().catch(() => {}), undefined);
+      await session.leave(this.#deps.clock);
     }
   }
 
@@ -601,8 +601,9 @@ class Session {
   readonly #lose: (error: unknown) => void;
   readonly #committed: (mark: Mark) => void;
   readonly #entries: Entry[] = [];
-  #acknowledging: Promise<void> | null = null;
+  #acknowledging = false;
   #ended = false;
+  #left: Promise<unknown> | null = null;
   #idle = Promise.withResolvers<void>();
 
   constructor(readonly feed: Feed, committed: (mark: Mark) => void) {
@@ -624,7 +625,7 @@ class Session {
     this.#entries.push(entry);
     void safe.then(() => {
       entry.safe = true;
-      this.#acknowledging ??= this.#acknowledge();
+      if (!this.#acknowledging) void this.#acknowledge();
     });
   }
 
@@ -633,12 +634,14 @@ class Session {
     return this.#idle.promise;
   }
 
-  /** Nothing is acknowledged any more. */
-  end(): void {
+  /** Nothing is acknowledged any more, and the broker is left. */
+  leave(clock: Clock): Promise<unknown> {
     this.#ended = true;
+    return this.#left ??= within(clock, LEAVE_MS, this.feed.close().catch(() => {}), undefined);
   }
 
   async #acknowledge(): Promise<void> {
+    this.#acknowledging = true;
     while (!this.#ended && this.#entries[0]?.safe) {
       const open = this.#entries.findIndex(({ safe }) => !safe);
       const count = open < 0 ? this.#entries.length : open;
@@ -653,7 +656,7 @@ class Session {
       for (const mark of marksOf(messages)) this.#committed(mark);
       this.onAck();
     }
-    this.#acknowledging = null;
+    this.#acknowledging = false;
     if (this.#entries.length === 0) this.#idle.resolve();
   }
 }

@@ -34,6 +34,8 @@ export class FakeBroker {
   /** Nothing moves; connections stay. */
   frozen = false;
   connections = 0;
+  /** Called with each message that is acknowledged for the first time. */
+  onAcknowledged = (_body: Uint8Array) => {};
   #next = 0;
 
   constructor({ kind, partitions = kind === "log" ? 4 : 1 }: FakeOptions) {
@@ -157,6 +159,7 @@ export class FakeBroker {
           }
           continue;
         }
+        if (!stored.acknowledged) this.onAcknowledged(stored.body);
         stored.acknowledged = true;
         stored.to = null;
       }

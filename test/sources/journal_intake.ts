@@ -54,6 +54,8 @@ export class Disk {
    */
   constructor(readonly rows: string[] = [], readonly letters: SourceLetter[] = []) {}
 
+  /** Of the rows, those that are in ClickHouse. */
+  readonly stored = new Set<string>();
   readonly marks = new Map<string, Map<string, string>>();
   readonly ids = new Map<string, Set<string>>();
 }
@@ -66,8 +68,6 @@ export class JournalIntake implements Intake {
   readonly syncing = new Gate();
   /** And here before they are in ClickHouse. */
   readonly storing = new Gate();
-  /** Rows that are stored. */
-  stored = 0;
   /** Chunks that were given, also those that were refused. */
   given = 0;
   /** Why nothing is taken. */
@@ -109,7 +109,7 @@ export class JournalIntake implements Intake {
       this.failingSyncs--;
       return refused("full", "the disk is full");
     }
-    this.disk.rows.push(...new TextDecoder().decode(chunk.body).split("\n").slice(0, -1));
+    this.disk.rows.push(...rowsOf(chunk));
     const { source, marks, ids } = chunk.messages!;
     const known = this.disk.marks.get(source) ?? new Map();
     for (const { partition, position } of marks) {
@@ -127,7 +127,7 @@ export class JournalIntake implements Intake {
   async #store(chunk: Chunk): Promise<{ readonly dead: number }> {
     await this.storing.pass();
     if (this.#dead) return await new Promise<never>(() => {});
-    this.stored += chunk.rows;
+    for (const row of rowsOf(chunk)) this.disk.stored.add(row);
     return EVERYTHING_STORED;
   }
 
@@ -173,7 +173,12 @@ export class JournalIntake implements Intake {
     return {
       reached: "disk",
       kept: null,
-      settled: () => this.storing.pass().then(() => EVERYTHING_STORED),
+      settled: async () => {
+        await this.storing.pass();
+        if (this.#dead) return await new Promise<never>(() => {});
+        for (const row of this.disk.rows) this.disk.stored.add(row);
+        return EVERYTHING_STORED;
+      },
     };
   }
 
@@ -187,6 +192,10 @@ export class JournalIntake implements Intake {
   known(): null {
     return null;
   }
+}
+
+function rowsOf({ body }: Chunk): string[] {
+  return new TextDecoder().decode(body).split("\n").slice(0, -1);
 }
 
 function refused(why: "full" | "closed", reason: string): Refused {
