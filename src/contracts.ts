@@ -1047,6 +1047,20 @@ export interface TableMaker {
     keys: ReadonlySet<string> | null,
     rows: Uint8Array,
   ): Promise<Result<TableProposal>>;
+  /**
+   * The columns that a table would have after `make`, or after `extend` and `widen`, as far as that can be
+   * told; nothing is changed. Null: it cannot be told.
+   * @param columns null: there is no such table. @param strange, misfits as of `extend` and `widen`.
+   */
+  foresee?(
+    table: string,
+    columns: Columns | null,
+    asked: {
+      readonly strange: ReadonlySet<string> | null;
+      readonly misfits: ReadonlyMap<string, readonly string[]> | null;
+    },
+    rows: Uint8Array,
+  ): Promise<Columns | null>;
   /** Whether types that turn out too narrow are widened. */
   readonly widens: boolean;
   /**

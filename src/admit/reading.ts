@@ -167,12 +167,15 @@ export class Reading {
     if (!this.asks(given, decoded) || decoded.kind !== "rows") {
       return { decoded, target: given.target, change: before };
     }
-    const { body, strange, misfits } = decoded;
     const { table, columns } = given.target;
     const maker = this.#deps.maker!;
     // What was decoded may be lent; rows with a key that is no column yet are not among it.
-    const remade = columns === null
-      ? await maker.make(table, body.slice())
+    const first = columns === null ? decoded.body.slice() : null;
+    const refused = await this.#refused(given, decoded, first);
+    if (refused !== null) return { decoded: refused, target: given.target, change: before };
+    const { strange, misfits } = decoded;
+    const remade = first !== null
+      ? await maker.make(table, first)
       : strange === null
       ? await maker.widen(table, misfits ?? new Map())
       : await maker.extend(table, strange, await this.#rowsAsTheyAre(given));
@@ -189,6 +192,40 @@ export class Reading {
     // Others may have made the table, of other rows: then it may get columns for these.
     const next = { ...given, target };
     return await this.change(next, await this.#again(next), change);
+  }
+
+  /**
+   * What is refused as a whole leaves the table as it is: how the rows would be read after the change, if
+   * then still none is taken, or one is wrong and that refuses them all. Null: they may be taken.
+   * @param first rows of which the table would be made; null: it is there.
+   */
+  async #refused(
+    given: Given,
+    { rows, strange, misfits }: Decoded & { readonly kind: "rows" },
+    first: Uint8Array | null,
+  ): Promise<Decoded | null> {
+    const { target: { table, columns } } = given;
+    const strict = given.strict();
+    const maker = this.#deps.maker!;
+    if (!strict && rows > 0 || maker.foresee === undefined) return null;
+    const all = first ?? await this.#rowsAsTheyAre(given);
+    const foreseen = await maker.foresee(table, columns, { strange, misfits }, all);
+    if (foreseen === null) return null;
+    const { widen: _, ...target } = given.target;
+    const keep = maker.unknownKeys(table) === "keep" && foreseen.names.has(REST);
+    const decoded = await this.#again({
+      ...given,
+      target: {
+        ...target,
+        makes: false,
+        columns: foreseen,
+        typeCheck: this.#deps.settings.typeCheck === "strict",
+        unknownKeys: WANTED[keep ? "keep" : "error"],
+      },
+    });
+    const taken = decoded.kind === "rows" && decoded.rows > 0 &&
+      !(strict && decoded.rejected > 0);
+    return taken ? null : decoded;
   }
 
   /** Whatever their keys are. */

@@ -95,10 +95,11 @@ export class TableRowReader implements RowReader {
   /** As `closer`, a row that has been taken apart. @param found keys that `stranger` has let pass, each once. */
   take(found: readonly Member[]): string | null {
     const lacking = this.#lacking(found);
-    if (lacking !== null) return this.#noColumn(lacking);
     const sent: string[] = [];
     const rest: string[] = [];
     const keys: string[] = [];
+    const tooWide: [key: string, raw: string][] = [];
+    let problem = lacking === null ? null : this.#noColumn(lacking);
     for (const { key, rawKey, rawValue } of found) {
       if (this.#isUnknown(key) && this.#policy !== "pass") {
         if (this.#policy === "keep") rest.push(`${rawKey}:${this.#keep(rawValue)}`);
@@ -108,9 +109,20 @@ export class TableRowReader implements RowReader {
       const fitted = column === undefined
         ? done(rawValue)
         : fitColumn(key, column, rawValue, this.#again);
-      if (!fitted.ok) return this.#misfit(key, rawValue, fitted.problem);
+      if (!fitted.ok) {
+        // A row that is refused in any case asks for nothing.
+        if (this.#widen?.asks !== true) return this.#misfit(fitted.problem);
+        problem ??= fitted.problem;
+        tooWide.push([key, rawValue]);
+        continue;
+      }
       keys.push(key);
       sent.push(`${rawKey}:${fitted.value}`);
+    }
+    if (problem !== null) {
+      if (lacking !== null) this.#ask(found);
+      for (const [key, raw] of tooWide) this.#askWider(key, raw);
+      return problem;
     }
     if (rest.length > 0) {
       if (keys.includes(REST)) return `${REST}: keys that are no columns go there`;
@@ -149,32 +161,34 @@ export class TableRowReader implements RowReader {
     return this.#policy === "error" ? this.#noColumn(key) : null;
   };
 
-  /** A value that its column cannot hold, perhaps until that is wider. */
-  #misfit(key: string, raw: string, problem: string): string {
+  #misfit(problem: string): string {
     const widen = this.#widen;
-    if (widen === null) return problem;
-    if (!widen.asks) return `${problem}; ${widen.reason}`;
+    return widen !== null && !widen.asks ? `${problem}; ${widen.reason}` : problem;
+  }
+
+  /** A value that its column cannot hold until that is wider. */
+  #askWider(key: string, raw: string): void {
     const known = (this.#misfits ??= new Map()).get(key);
     if (known === undefined) this.#misfits.set(key, [raw]);
     else if (known.length < MOST_MISFITS && raw.length <= LONGEST_MISFIT) known.push(raw);
-    return problem;
   }
 
-  /** The first key for which the table needs a column; all of them are asked for. */
+  /** The first key for which the table needs a column. */
   #lacking(found: readonly Member[]): string | null {
     if (this.#policy !== "column" && this.#policy !== "keep") return null;
-    const unknown = found.filter(({ key }) => this.#isUnknown(key));
-    const first = unknown[0]?.key;
-    if (first === undefined || this.#policy === "keep" && this.#columns!.names.has(REST)) {
-      return null;
-    }
-    for (const { key } of unknown) {
+    if (this.#policy === "keep" && this.#columns?.names.has(REST)) return null;
+    return found.find(({ key }) => this.#isUnknown(key))?.key ?? null;
+  }
+
+  /** All of its keys that are no columns are asked for. */
+  #ask(found: readonly Member[]): void {
+    for (const { key } of found) {
+      if (!this.#isUnknown(key)) continue;
       this.#strange ??= new Set();
       if (this.#strange.size < MOST_STRANGE) {
         this.#strange.add(this.#policy === "keep" ? REST : key);
       }
     }
-    return first;
   }
 
   #noColumn(key: string): string {

@@ -175,6 +175,7 @@ export function createDeliver(
     make: (table, rows) => servers.maker.make(table, rows),
     extend: (table, keys, rows) => servers.maker.extend(table, keys, rows),
     propose: (table, keys, rows) => servers.maker.propose(table, keys, rows),
+    foresee: (...asked) => servers.maker.foresee!(...asked),
     get widens() {
       return servers.maker.widens;
     },

@@ -411,6 +411,35 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     return { ok: true, value: { ...asked, ddl } };
   }
 
+  async function foresee(
+    table: string,
+    before: Columns | null,
+    { strange, misfits }: Parameters<NonNullable<TableMaker["foresee"]>>[2],
+    rows: Uint8Array,
+  ): Promise<Columns | null> {
+    const types = new Map(before?.columns.map((column) => [column.name, column]));
+    if (before === null || strange !== null) {
+      const sample = sampleOf(rows, before === null ? null : strange);
+      const inferred = strange?.has(REST) === true ? KEPT : await infer(sample);
+      const room = before === null ? null : await roomFor(table);
+      if (!inferred.ok || !inferred.value.ok || room?.ok === false) return null;
+      const columns = inferred.value.value.slice(0, room?.value);
+      for (const { name, type } of columns) types.set(name, { name, type, defaultKind: "" });
+    }
+    for (const column of before === null ? [] : tooNarrow(before, misfits ?? new Map())) {
+      const { name, type } = column;
+      if (column.ifExact && !await isExact(table, name)) continue;
+      types.set(name, { ...types.get(name)!, type });
+    }
+    return {
+      names: new Set([...before?.names ?? [], ...types.keys()]),
+      closed: before?.closed ?? new Map(),
+      columns: [...types.values()],
+      fingerprint: "",
+      takesNone: before?.takesNone ?? null,
+    };
+  }
+
   /** Columns that hold more of these values with another type. */
   function tooNarrow(columns: Columns, misfits: ReadonlyMap<string, readonly string[]>) {
     return columns.columns.flatMap(({ name, type: from }) => {
@@ -516,6 +545,7 @@ export function createMaker(tools: MakerTools): TableMaker & { close(): void } {
     extend: (table, keys, rows) =>
       inTurn(table, () => Promise.resolve(refused(table) ?? extend(table, keys, rows))),
     propose,
+    foresee,
     widens: tools.widen,
     widen(table, misfits) {
       const known = plans.plan(table);

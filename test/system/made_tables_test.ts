@@ -184,6 +184,64 @@ test("check says whether tables can be made, and columns added", async () => {
   }
 });
 
+test("a body that is refused as a whole leaves its table as it was", async () => {
+  const clickhouse = await startClickHouse();
+  const shishi = await startIn(
+    clickhouse,
+    "whole",
+    "--create-tables=logs_*",
+    "--tables=t",
+    "--unknown-keys=t=column",
+    "--widen",
+    "--max-new-columns=3",
+  );
+  try {
+    await clickhouse.query(
+      "CREATE TABLE whole.t (u UInt8, i Int32, k Int32) ENGINE = MergeTree ORDER BY k",
+    );
+    const columns = () =>
+      clickhouse.query(
+        "SELECT groupArray(concat(table, '.', name, ' ', type)) FROM system.columns WHERE database = 'whole' AND table != 'analytics_events'",
+      );
+    const before = await columns();
+    const strict = "?strict=1";
+    const many = Array.from({ length: 30 }, (_, n) => ({ new: n }));
+    const bodies: readonly [what: string, path: string, rows: readonly unknown[]][] = [
+      ["a new key, and a value that no type of its column holds", "t", [{ new: 1, u: "x" }]],
+      ["a value that a wider type holds, and one that none does", "t", [{ i: 1.5, u: "x" }]],
+      ["a new key, and another row that is wrong", `t${strict}`, [{ new: 1 }, { u: "x" }]],
+      ["a value for a wider type, and another row that is wrong", `t${strict}`, [
+        { i: 1.5 },
+        { u: "x" },
+      ]],
+      ["more new keys than there is room for", `t${strict}`, [{ a: 1, b: 1, c: 1, d: 1 }]],
+      ["values of a new key of which the last is none", `t${strict}`, [...many, { new: "x" }]],
+      [
+        "a new table, whose last row does not fit",
+        `logs_a${strict}`,
+        [...many, { new: "x" }]
+          .flatMap((row) => Array(40).fill(row)),
+      ],
+    ];
+    for (const [what, path, rows] of bodies) {
+      const body = rows.map((row) => JSON.stringify(row)).join("\n");
+      const { status, text } = await shishi.post(body, { path: `/events/${path}` });
+      assert.equal(await columns(), before, `${what}: ${text}`);
+      assert.equal(status, 400, `${what}: ${text}`);
+      assert.doesNotMatch(text, /created|columns":/, what);
+    }
+    // And where nothing is wrong, it is changed.
+    const good = await shishi.post('{"new":1}\n{"i":1.5}', { path: `/events/t${strict}` });
+    assert.deepEqual([good.status, good.json.columns], [
+      202,
+      ["new Nullable(Int64)", "i Float64"],
+    ]);
+  } finally {
+    await shishi.close();
+    await clickhouse.close();
+  }
+});
+
 test("rows that were taken unseen and of which no table can be made are dead letters; the others make it", async () => {
   const clickhouse = await startClickHouse();
   const shishi = await startIn(
@@ -210,7 +268,9 @@ test("rows that were taken unseen and of which no table can be made are dead let
     }
     await clickhouse.start();
     await eventually(() => assertDelivered(shishi), { withinMs: 60_000 });
-    assert.equal((await shishi.get("/readyz")).status, 200);
+    await eventually(async () => assert.equal((await shishi.get("/readyz")).status, 200), {
+      withinMs: 30_000,
+    });
     const dead = async (table: string) => (await shishi.get(`/api/dead?table=${table}`)).json;
     assert.equal((await dead("logs_none")).total, 2500);
     assert.match(
