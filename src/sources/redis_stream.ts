@@ -144,7 +144,7 @@ class StreamFeed extends RedisFeed<string> {
       ) as [Uint8Array, (Entry | null)[]];
       const cursor = textOfReply(next);
       this.#claim = cursor === ZERO ? null : cursor;
-      return entries.filter((entry) => entry !== null);
+      return this.#present(entries);
     } catch (error) {
       if (!(error instanceof RedisRefusal && error.isUnknownCommand)) throw error;
       this.#old = true;
@@ -166,17 +166,13 @@ class StreamFeed extends RedisFeed<string> {
     const ids = pending.filter(([, , idleMs]) => idleMs >= claimMs).map(([id]) => id);
     if (ids.length === 0) return [];
     const entries = await this.reader.call("XCLAIM", key, group, this.deps.member, claimMs, ...ids);
-    // Of deleted ones Redis < 7 has nothing, and keeps them pending.
-    const found = entries as (Entry | null)[];
-    if (found.includes(null)) await this.#acknowledgeDeleted(ids);
-    return found.filter((entry) => entry !== null);
+    return this.#present(entries as (Entry | null)[]);
   }
 
-  async #acknowledgeDeleted(ids: readonly Uint8Array[]): Promise<void> {
-    const { key } = this.#stream;
-    const found = await this.reader.many(ids.map((id) => ["XRANGE", key, id, id]));
-    const deleted = ids.filter((_, at) => (found[at] as Reply[]).length === 0);
-    await this.#acknowledgeIds(deleted.map(textOfReply));
+  /** Of deleted entries Redis < 7 has no id here, and keeps them pending: among our own they have one. */
+  #present(entries: readonly (Entry | null)[]): readonly Entry[] {
+    if (entries.includes(null)) this.#own = ZERO;
+    return entries.filter((entry) => entry !== null);
   }
 
   async #acknowledgeIds(ids: readonly string[]): Promise<void> {

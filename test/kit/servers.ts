@@ -13,7 +13,7 @@ export { startInflux } from "../servers/influx.ts";
 export type { Kafka } from "../servers/kafka.ts";
 export { startKafka } from "../servers/kafka.ts";
 export type { Redis } from "../servers/redis.ts";
-export { startRedis } from "../servers/redis.ts";
+export { startOldRedis, startRedis } from "../servers/redis.ts";
 export type { Family } from "../servers/family.ts";
 export { startMariadb } from "../servers/mariadb.ts";
 export { ADMIN, startPostgres } from "../servers/postgres.ts";

@@ -2,7 +2,7 @@
  * Redis with its append-only file on, one port in the clear and one with TLS, a user `USER` beside the default
  * one (which has no password), and a client of a few lines that owes nothing to the library under test.
  */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -10,6 +10,7 @@ import { CERTIFICATE, SIGNED_CERTIFICATE, SIGNED_KEY } from "../kit/certificate.
 import { CLIENT_CA } from "../kit/client_certificate.ts";
 import { freePort } from "../kit/free_port.ts";
 import { tempDir } from "../kit/temp.ts";
+import { OLD_REDIS } from "./old_redis.mjs";
 import { programAt, type Server, startServer } from "./process.ts";
 
 /** What Redis says; an error is thrown. */
@@ -33,9 +34,25 @@ const USER = { name: "shishi", password: "geheim" };
 
 /** @param config more lines of its `redis.conf`, which count over those that are there. */
 export async function startRedis(config = ""): Promise<Redis> {
-  const command = programAt(["/usr/bin/redis-server"], "redis-server");
+  const tlsPort = await freePort();
+  const tls = `tls-port ${tlsPort}
+tls-cert-file server.pem
+tls-key-file server.key
+tls-ca-cert-file clients.pem
+tls-auth-clients optional
+${config}`;
+  return await start(programAt(["/usr/bin/redis-server"], "redis-server"), tls, tlsPort);
+}
+
+/** Redis 6.2, without TLS. */
+export function startOldRedis(config = ""): Promise<Redis> {
+  if (!existsSync(OLD_REDIS)) throw new Error("Redis 6.2: node test/kit/prepare.mjs --old-redis");
+  return start(OLD_REDIS, config, 0);
+}
+
+async function start(command: string, config: string, tlsPort: number): Promise<Redis> {
   const dir = tempDir("redis");
-  const [port, tlsPort] = await Promise.all([freePort(), freePort()]);
+  const port = await freePort();
   writeFileSync(join(dir, "server.pem"), SIGNED_CERTIFICATE + CERTIFICATE);
   writeFileSync(join(dir, "server.key"), SIGNED_KEY);
   writeFileSync(join(dir, "clients.pem"), CLIENT_CA);
@@ -43,11 +60,6 @@ export async function startRedis(config = ""): Promise<Redis> {
     join(dir, "redis.conf"),
     `bind 127.0.0.1
 port ${port}
-tls-port ${tlsPort}
-tls-cert-file server.pem
-tls-key-file server.key
-tls-ca-cert-file clients.pem
-tls-auth-clients optional
 appendonly yes
 appendfsync always
 save ""
