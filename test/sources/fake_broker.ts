@@ -34,6 +34,8 @@ export class FakeBroker {
   /** Nothing moves; connections stay. */
   frozen = false;
   connections = 0;
+  /** What was done to it that the contract forbids. */
+  readonly broken: string[] = [];
   /** Called with each message that is acknowledged for the first time. */
   onAcknowledged = (_body: Uint8Array) => {};
   #next = 0;
@@ -155,7 +157,7 @@ export class FakeBroker {
       for (const stored of messages.slice(0, Number(offset) + 1)) {
         if (stored.to !== feed) {
           if (this.kind === "log" && !stored.acknowledged) {
-            throw new Error(`acknowledged what was never given: ${message.address}`);
+            this.broken.push(`acknowledged what was not given: ${message.address}`);
           }
           continue;
         }
@@ -196,6 +198,7 @@ class FakeFeed implements Feed {
   readonly #prefetch: number;
   #waiting: PromiseWithResolvers<readonly Message[]> | null = null;
   #ended: string | null = null;
+  #acknowledging = false;
 
   constructor(server: FakeBroker, prefetch: number) {
     this.#server = server;
@@ -226,7 +229,11 @@ class FakeFeed implements Feed {
   }
 
   async acknowledge(newest: readonly Message[]): Promise<void> {
+    if (this.#acknowledging) this.#server.broken.push("two acknowledgements at once");
+    if (newest.length === 0) this.#server.broken.push("acknowledged nothing");
+    this.#acknowledging = true;
     await Promise.resolve();
+    this.#acknowledging = false;
     if (this.#ended !== null) throw new Error(this.#ended);
     this.#server.acknowledge(this, newest);
   }

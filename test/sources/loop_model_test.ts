@@ -148,6 +148,7 @@ class World {
     }
     await settle();
     assert.deepEqual(this.early, [], "acknowledged before it was safe");
+    assert.deepEqual(this.server.broken, []);
     const { unacked } = this.source.status();
     assert.ok(unacked <= this.setting.prefetch, `${unacked} are held`);
   }
