@@ -11,6 +11,7 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { eachElement, eachMember } from "./closer.ts";
 import { isUtc, type TypedColumn } from "./type_program.ts";
+import { instantOf } from "./zones.ts";
 import { isInTicks, readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
 import { hasDefault, type Type } from "./types.ts";
 
@@ -45,7 +46,8 @@ function fit(path: string, type: Type, raw: string, again: boolean): Result<stri
     case "time": {
       if (again && type.scale !== null && TICKS.test(raw)) return failed(ambiguous(path, raw));
       const sent = timeOf(type, raw);
-      return sent === null ? misfit(path, type, raw) : done(sent);
+      if (sent !== null) return done(sent);
+      return isSkipped(type, raw) ? failed(skipped(path, type, raw)) : misfit(path, type, raw);
     }
     case "clock": {
       const sent = clockOf(type, raw);
@@ -327,8 +329,8 @@ function timeText(type: Type & { kind: "time" }, text: string): string | null {
   const read = readTimeText(text.replace(/^(\d{4})\/(\d\d)\/(\d\d)/, "$1-$2-$3"));
   if (read === null) return null;
   const elsewhere = !read.zoned && type.zone !== null && !isUtc(type.zone);
-  const ms = elsewhere ? read.ms - aheadMs(type.zone!, read.ms) : read.ms;
-  if (!isWithin(type, ms)) return null;
+  const ms = elsewhere ? instantOf(type.zone!, read.ms) : read.ms;
+  if (ms === null || !isWithin(type, ms)) return null;
   if (type.scale !== null && isInTicks(ms, read.fraction.slice(0, type.scale))) {
     return ticks(type.scale, ms, read.fraction);
   }
@@ -390,19 +392,17 @@ function isWithin({ minMs, maxMs }: Type & { kind: "time" }, ms: number): boolea
   return ms >= minMs && ms <= maxMs;
 }
 
-/** By how much clocks in a zone are ahead of UTC when they show `ms`; a zone that is not known: none. */
-function aheadMs(zone: string, ms: number): number {
-  try {
-    const format = new Intl.DateTimeFormat("en-US", {
-      timeZone: zone,
-      timeZoneName: "longOffset",
-    });
-    const name = format.formatToParts(ms).find(({ type }) => type === "timeZoneName")?.value ?? "";
-    const [, sign, hours = "0", minutes = "0"] = /^GMT([+-])(\d\d):(\d\d)$/.exec(name) ?? [];
-    return (Number(hours) * 60 + Number(minutes)) * (sign === "-" ? -60_000 : 60_000);
-  } catch {
-    return 0;
-  }
+/** Text without a zone, of a time that clocks in the column's zone never show. */
+function isSkipped({ zone }: Type & { kind: "time" }, raw: string): boolean {
+  const read = zone === null || isUtc(zone) ? null : readTimeText(textOf(raw) ?? "");
+  return read !== null && !read.zoned && instantOf(zone!, read.ms) === null;
+}
+
+function skipped(path: string, { zone }: Type & { kind: "time" }, raw: string): string {
+  return `${excerpt(path)}: ${
+    excerpt(raw)
+  } is no time in ${zone}: clocks are put forward over it; ` +
+    "say it in UTC, or with its offset";
 }
 
 // ── For errors: the range or the form.

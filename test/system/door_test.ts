@@ -82,6 +82,18 @@ for (const { version, modern, start } of ENGINES) {
       );
     });
 
+    test("an hour that clocks never show, and one that they show twice", async () => {
+      await create("berlin", "id UInt8, t DateTime('Europe/Berlin')");
+      const times = ['"2026-03-29T02:30"', '"2026-03-29 03:00:00"', '"2026-10-25 02:30:00"'];
+      const body = times.map((time, id) => `{"id":${id},"t":${time}}`).join("\n");
+      const { json } = await shishi.post(body, { path: "/events/berlin" });
+      assert.match(json.errors[0].error, /^t: "2026-03-29T02:30" is no time in Europe\/Berlin/);
+      await assertStored(
+        "SELECT id, toUnixTimestamp(t) FROM berlin ORDER BY id",
+        "1\t1774746000\n2\t1792888200",
+      );
+    });
+
     // 18.16 cannot hold events.
     if (modern) {
       test("times of events", async () => {

@@ -76,8 +76,6 @@ const MAP: u32 = 13;
 const TUPLE: u32 = 14;
 const RECORD: u32 = 15;
 
-/** Where a text without a zone may be, by the clock, around UTC. */
-const ZONES_MS: i64 = 54000000;
 /** Below this a number is seconds, from here on milliseconds, up to the other. */
 const SECONDS_BELOW: u64 = 100000000000;
 const MS_BELOW: u64 = 100000000000000;
@@ -219,8 +217,9 @@ function skipTimeText(node: u32, at: u32): u32 {
   const from = at + 1;
   const to = skipLiteral(from);
   if (to == NO || !readTime(from, to - 1) || isOldFraction(from)) return NO;
-  const marginMs: i64 = !zoned && (flags(node) & ZONED) != 0 ? ZONES_MS : 0;
-  if (timeMs < load<i64>(node, 16) + marginMs || timeMs > load<i64>(node, 24) - marginMs) return NO;
+  // Clocks there may have been put forward over it.
+  if (!zoned && (flags(node) & ZONED) != 0) return NO;
+  if (timeMs < load<i64>(node, 16) || timeMs > load<i64>(node, 24)) return NO;
   if (!zoned && (flags(node) & UTC) != 0) {
     const room = patch(to - 1, to - 1, 1);
     if (room == 0) return NO;
