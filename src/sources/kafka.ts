@@ -245,7 +245,6 @@ class KafkaFeed implements Feed {
     if (name !== null) consumer.memberId = uuidOf(`${this.address.group} ${name}`);
     const stream = await consumer.consume({ topics, mode: "committed", fallbackMode: "latest" });
     consumer.topics.trackAll(...topics);
-    stream.on("error", () => {});
     stream.destroy();
     this.#onBeat();
   }

@@ -7,6 +7,7 @@
  */
 
 import process from "node:process";
+import type { Readable } from "node:stream";
 import type { Connection, ConnectionOptions } from "@platformatic/kafka";
 import type { BrokerAddress, BrokerDeps, KafkaSource } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
@@ -33,6 +34,8 @@ export function loadLibrary(log: BrokerDeps["log"]): Promise<Library> {
     library.instancesChannel.subscribe((made) => {
       const { type, instance } = made as { type: string; instance: unknown };
       if (type === "connection") guard(instance as Connection, log);
+      // One that is still being made when its client is closed.
+      else if (type === "messages-stream") (instance as Readable).on("error", () => {});
     });
     guardTimers(library.ITS_URL, log);
     return library;

@@ -469,6 +469,23 @@ test("what the client throws where nobody waits is logged; what others throw so 
   assert.deepEqual(runs.map(({ status }) => status), [0, 1]);
 });
 
+test("consumer: a member that leaves at any point of its way in leaves nothing behind", async () => {
+  await others.makeTopic("brief", 2);
+  for (let waitMs = 0; waitMs < 60; waitMs += 2) {
+    const address = kafkaAddress(kafka.port, {
+      topics: ["brief"],
+      group: "brief",
+      protocol: "consumer",
+    });
+    const ending = new AbortController();
+    const joining = openKafka(address, kafkaDeps()).connect(ending.signal);
+    joining.catch(() => {});
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
+    ending.abort();
+    await joining.then((feed) => feed.close(), () => {});
+  }
+});
+
 test("partitions that are added to a topic are read, by all members", async () => {
   await others.makeTopic("grown", 1);
   const { after } = systemClock;
