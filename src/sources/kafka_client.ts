@@ -10,7 +10,7 @@ import process from "node:process";
 import type { Readable } from "node:stream";
 import type { Connection, ConnectionOptions } from "@platformatic/kafka";
 import type { BrokerAddress, BrokerDeps, KafkaSource } from "../contracts.ts";
-import { nodeNet } from "../kernel/builtins.ts";
+import { nodeNet, nodeZlib } from "../kernel/builtins.ts";
 import { codeOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
 import { secretText, tlsFault, tlsOptions } from "./tls.ts";
 
@@ -23,6 +23,8 @@ export type KafkaAddress =
 
 /** For one connection, from its first byte to the end of the login. */
 const CONNECT_MS = 5_000;
+/** Of one batch of messages. */
+const UNPACKED_BYTES = 64 * 1024 * 1024;
 /** How the broker's own log and its quotas show this client. */
 const CLIENT_ID = "shishi";
 
@@ -38,6 +40,7 @@ export function loadLibrary(log: BrokerDeps["log"]): Promise<Library> {
       else if (type === "messages-stream") (instance as Readable).on("error", () => {});
     });
     guardTimers(library.ITS_URL, log);
+    boundUnpacking(library.compressionsAlgorithms);
     return library;
   });
 }
@@ -121,6 +124,32 @@ function guard(connection: Connection, log: BrokerDeps["log"]): void {
       socket.once("secureConnect", shield);
       if (!("encrypted" in socket)) socket.once("connect", shield);
     }));
+}
+
+/**
+ * The library unpacks whatever comes, and a megabyte of gzip or zstd may be a gigabyte. The other codecs pack
+ * less well: 255 times at most.
+ */
+function boundUnpacking({ gzip, zstd }: Library["compressionsAlgorithms"]): void {
+  const limit = { maxOutputLength: UNPACKED_BYTES };
+  const bounded = (unpack: () => Buffer): Buffer => {
+    try {
+      return unpack();
+    } catch (error) {
+      if (codeOf(error) !== "ERR_BUFFER_TOO_LARGE") throw error;
+      const most = UNPACKED_BYTES / 1024 / 1024;
+      throw new Error(`a batch of messages unpacks to more than ${most} MiB`);
+    }
+  };
+  type Packed = Parameters<typeof gzip.decompressSync>[0];
+  const bytesOf = (data: Packed) => data instanceof Uint8Array ? data : data.buffer;
+  Object.assign(gzip, {
+    decompressSync: (data: Packed) => bounded(() => nodeZlib().gunzipSync(bytesOf(data), limit)),
+  });
+  Object.assign(zstd, {
+    decompressSync: (data: Packed) =>
+      bounded(() => nodeZlib().zstdDecompressSync(bytesOf(data), limit)),
+  });
 }
 
 /**

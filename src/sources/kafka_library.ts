@@ -3,7 +3,13 @@
  * dynamic import of the library itself would name all of it.
  */
 
-export { ConnectionPool, Consumer, instancesChannel, Producer } from "@platformatic/kafka";
+export {
+  compressionsAlgorithms,
+  ConnectionPool,
+  Consumer,
+  instancesChannel,
+  Producer,
+} from "@platformatic/kafka";
 
 /** The file that has the library's code when it is bundled. */
 export const ITS_URL = import.meta.url;

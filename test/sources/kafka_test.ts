@@ -206,6 +206,22 @@ for (const codec of ["gzip", "snappy", "lz4", "zstd"]) {
   });
 }
 
+for (const codec of ["gzip", "zstd"] as const) {
+  test(`${codec}: a batch that would fill the memory is not unpacked, and that is said`, async () => {
+    const topic = `bomb-${codec}`;
+    await others.makeTopic(topic, 1);
+    const value = Buffer.alloc(66 * 1024 * 1024);
+    const messages = [{ topic, value, partition: 0 }];
+    await others.producer.send({ messages, acks: -1, compression: codec });
+    const feed = await connect(topic);
+    try {
+      await assert.rejects(feed.next(), /unpacks to more than 64 MiB/);
+    } finally {
+      await feed.close();
+    }
+  });
+}
+
 test("key, headers and time of a message; a tombstone is empty", async () => {
   await others.makeTopic("meta", 1);
   const value = Buffer.from('{"n":1}');
