@@ -285,6 +285,11 @@ export interface Feed {
   acknowledge(newest: readonly Message[]): Promise<void>;
   /** How many messages wait at the broker; null: not known. */
   lag(): number | null;
+  /**
+   * How many messages came over this connection while there was no room, of a broker that gives each once and
+   * keeps none. Absent: there are none such.
+   */
+  dropped?(): number;
   /** Leaves, within 2 s; what was given to `acknowledge` is committed first. Never rejects. */
   close(): Promise<void>;
 }
@@ -375,6 +380,8 @@ export interface SourceTotals {
   dead: number;
   /** That had been taken before, and were acknowledged only. */
   repeated: number;
+  /** That came while there was no room, and are gone (`Feed.dropped`). */
+  dropped: number;
   rows: number;
   /** Connections that failed, or were lost. */
   reconnects: number;

@@ -131,7 +131,7 @@ export function createLedger(
     source(name) {
       const own = sources.has(name) || sources.size < MAX_SOURCES ? name : OTHER;
       const totals = sources.get(own) ??
-        { messages: 0, empty: 0, dead: 0, repeated: 0, rows: 0, reconnects: 0 };
+        { messages: 0, empty: 0, dead: 0, repeated: 0, dropped: 0, rows: 0, reconnects: 0 };
       sources.set(own, totals);
       return totals;
     },

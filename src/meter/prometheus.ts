@@ -186,11 +186,11 @@ export function createPrometheus(deps: PrometheusDeps): Prometheus {
 
   counter(
     "shishi_source_messages_total",
-    "Messages that were acknowledged or will be: rows, empty, dead (letters), repeated (taken before).",
+    "Messages: rows, empty, dead (letters), repeated (taken before), dropped (no room, and the broker keeps none).",
     ["source", "result"],
     () =>
-      [...ledger.sourceTotals()].flatMap(([source, { messages, empty, dead, repeated }]) =>
-        Object.entries({ rows: messages, empty, dead, repeated })
+      [...ledger.sourceTotals()].flatMap(([source, { messages, empty, dead, repeated, dropped }]) =>
+        Object.entries({ rows: messages, empty, dead, repeated, dropped })
           .map(([result, count]): Sample => [{ source, result }, count])
       ),
   );

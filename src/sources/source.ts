@@ -35,7 +35,7 @@ import { nodeCrypto } from "../kernel/builtins.ts";
 import { reasonOf } from "../kernel/errors.ts";
 import { comparePositions } from "../kernel/positions.ts";
 import type { Result } from "../kernel/result.ts";
-import { sleep, within } from "../kernel/time.ts";
+import { repeat, sleep, within } from "../kernel/time.ts";
 import { letterText, type Made, makeRows, piecesOf, type Poison } from "./message.ts";
 
 export interface SourceDeps {
@@ -76,6 +76,8 @@ const HOLD_MS = 60_000;
 const AWAY = { leastMs: 60_000, mostMs: 3_600_000 };
 /** At an end: for the last acknowledgement, and for leaving. */
 const LEAVE_MS = 2_000;
+/** How often it is looked what was dropped: nothing need be read meanwhile. */
+const COUNT_MS = 1_000;
 const SETTLE_MS = 3_600_000;
 
 export class Source {
@@ -199,6 +201,7 @@ export class Source {
     const session = new Session(feed, (mark) => intake.committed(this.#id, mark));
     session.onAck = () => this.#lastAckMs = this.#deps.clock.monotonicMs();
     this.#session = session;
+    const endCounting = this.#countDropped(feed);
     try {
       log.info("a source is connected", { source: name, server: label });
       this.#told = "";
@@ -209,7 +212,25 @@ export class Source {
       this.#session = null;
       this.#inHand = 0;
       await session.leave(this.#deps.clock);
+      endCounting();
     }
+  }
+
+  /** @returns what counts for the last time. */
+  #countDropped(feed: Feed): () => void {
+    const { clock, totals } = this.#deps;
+    let counted = 0;
+    const count = (): void => {
+      const dropped = feed.dropped?.() ?? 0;
+      totals.dropped += dropped - counted;
+      counted = dropped;
+    };
+    if (feed.dropped === undefined) return count;
+    const end = repeat(clock, COUNT_MS, count);
+    return () => {
+      end();
+      count();
+    };
   }
 
   async #connect(): Promise<Feed> {

@@ -69,7 +69,7 @@ class World {
       intake,
       reader: this.reader,
       keepLetters: (letters) => intake.keepLetters(letters),
-      totals: { messages: 0, empty: 0, dead: 0, repeated: 0, rows: 0, reconnects: 0 },
+      totals: { messages: 0, empty: 0, dead: 0, repeated: 0, dropped: 0, rows: 0, reconnects: 0 },
       died() {},
       eventsTable: () => "events",
       mayWrite: () => true,

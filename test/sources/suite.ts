@@ -403,7 +403,15 @@ class World {
     const intake = new JournalIntake(disk, ack);
     const { address, broker } = this.place.open(member, prefetch);
     const watched = new Watched(broker);
-    const totals = { messages: 0, empty: 0, dead: 0, repeated: 0, rows: 0, reconnects: 0 };
+    const totals = {
+      messages: 0,
+      empty: 0,
+      dead: 0,
+      repeated: 0,
+      dropped: 0,
+      rows: 0,
+      reconnects: 0,
+    };
     const source = new Source({
       address: { ...address, table: "t" },
       broker: watched,

@@ -152,4 +152,46 @@ for (const binary of BUILDS) {
       await shishi.close();
     }
   });
+
+  test(`${how}: what core NATS brings while there is no room is dropped, and counted`, async () => {
+    const at = `nats://user:p@127.0.0.1:${nats.natsPort}`;
+    const subject = `core_${binary}`;
+    const env = {
+      SHISHI_SOURCES: `${at}?subject=${subject}&prefetch=5`,
+      SHISHI_CLICKHOUSE_URL: clickhouse.url,
+      SHISHI_NATS_URL: `nats://127.0.0.1:${nats.natsPort}`,
+      SHISHI_NATS_USER: "admin",
+      SHISHI_NATS_PASSWORD: "p",
+    };
+    const say = (count: number) =>
+      asAdmin(nats, async (connection) => {
+        for (let n = 0; n < count; n++) connection.publish(subject, `{"eventType":"${subject}"}`);
+        await connection.flush();
+      }, ADMIN);
+    const shishi = await startShishi({ binary, args: [`--id=core-${binary}`], env });
+    const order = (command: string) =>
+      runShishi([command, "--target", `default.core-${binary}`], { env, binary });
+    const messages = async (result: string) => {
+      const { text } = await shishi.get("/metrics");
+      const line = `shishi_source_messages_total\\{source="nats:${subject}",result="${result}"\\}`;
+      return Number(new RegExp(`${line} (\\d+)`).exec(text)?.[1] ?? 0);
+    };
+    try {
+      await eventually(async () => {
+        assert.equal((await shishi.status()).sources[0].state, "running");
+      }, { withinMs: 20_000 });
+      assert.equal((await order("pause")).code, 0);
+      await say(50);
+      await eventually(async () => assert.equal(await messages("dropped"), 45), {
+        withinMs: 20_000,
+      });
+      assert.equal((await order("resume")).code, 0);
+      await eventually(async () => assert.equal(await messages("rows"), 5), { withinMs: 20_000 });
+      await say(5);
+      await eventually(async () => assert.equal(await messages("rows"), 10), { withinMs: 20_000 });
+      assert.equal(await messages("dropped"), 45);
+    } finally {
+      await shishi.close();
+    }
+  });
 }
