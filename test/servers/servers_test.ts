@@ -10,12 +10,15 @@ import {
   startClickHouse,
   startInflux,
   startKafka,
+  startMariadb,
   startNats,
   startOldClickHouse,
+  startPostgres,
   startRedis,
 } from "../kit/servers.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
+import { reach } from "./reach.ts";
 
 const clickhouses: [string, () => Promise<ClickHouse>, RegExp][] = [
   ["embedded ClickHouse", startClickHouse, /^26\./],
@@ -133,6 +136,28 @@ test("Redis keeps what it has taken through SIGKILL, holds still when frozen, an
   }
   assert.equal(isAlive(pid), false);
 });
+
+for (
+  const [name, start] of [["PostgreSQL", startPostgres], ["MariaDB", startMariadb]] as const
+) {
+  test(`${name} is stopped and killed with all of its processes, and started again`, async () => {
+    const server = await start();
+    const pid = server.pid;
+    try {
+      await server.kill();
+      assert.equal(server.pid, 0);
+      await server.start();
+      await reach(server.port);
+      server.freeze();
+      await eventually(() => assert.match(stateOf(server.pid), /^T/), { withinMs: 5_000 });
+      server.thaw();
+    } finally {
+      await server.close();
+    }
+    assert.equal(isAlive(pid), false);
+    await assert.rejects(reach(server.port));
+  });
+}
 
 test("a crash of the tests leaves neither server nor folder behind", async () => {
   const bun = fileURLToPath(new URL("../../node_modules/.bin/bun", import.meta.url));
