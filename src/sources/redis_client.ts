@@ -1,7 +1,7 @@
 /**
  * One connection to Redis: the library, loaded when it is wanted first, with everything switched off that
- * would go on behind our back (its reconnecting, its queue while it is away, RESP3, whose answers have other
- * shapes); TLS and login; and what goes wrong, as a sentence.
+ * it would do unasked (reconnecting, a queue while the server is away) and RESP3, whose answers have other
+ * shapes; TLS and login; and what goes wrong, as a sentence.
  *
  * The login is a command of ours and not the library's: it writes about a login that fails to the
  * console, or drops the reason.
@@ -247,7 +247,9 @@ class Connection implements RedisConnection {
     } catch (error) {
       if (error instanceof Error && error.name === "ReplyError") {
         this.#answered = true;
-        throw new RedisRefusal(error.message, `${this.server}: ${refusalSentence(error.message)}`);
+        // Of a command that is unknown Redis repeats the arguments: a password may be among them.
+        const said = error.message.replace(/,? ?with args beginning with:.*$/s, "");
+        throw new RedisRefusal(said, `${this.server}: ${refusalSentence(said)}`);
       }
       // Nothing else is said of a connection that is over, so it has to be.
       this.#client.disconnect();

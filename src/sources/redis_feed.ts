@@ -5,7 +5,7 @@
 
 import type { BrokerDeps, Feed, Message, RedisSource } from "../contracts.ts";
 import { repeat, within } from "../kernel/time.ts";
-import type { RedisConnection } from "./redis_client.ts";
+import { type RedisConnection, RedisRefusal } from "./redis_client.ts";
 
 /** How often it is asked how much waits, which is also a sign of life of the connection that acknowledges. */
 const LAG_MS = 2_000;
@@ -52,7 +52,7 @@ export abstract class RedisFeed<K> implements Feed {
     this.#prefetch = address.prefetch;
     void reader.lost.then((why) => this.fail(why));
     void writer.lost.then((why) => this.fail(why));
-    this.every(LAG_MS, async () => this.#lag = await this.countWaiting());
+    this.every(LAG_MS, () => this.#count());
   }
 
   /**
@@ -124,6 +124,16 @@ export abstract class RedisFeed<K> implements Feed {
     const run = () => Promise.resolve().then(task).catch((why) => this.fail(why));
     void run();
     this.#repeated.push(repeat(this.deps.clock, ms, run));
+  }
+
+  /** A user that may not ask reads without knowing. */
+  async #count(): Promise<void> {
+    try {
+      this.#lag = await this.countWaiting();
+    } catch (error) {
+      if (!(error instanceof RedisRefusal)) throw error;
+      this.#lag = null;
+    }
   }
 
   /** The next read is of about as many bytes as one should be: nothing is known of its messages before. */

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
+import { inspect } from "node:util";
 import { openRedis, openRedisExit } from "../../src/sources/redis.ts";
 import { CERTIFICATE } from "../kit/certificate.ts";
 import { EDGE, OTHER } from "../kit/client_certificate.ts";
@@ -99,6 +100,18 @@ test("a password that is asked for is named, and so is what is no Redis", async 
   } finally {
     web.close();
     await locked.close();
+  }
+});
+
+test("a server that does not know AUTH repeats the password to nobody", async () => {
+  const odd = await startRedis('rename-command AUTH ""');
+  try {
+    const url = `redis://:geheim@127.0.0.1:${odd.port}?list=l`;
+    const refused = await connect(openRedis(redisSource(url), redisDeps())).catch((error) => error);
+    assert.match(refused.message, /the server has no command AUTH/);
+    assert.doesNotMatch(inspect(refused), /geheim/);
+  } finally {
+    await odd.close();
   }
 });
 

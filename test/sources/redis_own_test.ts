@@ -379,6 +379,19 @@ test("a user who may do no more than docs/sources.md says can be read as", async
       );
     },
   ));
+  // How much waits is no reason to read nothing.
+  await redis.call("ACL", "SETUSER", "stream", "-xinfo|groups");
+  const clock = {
+    ...systemClock,
+    after: (ms: number, task: () => void) => systemClock.after(ms / 60, task),
+  };
+  const blind = await connect(
+    openRedis(url("stream", "stream=clicks"), redisDeps("g.b", {}, { clock })),
+  );
+  await pause(200);
+  await redis.call("XADD", "clicks", "*", "data", "2");
+  assert.deepEqual(await take(blind, 1), ["2"]);
+  assert.equal(blind.lag(), null);
   const feed = await connect(openRedis(url("channel", "channel=news"), redisDeps()));
   await redis.call("PUBLISH", "news", "1");
   assert.deepEqual(await take(feed, 1), ["1"]);
