@@ -311,9 +311,14 @@ const SAID: readonly (readonly [RegExp, string])[] = [
     /^ACCESS_REFUSED - (queue) '(.*?)' in vhost '.*?' in exclusive use[^]*$/,
     "the $1 $2 has a consumer already that shares with no other",
   ],
+  // Version 3.13 and later name the right that is missing.
   [
-    /^ACCESS_REFUSED - (?:(\w+) )?access to (queue|exchange) '(.*?)' in vhost '.*?' refused for user '(.*?)'[^]*$/,
-    "the user $4 has not the right to do this with the $2 $3 (permission $1)",
+    /^ACCESS_REFUSED - (\w+) access to (queue|exchange) '(.*?)' in vhost '.*?' refused for user '(.*?)'[^]*$/,
+    "the user $4 may not $1 the $2 $3",
+  ],
+  [
+    /^ACCESS_REFUSED - access to (queue|exchange) '(.*?)' in vhost '.*?' refused for user '(.*?)'[^]*$/,
+    "the user $3 is refused access to the $1 $2",
   ],
   [
     /^RESOURCE_LOCKED - [^]*?(queue) '(.*?)'[^]*$/,
@@ -328,6 +333,10 @@ const SAID: readonly (readonly [RegExp, string])[] = [
     "the server closed the connection: $1",
   ],
   [/^CONNECTION_FORCED - (.*?)(?: \(\d+\))?$/, "the server closed the connection: $1"],
+  [
+    /^INTERNAL_ERROR[^]*$/,
+    "the server fails at this itself (INTERNAL_ERROR, its log says why); is the queue up yet?",
+  ],
   [
     /^Consumer cancelled by the server$/,
     // Version 4 also ends it where the ones before closed the channel.

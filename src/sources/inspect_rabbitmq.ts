@@ -46,7 +46,8 @@ export async function inspectRabbitmq(
   return findings;
 }
 
-function todoFor(problem: string, { user, vhost }: AmqpSource): string {
+function todoFor(problem: string, address: AmqpSource): string {
+  const { user } = address;
   if (/certificate|TLS|PEM|cert=/.test(problem)) {
     return "correct ca=, cert= and key=, or the scheme";
   }
@@ -56,15 +57,19 @@ function todoFor(problem: string, { user, vhost }: AmqpSource): string {
       : "correct user and password (or password-file=)";
   }
   if (/no vhost|may not enter/.test(problem)) {
-    return `correct the path of the URL, or permit it: rabbitmqctl set_permissions -p ${vhost} ${
-      user ?? "guest"
-    } '' '' QUEUE`;
+    return `correct the path of the URL, or permit it: ${permission(address)}`;
   }
   return "start it, or correct the address";
 }
 
+/** What lets a user read a queue, and nothing else. */
+function permission({ user, vhost, queue }: AmqpSource): string {
+  const pattern = `^${queue.replace(/[^\w-]/g, (sign) => `\\${sign}`)}$`;
+  return `rabbitmqctl set_permissions -p '${vhost}' ${user ?? "guest"} '' '' '${pattern}'`;
+}
+
 async function inspectQueue(connection: AmqpConnection, address: AmqpSource): Promise<Finding[]> {
-  const { queue, user } = address;
+  const { queue } = address;
   const is = about(`source ${address.name}, queue ${queue}`);
   const found = await ask(connection, (channel) => channel.queueDeclare(queue, { passive: true }));
   if (!found.ok) {
@@ -76,7 +81,7 @@ async function inspectQueue(connection: AmqpConnection, address: AmqpSource): Pr
   if (readable !== null) {
     return [
       is.ok(counts),
-      is.wrong(readable, `permit it: rabbitmqctl set_permissions … ${user ?? "guest"} '' '' QUEUE`),
+      is.wrong(readable, `permit it to be read: ${permission(address)}`),
     ];
   }
   const made = await howMade(connection, queue);
