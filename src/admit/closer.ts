@@ -17,6 +17,8 @@ export interface RowReader {
   readonly strange?: ReadonlySet<string> | null;
   /** Values that did not fit columns which may become wider. */
   readonly misfits?: Misfits | null;
+  /** Rows that were refused for want of a right to one of their columns. */
+  readonly rightless?: number;
   /**
    * Takes a row, normalized and without blanks around it, or says what is wrong with it. For every row
    * that the scanner passes it would have said yes too, and with the same meaning.

@@ -73,6 +73,8 @@ export type Decoded =
     /** Values that did not fit, by columns that may become wider. */
     readonly misfits: Misfits | null;
     readonly rejected: number;
+    /** Of these, for want of a right to one of their columns. */
+    readonly rightless?: number;
     readonly errors: readonly RowError[];
   }
   /** No rows could be told apart; `full`: for want of room. */
@@ -269,12 +271,15 @@ export class Decoding {
   end(): Decoded {
     const { body, lent, types, keys } = this.#scanner.finish();
     const rows = this.#rows, rejected = this.#rejected, errors = this.#errors;
-    const { strange = null, misfits = null } = this.#reader;
+    const { strange = null, misfits = null, rightless = 0 } = this.#reader;
     if (this.#refusal === null && rows + rejected === 0) {
       this.#refuse(`the ${this.#arrayAt < 0 ? "body" : "array"} is empty; ${WANTED}`);
     }
     return this.#refusal === null
-      ? { kind: "rows", rows, body, lent, types, keys, strange, misfits, rejected, errors }
+      ? {
+        ...{ kind: "rows", rows, body, lent, types, keys, strange, misfits, rejected, errors },
+        ...(rightless > 0 ? { rightless } : {}),
+      }
       : { kind: "refused", error: this.#refusal };
   }
 

@@ -69,16 +69,17 @@ export function taken(tally: Tally, ack: Ack, dead: number, applied: string): Re
   );
 }
 
-/** Rows were told apart, and none was taken. */
+/** Rows were told apart, and none was taken. @param allForRights each was refused for a right that is missing. */
 export function noneTaken(
   rejected: number,
   errors: readonly RowError[],
   applied: string,
   change: Change | null = null,
+  allForRights = false,
 ): Response {
   const done = change === null ? {} : named(change);
   return json(
-    400,
+    allForRights ? 403 : 400,
     { accepted: 0, rejected, ...done, errors },
     applied === "" ? {} : withApplied(applied),
   );

@@ -58,6 +58,7 @@ export class TableRowReader implements RowReader {
   readonly #reason: string | null;
   readonly #widen: Widening | null;
   readonly #again: boolean;
+  #rightless = 0;
   /** For errors, made when there is one. */
   #has: string | null = null;
   #strange: Set<string> | null = null;
@@ -76,6 +77,10 @@ export class TableRowReader implements RowReader {
     this.#policy = unknownKeys?.policy ?? "error";
     this.#reason = unknownKeys?.reason ?? null;
     this.#program = scanner.rowsOf(columns, typeCheck);
+  }
+
+  get rightless(): number {
+    return this.#rightless;
   }
 
   get strange(): ReadonlySet<string> | null {
@@ -157,7 +162,11 @@ export class TableRowReader implements RowReader {
   readonly stranger = (key: string): string | null => {
     if (!this.#isUnknown(key)) return null;
     const closed = this.#columns!.closed.get(key);
-    if (closed !== undefined) return `${excerpt(key)}: ${closed.reason}`;
+    if (closed !== undefined) {
+      // A row that is refused for one key is not read further.
+      if (closed.why === "right") this.#rightless++;
+      return `${excerpt(key)}: ${closed.reason}`;
+    }
     return this.#policy === "error" ? this.#noColumn(key) : null;
   };
 

@@ -308,7 +308,14 @@ export class Writer {
       if (rows === 0 && shape === "event" && csvOf(request.headers.get("content-type")) !== null) {
         return reply.badRequest("CSV goes to POST /events/TABLE; events are JSON");
       }
-      return reply.noneTaken(rejected + rows, errors, prefer.strict ? STRICT : "", change);
+      const allForRights = rejected > 0 && decoded.rightless === rejected;
+      return reply.noneTaken(
+        rejected + rows,
+        errors,
+        prefer.strict ? STRICT : "",
+        change,
+        allForRights,
+      );
     }
     const exceeded = account?.refusal(rows, bodyBytes) ?? null;
     if (exceeded !== null) {

@@ -77,6 +77,18 @@ describe("rights", () => {
       const { status, json } = await shishi.post(body.join("\n"), { path: "/events/g" });
       assert.deepEqual([status, json.accepted, json.rejected], [202, 2, 2], JSON.stringify(json));
       assert.match(json.errors[0].error, why);
+      // Where all rows are refused for it, the client has no right; a mistake among them is a mistake.
+      const secret = `{"id":5,"a":"${user}","secret":"s"}`;
+      for (
+        const [rows, query, expected] of [
+          [[secret, secret], "", user === "seer" ? 403 : 400],
+          [[secret, '{"id":6}'], "?strict=1", user === "seer" ? 403 : 400],
+          [[secret, '{"id":"x"}'], "", 400],
+        ] as const
+      ) {
+        const none = await shishi.post(rows.join("\n"), { path: `/events/g${query}` });
+        assert.deepEqual([none.status, none.json.accepted], [expected, 0], none.text);
+      }
       await eventually(async () => {
         assert.equal(
           await clickhouse.query(`SELECT id, secret FROM g WHERE a = '${user}' ORDER BY id`),
