@@ -511,6 +511,8 @@ function rssBytes(): number {
 
 /** How long a `flush` over NATS may take before it is answered as failed. */
 const FLUSH_TIMEOUT_MS = 60_000;
+/** How long a predecessor has to wait for exit channels. */
+const EXITS_MS = 2_000;
 /** After the drain: for the last write to InfluxDB. */
 const LAST_WRITE_MS = 2_000;
 
@@ -590,6 +592,8 @@ class Integrations {
       log,
     });
     this.#exits.adopt(wanted, settings.controlSecret);
+    // The predecessor begins to leave when this is done, and one of the two must listen.
+    if (!this.#alone) await within(clock, EXITS_MS, this.#exits.tried(), undefined);
   }
 
   async #adoptMirror(settings: Settings): Promise<void> {

@@ -93,6 +93,8 @@ export interface WantedExit {
 
 interface Listening extends WantedExit {
   readonly ending: AbortController;
+  /** Resolves when it is there, or could not be made for the first time. Never rejects. */
+  readonly tried: Promise<void>;
   /** Resolves when its connection has ended. Never rejects. */
   readonly ended: Promise<void>;
 }
@@ -139,6 +141,11 @@ export class Exits {
     );
   }
 
+  /** Resolves when each channel is there, or could not be reached for the first time. Never rejects. */
+  async tried(): Promise<void> {
+    await Promise.all(this.#listening.map(({ tried }) => tried));
+  }
+
   /** Leaves, within 2 s. Never rejects. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -149,7 +156,8 @@ export class Exits {
 
   #begin(wanted: WantedExit): Listening {
     const ending = new AbortController();
-    const ended = this.#forever(wanted.address, ending.signal).catch((error) => {
+    const { promise: tried, resolve } = Promise.withResolvers<void>();
+    const ended = this.#forever(wanted.address, ending.signal, resolve).catch((error) => {
       // A bug, and no reason to end a collector.
       const { log } = this.#deps;
       log.error("an exit channel has failed", {
@@ -157,17 +165,25 @@ export class Exits {
         error: reasonOf(error),
       });
     });
-    return { ...wanted, ending, ended };
+    return { ...wanted, ending, tried, ended };
   }
 
-  async #forever(address: ExitAddress, signal: AbortSignal): Promise<void> {
+  async #forever(
+    address: ExitAddress,
+    signal: AbortSignal,
+    onTried: () => void,
+  ): Promise<void> {
     const { clock, log } = this.#deps;
     const { name, label } = address;
     const backoff = new Backoff(clock, BACKOFF);
     let told = "";
     while (!signal.aborted) {
       const startedMs = clock.monotonicMs();
-      const why = await this.#live(address, signal, () => told = "");
+      const why = await this.#live(address, signal, () => {
+        told = "";
+        onTried();
+      });
+      onTried();
       if (signal.aborted) return;
       if (why !== told) {
         log.warn("an exit channel is away, trying again in the background", {

@@ -303,6 +303,22 @@ describe("exit channels", () => {
     await world.exits.close();
   });
 
+  test("it is known when each channel is there, or away", async () => {
+    const world = new World();
+    world.broker.away = "hangs";
+    await world.listen();
+    let tried = false;
+    void world.exits.tried().then(() => tried = true);
+    await world.clock.advance(29_000);
+    assert.equal(tried, false);
+    await world.clock.advance(2_000);
+    assert.equal(tried, true);
+    world.broker.away = null;
+    await world.listen(null, [one("redis://host?channel=there")]);
+    await world.exits.tried();
+    await world.exits.close();
+  });
+
   test("a reload touches what has changed alone", async () => {
     const world = new World();
     const [a, b] = [one(), one("redis://host?channel=other")];

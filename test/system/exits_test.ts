@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
+import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { connect } from "nats.ws";
 import { onChannel } from "../sources/rabbitmq_kit.ts";
@@ -152,6 +153,34 @@ describe("exits", () => {
       await say("reload.two", "Exit");
       assert.equal((await shishi.exited).code, 0);
     } finally {
+      await shishi.close();
+    }
+  });
+
+  test("while a new process takes over one of the two always listens", async () => {
+    const shishi = await start(urlOf("upgrade"), BUILDS.at(-1)!);
+    let follower = 0;
+    try {
+      await says(shishi, LISTENED);
+      shishi.signal("SIGUSR2");
+      await says(shishi, "starting a new process to follow this one");
+      const started = shishi.lines().find(({ message }) => /^starting a new/.test(String(message)));
+      follower = Number(started!.pid);
+      // Each says it before the old one begins to leave.
+      await eventually(() => {
+        const order = shishi.lines().map(({ message }) => message)
+          .filter((message) => message === LISTENED || message === "draining");
+        assert.deepEqual(order, [LISTENED, LISTENED, "draining"]);
+      }, { withinMs: 20_000 });
+      await say("upgrade", "Exit");
+      await eventually(() => {
+        const last = shishi.lines().findLast(({ message }) => message === "draining");
+        assert.equal(last?.reason, "exit nats:upgrade");
+      }, { withinMs: 20_000 });
+      await eventually(() => assert.throws(() => process.kill(follower, 0)), { withinMs: 20_000 });
+      follower = 0;
+    } finally {
+      if (follower > 0) process.kill(follower, "SIGKILL");
       await shishi.close();
     }
   });
