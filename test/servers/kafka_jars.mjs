@@ -181,7 +181,7 @@ async function fetchJars(own) {
     ...["-q", "-B", "-f", pom, "-Dmaven.artifact.threads=12", "dependency:copy-dependencies"],
     ...["-DincludeScope=runtime", `-DoutputDirectory=${join(own, "lib")}`],
   ]);
-  renameSync(join(own, "lib"), LIB);
+  keep(join(own, "lib"), LIB);
 }
 
 function format(own) {
@@ -199,7 +199,7 @@ function format(own) {
     { cwd: dir, encoding: "utf8" },
   );
   if (status !== 0) throw new Error(`it cannot be formatted: ${error ?? stdout + stderr}`);
-  renameSync(join(dir, "data"), FORMATTED);
+  keep(join(dir, "data"), FORMATTED);
 }
 
 /** A start and an end, at which the JVM writes down what it had loaded. */
@@ -220,7 +220,12 @@ async function archive(own) {
   await new Promise((resolve) => child.once("close", resolve));
   clearTimeout(limit);
   if (!existsSync(written)) throw new Error(`it does not start: ${output.slice(-4000)}`);
-  renameSync(written, ARCHIVE);
+  keep(written, ARCHIVE);
+}
+
+/** Another run may have been faster. */
+function keep(made, place) {
+  if (!existsSync(place)) renameSync(made, place);
 }
 
 function freePort() {

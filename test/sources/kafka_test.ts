@@ -340,6 +340,9 @@ test("never gives more than prefetch says, and commits in time for more", async 
   }
 });
 
+/** How partitions are shared does not depend on the runtime: one of them tries it. */
+const PROTOCOLS = ON_BUN ? ["classic", "consumer"] as const : [];
+
 /** A member that reads and acknowledges as the loop of a source does. */
 class Member {
   readonly seen: string[] = [];
@@ -381,7 +384,7 @@ class Member {
   }
 }
 
-for (const protocol of ["classic", "consumer"] as const) {
+for (const protocol of PROTOCOLS) {
   test(`${protocol}: five members come and go under load, and nothing is missing or twice`, async () => {
     const topic = `crowd-${protocol}`;
     await others.makeTopic(topic, 6);
@@ -502,36 +505,38 @@ test("consumer: a member that leaves at any point of its way in leaves nothing b
   }
 });
 
-test("partitions that are added to a topic are read, by all members", async () => {
-  await others.makeTopic("grown", 1);
-  const { after } = systemClock;
-  // What is looked at twice a minute is looked at often.
-  const clock = {
-    ...systemClock,
-    after: (ms: number, task: () => void) => after(ms > 20_000 ? 200 : ms, task),
-  };
-  const address = kafkaAddress(kafka.port, {
-    topics: ["grown"],
-    group: "grown",
-    member: "off",
-    sessionMs: 3_000,
-  });
-  const join = async () =>
-    new Member(await openKafka(address, kafkaDeps({ clock })).connect(never));
-  const members = [await join(), await join()];
-  try {
-    await others.addPartitions("grown", 4);
-    await eventually(async () => {
-      await others.publish("grown", ['{"n":1}', '{"n":2}', '{"n":3}', '{"n":4}']);
-      assert.ok(members.every(({ seen }) => seen.length > 0));
-    }, { withinMs: 20_000, everyMs: 200 });
-    await eventually(async () => assert.equal(await others.unread("grown", "grown"), 0), {
-      withinMs: 10_000,
+if (PROTOCOLS.length > 0) {
+  test("partitions that are added to a topic are read, by all members", async () => {
+    await others.makeTopic("grown", 1);
+    const { after } = systemClock;
+    // What is looked at twice a minute is looked at often.
+    const clock = {
+      ...systemClock,
+      after: (ms: number, task: () => void) => after(ms > 20_000 ? 200 : ms, task),
+    };
+    const address = kafkaAddress(kafka.port, {
+      topics: ["grown"],
+      group: "grown",
+      member: "off",
+      sessionMs: 3_000,
     });
-  } finally {
-    await Promise.all(members.map((member) => member.leave()));
-  }
-});
+    const join = async () =>
+      new Member(await openKafka(address, kafkaDeps({ clock })).connect(never));
+    const members = [await join(), await join()];
+    try {
+      await others.addPartitions("grown", 4);
+      await eventually(async () => {
+        await others.publish("grown", ['{"n":1}', '{"n":2}', '{"n":3}', '{"n":4}']);
+        assert.ok(members.every(({ seen }) => seen.length > 0));
+      }, { withinMs: 20_000, everyMs: 200 });
+      await eventually(async () => assert.equal(await others.unread("grown", "grown"), 0), {
+        withinMs: 10_000,
+      });
+    } finally {
+      await Promise.all(members.map((member) => member.leave()));
+    }
+  });
+}
 
 test("a topic that is made anew begins at 0, under another name for marks", async () => {
   await others.makeTopic("anew", 1);
