@@ -123,7 +123,7 @@ describe("rows of an outbox, each once", () => {
       withinMs: 15_000,
     });
 
-  for (const kind of ["postgres", "mysql", "sqlite"] as const) {
+  for (const kind of ["postgres", "sqlite"] as const) {
     test(`${kind}: the collector dies at steps on disk and at any time`, {
       timeout: 120_000,
     }, async () => {
