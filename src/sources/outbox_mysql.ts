@@ -24,6 +24,7 @@ import {
   tableFindings,
   tableProblem,
   thatFit,
+  unlessAborted,
 } from "./outbox_session.ts";
 import { secretText, tlsFault, tlsOptions } from "./tls.ts";
 
@@ -40,7 +41,7 @@ export function createMysqlOutbox(address: OutboxSource, deps: BrokerDeps): Outb
     async connect(signal) {
       const link = await connect(address, deps, signal);
       try {
-        const table = await lookAt(link, address);
+        const table = await unlessAborted(signal, link, () => lookAt(link, address));
         const problem = tableProblem(address, table) ?? engineProblem(address, table);
         if (problem !== null) throw new Error(problem);
         return new MysqlSession(link, address, table!);
@@ -58,6 +59,7 @@ export function createMysqlOutbox(address: OutboxSource, deps: BrokerDeps): Outb
 /** One connection to one server. */
 class Link {
   readonly #connection: Connection;
+  readonly #lose: (error: unknown) => void;
   readonly lost: Promise<never>;
 
   constructor(connection: Connection, readonly server: string) {
@@ -65,6 +67,7 @@ class Link {
     const { promise, reject } = Promise.withResolvers<never>();
     promise.catch(() => {});
     this.lost = promise;
+    this.#lose = reject;
     connection.on("error", (error: Error) => reject(error));
     connection.on("end", () => reject(new Error("the server has closed the connection")));
   }
@@ -90,8 +93,12 @@ class Link {
     return Promise.race([asked, this.lost]);
   }
 
-  /** The server lets go of what is taken when it finds the connection gone. */
+  /**
+   * The server lets go of what is taken when it finds the connection gone. The library says nothing more then,
+   * neither to those that have asked.
+   */
   close(): void {
+    this.#lose(new Error("the connection is closed"));
     this.#connection.destroy();
   }
 }
@@ -109,7 +116,11 @@ async function connect(
     signal.throwIfAborted();
     try {
       const link = await dial(host, address, { password, tls, signal });
-      const [[only] = []] = await link.ask("SELECT @@global.read_only");
+      const [[only] = []] = await unlessAborted(
+        signal,
+        link,
+        () => link.ask("SELECT @@global.read_only"),
+      );
       if (textOf(only) === "0") return link;
       link.close();
       problem = new Error(`${link.server} is read-only, so nothing can be deleted there`);
@@ -151,23 +162,21 @@ async function dial(
     ...(tls === null ? {} : { ssl: { ...tls, verifyIdentity: true, rejectUnauthorized: true } }),
   });
   const link = new Link(connection, `${host}:${port}`);
-  const abort = () => link.close();
-  signal.addEventListener("abort", abort, { once: true });
   try {
-    const connected = new Promise<void>((resolve, reject) =>
-      connection.connect((error) => error === null ? resolve() : reject(error))
-    );
-    await Promise.race([connected, link.lost]);
-    await link.change("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
-    await link.change(
-      `SET SESSION sql_mode = '', autocommit = 1, wait_timeout = ${GONE_S}, innodb_lock_wait_timeout = 5`,
-    );
+    await unlessAborted(signal, link, async () => {
+      const connected = new Promise<void>((resolve, reject) =>
+        connection.connect((error) => error === null ? resolve() : reject(error))
+      );
+      await Promise.race([connected, link.lost]);
+      await link.change("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+      await link.change(
+        `SET SESSION sql_mode = '', autocommit = 1, wait_timeout = ${GONE_S}, innodb_lock_wait_timeout = 5`,
+      );
+    });
     return link;
   } catch (error) {
     link.close();
     throw error;
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }
 
@@ -366,30 +375,36 @@ function engineProblem({ outbox }: OutboxSource, table: Looked | null): string |
 
 async function inspect(address: OutboxSource, deps: BrokerDeps): Promise<Finding[]> {
   const is = about(`source ${address.name} ${address.label}`);
+  const signal = AbortSignal.timeout(CONNECT_MS);
   let link: Link;
   try {
-    link = await connect(address, deps, AbortSignal.timeout(CONNECT_MS));
+    link = await connect(address, deps, signal);
   } catch (error) {
     return [is.wrong(messageOf(error), "start it, or correct the URL of the source")];
   }
   try {
-    const [[version] = []] = await link.ask("SELECT VERSION()");
-    const [[, cipher] = []] = await link.ask("SHOW SESSION STATUS LIKE 'Ssl_cipher'");
-    const secure = textOf(cipher) === "" ? "without TLS" : "with TLS";
-    const name = /mariadb/i.test(textOf(version)) ? "MariaDB" : "MySQL";
-    const findings = [is.ok(`${name} ${textOf(version)}, connected ${secure}`)];
-    const of = about(`source ${address.name} ${address.outbox}`);
-    const table = await lookAt(link, address);
-    const problem = tableProblem(address, table) ?? engineProblem(address, table);
-    if (problem !== null || table === null) return [...findings, of.wrong(problem ?? "")];
-    const denied = await tryOut(link, address);
-    if (denied !== null) findings.push(of.wrong(denied, grant(address)));
-    return [...findings, ...tableFindings(address, table)];
+    return await unlessAborted(signal, link, () => inspectTable(link, address));
   } catch (error) {
     return [is.wrong(said(error, address).message)];
   } finally {
     link.close();
   }
+}
+
+async function inspectTable(link: Link, address: OutboxSource): Promise<Finding[]> {
+  const is = about(`source ${address.name} ${address.label}`);
+  const [[version] = []] = await link.ask("SELECT VERSION()");
+  const [[, cipher] = []] = await link.ask("SHOW SESSION STATUS LIKE 'Ssl_cipher'");
+  const secure = textOf(cipher) === "" ? "without TLS" : "with TLS";
+  const name = /mariadb/i.test(textOf(version)) ? "MariaDB" : "MySQL";
+  const findings = [is.ok(`${name} ${textOf(version)}, connected ${secure}`)];
+  const of = about(`source ${address.name} ${address.outbox}`);
+  const table = await lookAt(link, address);
+  const problem = tableProblem(address, table) ?? engineProblem(address, table);
+  if (problem !== null || table === null) return [...findings, of.wrong(problem ?? "")];
+  const denied = await tryOut(link, address);
+  if (denied !== null) findings.push(of.wrong(denied, grant(address)));
+  return [...findings, ...tableFindings(address, table)];
 }
 
 /** The statements of a batch, on no row: whether they may be run. Null: they may. */

@@ -23,6 +23,7 @@ import {
   sentenceOf,
   tableFindings,
   tableProblem,
+  unlessAborted,
 } from "./outbox_session.ts";
 import { secretText, tlsOptions } from "./tls.ts";
 
@@ -51,10 +52,12 @@ export function createPostgresOutbox(address: OutboxSource, deps: BrokerDeps): O
     async connect(signal) {
       const link = await connect(address, deps, signal);
       try {
-        const table = await lookAt(link, address);
+        const table = await unlessAborted(signal, link, async () => {
+          await link.ask(`LISTEN "${channelOf(address.outbox)}"`);
+          return await lookAt(link, address);
+        });
         const problem = tableProblem(address, table);
         if (problem !== null) throw new Error(problem);
-        await link.ask(`LISTEN "${channelOf(address.outbox)}"`);
         return new PostgresSession(link, address, table!);
       } catch (error) {
         link.close();
@@ -117,7 +120,11 @@ async function connect(
     signal.throwIfAborted();
     try {
       const link = await dial(host, address, { password, tls, signal });
-      const [[standby] = []] = await link.ask("SELECT pg_is_in_recovery()::text");
+      const [[standby] = []] = await unlessAborted(
+        signal,
+        link,
+        () => link.ask("SELECT pg_is_in_recovery()::text"),
+      );
       if (standby === "false") return link;
       link.close();
       problem = new Error(`${link.server} is a standby, where nothing can be deleted`);
@@ -155,16 +162,12 @@ async function dial(
     connectionTimeoutMillis: CONNECT_MS,
   });
   const link = new Link(client, `${host}:${port}`);
-  const abort = () => link.close();
-  signal.addEventListener("abort", abort, { once: true });
   try {
-    await client.connect();
+    await unlessAborted(signal, link, () => client.connect());
     return link;
   } catch (error) {
     link.close();
     throw error;
-  } finally {
-    signal.removeEventListener("abort", abort);
   }
 }
 
@@ -324,31 +327,37 @@ async function lookAt(link: Link, address: OutboxSource): Promise<Looked | null>
 
 async function inspect(address: OutboxSource, deps: BrokerDeps): Promise<Finding[]> {
   const is = about(`source ${address.name} ${address.label}`);
+  const signal = AbortSignal.timeout(CONNECT_MS);
   let link: Link;
   try {
-    link = await connect(address, deps, AbortSignal.timeout(CONNECT_MS));
+    link = await connect(address, deps, signal);
   } catch (error) {
     return [is.wrong(messageOf(error), "start it, or correct the URL of the source")];
   }
   try {
-    const [[version = "", secure = ""] = []] = await link.ask(
-      `SELECT current_setting('server_version'),
-        (SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid())`,
-    );
-    const findings = [is.ok(
-      `PostgreSQL ${version}, connected ${secure === "true" ? "with TLS" : "without TLS"}`,
-    )];
-    const table = await lookAt(link, address);
-    const problem = tableProblem(address, table);
-    if (problem !== null || table === null) {
-      return [...findings, about(`source ${address.name} ${address.outbox}`).wrong(problem ?? "")];
-    }
-    return [...findings, ...rightsFindings(address, table), ...tableFindings(address, table)];
+    return await unlessAborted(signal, link, () => inspectTable(link, address));
   } catch (error) {
     return [is.wrong(said(error, address).message)];
   } finally {
     link.close();
   }
+}
+
+async function inspectTable(link: Link, address: OutboxSource): Promise<Finding[]> {
+  const is = about(`source ${address.name} ${address.label}`);
+  const [[version = "", secure = ""] = []] = await link.ask(
+    `SELECT current_setting('server_version'),
+        (SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid())`,
+  );
+  const findings = [is.ok(
+    `PostgreSQL ${version}, connected ${secure === "true" ? "with TLS" : "without TLS"}`,
+  )];
+  const table = await lookAt(link, address);
+  const problem = tableProblem(address, table);
+  if (problem !== null || table === null) {
+    return [...findings, about(`source ${address.name} ${address.outbox}`).wrong(problem ?? "")];
+  }
+  return [...findings, ...rightsFindings(address, table), ...tableFindings(address, table)];
 }
 
 function rightsFindings(address: OutboxSource, { rights }: Looked): Finding[] {

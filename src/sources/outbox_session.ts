@@ -170,6 +170,22 @@ export function tableFindings(address: OutboxSource, table: OutboxTable): Findin
   return findings;
 }
 
+/** Work on a connection, which is closed when `signal` is aborted meanwhile: then the work has to reject. */
+export async function unlessAborted<T>(
+  signal: AbortSignal,
+  link: { close(): void },
+  work: () => Promise<T>,
+): Promise<T> {
+  const close = () => link.close();
+  signal.throwIfAborted();
+  signal.addEventListener("abort", close, { once: true });
+  try {
+    return await work();
+  } finally {
+    signal.removeEventListener("abort", close);
+  }
+}
+
 /** What went wrong, as a sentence; `said` has the words for what the database answered. */
 export function sentenceOf(error: unknown, said: (code: string) => string | null): Error {
   const known = said(codeOf(error)) ?? tlsFault(error);

@@ -553,6 +553,21 @@ describe("MariaDB alone", () => {
   });
 });
 
+test("a server that freezes while it is connected to is given up when that is wanted", async () => {
+  for (const database of [await postgres(), await mariadb()]) {
+    const broker = openOutbox(outboxAddress(database.url("none")), outboxDeps(), QUICK);
+    const connecting = new AbortController();
+    database.server.freeze();
+    try {
+      const connected = broker.connect(connecting.signal);
+      setTimeout(() => connecting.abort(), 300);
+      await assert.rejects(connected);
+    } finally {
+      database.server.thaw();
+    }
+  }
+});
+
 describe("SQLite alone", () => {
   test("a file is locked for no longer than a delete takes, and a lock is waited out", async () => {
     const { path, url, sql, close } = sqliteDatabase("wal");
