@@ -236,19 +236,14 @@ export class Source {
   async #connect(): Promise<Feed> {
     const { broker, clock } = this.#deps;
     const connecting = new AbortController();
-    const abort = () => connecting.abort();
-    this.#ending.signal.addEventListener("abort", abort, { once: true });
     const work = broker.connect(connecting.signal);
-    try {
-      const feed = await within(clock, CONNECT_MS, work, null);
-      if (feed !== null) return feed;
-      // One that comes after all is not read.
-      work.then((feed) => feed.close(), () => {}).catch(() => {});
-      throw new Error(`no answer within ${CONNECT_MS / 1000} s`);
-    } finally {
-      this.#ending.signal.removeEventListener("abort", abort);
-      connecting.abort();
-    }
+    const ends = AbortSignal.any([connecting.signal, this.#ending.signal]);
+    const feed = await Promise.race([work, sleep(clock, CONNECT_MS, ends)])
+      .finally(() => connecting.abort());
+    if (feed) return feed;
+    // One that comes after all is not read.
+    work.then((feed) => within(clock, LEAVE_MS, feed.close(), undefined)).catch(() => {});
+    throw new Error(`no answer within ${CONNECT_MS / 1000} s`);
   }
 
   async #read(session: Session, taken: Taken): Promise<End> {
