@@ -42,7 +42,8 @@ describe("JetStream", () => {
     return name;
   }
   const urlOf = (name: string, more = "") =>
-    `nats://127.0.0.1:${server.natsPort}?stream=${name}&ack-wait=1s${more}`;
+    `nats://127.0.0.1:${server.natsPort}?stream=${name}${more}` +
+    (more.includes("ack-wait") ? "" : "&ack-wait=1s");
   const open = (name: string, more = "", member = "g.a") =>
     openNats(natsSource(urlOf(name, more)), depsOf(member)).connect(never);
   const info = (name: string) => asAdmin(server, (_, api) => api.consumers.info(name, "shishi"));
@@ -107,9 +108,9 @@ describe("JetStream", () => {
 
   test("what is held does not come again: the server hears that it is being worked on", async () => {
     const name = await stream(numbers(1, 50));
-    const [one, other] = [await open(name), await open(name, "", "g.b")];
+    const [one, other] = [await open(name, "&ack-wait=3s"), await open(name, "", "g.b")];
     const held = await read(one, 50);
-    await pause(3_500);
+    await pause(4_500);
     const { num_redelivered: again, num_ack_pending: pending } = await info(name);
     assert.deepEqual([again, pending], [0, 50]);
     await one.acknowledge([held.at(-1)!]);
@@ -190,14 +191,13 @@ describe("JetStream", () => {
         leaving.push(leave);
         await pause(at * 40);
         while (!leave.signal.aborted) {
-          const feed = await open(name, "&prefetch=30", `g.${at}`);
+          const feed = await open(name, "&prefetch=30&ack-wait=10s", `g.${at}`);
+          const gone = new Promise<null>((resolve) => {
+            leave.signal.addEventListener("abort", () => resolve(null));
+          });
           // Each leaves now and then, with all that it was given acknowledged.
           for (let turn = 0; turn < 4 && !leave.signal.aborted; turn++) {
-            const next = feed.next().catch(() => null);
-            const gone = new Promise<null>((resolve) =>
-              leave.signal.addEventListener("abort", () => resolve(null))
-            );
-            const messages = await Promise.race([next, pause(300).then(() => null), gone]);
+            const messages = await Promise.race([feed.next().catch(() => null), gone]);
             if (messages === null) break;
             for (const body of decode(messages)) seen.set(body, (seen.get(body) ?? 0) + 1);
             await feed.acknowledge([messages.at(-1)!]);
