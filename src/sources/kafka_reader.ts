@@ -81,9 +81,10 @@ type KafkaRecord = Batch["records"][number];
 export class Reader {
   readonly #options: ReaderOptions;
   #readings: Reading[] = [];
-  /** Fetched and not yet given out, in order. */
-  #waiting: KafkaMessage[] = [];
-  #waitingFrom = 0;
+  /** Fetched and not yet given out, in order, by answers; of the first what comes after `#givenOfFirst`. */
+  #waiting: KafkaMessage[][] = [];
+  #givenOfFirst = 0;
+  #waitingCount = 0;
   #waitingBytes = 0;
   /** Brokers that are asked at this moment, with when. */
   readonly #asked = new Map<number, number>();
@@ -123,16 +124,18 @@ export class Reader {
   take(most: number): KafkaMessage[] {
     const taken: KafkaMessage[] = [];
     if (this.#paused) return taken;
-    while (taken.length < most && this.#waitingFrom < this.#waiting.length) {
-      const message = this.#waiting[this.#waitingFrom++]!;
+    for (let first = this.#waiting[0]; first !== undefined && taken.length < most;) {
+      const message = first[this.#givenOfFirst++]!;
+      this.#waitingCount--;
       this.#waitingBytes -= message.size;
+      if (this.#givenOfFirst === first.length) {
+        this.#waiting.shift();
+        this.#givenOfFirst = 0;
+        first = this.#waiting[0];
+      }
       if (message.reading.gone) continue;
       message.number = ++message.reading.given;
       taken.push(message);
-    }
-    if (this.#waitingFrom === this.#waiting.length) {
-      this.#waiting = [];
-      this.#waitingFrom = 0;
     }
     this.#fetch();
     return taken;
@@ -148,14 +151,13 @@ export class Reader {
     for (const reading of this.#readings) reading.gone = true;
     this.#readings = [];
     this.#waiting = [];
-    this.#waitingFrom = this.#waitingBytes = 0;
+    this.#givenOfFirst = this.#waitingCount = this.#waitingBytes = 0;
   }
 
   /** Asks each broker that is not being asked, unless there is enough already. */
   #fetch(): void {
     if (this.failure !== null || this.#closing.signal.aborted) return;
-    const waiting = this.#waiting.length - this.#waitingFrom;
-    if (waiting >= this.#options.ahead || this.#waitingBytes >= ANSWER_BYTES) return;
+    if (this.#waitingCount >= this.#options.ahead || this.#waitingBytes >= ANSWER_BYTES) return;
     if (this.#readings.length === 0) return;
     void this.#fetchAll().catch((error: unknown) => this.#fail(error));
   }
@@ -252,7 +254,7 @@ export class Reader {
     // It may have been begun elsewhere meanwhile.
     if (answer === undefined || reading.gone || reading.next !== from) return;
     reading.end = answer.lastStableOffset >= 0n ? answer.lastStableOffset : answer.highWatermark;
-    const before = this.#waiting.length;
+    const messages: KafkaMessage[] = [];
     for (const batch of committed(answer)) {
       const after = batch.firstOffset + BigInt(batch.lastOffsetDelta) + 1n;
       if (after > reading.next) reading.next = after;
@@ -263,11 +265,14 @@ export class Reader {
         // A batch is given whole, also where what is asked for is in its middle.
         if (offset < from) continue;
         const message = new KafkaMessage(reading, offset, batch.firstTimestamp, record);
-        this.#waiting.push(message);
+        messages.push(message);
         this.#waitingBytes += message.size;
       }
     }
-    if (this.#waiting.length > before) this.#options.onChange();
+    if (messages.length === 0) return;
+    this.#waiting.push(messages);
+    this.#waitingCount += messages.length;
+    this.#options.onChange();
   }
 
   #fail(error: unknown): void {
