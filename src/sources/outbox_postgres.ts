@@ -407,6 +407,7 @@ function said(error: unknown, address: OutboxSource): Error {
       case "57P01":
         return "the server has ended the connection";
     }
+    if (/password must be a/.test(text)) return "the login is refused: the server wants a password";
     if (/does not support SSL/.test(text)) return "the server has no TLS (tls=false asks for none)";
     return /timeout expired/.test(text) ? `no answer within ${CONNECT_MS / 1000} s` : null;
   });

@@ -443,6 +443,7 @@ describe("PostgreSQL alone", () => {
       await refusal(at("admin:wrong")),
       /^the login is refused: password authentication/,
     );
+    assert.equal(await refusal(at("admin")), "the login is refused: the server wants a password");
     assert.match(
       await refusal(at("weak:weak", "none?outbox=tls")),
       /^there is no database none$/,
