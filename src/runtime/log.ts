@@ -183,7 +183,17 @@ const WINDOW_MS = 60_000;
 /** Kinds of lines that are remembered. One more, and the oldest is written and forgotten. */
 const MOST_KINDS = 200;
 /** What tells one warning from another, beside its message. */
-const LIKE = ["table", "code", "server", "file", "folder", "command", "subject"];
+const LIKE = [
+  "table",
+  "code",
+  "server",
+  "file",
+  "folder",
+  "command",
+  "subject",
+  "source",
+  "exit",
+];
 
 interface Kind {
   last: Line;

@@ -54,6 +54,13 @@ describe("fold", () => {
     assert.equal(written(lines.map((each) => [0, each] as const), 0).length, 4);
   });
 
+  test("another source, another exit channel: told by themselves", () => {
+    const away = (field: string, name: string) => line("warn", "is away", { [field]: name });
+    const lines = [["source", "a"], ["source", "b"], ["source", "a"], ["exit", "a"], ["exit", "b"]]
+      .map(([field, name]) => [0, away(field!, name!)] as const);
+    assert.deepEqual(written(lines, 0), ["is away a", "is away b", "is away a", "is away b"]);
+  });
+
   test("errors are alike only when every field is: a batch that is lost is always told", () => {
     const lost = (batch: number) => line("error", "rows are lost", { table: "t", batch });
     const lines = [lost(1), lost(2), lost(2), lost(3)].map((each) => [0, each] as const);
