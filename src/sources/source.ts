@@ -97,6 +97,8 @@ export class Source {
   #heldSinceMs: number | null = null;
   /** The last reason for which there was no connection: it is logged once. */
   #told = "";
+  /** What the messages in hand wait for beside room: a table, a place for dead letters. It is logged once. */
+  #waitsFor: string | null = null;
   #run: Promise<void> = Promise.resolve();
   /** Resolves when everything that was taken is stored or given up: the end of all waiting. */
   #drained: Promise<unknown> = Promise.resolve();
@@ -252,6 +254,7 @@ export class Source {
       if (held !== null) return held;
       if (this.#stopping) break;
       this.#set("running");
+      this.#waitsFor = null;
       const messages = await this.#next(session);
       if (messages === null) break;
       this.#inHand = messages.length;
@@ -373,7 +376,7 @@ export class Source {
   /** Dead letters come before the rows: with the rows a position may be marked that is behind them. */
   async #keepPoison(poison: readonly Poison[], session: Session): Promise<End | null> {
     if (poison.length === 0) return null;
-    const { keepLetters, address: { name, table }, eventsTable, log } = this.#deps;
+    const { keepLetters, address: { name, table }, eventsTable } = this.#deps;
     const events = eventsTable();
     const letters = poison.map(({ message, index, bytes, error }): SourceLetter => {
       const named = message.table ?? table ?? events;
@@ -396,7 +399,6 @@ export class Source {
         this.#deps.died(letters[0]!.table, letters.length);
         return null;
       }
-      log.debug("a source waits", { source: name, reason: kept.problem });
       const held = await this.#hold(session, {
         state: "waiting",
         why: kept.problem,
@@ -422,13 +424,17 @@ export class Source {
 
   /** Waits a little with what cannot be taken now. @returns why it is held no longer; null: try again. */
   async #hold(session: Session, why: Refused | Held): Promise<End | null> {
-    const { clock, intake } = this.#deps;
+    const { clock, intake, log, address: { name } } = this.#deps;
     const held: Held = "kind" in why
       ? why.why === "full"
         ? { state: "full", why: why.reason, ms: RETRY_MS }
         : { state: "paused", why: null, ms: RETRY_MS }
       : why;
     this.#set(held.state, held.why);
+    if (held.state === "waiting" && held.why !== this.#waitsFor) {
+      log.warn("a source waits with what it has read", { source: name, reason: held.why });
+      this.#waitsFor = held.why;
+    }
     const nowMs = clock.monotonicMs();
     this.#heldSinceMs ??= nowMs;
     if (this.#stopping) return LEFT;
