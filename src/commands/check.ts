@@ -77,7 +77,7 @@ function looksOf(settings: Settings): Look[] {
       what: `clickhouse ${endpoint.label}`,
       async look() {
         const { inspectClickHouse } = await import("../deliver/inspect_clickhouse.ts");
-        return inspectClickHouse(endpoint, settings, {
+        return inspectClickHouse(endpoint, { ...settings, tables: tablesOf(settings) }, {
           fetch: createFetch({ pooled: false, certificates }),
           clock,
         });
@@ -111,7 +111,7 @@ function looksOf(settings: Settings): Look[] {
         // Several may read one server.
         const named = `source ${address.name} (${address.label})`;
         return (await broker.inspect()).map((finding) =>
-          finding.what.includes(address.name) ? finding : { ...finding, what: named }
+          isNamed(finding.what, address.name) ? finding : { ...finding, what: named }
         );
       },
     })),
@@ -135,6 +135,20 @@ function looksOf(settings: Settings): Look[] {
       : [{ what: "tls-cert", look: async () => (await host()).lookAtCertificate(tls) }]),
     { what: "open files", look: async () => (await host()).lookAtOpenFiles() },
   ];
+}
+
+/** Other tables than that of events: those that may be posted to, and those of sources. */
+function tablesOf({ tables, sources, table: events }: Settings): readonly string[] {
+  const ofSources = sources.flatMap(({ table }) =>
+    table === null || table === events ? [] : [table]
+  );
+  return [...new Set([...tables, ...ofSources])];
+}
+
+/** A short name may be a part of its address, which does not make it named. */
+function isNamed(what: string, name: string): boolean {
+  return what === `source ${name}` ||
+    [" ", ","].some((end) => what.startsWith(`source ${name}${end}`));
 }
 
 const host = () => import("./check_host.ts");

@@ -299,7 +299,7 @@ async function judge(
 /** Tables that are looked at; a glob may match any number. */
 const MOST = 20;
 
-/** Each table behind POST /events/TABLE that is named must be there, each that is there take rows. */
+/** Each table of a source or behind POST /events/TABLE that is named must be there, each that is there take rows. */
 async function inspectOtherTables(
   server: Server,
   { table: eventsTable, tables: globs, createTables = [], unknownKeys = [] }: Wanted,
@@ -322,9 +322,11 @@ async function inspectOtherTables(
   const allows = compileGlobs(globs);
   const found = names.filter((name) => allows(name) && name !== eventsTable);
   const findings: Finding[] = [];
+  const making = compileGlobs(createTables);
+  const makes = (glob: string) => createTables.includes(glob) || making(glob);
   for (const glob of globs) {
     const matches = compileGlobs([glob]);
-    if (names.some(matches) || glob === eventsTable || createTables.includes(glob)) continue;
+    if (names.some(matches) || glob === eventsTable || makes(glob)) continue;
     findings.push(
       /[*?]/.test(glob)
         ? about(`tables ${glob} on ${endpoint.label}`).warning("no table matches")

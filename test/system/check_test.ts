@@ -100,6 +100,22 @@ describe("check", () => {
     });
   }
 
+  test("a source: its table is looked at too, and its name stands in its lines, however short", async () => {
+    const source = ["--source", "redis://127.0.0.1:1/0?list=l&table=nosuch&name=r"];
+    const about = (lines: readonly string[]) =>
+      lines.filter((line) => /^. (table nosuch|create-tables|source)\b/.test(line));
+    const away = /^✗ source r \(redis:\/\/127\.0\.0\.1:1\/0\): 127\.0\.0\.1:1: connection refused/;
+    assertLines(about(await check(1, only(clickhouse.url), source, false)), [
+      /^✗ table nosuch on \S+: not there, or this user may not see it → create it/,
+      away,
+    ]);
+    const making = [...source, "--create-tables", "nos*"];
+    assertLines(about(await check(1, only(clickhouse.url), making, false)), [
+      /^✓ create-tables on \S+: tables can be made in default$/,
+      away,
+    ]);
+  });
+
   test("--json: a line of JSON for each finding; a certificate has one too", async () => {
     const cert = tempFile("cert.pem", CERTIFICATE);
     const key = tempFile("key.pem", CERTIFICATE_KEY);
