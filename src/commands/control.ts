@@ -223,7 +223,8 @@ async function stopVia(
   const sent = await Promise.all(via.map(async (address, at) => {
     try {
       await sendExit(address, controlSecret, outside, timeout);
-      console.log(`sent on ${channels[at]}: every collector that listens there stops`);
+      const all = controlSecret === null ? "" : " and has this control-secret";
+      console.log(`sent on ${channels[at]}: every collector that listens there${all} stops`);
       return true;
     } catch (error) {
       console.error(`shishi: not sent on ${channels[at]}: ${reasonOf(error)}`);

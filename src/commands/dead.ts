@@ -317,7 +317,10 @@ export function* shown(
     }
     if (at > 0) yield "";
     const { time, table, code, batch, index, error, row } = letter;
-    const head = `${time}  ${table}  code ${code}  batch ${batch} row ${index}`;
+    const place = letter.address === undefined
+      ? `batch ${batch} row ${index}`
+      : `message ${letter.address} of source ${letter.source ?? "?"}, row ${index}`;
+    const head = visible(`${time}  ${table}  code ${code}  ${place}`);
     yield terminal ? styleText("bold", head) : head;
     const line = error.replace(/\p{Cc}+/gu, " ");
     yield terminal ? styleText("red", line) : line;

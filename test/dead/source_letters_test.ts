@@ -5,10 +5,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import type { LetterFilter, Read, SourceLetter } from "../../src/contracts.ts";
+import { shown } from "../../src/commands/dead.ts";
 import { deadFolder } from "../../src/spool/data_dir.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { PlainReader } from "../sources/plain_reader.ts";
 import { startFakeIntake } from "./fake_intake.ts";
+import { lettersOf } from "./kit.ts";
 
 const ALL: LetterFilter = { table: null, ids: null, code: null, beforeMs: null };
 
@@ -51,6 +53,19 @@ async function withLetters(
     removeDir(dataDir);
   }
 }
+
+test("where a message was is shown, and nothing in it moves a cursor", () =>
+  withLetters(async ({ writer }, _, dir) => {
+    const at = "redis:\x1b[2J/0@1";
+    assert.ok((await writer.keep([letter(1, "{broken"), { ...letter(2, "x"), address: at }])).ok);
+    const heads = [...shown(await lettersOf(dir), false, false)].filter((line) =>
+      /code/.test(line)
+    );
+    assert.deepEqual(heads.map((line) => line.replace(/^\S+ +/, "")), [
+      "t  code 0  message kafka:t/0@1 of source kafka:t, row 0",
+      "t  code 0  message redis:\\u001b[2J/0@1 of source kafka:t, row 0",
+    ]);
+  }));
 
 test("a letter has where its message was, and all of its bytes", () =>
   withLetters(async ({ letters, writer }, _, dir) => {
