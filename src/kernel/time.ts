@@ -62,6 +62,34 @@ export function repeat(clock: Timer, ms: number, task: () => unknown): () => voi
   };
 }
 
+/**
+ * An end that may come while other things are waited for, such as the loss of a connection. A `Promise.race`
+ * with a promise that stays pending keeps what every race came to, for as long as that promise lives: a thousand
+ * messages of 1 MB were 1 GB (measured, on both runtimes). Here nothing is kept of a race that is over.
+ */
+export class Ending {
+  #end: { readonly error: unknown } | null = null;
+  readonly #racing = new Set<(error: unknown) => void>();
+
+  /** Once; later ones have no effect. */
+  end(error: unknown): void {
+    if (this.#end !== null) return;
+    this.#end = { error };
+    for (const reject of this.#racing) reject(error);
+    this.#racing.clear();
+  }
+
+  /** What `work` comes to; rejects with the error of the end where that comes first. The work itself goes on. */
+  race<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const over = () => this.#racing.delete(reject);
+      work.then(resolve, reject).then(over, over);
+      if (this.#end === null) this.#racing.add(reject);
+      else reject(this.#end.error);
+    });
+  }
+}
+
 /** Work that is going on, so that an end can wait for it. */
 export class Underway {
   readonly #works = new Set<Promise<unknown>>();

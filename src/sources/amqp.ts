@@ -20,7 +20,7 @@ import { AMQPView } from "@cloudamqp/amqp-client/amqp-view";
 import type { Socket } from "node:net";
 import type { BrokerAddress, BrokerDeps, BrokerHost } from "../contracts.ts";
 import { messageOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
-import { repeat, within } from "../kernel/time.ts";
+import { Ending, repeat, within } from "../kernel/time.ts";
 import { secretText, tlsFault, type TlsOptions, tlsOptions } from "./tls.ts";
 
 export type { AMQPChannel };
@@ -86,13 +86,12 @@ export async function openAmqp(
 }
 
 export class AmqpConnection {
-  /** Rejects when the connection is lost or closed, with a sentence. */
-  readonly lost: Promise<never>;
   /** The server takes no messages for now, and why: `low on memory`. It still gives some. */
   onBlocked: (why: string) => void = () => {};
   readonly #address: AmqpAddress;
   readonly #deps: BrokerDeps;
-  readonly #lose: (error: Error) => void;
+  /** With a sentence. */
+  readonly #lost = new Ending();
   #client: AMQPClient | null = null;
   #socket: Socket | null = null;
   #server: AmqpServer | null = null;
@@ -106,10 +105,6 @@ export class AmqpConnection {
   constructor(address: AmqpAddress, deps: BrokerDeps) {
     this.#address = address;
     this.#deps = deps;
-    const { promise, reject } = Promise.withResolvers<never>();
-    promise.catch(() => {});
-    this.lost = promise;
-    this.#lose = reject;
   }
 
   /** Once, before all else. Rejects with a sentence. */
@@ -127,7 +122,7 @@ export class AmqpConnection {
       socket.on("error", (error) => this.lose(error));
       socket.on("close", () => this.lose(new Error("Socket closed")));
       const late = Symbol();
-      const done = await within(clock, CONNECT_MS, Promise.race([connecting, this.lost]), late);
+      const done = await within(clock, CONNECT_MS, this.#lost.race(connecting), late);
       if (done === late) throw new Error(`no answer within ${CONNECT_MS / 1000} s`);
       socket.setTimeout(0);
     } catch (error) {
@@ -203,7 +198,7 @@ export class AmqpConnection {
   /** An answer, as long as there is a connection to get it from. Rejects with a sentence. */
   async ask<T>(answer: Promise<T>): Promise<T> {
     try {
-      return await Promise.race([answer, this.lost]);
+      return await this.#lost.race(answer);
     } catch (error) {
       throw this.#why ?? new Error(this.#sentence(error));
     }
@@ -248,7 +243,7 @@ export class AmqpConnection {
     // Without its cause: an error of the library's holds the connection, and that the password.
     this.#why = new Error(this.#sentence(error));
     this.#stopTicking();
-    this.#lose(this.#why);
+    this.#lost.end(this.#why);
     this.#socket?.destroy();
   }
 
@@ -259,7 +254,7 @@ export class AmqpConnection {
     if (this.#why !== null || client === null) return;
     this.resume();
     const closed = client.close().catch(() => {});
-    await within(this.#deps.clock, CLOSE_MS, Promise.race([closed, this.lost]), undefined)
+    await within(this.#deps.clock, CLOSE_MS, this.#lost.race(closed), undefined)
       .catch(() => {});
     this.lose(new Error("the connection is closed"));
   }

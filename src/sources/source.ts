@@ -35,7 +35,7 @@ import { nodeCrypto } from "../kernel/builtins.ts";
 import { reasonOf } from "../kernel/errors.ts";
 import { comparePositions } from "../kernel/positions.ts";
 import type { Result } from "../kernel/result.ts";
-import { repeat, sleep, within } from "../kernel/time.ts";
+import { Ending, repeat, sleep, within } from "../kernel/time.ts";
 import { letterText, type Made, makeRows, piecesOf, type Poison } from "./message.ts";
 
 export interface SourceDeps {
@@ -286,7 +286,7 @@ export class Source {
     const end = () => resolve(null);
     this.#ending.signal.addEventListener("abort", end, { once: true });
     try {
-      return await Promise.race([next, session.lost, promise]);
+      return await session.lost.race(Promise.race([next, promise]));
     } finally {
       this.#ending.signal.removeEventListener("abort", end);
     }
@@ -442,7 +442,7 @@ export class Source {
       const foreseen = intake.closed() !== null || intake.refusal(1) !== null;
       return { kind: "held", why: { ...held, foreseen } };
     }
-    await Promise.race([this.#sleep(held.ms), session.lost]);
+    await session.lost.race(this.#sleep(held.ms));
     return this.#stopping ? LEFT : null;
   }
 
@@ -482,7 +482,7 @@ export class Source {
   async #finish(session: Session): Promise<void> {
     const { clock } = this.#deps;
     const late = this.#drained.then(() => sleep(clock, LEAVE_MS));
-    await Promise.race([session.idle(), session.lost.catch(() => {}), late]);
+    await session.lost.race(Promise.race([session.idle(), late])).catch(() => {});
   }
 
   #sleep(ms: number): Promise<void> {
@@ -617,10 +617,9 @@ interface Entry {
 
 /** The list of what was read together, oldest first; its safe beginning is acknowledged. */
 class Session {
-  /** Rejects when an acknowledgement fails: then the connection is lost. */
-  readonly lost: Promise<never>;
+  /** Ends when an acknowledgement fails: then the connection is lost. */
+  readonly lost = new Ending();
   onAck = () => {};
-  readonly #lose: (error: unknown) => void;
   readonly #committed: (mark: Mark) => void;
   readonly #entries: Entry[] = [];
   #acknowledging = false;
@@ -629,10 +628,6 @@ class Session {
   #idle = Promise.withResolvers<void>();
 
   constructor(readonly feed: Feed, committed: (mark: Mark) => void) {
-    const { promise, reject } = Promise.withResolvers<never>();
-    promise.catch(() => {});
-    this.lost = promise;
-    this.#lose = reject;
     this.#committed = committed;
     this.#idle.resolve();
   }
@@ -671,7 +666,7 @@ class Session {
       try {
         await this.feed.acknowledge(newestOf(messages));
       } catch (error) {
-        this.#lose(error);
+        this.lost.end(error);
         return;
       }
       this.#entries.splice(0, count);
