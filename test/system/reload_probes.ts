@@ -476,6 +476,23 @@ export const PROBES: Readonly<Record<string, Probe>> = {
   "nats-user": withPassword("one-password"),
   "nats-password": withPassword("another-password"),
   "nats-token": letsIn('authorization { token: "s3cret" }', () => ({ "nats-token": "s3cret" })),
+  async sources({ at }) {
+    const names = async () => {
+      const { sources = [] } = await at.shishi.status();
+      return sources.map(({ name }: { readonly name: string }) => name);
+    };
+    await at.set({ sources: ["redis://127.0.0.1:1?list=one", "nats://127.0.0.1:1?subject=s"] });
+    await eventually(async () => assert.deepEqual(await names(), ["redis:one", "nats:s"]), SOON);
+    await at.set({});
+    await eventually(async () => assert.deepEqual(await names(), []), SOON);
+  },
+  async exits({ at }) {
+    const tried = (line: Record<string, unknown>) => line["exit"] === "nats:no-such-exit";
+    assert.ok(!at.shishi.lines().some(tried));
+    await at.set({ exits: ["nats://127.0.0.1:1?subject=no-such-exit"] });
+    await eventually(() => assert.ok(at.shishi.lines().some(tried)), SOON);
+    await at.set({});
+  },
   async "log-level"({ at }) {
     await at.set({ "log-level": "error" });
     at.write({ "log-level": "error", tables: ["plain"] });
