@@ -309,7 +309,7 @@ class KafkaFeed implements Feed {
       void this.#handOver().finally(() => {
         this.#handingOver = false;
         ask(options, callback);
-      });
+      }).catch((error) => this.#fail(error));
     };
   }
 
