@@ -13,7 +13,7 @@
  */
 
 import type { Broker, BrokerDeps, Clock, Feed, Message, OutboxSource } from "../contracts.ts";
-import { InTurn, sleep, within } from "../kernel/time.ts";
+import { Ending, InTurn, sleep, within } from "../kernel/time.ts";
 import { createMysqlOutbox } from "./outbox_mysql.ts";
 import { createPostgresOutbox } from "./outbox_postgres.ts";
 import type { OutboxDatabase, OutboxRow, OutboxSession } from "./outbox_session.ts";
@@ -72,7 +72,7 @@ class OutboxFeed implements Feed {
   readonly #clock: Clock;
   readonly #limits: OutboxLimits;
   readonly #turn = new InTurn();
-  readonly #lost = Promise.withResolvers<never>();
+  readonly #lost = new Ending();
   readonly #end = new AbortController();
   #batch: Batch | null = null;
   #lag: number | null = null;
@@ -89,7 +89,6 @@ class OutboxFeed implements Feed {
     this.#address = address;
     this.#clock = clock;
     this.#limits = limits;
-    this.#lost.promise.catch(() => {});
     session.onNews = () => this.#news.abort();
     session.lost.catch((error) => this.#lose(error));
     void this.#look().catch(() => {});
@@ -206,15 +205,14 @@ class OutboxFeed implements Feed {
   }
 
   #lose(error: unknown): void {
-    this.#lost.reject(error);
+    this.#lost.end(error);
     this.#end.abort(error);
     this.#news.abort();
     this.#batch?.cancelHold();
   }
 
   #unlessLost<T>(work: Promise<T>): Promise<T> {
-    work.catch(() => {});
-    return Promise.race([this.#lost.promise, work]);
+    return this.#lost.race(work);
   }
 }
 

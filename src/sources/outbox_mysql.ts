@@ -11,6 +11,7 @@ import type { BrokerDeps, BrokerHost, OutboxSource } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
+import { Ending } from "../kernel/time.ts";
 import {
   ddlHint,
   LARGE_BYTES,
@@ -61,11 +62,13 @@ class Link {
   readonly #connection: Connection;
   readonly #lose: (error: unknown) => void;
   readonly lost: Promise<never>;
+  /** As `lost`, for questions: it keeps no answers. */
+  readonly #ending = new Ending();
 
   constructor(connection: Connection, readonly server: string) {
     this.#connection = connection;
     const { promise, reject } = Promise.withResolvers<never>();
-    promise.catch(() => {});
+    promise.catch((error) => this.#ending.end(error));
     this.lost = promise;
     this.#lose = reject;
     connection.on("error", (error: Error) => reject(error));
@@ -90,7 +93,7 @@ class Link {
         (error, answer) => error === null ? resolve(answer) : reject(error),
       );
     });
-    return Promise.race([asked, this.lost]);
+    return this.#ending.race(asked);
   }
 
   /**

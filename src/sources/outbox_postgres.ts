@@ -10,6 +10,7 @@ import { Buffer } from "node:buffer";
 import type { BrokerDeps, BrokerHost, OutboxSource } from "../contracts.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
+import { Ending } from "../kernel/time.ts";
 import {
   BATCH_BYTES,
   channelOf,
@@ -74,12 +75,14 @@ export function createPostgresOutbox(address: OutboxSource, deps: BrokerDeps): O
 class Link {
   readonly #client: Client;
   readonly lost: Promise<never>;
+  /** As `lost`, for questions: it keeps no answers. */
+  readonly #ending = new Ending();
   onNews = () => {};
 
   constructor(client: Client, readonly server: string) {
     this.#client = client;
     const { promise, reject } = Promise.withResolvers<never>();
-    promise.catch(() => {});
+    promise.catch((error) => this.#ending.end(error));
     this.lost = promise;
     client.on("error", (error) => reject(error));
     client.on("notification", () => this.onNews());
@@ -98,7 +101,7 @@ class Link {
   /** Of several statements without values there is an answer for each; nobody asks for these. */
   async #query(text: string, values: readonly unknown[]) {
     const query = { text, rowMode: "array", ...(values.length === 0 ? {} : { values }) } as const;
-    return await Promise.race([this.#client.query(query), this.lost]);
+    return await this.#ending.race(this.#client.query(query));
   }
 
   /** What is taken is let go by the server when it finds the connection gone, at once on the same network. */
