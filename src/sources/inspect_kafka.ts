@@ -11,7 +11,7 @@ import type { BrokerDeps, BrokerHost, KafkaSource } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
 import { plainNetworkError, reasonOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
-import { within } from "../kernel/time.ts";
+import { sleep, within } from "../kernel/time.ts";
 import { clientOptions, loadLibrary, sentenceOf } from "./kafka_client.ts";
 import { tlsFault, type TlsOptions, tlsOptions } from "./tls.ts";
 
@@ -19,6 +19,8 @@ const CONNECT_MS = 5_000;
 const ANSWER_MS = 10_000;
 /** A certificate that ends so soon is worth a word. */
 const SOON_MS = 14 * 24 * 3_600_000;
+const COORDINATOR_MS = 5_000;
+const COORDINATOR_AGAIN_MS = 250;
 const EARLIEST = -2n;
 const LATEST = -1n;
 
@@ -131,7 +133,11 @@ async function inspectTopics(address: KafkaSource, deps: BrokerDeps): Promise<Fi
     const is = about(`source ${address.label}`);
     if (leaderless.length > 0) return [is.wrong(`no leader: ${leaderless.join(", ")}`)];
     // Not at once: the library asks for the coordinator with what it knows of the brokers.
-    const committed = await consumer.listCommittedOffsets({ topics: partitions });
+    const committed = await coordinated(
+      address,
+      deps,
+      () => consumer.listCommittedOffsets({ topics: partitions }),
+    );
     const [begins, ends] = await Promise.all(
       [EARLIEST, LATEST].map((timestamp) =>
         consumer.listOffsets({ topics: [...topics], timestamp })
@@ -146,6 +152,24 @@ async function inspectTopics(address: KafkaSource, deps: BrokerDeps): Promise<Fi
     );
   } finally {
     await within(deps.clock, CONNECT_MS, consumer.close(true).catch(() => {}), undefined);
+  }
+}
+
+/** The first group that a broker hears of has to wait until there is a place for groups. */
+async function coordinated<T>(
+  address: KafkaSource,
+  { clock }: BrokerDeps,
+  ask: () => Promise<T>,
+): Promise<T> {
+  const untilMs = clock.monotonicMs() + COORDINATOR_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      const wait = /coordinator/.test(sentenceOf(error, address)) && clock.monotonicMs() < untilMs;
+      if (!wait) throw error;
+      await sleep(clock, COORDINATOR_AGAIN_MS);
+    }
   }
 }
 

@@ -49,11 +49,14 @@ export async function inspectRedis(
 }
 
 function todoOf(sentence: string): string {
+  if (/ENOENT/.test(sentence)) return "correct the path of the file";
   if (/certificate/.test(sentence)) return "correct ca=, cert= and key=";
   if (/refuses|password|users/.test(sentence)) return "correct user and password, or password-file";
   if (/not permitted/.test(sentence)) {
     return "permit it (ACL SETUSER); docs/sources.md has the list";
   }
+  if (/no database/.test(sentence)) return "correct the number, the path of the URL";
+  if (/ instead/.test(sentence) && !/timed out/.test(sentence)) return "correct the URL";
   return "start it, or correct the address";
 }
 

@@ -13,6 +13,7 @@ import { messageOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { Ending } from "../kernel/time.ts";
 import {
+  connectTodo,
   ddlHint,
   LARGE_BYTES,
   type OutboxColumn,
@@ -383,7 +384,7 @@ async function inspect(address: OutboxSource, deps: BrokerDeps): Promise<Finding
   try {
     link = await connect(address, deps, signal);
   } catch (error) {
-    return [is.wrong(messageOf(error), "start it, or correct the URL of the source")];
+    return [is.wrong(messageOf(error), connectTodo(messageOf(error)))];
   }
   try {
     return await unlessAborted(signal, link, () => inspectTable(link, address));

@@ -14,6 +14,7 @@ import { Ending } from "../kernel/time.ts";
 import {
   BATCH_BYTES,
   channelOf,
+  connectTodo,
   ddlHint,
   type OutboxColumn,
   type OutboxDatabase,
@@ -335,7 +336,7 @@ async function inspect(address: OutboxSource, deps: BrokerDeps): Promise<Finding
   try {
     link = await connect(address, deps, signal);
   } catch (error) {
-    return [is.wrong(messageOf(error), "start it, or correct the URL of the source")];
+    return [is.wrong(messageOf(error), connectTodo(messageOf(error)))];
   }
   try {
     return await unlessAborted(signal, link, () => inspectTable(link, address));

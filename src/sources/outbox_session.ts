@@ -60,6 +60,14 @@ export interface OutboxColumn {
   readonly nullable: boolean;
 }
 
+/** What may be done where no connection comes about. @param why the sentence of the failure. */
+export function connectTodo(why: string): string {
+  if (/^the login is refused/.test(why)) return "correct user and password, or password-file=";
+  if (/^there is no database/.test(why)) return "correct the path of the URL, or create it";
+  if (/certificate/.test(why)) return "correct ca=, cert= and key=";
+  return "start it, or correct the URL of the source";
+}
+
 /** A row larger than this is not read together with others. */
 export const LARGE_BYTES = 4096;
 /** Large rows are read together up to this. */

@@ -13,6 +13,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Producer } from "@platformatic/kafka";
 import type { Feed, KafkaSource, Message } from "../../src/contracts.ts";
+import type { Finding } from "../../src/kernel/finding.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { openKafka } from "../../src/sources/kafka.ts";
 import { openKafkaExit } from "../../src/sources/kafka_exit.ts";
@@ -30,6 +31,8 @@ let dir: string;
 let ca: string;
 let file: (name: string, text: string) => string;
 
+let firstLook: readonly Finding[];
+
 before(async () => {
   dir = tempDir("kafka-files");
   file = (name, text) => {
@@ -39,6 +42,10 @@ before(async () => {
   ca = file("ca.pem", CERTIFICATE);
   kafka = await startKafka();
   others = joinKafka(kafka);
+  // Before any other group asks for a place.
+  await others.makeTopic("unasked", 1);
+  firstLook = await openKafka(kafkaAddress(kafka.port, { topics: ["unasked"] }), kafkaDeps())
+    .inspect();
   await makeGroups(others);
 });
 
@@ -594,6 +601,13 @@ describe("exit channels", () => {
     await assert.rejects(channel.connect(Date.now(), never), /^Error: connection refused$/);
     await assert.rejects(channel.send("Exit", never), /^Error: connection refused$/);
   });
+});
+
+test("check waits until a new broker has a place for groups", () => {
+  assert.deepEqual(firstLook.map(({ state, text }) => `${state}: ${text}`), [
+    "ok: topic unasked: 1 partition, group shishi has read nothing yet and begins at earliest, " +
+    "0 messages wait",
+  ]);
 });
 
 test("check says where the group is, and what it has lost", async () => {

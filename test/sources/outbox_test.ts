@@ -444,6 +444,11 @@ describe("PostgreSQL alone", () => {
       /^the login is refused: password authentication/,
     );
     assert.equal(await refusal(at("admin")), "the login is refused: the server wants a password");
+    const todo = async (url: string) =>
+      (await openOutbox(outboxAddress(url), outboxDeps()).inspect())[0]?.todo;
+    assert.equal(await todo(at("admin:wrong")), "correct user and password, or password-file=");
+    assert.match(await todo(at("weak:weak", "none?outbox=tls")) ?? "", /path of the URL/);
+    assert.match(await todo("postgres://127.0.0.1:1/x?outbox=tls") ?? "", /^start it, or/);
     assert.match(
       await refusal(at("weak:weak", "none?outbox=tls")),
       /^there is no database none$/,

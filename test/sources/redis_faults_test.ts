@@ -83,6 +83,12 @@ test("every fault is a sentence that names it, for the loop and for check", asyn
     assert.equal(finding?.state, "wrong", url);
     assert.match(finding!.text, said, url);
     assert.doesNotMatch(finding!.text, /geheim|:y@/);
+    // A server that answers need not be started.
+    assert.equal(
+      /connection refused|not found/.test(finding!.text),
+      /start it/.test(finding!.todo ?? ""),
+      url,
+    );
   }
 });
 
