@@ -43,14 +43,21 @@ export function packagesOf(inputs: readonly string[]): string[] {
 /** Throws for a package that does not say under which licence it is. */
 export function noticeOf(folder: string): Notice {
   const { name, version, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
-  const texts = readdirSync(folder).filter((file) => /^(licen[cs]e|copying|notice)/i.test(file));
+  const read = (file: string) => readFileSync(join(folder, file), "utf8").trim();
+  const files = readdirSync(folder).sort();
+  const own = files.filter((file) => /^(licen[cs]e|copying|notice)/i.test(file)).map(read);
+  // Some have it at the end of their README alone.
+  const texts = own.length > 0 ? own : files.filter((file) => /^readme/i.test(file))
+    .flatMap((file) =>
+      /^#+ *licen[cs]e\b[^\n]*\n+([^#]*\bPermission is hereby granted\b[^#]*)/im.exec(read(file))
+        ?.[1] ?? []
+    );
   if (typeof license !== "string" || texts.length === 0) {
     throw new Error(
-      `${folder}: expected a licence in its package.json and a LICENSE file, got none`,
+      `${folder}: expected a licence in its package.json and its text in a LICENSE file or README, got none`,
     );
   }
-  const text = texts.sort().map((file) => readFileSync(join(folder, file), "utf8").trim());
-  return { name, version, license, text: text.join("\n\n") };
+  return { name, version, license, text: texts.join("\n\n").trim() };
 }
 
 /** @param bun the version of Bun in the binary. */

@@ -65,6 +65,11 @@ test("packages are found in the bundler's list, scoped and nested ones too", () 
 
 test("a package without a licence stops the release", () => {
   assert.match(noticeOf(join(ROOT, "node_modules/hono")).text, /MIT License/);
+  // At the end of its README.
+  assert.match(
+    noticeOf(join(ROOT, "node_modules/pgpass")).text,
+    /^Copyright .*Permission is hereby granted/s,
+  );
   assert.throws(() => noticeOf(join(ROOT, "node_modules/no-such-package")));
 });
 

@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -51,7 +52,9 @@ function copyInto(folder: string): void {
   const list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
   const files = run("git", list, ROOT).split("\0");
   const modules = Object.entries(readLock(ROOT).packages)
-    .filter(([path, { dev }]) => path !== "" && dev !== true).map(([path]) => path);
+    .filter(([path, { dev }]) => path !== "" && dev !== true).map(([path]) => path)
+    // Those for other machines are in the lockfile alone.
+    .filter((path) => existsSync(join(ROOT, path)));
   for (const path of [...files, ...modules].filter(Boolean)) {
     mkdirSync(dirname(join(folder, path)), { recursive: true });
     cpSync(join(ROOT, path), join(folder, path), { recursive: true });
