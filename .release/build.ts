@@ -57,6 +57,8 @@ function buildArguments({ entry, outfile, stamp, foreign, metafile }: Order): st
     "--tsconfig-override=.release/bun.tsconfig.json",
     // Of a library's, which users can do nothing about.
     "--compile-exec-argv=--no-deprecation",
+    // A library asks where it lies, to leave its own lines out of an error's; else that were this folder.
+    ...define("__dirname", "/node_modules"),
     ...define("SHISHI_COMMIT", stamp.commit),
     ...(foreign === undefined ? [] : [
       ...define("SHISHI_TARGET", foreign.target.name),
