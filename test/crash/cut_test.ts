@@ -1,6 +1,7 @@
 /**
  * The INSERT goes through and its answer is lost, over and over, under load: each event is there
  * exactly once, because its batch is sent again under the same token.
+ * Runs once: points_test.ts and random_test.ts have the collector on both runtimes.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
  * Several collectors take the first rows of a table that is not there, and rows with ever other keys, while
  * they are killed: there is one table, each key is one column of it, and each row is there once.
+ * Runs once: points_test.ts and random_test.ts have the collector on both runtimes.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";

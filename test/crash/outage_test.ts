@@ -2,6 +2,7 @@
  * ClickHouse is away for a while (`OUTAGE_S` in the environment, seconds) under a steady load, with so
  * little memory allowed that nearly all of the backlog is on disk only. Memory stays flat; nothing is
  * lost; once it is back, fresh rows do not wait behind the backlog, which drains fast and visibly.
+ * Runs once: points_test.ts and random_test.ts have the collector on both runtimes.
  */
 import assert from "node:assert/strict";
 import process from "node:process";

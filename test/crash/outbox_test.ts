@@ -190,7 +190,7 @@ describe("rows of an outbox, each once", () => {
   test("two collectors share an outbox, come and go", { timeout: 120_000 }, async () => {
     const made = await world("mysql");
     const dirs = [tempDir("outbox"), tempDir("outbox")];
-    const source = made.database.url(made.table, `&table=${made.table}&prefetch=5`);
+    const source = made.database.url(made.table, `&table=${made.table}&prefetch=50`);
     const begun: Shishi[] = [];
     const begin = async (at: number) => {
       const shishi = await start(source, dirs[at]!, "", `c${at}`);

@@ -1,4 +1,7 @@
-/** The suite of all sources, on a stream of JetStream. */
+/**
+ * The suite of all sources, on a stream of JetStream.
+ * Runs once: jetstream_test.ts has the feed on both runtimes.
+ */
 import process from "node:process";
 import { openNats } from "../../src/sources/nats_source.ts";
 import type { NatsError } from "nats.ws";
