@@ -1,6 +1,7 @@
 /**
  * The compiled binary on a real terminal (a pseudo terminal of `script`): the question before a whole
  * fleet is stopped, a live table, Ctrl-C; and a pipe whose reader goes away.
+ * Runs once: what is tested is what a terminal shows.
  */
 
 import assert from "node:assert/strict";

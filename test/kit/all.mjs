@@ -71,8 +71,12 @@ if (!quick) {
     await check("binary", "npm", ["run", "--silent", "build"]);
   }
 }
+/** What an age of ClickHouse does that `npm test` does not run is asked by one runtime. */
+const oneRuntime = process.env.SHISHI_ENGINES !== undefined;
 const jobs = suites(ROOT, { paths, quick }).flatMap(({ room, files, once }) =>
-  RUNTIMES.slice(0, once ? 1 : undefined).map((runtime) => () => tests(room, runtime, files))
+  RUNTIMES.slice(0, once || oneRuntime ? 1 : undefined).map((runtime) => () =>
+    tests(room, runtime, files)
+  )
 );
 if (jobs.length === 0) failures.push(`no test in ${paths.join(" ")}`);
 if (whole && !quick) jobs.unshift(once);

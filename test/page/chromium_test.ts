@@ -1,4 +1,7 @@
-/** The page as people see and use it: in a real Chromium, on a real collector and a real ClickHouse. */
+/**
+ * The page as people see and use it: in a real Chromium, on a real collector and a real ClickHouse.
+ * Runs once: what is tested is the page in a browser.
+ */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

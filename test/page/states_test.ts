@@ -1,4 +1,7 @@
-/** The page in states that a real collector seldom comes to: in a real Chromium, on one that is made up. */
+/**
+ * The page in states that a real collector seldom comes to: in a real Chromium, on one that is made up.
+ * Runs once: what is tested is the page in a browser.
+ */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { eventually } from "../kit/wait.ts";

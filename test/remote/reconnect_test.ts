@@ -1,4 +1,7 @@
-/** Control comes back, whatever NATS does; and nothing of it reaches the collector. */
+/**
+ * Control comes back, whatever NATS does; and nothing of it reaches the collector.
+ * Runs once: tcp_test.ts and service_test.ts have connections on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import process from "node:process";

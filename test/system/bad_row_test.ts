@@ -1,4 +1,7 @@
-/** One bad row costs one row: never the batch, never another table. On the new server and the old. */
+/**
+ * One bad row costs one row: never the batch, never another table. On the new server and the old.
+ * Runs once: what ClickHouse refuses, and what is made of it, is no affair of the runtime.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";

@@ -1,6 +1,7 @@
 /**
  * Dead letters over HTTP: listed and replayed by the running collector, one process or several, stored
  * once however often that is asked for, also while `shishi dead` works on the same letters.
+ * Runs once: test/dead/ has both runtimes.
  */
 
 import assert from "node:assert/strict";

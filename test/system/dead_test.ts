@@ -1,6 +1,7 @@
 /**
  * Dead letters from end to end: a row that ClickHouse refuses becomes a letter, the cause is mended,
  * the letter is replayed and stored once, whatever breaks on the way. Real servers, new and old.
+ * Runs once: what ClickHouse refuses, and what is made of it, is no affair of the runtime.
  */
 
 import assert from "node:assert/strict";

@@ -1,6 +1,7 @@
 /**
  * The door knows the table, on a ClickHouse in another zone: what it takes is stored as it was sent,
  * under whatever name the table has; what the table cannot hold is an error of its row.
+ * Runs once: test/admit/ has both runtimes.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

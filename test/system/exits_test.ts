@@ -1,6 +1,7 @@
 /**
  * Exit channels of a running collector: an Exit stops it as SIGTERM does, on each kind of broker, and
  * `shishi stop --via` is what says it.
+ * Runs once: test/sources/ has both runtimes.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";

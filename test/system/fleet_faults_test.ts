@@ -4,6 +4,7 @@
  * not notice, memory does not grow, control is back soon, and then one stop is obeyed once.
  *
  * The faults happen side by side, each to a collector and a NATS of its own: it is mostly waiting.
+ * Runs once: test/fleet/ and test/remote/ have both runtimes.
  */
 
 import assert from "node:assert/strict";

@@ -1,6 +1,7 @@
 /**
  * Remote control of running collectors over a real NATS, by `shishi` commands and by a plain client:
  * stopping a fleet under load, targets, status, pause, flush, and a NATS that comes and goes.
+ * Runs once: test/fleet/ and test/remote/ have both runtimes.
  */
 
 import assert from "node:assert/strict";

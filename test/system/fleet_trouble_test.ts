@@ -1,6 +1,7 @@
 /**
  * Remote control when things are not as they should be: a stop that lasts, a loss, nobody there, and a
  * NATS that comes and goes without ingest noticing.
+ * Runs once: test/fleet/ and test/remote/ have both runtimes.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,7 @@
-/** JetStream to ClickHouse through the collector as users run it: killed over and over, cut, stopped. */
+/**
+ * JetStream to ClickHouse through the collector as users run it: killed over and over, cut, stopped.
+ * Runs once: test/sources/ has both runtimes.
+ */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { basename, dirname } from "node:path";

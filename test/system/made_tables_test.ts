@@ -1,4 +1,7 @@
-/** Tables that the first rows make, columns for new keys, and what other programs do to tables meanwhile. */
+/**
+ * Tables that the first rows make, columns for new keys, and what other programs do to tables meanwhile.
+ * Runs once: test/deliver/ and test/admit/ have both runtimes.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ClickHouse, startClickHouse, startOldClickHouse, userXml } from "../kit/servers.ts";

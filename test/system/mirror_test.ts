@@ -1,6 +1,7 @@
 /**
  * The mirror against a real InfluxDB: what it says adds up to what ClickHouse holds, whatever happened
  * to InfluxDB meanwhile, and ingest does not notice.
+ * Runs once: test/meter/ has both runtimes.
  */
 
 import assert from "node:assert/strict";

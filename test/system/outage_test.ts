@@ -1,4 +1,7 @@
-/** ClickHouse goes away, hangs, or loses its answers: what was acknowledged is there exactly once. */
+/**
+ * ClickHouse goes away, hangs, or loses its answers: what was acknowledged is there exactly once.
+ * Runs once: main_job_test.ts has the whole of it on both runtimes.
+ */
 import assert from "node:assert/strict";
 import process from "node:process";
 import { after, afterEach, before, describe, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
  * `GET /api/metrics` and `GET /api/events` from end to end: what was posted is found again by every
  * parameter, whatever it is called; and neither a slow ClickHouse nor an old one costs the writes anything.
+ * Runs once: test/deliver/ has both runtimes.
  */
 
 import assert from "node:assert/strict";

@@ -1,6 +1,7 @@
 /**
  * The tables of the programs that Shishi comes from, with their own flags, on the new server and the
  * old one. They are plain MergeTree as they always were: no window, so a lost answer may store twice.
+ * Runs once: what ClickHouse takes is no affair of the runtime.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
  * What a table in trouble holds, set aside by order of a person: seen with its reason, made dead letters by
  * the running collector or without one, mended and replayed. What may be stored is told apart.
+ * Runs once: test/batch/ and test/dead/ have both runtimes.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";

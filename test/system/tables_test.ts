@@ -1,4 +1,7 @@
-/** Tables that are missing, are dropped, come back or change while the collector runs. */
+/**
+ * Tables that are missing, are dropped, come back or change while the collector runs.
+ * Runs once: test/deliver/ and test/admit/ have both runtimes.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";

@@ -1,6 +1,7 @@
 /**
  * Rows that were taken while nothing was known of their table, or while its columns were others: each is held
  * against the columns that it is sent to. What does not fit is a dead letter, never another value.
+ * Runs once: test/deliver/ and test/admit/ have both runtimes.
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
