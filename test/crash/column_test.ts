@@ -2,6 +2,7 @@
  * A column is dropped under load, as in seed 1 where every INSERT then fails for ever and the data is
  * lost. Here the table's rows wait on disk, also over a crash; other tables flow; and when the column
  * is back, so do its rows: nothing is lost, nothing is a dead letter, nobody restarts anything.
+ * Runs once: points_test.ts and random_test.ts have the collector on both runtimes.
  */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";

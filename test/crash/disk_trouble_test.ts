@@ -1,6 +1,7 @@
 /**
  * The disk under the data-dir is full, read-only or gone, under load: new rows are refused with a
  * reason, what was acknowledged is delivered, and all is well again as soon as the disk is.
+ * Runs once: test/spool/ and test/batch/ have both runtimes.
  */
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";

@@ -1,6 +1,7 @@
 /**
  * The dashboards beside this file: they can be imported, and each of their queries is answered by
  * the real server that holds what a real collector under load has told it.
+ * Runs once: what is tested are dashboards.
  */
 
 import assert from "node:assert/strict";
