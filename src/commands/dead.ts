@@ -27,7 +27,7 @@ import {
   clientOf,
   type ClientOptions,
   type NotTold,
-} from "./dead_client.ts";
+} from "./collector_client.ts";
 
 const HOUR_MS = 3600 * 1000;
 const HEADING = "Flags";

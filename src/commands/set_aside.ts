@@ -26,7 +26,7 @@ import {
   clientOf,
   type ClientOptions,
   type NotTold,
-} from "./dead_client.ts";
+} from "./collector_client.ts";
 
 export const SET_ASIDE_SETTINGS: readonly SettingName[] = [...CLIENT_SETTINGS, "dead-max-bytes"];
 export const SET_ASIDE = section("Flags", [

@@ -24,7 +24,7 @@ import {
   clientFlags,
   clientOf,
   type ClientOptions,
-} from "./dead_client.ts";
+} from "./collector_client.ts";
 import { SET_ASIDE, SET_ASIDE_SETTINGS, setAside } from "./set_aside.ts";
 
 const WHERE = section("Flags", clientFlags("that says why a table is held"));

@@ -13,8 +13,8 @@ import { messageOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { Ending } from "../kernel/time.ts";
 import {
-  connectTodo,
   ddlHint,
+  inspectOver,
   LARGE_BYTES,
   type OutboxColumn,
   type OutboxDatabase,
@@ -52,7 +52,12 @@ export function createMysqlOutbox(address: OutboxSource, deps: BrokerDeps): Outb
         throw said(error, address);
       }
     },
-    inspect: () => inspect(address, deps),
+    inspect: () =>
+      inspectOver(address, {
+        connect: (signal) => connect(address, deps, signal),
+        look: (link) => inspectTable(link, address),
+        said: (error) => said(error, address),
+      }),
   };
 }
 
@@ -378,24 +383,6 @@ function engineProblem({ outbox }: OutboxSource, table: Looked | null): string |
     : `the table ${outbox} is of ${
       table.engine || "no engine: a view"
     }, where nothing can be undone; ALTER TABLE ${outbox} ENGINE = InnoDB`;
-}
-
-async function inspect(address: OutboxSource, deps: BrokerDeps): Promise<Finding[]> {
-  const is = about(`source ${address.name} ${address.label}`);
-  const signal = AbortSignal.timeout(CONNECT_MS);
-  let link: Link;
-  try {
-    link = await connect(address, deps, signal);
-  } catch (error) {
-    return [is.wrong(messageOf(error), connectTodo(messageOf(error)))];
-  }
-  try {
-    return await unlessAborted(signal, link, () => inspectTable(link, address));
-  } catch (error) {
-    return [is.wrong(said(error, address).message)];
-  } finally {
-    link.close();
-  }
 }
 
 async function inspectTable(link: Link, address: OutboxSource): Promise<Finding[]> {

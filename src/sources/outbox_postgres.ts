@@ -14,8 +14,8 @@ import { Ending } from "../kernel/time.ts";
 import {
   BATCH_BYTES,
   channelOf,
-  connectTodo,
   ddlHint,
+  inspectOver,
   type OutboxColumn,
   type OutboxDatabase,
   type OutboxRow,
@@ -66,7 +66,12 @@ export function createPostgresOutbox(address: OutboxSource, deps: BrokerDeps): O
         throw said(error, address);
       }
     },
-    inspect: () => inspect(address, deps),
+    inspect: () =>
+      inspectOver(address, {
+        connect: (signal) => connect(address, deps, signal),
+        look: (link) => inspectTable(link, address),
+        said: (error) => said(error, address),
+      }),
   };
 }
 
@@ -327,24 +332,6 @@ async function lookAt(link: Link, address: OutboxSource): Promise<Looked | null>
     ),
     rights: ["SELECT", "UPDATE", "DELETE"].filter((_, at) => rights[at] === "true"),
   };
-}
-
-async function inspect(address: OutboxSource, deps: BrokerDeps): Promise<Finding[]> {
-  const is = about(`source ${address.name} ${address.label}`);
-  const signal = AbortSignal.timeout(CONNECT_MS);
-  let link: Link;
-  try {
-    link = await connect(address, deps, signal);
-  } catch (error) {
-    return [is.wrong(messageOf(error), connectTodo(messageOf(error)))];
-  }
-  try {
-    return await unlessAborted(signal, link, () => inspectTable(link, address));
-  } catch (error) {
-    return [is.wrong(said(error, address).message)];
-  } finally {
-    link.close();
-  }
 }
 
 async function inspectTable(link: Link, address: OutboxSource): Promise<Finding[]> {

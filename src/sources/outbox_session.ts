@@ -4,7 +4,7 @@
  */
 
 import type { OutboxSource } from "../contracts.ts";
-import { codeOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
+import { codeOf, messageOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { tlsFault } from "./tls.ts";
 
@@ -60,8 +60,38 @@ export interface OutboxColumn {
   readonly nullable: boolean;
 }
 
+/** For a look from the first byte to the last. */
+const INSPECT_MS = 10_000;
+
+/** What `check` says: of the connection, and then what is found over it. Never rejects. */
+export async function inspectOver<L extends { close(): void }>(
+  { name, label }: OutboxSource,
+  to: {
+    readonly connect: (signal: AbortSignal) => Promise<L>;
+    readonly look: (link: L) => Promise<Finding[]>;
+    /** As a sentence. */
+    readonly said: (error: unknown) => Error;
+  },
+): Promise<Finding[]> {
+  const is = about(`source ${name} ${label}`);
+  const signal = AbortSignal.timeout(INSPECT_MS);
+  let link: L;
+  try {
+    link = await to.connect(signal);
+  } catch (error) {
+    return [is.wrong(messageOf(error), connectTodo(messageOf(error)))];
+  }
+  try {
+    return await unlessAborted(signal, link, () => to.look(link));
+  } catch (error) {
+    return [is.wrong(to.said(error).message)];
+  } finally {
+    link.close();
+  }
+}
+
 /** What may be done where no connection comes about. @param why the sentence of the failure. */
-export function connectTodo(why: string): string {
+function connectTodo(why: string): string {
   if (/^the login is refused/.test(why)) return "correct user and password, or password-file=";
   if (/^there is no database/.test(why)) return "correct the path of the URL, or create it";
   if (/certificate/.test(why)) return "correct ca=, cert= and key=";

@@ -200,8 +200,10 @@ export class Source {
     const taken = new Taken(intake, this.#id, await intake.marks(this.#id));
     if (this.#stopping) return LEFT;
     const feed = await this.#connect();
-    const session = new Session(feed, (mark) => intake.committed(this.#id, mark));
-    session.onAck = () => this.#lastAckMs = this.#deps.clock.monotonicMs();
+    const session = new Session(feed, (marks) => {
+      for (const mark of marks) intake.committed(this.#id, mark);
+      this.#lastAckMs = this.#deps.clock.monotonicMs();
+    });
     this.#session = session;
     const endCounting = this.#countDropped(feed);
     try {
@@ -619,16 +621,16 @@ interface Entry {
 class Session {
   /** Ends when an acknowledgement fails: then the connection is lost. */
   readonly lost = new Ending();
-  onAck = () => {};
-  readonly #committed: (mark: Mark) => void;
+  readonly #acknowledged: (marks: readonly Mark[]) => void;
   readonly #entries: Entry[] = [];
   #acknowledging = false;
   #ended = false;
   #left: Promise<unknown> | null = null;
   #idle = Promise.withResolvers<void>();
 
-  constructor(readonly feed: Feed, committed: (mark: Mark) => void) {
-    this.#committed = committed;
+  /** @param acknowledged the broker has it that all is safe up to these marks, and what has none. */
+  constructor(readonly feed: Feed, acknowledged: (marks: readonly Mark[]) => void) {
+    this.#acknowledged = acknowledged;
     this.#idle.resolve();
   }
 
@@ -670,8 +672,7 @@ class Session {
         return;
       }
       this.#entries.splice(0, count);
-      for (const mark of marksOf(messages)) this.#committed(mark);
-      this.onAck();
+      this.#acknowledged(marksOf(messages));
     }
     this.#acknowledging = false;
     if (this.#entries.length === 0) this.#idle.resolve();
