@@ -55,6 +55,7 @@ const wrongFlags: [args: string[], named: RegExp][] = [
   [["--only", "S1,S9"], /--only: .*S1,S2.*got "S9"/],
   [["--ack", "tape"], /--ack: .*memory,disk,clickhouse.*got "tape"/],
   [["--into", ""], /--into: .*got ""/],
+  [["--brokers", "redis"], /--brokers: .*redis-stream,redis-list.*got "redis"/],
   [["--rounds", "0"], /--rounds: a whole number from 1 .*got "0"/],
   [["--seconds", "1.5"], /--seconds: .*got "1.5"/],
   [["--against", "/not/there"], /--against: a build .*"\/not\/there" is not there/],

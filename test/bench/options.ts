@@ -20,14 +20,25 @@ export const PARTS = [
 const USUAL = PARTS.filter((part) => part !== "sources");
 export const ACKS = ["memory", "disk", "clickhouse"] as const;
 export const SINKS = ["swallow", "clickhouse"] as const;
+/** What `sources` reads from. */
+export const BROKER_NAMES = [
+  "kafka",
+  "jetstream",
+  "redis-stream",
+  "redis-list",
+  "outbox",
+  "rabbitmq",
+] as const;
 export type Part = typeof PARTS[number];
 export type Ack = typeof ACKS[number];
 export type SinkName = typeof SINKS[number];
+export type BrokerName = typeof BROKER_NAMES[number];
 
 export interface Options {
   readonly parts: readonly Part[];
   readonly acks: readonly Ack[];
   readonly sinks: readonly SinkName[];
+  readonly brokers: readonly BrokerName[];
   readonly rounds: number;
   /** Of one run of a closed loop, measured. */
   readonly seconds: number;
@@ -58,12 +69,13 @@ export const HELP = `npm run bench [-- FLAGS]: measures dist/shishi beside two b
                  two that share a port, on all cores · sources =
                  messages of 100 B and 1 KB that wait at a broker, beside its client alone (only when named
                  here; the brokers as the tests install them)
+  --brokers B    of sources: ${BROKER_NAMES.join(",")}
   --ack ACKS     ${ACKS.join(",")}
   --into SINKS   swallow (answers every INSERT at once), clickhouse (the embedded one)
   --rounds N     how often each run is repeated, the servers taking turns (default 2)
   --seconds N    of one run (default 10); the open loop takes six times as long
   --against FILE another build of the collector, measured after each run of dist/shishi (start, closed
-                 loops), and the ratio of rows/s to it
+                 loops, sources), and the ratio of rows/s to it
   --json         JSON on stdout instead of tables; progress goes to stderr in any case
   --help
 
@@ -81,6 +93,7 @@ export function readOptions(args: readonly string[]): Asked {
         only: { type: "string" },
         ack: { type: "string" },
         into: { type: "string" },
+        brokers: { type: "string" },
         rounds: { type: "string" },
         seconds: { type: "string" },
         json: { type: "boolean", default: false },
@@ -114,6 +127,7 @@ export function readOptions(args: readonly string[]): Asked {
     parts: values.only === undefined ? USUAL : some("only", values.only, PARTS),
     acks: some("ack", values.ack, ACKS),
     sinks: some("into", values.into, SINKS),
+    brokers: some("brokers", values.brokers, BROKER_NAMES),
     rounds: count("rounds", values.rounds, quick ? 1 : 2, 100),
     seconds,
     warmupSeconds: quick ? 0 : Math.min(2, seconds),

@@ -4,9 +4,10 @@
  */
 import process from "node:process";
 import { AckPolicy, connect } from "nats.ws";
+import { begin, tell } from "./plain.ts";
 
 const [url = "", stream = "", count] = process.argv.slice(-3);
-const fromMs = performance.now();
+const costs = begin();
 const connection = await connect({ servers: url });
 const api = await connection.jetstreamManager();
 await api.consumers.add(stream, {
@@ -26,5 +27,5 @@ for await (const message of messages) {
   }
 }
 await connection.close();
-console.log(JSON.stringify({ seconds: (performance.now() - fromMs) / 1000 }));
+tell(costs);
 process.exit(0);

@@ -1,6 +1,7 @@
 /** `plain_kafka.ts PORT TOPIC COUNT`: reads so many messages, commits once a second, and tells how long it took. */
 import process from "node:process";
 import { Consumer } from "@platformatic/kafka";
+import { begin, tell } from "./plain.ts";
 
 const [port, topic = "", count] = process.argv.slice(-3);
 const consumer = new Consumer({
@@ -17,11 +18,11 @@ const stream = await consumer.consume({
   fallbackMode: "earliest",
   autocommit: 1000,
 });
-const fromMs = performance.now();
+const costs = begin();
 let left = Number(count);
 for await (const _message of stream) {
   if (--left === 0) break;
 }
 await consumer.close(true);
-console.log(JSON.stringify({ seconds: (performance.now() - fromMs) / 1000 }));
+tell(costs);
 process.exit(0);

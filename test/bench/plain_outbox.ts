@@ -1,11 +1,12 @@
 /** `plain_outbox.ts URL TABLE COUNT`: takes so many rows, deletes them, and tells how long it took. */
 import process from "node:process";
 import PgClient from "pg/lib/client.js";
+import { begin, tell } from "./plain.ts";
 
 const [url = "", table, count] = process.argv.slice(-3);
 const BATCH = 1000;
 
-const fromMs = performance.now();
+const costs = begin();
 const client = new PgClient({ connectionString: url });
 await client.connect();
 let left = Number(count);
@@ -23,4 +24,4 @@ while (left > 0) {
   left -= ids.length;
 }
 await client.end();
-console.log(JSON.stringify({ seconds: (performance.now() - fromMs) / 1000 }));
+tell(costs);

@@ -1,17 +1,18 @@
 /** `plain_redis.ts URL stream|list KEY COUNT`: reads so many messages, acknowledges them, and tells how long it took. */
 import process from "node:process";
 import { Redis } from "ioredis";
+import { begin, tell } from "./plain.ts";
 
 const [url = "", what, key = "", count] = process.argv.slice(-4);
 const BATCH = 1000;
 
-const fromMs = performance.now();
+const costs = begin();
 const redis = new Redis(url, { protocol: 2 });
 if (what === "stream") await redis.xgroup("CREATE", key, "plain", "0");
 let left = Number(count);
 while (left > 0) left -= await (what === "stream" ? entries() : items());
 redis.disconnect();
-console.log(JSON.stringify({ seconds: (performance.now() - fromMs) / 1000 }));
+tell(costs);
 
 async function entries(): Promise<number> {
   const read = await redis.callBuffer(

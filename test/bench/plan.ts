@@ -135,21 +135,26 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
   }
 
   if (parts.includes("sources")) {
-    for (const [broker, start] of Object.entries(BROKERS)) {
+    for (const broker of options.brokers) {
+      const start = BROKERS[broker];
       let started: Promise<BenchBroker> | null = null;
       for (const bytes of [100, 1000]) {
         const load = { bytes, messages: (quick ? 20 : 300) * (bytes === 100 ? 1000 : 300) };
         for (let round = 1; round <= options.rounds; round++) {
-          jobs.push({
-            label: `sources ${broker}, ${bytes} B, round ${round} of ${options.rounds}`,
-            seconds: 2 * AROUND_S + load.messages / 20_000,
-            run: async (stage) => {
-              started ??= start(place.stage);
-              const sink = await sinks("swallow");
-              const sample = await measureSource(await started, sink, load, stage);
-              results.sources.push({ broker, load, sample });
-            },
-          });
+          for (const binary of options.against === null ? [null] : [null, options.against]) {
+            const who = binary === null ? broker : `${broker}, other build`;
+            jobs.push({
+              label: `sources ${who}, ${bytes} B, round ${round} of ${options.rounds}`,
+              seconds: 2 * AROUND_S + load.messages / 20_000,
+              run: async (stage) => {
+                started ??= start(place.stage);
+                const sink = await sinks("swallow");
+                const at = await started;
+                const sample = await measureSource(at, sink, load, stage, binary ?? undefined);
+                results.sources.push({ broker: who, load, sample });
+              },
+            });
+          }
         }
       }
     }

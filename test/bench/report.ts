@@ -184,13 +184,18 @@ function sourceLines(results: Results): string[] {
     "",
     "sources: messages that wait at a broker, ack=disk, into a sink that swallows",
     ...grid([
-      ["", "messages/s", "client alone", "ratio", "CPU s/M", "peak MB", "landed"],
+      [
+        ...["", "messages/s", "client alone", "ratio"],
+        ...["CPU s/M", "client alone", "ratio", "peak MB", "landed"],
+      ],
       ...all.map((one) => [
         `${one.broker}, ${one.bytes} B`,
         whole(one.messagesPerSecond),
         whole(one.plainPerSecond),
         one.ratio.toFixed(2),
         one.cpuSecondsPerMillion.toFixed(2),
+        one.plainCpuSecondsPerMillion.toFixed(2),
+        one.cpuRatio.toFixed(2),
         whole(one.peakRssBytes / 1e6),
         one.landed ? "all" : "NO",
       ]),

@@ -5,6 +5,8 @@
  */
 import { fileURLToPath } from "node:url";
 import { eventually } from "../kit/wait.ts";
+import type { BrokerName } from "./options.ts";
+import type { PlainCosts } from "./plain.ts";
 import { cpuSeconds, on, residentBytes, run, RUNTIME } from "./cores.ts";
 import { jetstream } from "./jetstream.ts";
 import { kafka } from "./kafka.ts";
@@ -21,7 +23,7 @@ export interface Full {
   readonly source: string;
   /**
    * A script beside this file, and its arguments, that reads all messages, acknowledges them and prints
-   * `{"seconds":N}`: from its first connection until the broker has the last acknowledgement.
+   * its `PlainCosts`.
    */
   readonly plain: readonly string[];
 }
@@ -35,7 +37,7 @@ export interface BenchBroker {
 /** Starts a broker; it ends with the stage. */
 export type StartBroker = (stage: Stage) => Promise<BenchBroker>;
 
-export const BROKERS: Readonly<Record<string, StartBroker>> = {
+export const BROKERS: Readonly<Record<BrokerName, StartBroker>> = {
   kafka,
   jetstream,
   "redis-stream": redisStream,
@@ -54,7 +56,11 @@ export interface SourceSample {
   readonly messagesPerSecond: number;
   readonly plainPerSecond: number;
   readonly ratio: number;
+  /** User and system time, from the connection on. */
   readonly cpuSecondsPerMillion: number;
+  readonly plainCpuSecondsPerMillion: number;
+  /** The client's of the collector's: on a machine that others use as well it says more than `ratio`. */
+  readonly cpuRatio: number;
   readonly peakRssBytes: number;
   readonly problems: readonly string[];
 }
@@ -67,18 +73,21 @@ export async function measureSource(
   sink: Sink,
   load: SourceLoad,
   stage: Stage,
+  binary?: string,
 ): Promise<SourceSample> {
   const { source, plain } = await broker.fill(bodiesOf(load));
-  const plainSeconds = await measurePlain(plain);
+  const alone = await measurePlain(plain);
   await sink.reset();
   const collector = await startCollector(sink, "disk", stage, {
     more: ["--source", source, ...QUICK_ARGS],
+    binary,
   });
   const { shishi } = collector;
-  let fromMs = 0;
+  let [fromMs, cpuBefore] = [0, 0];
   await eventually(() => {
     if (!shishi.lines().some(({ message }) => message === CONNECTED)) throw new Error("no source");
-    fromMs ||= performance.now();
+    fromMs = performance.now();
+    cpuBefore = cpuSeconds(collector.pid);
   }, { withinMs: 20_000, everyMs: 5 });
   let toMs = 0;
   await eventually(async () => {
@@ -86,18 +95,20 @@ export async function measureSource(
     toMs = performance.now();
     if (rows < load.messages) throw new Error(`${rows} of ${load.messages} rows arrived`);
   }, { withinMs: WITHIN_MS, everyMs: 10 });
-  const cpu = cpuSeconds(collector.pid);
+  const cpu = cpuSeconds(collector.pid) - cpuBefore;
   const { peakBytes } = residentBytes(collector.pid);
   const { ledger } = await collector.settle();
   const rows = await sink.rows();
   await collector.close();
   const messagesPerSecond = load.messages / ((toMs - fromMs) / 1000);
-  const plainPerSecond = load.messages / plainSeconds;
+  const plainPerSecond = load.messages / alone.seconds;
   return {
     messagesPerSecond,
     plainPerSecond,
     ratio: messagesPerSecond / plainPerSecond,
     cpuSecondsPerMillion: cpu / load.messages * 1e6,
+    plainCpuSecondsPerMillion: alone.cpuSeconds / load.messages * 1e6,
+    cpuRatio: alone.cpuSeconds / cpu,
     peakRssBytes: peakBytes,
     problems: [
       ...(rows === load.messages ? [] : [`${rows} rows arrived of ${load.messages} messages`]),
@@ -106,11 +117,11 @@ export async function measureSource(
   };
 }
 
-async function measurePlain([script = "", ...args]: readonly string[]): Promise<number> {
+async function measurePlain([script = "", ...args]: readonly string[]): Promise<PlainCosts> {
   const path = fileURLToPath(new URL(script, import.meta.url));
   const [command, all] = on("server", RUNTIME, [path, ...args]);
   const told = await run(command, all, { withinMs: WITHIN_MS });
-  return (JSON.parse(told) as { seconds: number }).seconds;
+  return JSON.parse(told) as PlainCosts;
 }
 
 /** Rows of `TABLE`. */

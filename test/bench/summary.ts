@@ -98,6 +98,8 @@ export function summariseSources(runs: Results["sources"]): SourceSummary[] {
       plainPerSecond: of("plainPerSecond"),
       ratio: of("ratio"),
       cpuSecondsPerMillion: of("cpuSecondsPerMillion"),
+      plainCpuSecondsPerMillion: of("plainCpuSecondsPerMillion"),
+      cpuRatio: of("cpuRatio"),
       peakRssBytes: of("peakRssBytes"),
       landed: same.every(({ sample }) => sample.problems.length === 0),
     };
