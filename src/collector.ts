@@ -728,7 +728,7 @@ async function withTexts<A extends SourceAddress | ExitAddress>(
   const { filesOf } = await import("./settings/source_urls.ts");
   return addresses.map((address) => ({
     address,
-    texts: filesOf(address).map((path) => sourceFiles[path] ?? ""),
+    texts: filesOf(address).map(([, path]) => sourceFiles[path] ?? ""),
   }));
 }
 

@@ -96,8 +96,8 @@ function valuesOf({ kind: { placeholder, file } }: SettingSpec): Values {
   return words.length > 0 ? words : "any";
 }
 
-/** The first clause, for a line beside others. */
+/** The first clause: a shell cuts it to the width of its terminal. */
 function short(meaning: string): string {
-  const [clause = ""] = meaning.split(/[;:(,]/);
-  return clause.trim();
+  const [clause = ""] = meaning.split(/; | \(/);
+  return clause;
 }

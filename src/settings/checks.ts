@@ -12,8 +12,8 @@ import {
   writeAddress,
 } from "./kinds.ts";
 import type { Read } from "./load.ts";
-import type { SettingName, TABLE } from "./table.ts";
-import type { ValuesOf } from "./spec.ts";
+import { envName, type ValuesOf } from "./spec.ts";
+import { type SettingName, TABLE } from "./table.ts";
 
 type Values = ValuesOf<typeof TABLE>;
 
@@ -78,7 +78,7 @@ export function crossProblems(values: Values, read: Read): string[] {
 
 /** What works, but hardly as it was meant. */
 export function warningsAbout(values: Values, read: Read): string[] {
-  const warnings: string[] = [];
+  const warnings = secretsInTheOpen(values, read);
   const tokens = values["auth-tokens"] ?? [];
   const writers = values["write-tokens"] ?? [];
   for (const listen of values.listen) {
@@ -141,6 +141,34 @@ export function warningsAbout(values: Values, read: Read): string[] {
     }
   }
   return warnings;
+}
+
+/** Secrets on the command line, which every user of the host can read. */
+function secretsInTheOpen(values: Values, read: Read): string[] {
+  return TABLE.filter((spec) =>
+    "secret" in spec && read.onCommandLine.has(spec.name) && holdsSecret(spec.name, values)
+  ).map(({ name }) => {
+    const ofUrls = name === "sources" || name === "exits" ? ", or password-file= in the URL" : "";
+    return `${
+      read.labels.get(name)
+    }: every user of this host can read a secret on a command line ` +
+      `(ps): instead ${name}-file, ${envName(name)} or a settings file${ofUrls}`;
+  });
+}
+
+/** Whether there is a secret in the value of a setting that may have one: a URL may have none. */
+function holdsSecret(name: SettingName, values: Values): boolean {
+  switch (name) {
+    case "clickhouse-url":
+      return values[name].some(({ password }) => password !== "");
+    case "influx-url":
+      return (values[name]?.password ?? "") !== "";
+    case "sources":
+    case "exits":
+      return (values[name] ?? []).some(({ password }) => password !== null && "text" in password);
+    default:
+      return true;
+  }
 }
 
 /** Whether only this host can reach the address. */

@@ -44,6 +44,8 @@ export interface Read {
   readonly labels: ReadonlyMap<string, string>;
   /** The settings whose value cannot be used. */
   readonly bad: ReadonlySet<string>;
+  /** The settings whose value stands on the command line itself. */
+  readonly onCommandLine: ReadonlySet<string>;
   readonly problems: readonly string[];
 }
 
@@ -98,6 +100,7 @@ export function readSettings(
   const shown = new Map<string, string>();
   const labels = new Map<string, string>();
   const bad = new Set<string>();
+  const onCommandLine = new Set<string>();
   // A command may have a flag of its own by the name of a setting that it does not take.
   for (const spec of [...extra, ...all, ...used]) {
     if (values.has(spec.name)) continue;
@@ -114,9 +117,12 @@ export function readSettings(
     }
     values.set(spec.name, read.value.value);
     shown.set(spec.name, read.value.shown);
-    if (chosen.ok && read.value.value !== null) labels.set(spec.name, chosen.value.label);
+    if (!chosen.ok || read.value.value === null) continue;
+    const { label, source, file } = chosen.value;
+    labels.set(spec.name, label);
+    if (source === "flag" && !file) onCommandLine.add(spec.name);
   }
-  return { values, shown, labels, bad, problems };
+  return { values, shown, labels, bad, onCommandLine, problems };
 }
 
 interface Value {

@@ -231,12 +231,12 @@ function readFilesOf(addresses: readonly (SourceAddress | ExitAddress)[], outsid
   const texts: Record<string, string> = {};
   const problems: string[] = [];
   for (const address of addresses) {
-    for (const path of filesOf(address)) {
+    for (const [parameter, path] of filesOf(address)) {
       const content = readText(path, outside);
       if (content.ok) texts[path] = content.value;
       else {
         const found = `${quote(path)} (${content.problem})`;
-        problems.push(`${address.name}: expected a readable file, got ${found}`);
+        problems.push(`${address.name}: ${parameter}: expected a readable file, got ${found}`);
       }
     }
   }

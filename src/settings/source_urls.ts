@@ -343,15 +343,20 @@ const OUTBOX_KINDS: Readonly<Record<string, "postgres" | "mysql" | "sqlite">> = 
 /** All of it, for docs/sources.md. */
 export const SOURCE_PARAMETERS = { common: COMMON, own: OWN, exits: OWN_OF_EXITS, metas: METAS };
 
-/** The files that an address names. */
-export function filesOf(address: SourceAddress | ExitAddress): readonly string[] {
+/** The files that an address names, each with the parameter that does. */
+export function filesOf(
+  address: SourceAddress | ExitAddress,
+): readonly (readonly [parameter: string, path: string])[] {
   const { ca, cert, key, password } = address;
-  const own = address.broker === "nats"
-    ? [address.creds, address.nkey, fileOf(address.token)]
-    : address.broker === "kafka"
-    ? [fileOf(address.token)]
-    : [];
-  return [ca, cert, key, fileOf(password), ...own].filter((path) => path !== null);
+  const files: Record<string, string | null> = { ca, cert, key, "password-file": fileOf(password) };
+  if (address.broker === "nats") {
+    files["creds"] = address.creds;
+    files["nkey-file"] = address.nkey;
+  }
+  if (address.broker === "nats" || address.broker === "kafka") {
+    files["token-file"] = fileOf(address.token);
+  }
+  return Object.entries(files).flatMap(([name, path]) => path === null ? [] : [[name, path]]);
 }
 
 function fileOf(secret: Secret | null): string | null {

@@ -95,6 +95,9 @@ interface Unit {
   readonly body: Uint8Array;
 }
 
+/** What is read of bytes while their table takes rows. */
+type Legible = Exclude<Read, { readonly kind: "wait" }>;
+
 /** Leaves all of it at once: nothing is known of rows whose table takes none now. */
 class Waiting extends Error {}
 
@@ -171,7 +174,8 @@ class Maker {
     if (read.kind === "wait") throw new Waiting(read.why);
     const clean = read.kind === "rows" && read.rejected === 0 &&
       // What is put in front of a row of one message must not be put in front of another's.
-      (this.#meta.length === 0 || read.chunk.rows === units.length);
+      (this.#meta.length === 0 ||
+        read.chunk.rows === units.length && units.every(({ bytes }) => startOfObject(bytes) >= 0));
     if (clean) {
       this.#clean = { units, chunk: read.chunk };
       return units;
@@ -187,10 +191,13 @@ class Maker {
   }
 
   /** What rows there are in a message, or a row of one, that is not wholly good. */
-  async #saved(unit: Unit, read: Exclude<Read, { kind: "wait" }>): Promise<readonly Unit[]> {
+  async #saved(unit: Unit, found: Legible): Promise<readonly Unit[]> {
     const rows = unit.index === null ? await this.#rowsOf(unit) : null;
-    if (rows !== null && rows.length > 1) return await this.#good(rows);
     const { message, index, bytes } = unit;
+    if (rows !== null && (rows.length > 1 || startOfObject(bytes) < 0)) {
+      return await this.#good(rows);
+    }
+    const read = await this.#asItCame(unit, found);
     if (read.kind === "refused") {
       this.#poison.push({ message, index, bytes, error: read.error });
       return [];
@@ -202,10 +209,21 @@ class Maker {
       const others = read.chunk.rows > 0 ? ` (${read.chunk.rows} other rows of it were taken)` : "";
       this.#poison.push({ message, index, bytes, error: place + first.error + others });
     }
-    return linesOf(read.chunk.body).map((line, index) => {
-      const bytes = encoder.encode(line);
-      return { message, index, bytes, body: this.#inFront(message, bytes) };
-    });
+    return await this.#good(
+      linesOf(read.chunk.body).map((line, index) => {
+        const bytes = encoder.encode(line);
+        return { message, index, bytes, body: this.#inFront(message, bytes) };
+      }),
+    );
+  }
+
+  /** What is wrong with a unit without what is put in front; with it, where nothing else is wrong. */
+  async #asItCame({ bytes, body }: Unit, found: Legible): Promise<Legible> {
+    if (body === bytes) return found;
+    const { reader, table } = this.#options;
+    const read = await reader.read(table, bytes);
+    if (read.kind === "wait") throw new Waiting(read.why);
+    return read.kind === "rows" && read.rejected === 0 ? found : read;
   }
 
   async #rowsOf({ message, bytes }: Unit): Promise<readonly Unit[] | null> {
@@ -242,9 +260,8 @@ class Maker {
   /** Of rows, where a value of its own that comes later counts instead. */
   #inFront(message: Message, bytes: Uint8Array): Uint8Array {
     if (this.#options.table === null || this.#meta.length === 0) return bytes;
-    let at = 0;
-    while (isBlank(bytes, at)) at++;
-    if (bytes[at] !== BRACE_OPEN) return bytes;
+    const at = startOfObject(bytes);
+    if (at < 0) return bytes;
     const fields = this.#fields(message);
     if (fields.length === 0) return bytes;
     let next = at + 1;
@@ -299,6 +316,13 @@ function rawOf(value: Exclude<MetaValue, null>): string {
 function isBlank(bytes: Uint8Array, at: number): boolean {
   const byte = bytes[at];
   return byte === 0x20 || byte === NEWLINE || byte === 0x0d || byte === 0x09 || byte === RECORD;
+}
+
+/** Where the first value of a body begins, if it is an object; -1: it is something else. */
+function startOfObject(bytes: Uint8Array): number {
+  let at = 0;
+  while (isBlank(bytes, at)) at++;
+  return bytes[at] === BRACE_OPEN ? at : -1;
 }
 
 /** Whether there is no row in a body, and nothing that should be one: nothing, `[]` or `null`. */

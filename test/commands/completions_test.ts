@@ -132,6 +132,15 @@ test("bash where = does not part words", () => {
   assert.deepEqual(said, ["--ack=disk"]);
 });
 
+test("what a flag is about is shown whole, colons, commas and brackets too", () => {
+  const ofFish = run("fish", ["--no-config", "-c", `source ./fish; complete -C "shishi dead --"`]);
+  assert.ok(ofFish.includes("--yes\tpurge: do not ask"), ofFish.join("\n"));
+  assert.ok(ofFish.includes("--json\tls, show: one line of JSON a table or a letter"));
+  const ofZsh = completionsFor("zsh", commands);
+  assert.ok(ofZsh.includes("'--yes[purge: do not ask]'"));
+  assert.ok(ofZsh.includes("'--influx-url=[http(s)://user:password@host:port/database, "));
+});
+
 test("every flag that the help of a command names can be completed", () => {
   const all = new Map(completables(commands).map((each) => [each.name, each]));
   for (const command of commands) {

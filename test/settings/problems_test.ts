@@ -314,15 +314,56 @@ const LINES: [string, Around, string[]][] = [
   ]],
 ];
 
+/** @param label as given. @param more a further way. */
+function inTheOpen(label: string, name: string, more = ""): string {
+  const variable = `SHISHI_${name.toUpperCase().replaceAll("-", "_")}`;
+  return `--${label}: every user of this host can read a secret on a command line (ps): instead ` +
+    `${name}-file, ${variable} or a settings file${more}`;
+}
+
+const IN_URL = ", or password-file= in the URL";
 const WARNINGS: [string, Around, string[]][] = [
+  ["secrets on the command line", {
+    argv: [
+      "--clickhouse-url=http://u:p@h",
+      "--clickhouse-headers=Authorization: Bearer abc",
+      "--influx-url=http://u:p@h/d",
+      "--source=redis://:p@h?list=l",
+      "--source=redis://h2?list=m",
+      "--exits=amqp://u:p@h?exchange=e",
+      "--nats-url=nats://h",
+      "--nats-token=t",
+    ],
+  }, [
+    inTheOpen("clickhouse-url", "clickhouse-url"),
+    inTheOpen("clickhouse-headers", "clickhouse-headers"),
+    inTheOpen("source", "sources", IN_URL),
+    inTheOpen("exits", "exits", IN_URL),
+    inTheOpen("influx-url", "influx-url"),
+    inTheOpen("nats-token", "nats-token"),
+  ]],
+  ["URLs without passwords, and secrets elsewhere", {
+    argv: [
+      "--clickhouse-url=http://h",
+      "--influx-url=http://h/d",
+      "--source=redis://u@h?list=l&password-file=/p",
+      "--auth-tokens-file=/p",
+    ],
+    env: { SHISHI_EXITS: "amqp://u:p@h?exchange=e" },
+    files: { "/p": "0123456789abcdef" },
+  }, []],
   ["open to others", { argv: ["--listen=[::]:80"] }, [
     "listen: [::]:80 can be reached by others and auth-tokens is not set: " +
     "every client that reaches it can write",
   ]],
-  ["open, with tokens", { argv: ["--listen=:80", "--auth-tokens=0123456789abcdef"] }, []],
+  ["open, with tokens", {
+    argv: ["--listen=:80"],
+    env: { SHISHI_AUTH_TOKENS: "0123456789abcdef" },
+  }, []],
   ["loopback", { argv: ["--listen=127.9.0.1:80"] }, []],
   ["open, with write tokens", {
-    argv: ["--listen=:80", "--write-tokens=0123456789abcdef", "--auth-tokens=0123456789abcdef"],
+    argv: ["--listen=:80"],
+    env: { SHISHI_WRITE_TOKENS: "0123456789abcdef", SHISHI_AUTH_TOKENS: "0123456789abcdef" },
   }, []],
   ["authorities of nobody", { argv: ["--tls-client-ca=f"], files: { f: CERT } }, [
     "--tls-client-ca: has no effect while tls-client-auth is off",
@@ -332,17 +373,22 @@ const WARNINGS: [string, Around, string[]][] = [
     "reaches it can read, and delete dead letters",
   ]],
   ["write tokens and an admin port", {
-    argv: ["--write-tokens=0123456789abcdef", "--admin-listen=127.0.0.1:82"],
+    argv: ["--admin-listen=127.0.0.1:82"],
+    env: { SHISHI_WRITE_TOKENS: "0123456789abcdef" },
   }, []],
-  ["write tokens alone, a short one", { argv: ["--write-tokens=web:short"] }, [
+  ["write tokens alone, a short one", { env: { SHISHI_WRITE_TOKENS: "web:short" } }, [
     "write-tokens: web is shorter than 16 characters and may be guessed",
     "write-tokens: auth-tokens is not set: the page, metrics, status and queries are refused",
   ]],
-  ["short token", { argv: ["--auth-tokens=0123456789abcdef,short"] }, [
+  ["short token", { env: { SHISHI_AUTH_TOKENS: "0123456789abcdef,short" } }, [
     "auth-tokens: token 2 of 2 is shorter than 16 characters and may be guessed",
   ]],
-  ["short control secret", { argv: ["--nats-url=ws://h", "--control-secret=short"] }, [
-    "--control-secret: is shorter than 16 characters and may be guessed",
+  ["short control secret", {
+    argv: ["--nats-url=ws://h"],
+    env: { SHISHI_CONTROL_SECRET: "short" },
+  }, [
+    "control-secret (environment SHISHI_CONTROL_SECRET): is shorter than 16 characters and may be " +
+    "guessed",
   ]],
   ["control secret without NATS", { env: { SHISHI_CONTROL_SECRET: "0123456789abcdef" } }, [
     "control-secret (environment SHISHI_CONTROL_SECRET): has no effect without nats-url or exits",

@@ -272,9 +272,27 @@ describe("the URL of a source", () => {
     const argv = ["--source=amqps://h?queue=q&password-file=/p&ca=/ca"];
     const { sourceFiles } = settingsOf({ argv, files: { "/p": "geheim\n", "/ca": "CA" } });
     assert.deepEqual(sourceFiles, { "/p": "geheim\n", "/ca": "CA" });
-    assert.deepEqual(problemsOf({ argv, files: { "/ca": "CA" } }), [
-      '--source: amqp:q: expected a readable file, got "/p" (ENOENT: no such file or directory)',
-    ]);
+  });
+
+  test("of each file that cannot be read, the parameter is named", () => {
+    const urls = [
+      "amqps://h?queue=q&password-file=/p&ca=/ca&cert=/c&key=/k",
+      "nats://h?stream=S&creds=/creds",
+      "nats://h?stream=T&nkey-file=/seed",
+      "kafka://h/t?token-file=/token",
+    ];
+    assert.deepEqual(
+      problemsOf({ argv: urls.map((url) => `--source=${url}`) }),
+      [
+        'amqp:q: ca: expected a readable file, got "/ca"',
+        'amqp:q: cert: expected a readable file, got "/c"',
+        'amqp:q: key: expected a readable file, got "/k"',
+        'amqp:q: password-file: expected a readable file, got "/p"',
+        'nats:S: creds: expected a readable file, got "/creds"',
+        'nats:T: nkey-file: expected a readable file, got "/seed"',
+        'kafka:t: token-file: expected a readable file, got "/token"',
+      ].map((line) => `--source: ${line} (ENOENT: no such file or directory)`),
+    );
   });
 
   test("by repeated flags, by lines of a file with comments, and as an array", () => {

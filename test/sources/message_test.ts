@@ -182,9 +182,8 @@ describe("what is known of a message", () => {
 
   test("stands in front of each of its rows, where the table has a column for it", async () => {
     offset = 100;
-    const { rows } = await make(['{"n":1}', '[{"n":2},{"n":3}]', ' {"n":4}\n{"n":5}', "{}"], {
-      meta,
-    });
+    const bodies = ['{"n":1}', '[{"n":2},{"n":3}]', ' {"n":4}\n{"n":5}', "{}", '[{"n":6}]'];
+    const { rows } = await make(bodies, { meta });
     assert.deepEqual(rows.map((row) => JSON.parse(row)), [
       { _offset: 100, n: 1 },
       { _offset: 101, n: 2 },
@@ -192,6 +191,7 @@ describe("what is known of a message", () => {
       { _offset: 102, n: 4 },
       { _offset: 102, n: 5 },
       { _offset: 103 },
+      { _offset: 104, n: 6 },
     ]);
   });
 
@@ -210,6 +210,27 @@ describe("what is known of a message", () => {
       { _offset: 2, n: 2 },
     ]);
     assert.deepEqual(poison.map(({ text }) => text), ['{"n":300}', '{"n":301}']);
+  });
+
+  test("is in no dead letter, nor in what is said of one", async () => {
+    const bodies = ['{"n":1} oops', '{"n":', '{"n":1}\noops\n{"n":2}', '{"n":300}', '{"n":1,}'];
+    const { rows, poison } = await make(bodies, { meta });
+    const plain = await make(bodies);
+    assert.deepEqual(poison, plain.poison);
+    assert.deepEqual(
+      rows.map((row) => JSON.parse(row).n),
+      plain.rows.map((row) => JSON.parse(row).n),
+    );
+    assert.deepEqual(rows.map((row) => row.match(/"_offset"/g)?.length), rows.map(() => 1));
+  });
+
+  test("that its column cannot hold is told", async () => {
+    const { rows, poison } = await make([message('{"n":1}', { meta: () => "no number" })], {
+      meta,
+    });
+    assert.deepEqual(rows, []);
+    assert.deepEqual(poison.map(({ text }) => text), ['{"n":1}']);
+    assert.match(poison[0]!.error, /^_offset: "no number" does not fit UInt64/);
   });
 
   test("becomes properties of events", async () => {
