@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
-import { runShishi } from "../kit/shishi.ts";
+import { runShishi, startCommand } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 
 let clickhouse: ClickHouse;
@@ -83,7 +83,7 @@ test("a table that is there, for each policy", async () => {
     (await tried("c.ndjson", rows, "--table=there", `--unknown-keys=${policy}`)).text;
   assert.match(
     await of("error"),
-    /^there is there\n.*\n {2}b {2}no column {2}"x"\n\n1 rows .*, 2 refused:\n/s,
+    /^there is there\n.*\n {2}b {2}no column {2}"x"\n\n1 row would .*, 2 refused:\n/s,
   );
   assert.match(
     await of("skip"),
@@ -104,6 +104,59 @@ test("a table that is there, for each policy", async () => {
     await clickhouse.query("SELECT count() FROM system.columns WHERE table = 'there'"),
     "2",
   );
+});
+
+const KAFKA = "--source=kafka://nowhere.invalid/flights?table=flights&meta=_offset,_key:k";
+
+test("a message of a source: its rows with its metadata, what is refused, and nothing is changed", async () => {
+  await clickhouse.query(
+    "CREATE TABLE flights (n UInt8, _offset UInt64) ENGINE = MergeTree ORDER BY n",
+  );
+  const good = await tried("m.json", gzipSync('[{"n":1},{"n":2}]'), KAFKA);
+  assert.match(
+    good.text,
+    /^flights is there\n[^]*\n\{"_offset":0,"n":1\}\n\{"_offset":0,"n":2\}\n2 rows would be taken, 0 refused\n$/,
+  );
+  assert.equal(good.code, 0);
+  const bad = await tried("m.json", '[{"n":1},{"n":300},{"n":2,"x":1}]', KAFKA);
+  assert.match(
+    bad.text,
+    /\n1 row would be taken, 2 refused:\nrow 2: n: 300 does not fit UInt8 .*\nrow 3: x: no column of flights.*\nwhat is refused would become a dead letter\n$/,
+  );
+  assert.equal(bad.code, 1);
+  const broken = await tried("m.json", '{"n":1', `${KAFKA}&on-error=stop`);
+  assert.match(
+    broken.text,
+    /0 rows would be taken, 1 refused:\nnot JSON: \{"n":1\n.*\(on-error=stop\)/,
+  );
+  const wider = await tried("m.json", '{"n":1,"x":"y"}', KAFKA, "--unknown-keys=column");
+  assert.match(wider.text, /^flights is there, and would get 2 columns\n/);
+  assert.match(wider.text, /ADD COLUMN IF NOT EXISTS `k` Nullable\(String\)/);
+  assert.match(
+    wider.text,
+    /\n\{"_offset":0,"k":"kafka:flights","n":1,"x":"y"\}\n1 row would be taken/,
+  );
+  assert.equal(
+    await clickhouse.query("SELECT count() FROM system.columns WHERE table = 'flights'"),
+    "2",
+  );
+});
+
+test("a message for a table that is not there, of events, of nothing, and from stdin", async () => {
+  const made = await tried("m.json", '{"a":1}', "--source=redis://h?list=l&table=l&meta=_key");
+  assert.match(made.text, /^l is not there, and create-tables does not name it/);
+  assert.match(made.text, /CREATE TABLE `default`.`l` [^]*`_key` [^]*1 row would be taken/);
+  assert.equal(await clickhouse.query("EXISTS TABLE l"), "0");
+  const event = '{"eventType":"a"}\n{"eventType":1,"userId":[]}';
+  const events = await tried("m.json", event, "--source=redis://h?list=l");
+  assert.match(events.text, /^events, as of POST \/events\n\n\{.*"eventType":"a"/);
+  assert.match(events.text, /\n1 row would be taken, 1 refused:\nrow 2: /);
+  const none = await tried("m.json", "[]", "--source=redis://h?list=l");
+  assert.deepEqual([none.code, /would be acknowledged/.test(none.text)], [0, true]);
+  const env = { SHISHI_CLICKHOUSE_URL: clickhouse.url };
+  const piped = startCommand(["try", "-", "--table=flights"], { env });
+  piped.stdin.end('{"n":9}');
+  assert.equal((await piped.exited).code, 0, piped.stderr());
 });
 
 test("what cannot be tried is told", async () => {
