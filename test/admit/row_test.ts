@@ -76,12 +76,18 @@ test("any rows come through with the same values, whatever keys came before", ()
     const texts = batch.map((object) => JSON.stringify(object));
     const body = array ? `[${texts.join(",")}]` : texts.join("\n");
     const found = linesOf(decodeRows(body, null)).map((line) => JSON.parse(line));
-    assert.deepEqual(
-      found,
-      texts.map((text) => JSON.parse(text.replace(/\\ud[89a-f]../g, "\\ufffd"))),
-    );
+    assert.deepEqual(found, texts.map((text) => JSON.parse(wellFormed(text))));
   }));
 });
+
+/** The only \u that JSON.stringify writes above the control characters is a lone surrogate. */
+function wellFormed(json: string): string {
+  // Escape by escape: in "\\uda" the backslash is escaped, and no surrogate follows.
+  return json.replace(
+    /\\(u[0-9a-f]{4}|.)/g,
+    (escape) => /^\\ud[89a-f]/.test(escape) ? "\\ufffd" : escape,
+  );
+}
 
 test("a column is a column in any order, and only a column", () => {
   const names = fc.constantFrom("date", "delay", "origin", "dat", "dates", "delayorigin");

@@ -10,7 +10,7 @@ import { eventually, patient } from "../kit/wait.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { createReporter } from "../../src/meter/report.ts";
 import { events, fixedHoldings, rows } from "./kit.ts";
-import { setUp } from "./mirror_kit.ts";
+import { LONG_MS, setUp } from "./mirror_kit.ts";
 
 let fake: FakeInflux;
 before(async () => {
@@ -31,7 +31,7 @@ describe("a write", () => {
     ledger.settled(batch, 1, new Map([["click", 1]]));
     ledger.insert("analytics_events", 7, 12.5);
     ledger.insertError("flights", 241);
-    await mirror.writeLast(10_000);
+    await mirror.writeLast(LONG_MS);
 
     const { method, path, headers, body } = last();
     assert.equal(method, "POST");
@@ -55,7 +55,7 @@ describe("a write", () => {
     fake.behave("pass");
     const endpoint = { label: fake.url, url, user, password, database: "d" };
     const { mirror, log } = setUp(fake.url, "d", { endpoint });
-    await mirror.writeLast(10_000);
+    await mirror.writeLast(LONG_MS);
     assert.ok(!JSON.stringify(log.lines).includes(password));
     return last();
   }
@@ -104,7 +104,7 @@ describe("a write", () => {
     fake.behave("pass");
     const failed = fake.seen.slice(from).map(({ body }) => body);
     assert.equal(new Set(failed).size, 1);
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     const written = fake.seen.slice(from).map(({ body }) => body);
     assert.equal(new Set(written).size, 2, "the frozen report and one for all that came since");
     const clicks = [...new Set(written)].map((body) =>
@@ -121,7 +121,7 @@ describe("a write", () => {
     for (let t = 0; t < 950; t++) ledger.accepted(rows(`table_${t}`, "row", 1));
     const types = Array.from({ length: 1500 }, (_, at) => [`type ${at}`, 1]);
     ledger.accepted(events(Object.fromEntries(types)));
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     const sizes = fake.seen.slice(from).map(({ body }) => body.split("\n").length);
     assert.deepEqual(sizes, [1000, 952]);
   });
@@ -159,7 +159,7 @@ describe("InfluxDB 2 and 3", () => {
       mirror.start();
       await eventually(() => assert.ok(ledger.mirrorErrors() >= 2), { withinMs: 10_000 });
       fake.behave("pass");
-      await mirror.writeLast(100_000);
+      await mirror.writeLast(LONG_MS);
       const seen = fake.seen.slice(from);
       assert.ok(seen.every(({ path }) => path === "/write?db=d"), "nothing but writes");
       assert.equal(
@@ -191,7 +191,7 @@ describe("InfluxDB 2 and 3", () => {
       mirror.start();
       await eventually(() => assert.ok(ledger.mirrorErrors() >= 1), { withinMs: 10_000 });
       fake.behave("pass");
-      await mirror.writeLast(100_000);
+      await mirror.writeLast(LONG_MS);
       const lines = fake.seen.slice(from).flatMap(({ body }) => body.split("\n"))
         .filter((line) => line.includes("poison"));
       const times = new Set(lines.map((line) => line.split(" ").at(-1)));
@@ -227,7 +227,7 @@ describe("the end", () => {
     mirror.start();
     await eventually(() => assert.equal(fake.seen.length, from + 1), { withinMs: 10_000 });
     ledger.accepted(events({ click: 10 }));
-    const end = mirror.writeLast(100_000);
+    const end = mirror.writeLast(LONG_MS);
     release();
     await end;
     const clicks = fake.seen.slice(from).map(({ body }) =>

@@ -10,7 +10,7 @@ import { createMirror } from "../../src/meter/mirror.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { type Influx, startInflux } from "../kit/servers.ts";
 import { events, fixedHoldings } from "./kit.ts";
-import { assertSame, hastyClock, sums } from "./mirror_kit.ts";
+import { assertSame, hastyClock, LONG_MS, sums } from "./mirror_kit.ts";
 
 let influx: Influx;
 before(async () => {
@@ -143,10 +143,9 @@ describe("the real InfluxDB gives back", () => {
       clock: hastyClock,
       log,
       rssBytes: () => 1e8,
-      // The clock is hasty, and hundreds of new series take a busy server a while.
-      timeoutMs: 400_000,
+      timeoutMs: LONG_MS,
     });
-    await mirror.writeLast(200_000);
+    await mirror.writeLast(LONG_MS);
     assert.deepEqual(log.lines, []);
     const found = (await sums(influx, database))
       .map((row) => ({ ...row, eventType: meant(row.eventType) }));

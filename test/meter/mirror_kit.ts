@@ -11,6 +11,10 @@ import type { Influx } from "../kit/servers.ts";
 import { events, fixedHoldings, rows } from "./kit.ts";
 
 const SPEED = 20;
+/** Of the hasty clock: 20 s, which a busy machine needs for a write of thousands of series. */
+export const LONG_MS = 400_000;
+/** Of one exchange with a server that never ends its answer: a second of the hasty clock. */
+export const BRIEF_MS = 20_000;
 
 /** Real time, but intervals, timeouts and backoffs are short. */
 export const hastyClock: Clock = {
@@ -31,7 +35,7 @@ export function setUp(url: string, database: string, more: Partial<MirrorDeps> =
     clock: hastyClock,
     log,
     rssBytes: () => 1e8,
-    timeoutMs: 4000,
+    timeoutMs: LONG_MS,
     ...more,
   });
   /** Some events and rows come and most are stored; different ones each time. */

@@ -14,7 +14,7 @@ import { createMemoryInflux } from "../kit/memory_influx.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { eventually } from "../kit/wait.ts";
 import { type Fault, faultyFetch, SOCKET_FAULTS } from "./faulty_influx.ts";
-import { assertSame, setUp, totalsIn } from "./mirror_kit.ts";
+import { assertSame, LONG_MS, setUp, totalsIn } from "./mirror_kit.ts";
 
 const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
@@ -71,6 +71,7 @@ test("whatever happens to the requests, the sums are the ledger's", {
         clock,
         fetch: influx.fetch,
         intervalMs: 10_000,
+        timeoutMs: 4000,
       });
       mirror.start();
       for (const { faults, poison, maxBodyBytes, feeds, forMs } of phases) {
@@ -122,7 +123,7 @@ test("the same through real sockets", { timeout: 60_000 }, async () => {
   const memory = createMemoryInflux();
   const fake = await startFakeInflux(memory);
   try {
-    const { ledger, mirror, feed } = setUp(fake.url, "d", { intervalMs: 100, timeoutMs: 2000 });
+    const { ledger, mirror, feed } = setUp(fake.url, "d", { intervalMs: 100, timeoutMs: 4000 });
     let at = 0;
     // Every other request goes through, so that reports follow each other.
     fake.behave(() => at++ % 2 === 0 ? "pass" : faults[(at >> 1) % faults.length]!);
@@ -133,7 +134,7 @@ test("the same through real sockets", { timeout: 60_000 }, async () => {
       assert.ok(at > 2 * faults.length, `${at}`);
     }, { withinMs: 40_000, everyMs: 10 });
     fake.behave("pass");
-    await mirror.writeLast(200_000);
+    await mirror.writeLast(LONG_MS);
     assertSame(totalsIn(memory, "d"), ledger.typeTotals());
   } finally {
     await fake.close();

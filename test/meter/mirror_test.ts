@@ -6,7 +6,7 @@ import { type Behaviour, type FakeInflux, startFakeInflux } from "../kit/fake_in
 import { type Influx, startInflux } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { events } from "./kit.ts";
-import { assertSame, hastyClock, setUp, sums } from "./mirror_kit.ts";
+import { assertSame, BRIEF_MS, hastyClock, LONG_MS, setUp, sums } from "./mirror_kit.ts";
 
 let influx: Influx;
 let fake: FakeInflux;
@@ -27,6 +27,8 @@ const atLeast = (count: () => number, wanted: number) =>
     everyMs: 5,
   });
 
+/** Those whose answer has no end but the mirror's patience. */
+const ENDLESS: readonly Behaviour[] = ["hang", "stall", "endless"];
 const FAULTS: [name: string, how: Behaviour, attempts: number][] = [
   ["refuses connections", "refuse", 3],
   ["hangs", "hang", 2],
@@ -53,7 +55,8 @@ describe("the sums equal the ledger when InfluxDB", () => {
   for (const [name, how, attempts] of FAULTS) {
     test(name, async () => {
       const database = newDatabase();
-      const { ledger, log, mirror, feed } = setUp(fake.url, database);
+      const timeoutMs = ENDLESS.includes(how) ? BRIEF_MS : LONG_MS;
+      const { ledger, log, mirror, feed } = setUp(fake.url, database, { timeoutMs });
       fake.behave("pass");
       const before = fake.seen.length;
       feed();
@@ -73,7 +76,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
         { withinMs: 20_000 },
       );
       feed();
-      await mirror.writeLast(100_000);
+      await mirror.writeLast(LONG_MS);
       assertSame(await sums(influx, database), ledger.typeTotals());
 
       const told = log.lines.filter(({ level }) => level !== "debug");
@@ -100,7 +103,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
         { withinMs: 20_000 },
       );
       feed();
-      await mirror.writeLast(100_000);
+      await mirror.writeLast(LONG_MS);
       assertSame(await sums(own, "shishi"), ledger.typeTotals());
     } finally {
       await own.close();
@@ -129,7 +132,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
     mirror.adopt(null);
     feed();
     mirror.adopt(at(one));
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     assert.notDeepEqual(first, second);
     const both = new Map<string, { accepted: number; stored: number }>();
     for (
@@ -160,7 +163,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
     const gone = new Map([...ledger.typeTotals()].map((t) => [t.table + t.eventType, t]));
     await influx.query(database, `DROP DATABASE ${database}`);
     feed();
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     const later = [...ledger.typeTotals()].map((t) => {
       const before = gone.get(t.table + t.eventType);
       return {
@@ -185,7 +188,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
       refusals++;
       return { status: 413, body: "too large" };
     });
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     assertSame(await sums(influx, database), ledger.typeTotals());
     assert.ok(refusals <= 5, `901 points were halved ${refusals} times`);
     fake.behave("pass");
@@ -215,7 +218,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
       withinMs: 10_000,
     });
     fake.behave("pass");
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     assertSame(await sums(influx, database), ledger.typeTotals());
     assert.equal(log.lines.filter(({ level }) => level === "error").length, 1);
   });
@@ -236,7 +239,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
     assert.ok(Number(seen[0]?.n) > 0, "the other measurement is not held up");
     await influx.query(database, "DROP MEASUREMENT shishi_events");
     feed();
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     assertSame(await sums(influx, database), ledger.typeTotals());
   });
 
@@ -255,7 +258,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
     assert.match(JSON.stringify(log.lines), /beyond retention policy/);
     lagMs = 0;
     feed();
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     assertSame(await sums(influx, database), ledger.typeTotals());
   });
 
@@ -277,7 +280,7 @@ describe("the sums equal the ledger when InfluxDB", () => {
       await atLeast(ledger.mirrorErrors, ledger.mirrorErrors() + 2);
     }
     fake.behave("pass");
-    await mirror.writeLast(100_000);
+    await mirror.writeLast(LONG_MS);
     assertSame(await sums(influx, database), ledger.typeTotals());
   });
 });
