@@ -10,6 +10,7 @@ import { systemClock } from "../../src/runtime/clock.ts";
 import { createOpenSocket } from "../../src/runtime/socket.ts";
 import { exitUrls, sourceUrls } from "../../src/settings/source_urls.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
+import { eventually } from "../kit/wait.ts";
 
 /** Beside the server's configuration, which lies in a folder of its own. */
 export const JETSTREAM = 'jetstream { store_dir: "js" }';
@@ -68,7 +69,11 @@ export async function asAdmin<T>(
   work: (connection: NatsConnection, api: JetStreamManager) => Promise<T>,
   login: ConnectionOptions = {},
 ): Promise<T> {
-  const connection = await connect({ servers: server.url, timeout: 5000, ...login });
+  // A server that reads its configuration anew refuses what connects at that moment, users whom it knows as well.
+  const connection = await eventually(
+    () => connect({ servers: server.url, timeout: 5000, ...login }),
+    { withinMs: 5000 },
+  );
   try {
     return await work(connection, await connection.jetstreamManager({ checkAPI: false }));
   } finally {
