@@ -6,7 +6,7 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { availableParallelism } from "node:os";
+import { availableParallelism, cpus } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -19,8 +19,19 @@ const BINARY = join(ROOT, "dist/shishi");
 const ONE_TEST_MS = 180_000;
 /** Of one step; a test that hangs for ever must not hang the run. */
 const STEP_MS = 16 * 60_000;
-/** Tests that speak to servers mostly wait, unit tests compute. */
-const AT_ONCE = { all: availableParallelism() + 1, quick: availableParallelism() };
+const CORES = availableParallelism();
+/**
+ * Tests that speak to servers mostly wait, unit tests compute. So there are always as many steps at once as
+ * `least`, and up to `most` while the processors have time for one more.
+ */
+const AT_ONCE = {
+  all: { least: CORES + 1, most: 2 * CORES + 2 },
+  quick: { least: CORES, most: CORES },
+};
+/** What they do is looked at as often; a step that has just begun needs a moment to show what it takes. */
+const LOOK_MS = 4_000;
+/** Of the time of all processors: with less of it idle no further step begins. */
+const SPARE = 0.2;
 
 const [deno, bun] = [join(BIN, "deno"), join(BIN, "bun")];
 const RUNTIMES = [
@@ -46,6 +57,7 @@ const quick = args.includes("--quick");
 const paths = args.filter((arg) => arg !== "--quick");
 const whole = paths.length === 0;
 const began = Date.now();
+const idleAtFirst = idleNow();
 /** One line each: `{ name, runtime, seconds, passed, failed }`; parts of a room are added up. */
 const results = [];
 /** What failed, by name, named once more at the end: a log is often read from there. */
@@ -79,7 +91,6 @@ const jobs = suites(ROOT, { paths, quick }).flatMap(({ room, files, once }) =>
   )
 );
 if (jobs.length === 0) failures.push(`no test in ${paths.join(" ")}`);
-if (whole && !quick) jobs.unshift(once);
 if (whole) {
   jobs.unshift(
     () => check("types", deno, ["check", "src", "test", ".release"]),
@@ -87,28 +98,55 @@ if (whole) {
     () => check("format", deno, ["fmt", "--check"]),
   );
 }
+// They take longest of all.
+if (whole && !quick) jobs.unshift(shipped, machines);
 await atOnce(jobs, quick ? AT_ONCE.quick : AT_ONCE.all);
 await turn;
 report();
 
-/** What is one binary's affair, not the runtimes'. */
-async function once() {
+/** What is one binary's affair, not the runtimes'. The second takes what the first has made. */
+async function shipped() {
   await check("release", bun, ["test/release/reproduce.ts"]);
+  const runtime = { ...RUNTIMES[0], name: "binary", command: () => ["test/ship/run.sh"] };
+  await tests("ship", runtime, []);
+}
+
+async function machines() {
   await check("machines", bun, ["test/release/machines.ts"]);
-  const shipped = { ...RUNTIMES[0], name: "binary", command: () => ["test/ship/run.sh"] };
-  await tests("ship", shipped, []);
   // A loop of each kind, once: that it runs, not how fast anything is.
   const runs = ["--quick", "--only", "start,S1,tables,S4", "--ack", "disk", "--into", "swallow"];
   await check("benchmark", bun, ["test/bench/main.ts", ...runs]);
 }
 
-/** Runs jobs in their order, so many of them at any time. */
-async function atOnce(jobs, limit) {
+/** Begins jobs in their order: one whenever fewer than `least` run, or fewer than `most` and there is time. */
+async function atOnce(jobs, { least, most }) {
   const waiting = [...jobs];
-  const worker = async () => {
-    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) await job();
-  };
-  await Promise.all(Array.from({ length: limit }, worker));
+  const running = new Set();
+  let before = idleNow();
+  while (waiting.length > 0 || running.size > 0) {
+    const now = idleNow();
+    let limit = least;
+    if (now.atMs - before.atMs >= LOOK_MS) {
+      const spare = (now.idleMs - before.idleMs) / (now.atMs - before.atMs) / CORES;
+      if (spare > SPARE) limit = Math.max(least, Math.min(most, running.size + 1));
+      before = now;
+    }
+    while (waiting.length > 0 && running.size < limit) {
+      const job = waiting.shift()();
+      running.add(job);
+      void job.finally(() => running.delete(job));
+    }
+    let timer;
+    const look = new Promise((resolve) => timer = setTimeout(resolve, LOOK_MS));
+    await Promise.race([...running, look]);
+    clearTimeout(timer);
+  }
+}
+
+/** How long all processors together have had nothing to do, since they were started. */
+function idleNow() {
+  const idleMs = cpus().reduce((sum, { times }) => sum + times.idle, 0);
+  return { atMs: performance.now(), idleMs };
 }
 
 /** A step that counts as one. */
@@ -224,7 +262,10 @@ function report() {
     row(name, columns.map((of) => seconds(of).padStart(9)).join(""), of);
   }
   for (const failure of failures) say(`  failed: ${failure}`);
-  say(`  ${((Date.now() - began) / 1000).toFixed(0)} s in all`);
+  const { atMs, idleMs } = idleNow();
+  const busy = 1 - (idleMs - idleAtFirst.idleMs) / (atMs - idleAtFirst.atMs) / CORES;
+  const share = `${(100 * busy).toFixed(0)} % busy`;
+  say(`  ${((Date.now() - began) / 1000).toFixed(0)} s in all, the processors ${share}`);
   const failed = Math.max(sum(results, "failed"), failures.length > 0 ? 1 : 0);
   process.exitCode = failed === 0 ? 0 : 1;
   say(`${sum(results, "passed")} passed, ${failed} failed`);

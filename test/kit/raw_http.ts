@@ -5,6 +5,7 @@
 import { Buffer } from "node:buffer";
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
+import { patient } from "./wait.ts";
 
 export interface RawAnswer {
   readonly status: number;
@@ -79,12 +80,13 @@ export async function openRaw(url: string, ca?: string): Promise<RawConnection> 
       for (const piece of pieces) if (!gone) socket.write(piece);
     },
     async answer() {
-      const deadlineMs = performance.now() + ANSWER_WITHIN_MS;
+      const withinMs = patient(ANSWER_WITHIN_MS);
+      const deadlineMs = performance.now() + withinMs;
       for (;;) {
         const found = next();
         if (found !== null || gone) return found;
         const leftMs = deadlineMs - performance.now();
-        if (leftMs <= 0) throw new Error(`no answer within ${ANSWER_WITHIN_MS} ms`);
+        if (leftMs <= 0) throw new Error(`no answer within ${withinMs} ms`);
         let timer: ReturnType<typeof setTimeout> | undefined;
         await new Promise<void>((resolve) => {
           wake = resolve;

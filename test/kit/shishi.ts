@@ -1,8 +1,9 @@
 /**
- * The collector as users run it: a process of its own, from source with the runtime that runs the
- * test, or the compiled binary. Its current folder is an empty temporary one.
+ * The collector as users run it: a process of its own, on the runtime that runs the test. Bun's is the compiled
+ * binary, Deno's the source. Its current folder is an empty temporary one.
  */
 import { spawn } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import type { Writable } from "node:stream";
@@ -20,9 +21,9 @@ export interface Start {
   readonly onSpawn?: (pid: number) => void;
   /** Added to an environment without any `SHISHI_…`. */
   readonly env?: Readonly<Record<string, string>>;
-  /** `dist/shishi`, or the binary of that path, instead of the source. */
+  /** `dist/shishi`, or the binary of that path; false: the source. On Bun the binary unless given. */
   readonly binary?: boolean | string;
-  /** Another entry of the source than `src/main.ts`, e.g. `test/crash/main.ts`. */
+  /** Of the source, another entry than `src/main.ts`, e.g. `test/crash/main.ts`. */
   readonly entry?: string;
   /** When to give up a start; 10 s unless given. */
   readonly withinMs?: number;
@@ -85,10 +86,13 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** Which runtime runs the test. */
 export const ON_BUN = process.versions.deno === undefined;
 /**
- * What a test is for, as `binary`: the source on the runtime that runs the test, and the binary. That one is
- * the same whichever runtime tests it, so one of them does.
+ * The collector of the runtime that runs the test, as `binary`. On Bun it is the binary, which is that source and
+ * that runtime in one file: what users run, and three times as fast to start.
  */
-export const BUILDS: readonly boolean[] = ON_BUN ? [false, true] : [false];
+export const BUILDS: readonly boolean[] = [ON_BUN];
+/** Also the source on Bun: for what a program finds by its own path, its arguments, or files beside it. */
+export const EVERY_BUILD: readonly boolean[] = ON_BUN ? [false, true] : [false];
+const BINARY = join(ROOT, "dist/shishi");
 const START_WITHIN_MS = 10_000;
 
 /** Starts `shishi` and returns when it says that it listens; throws its stderr when it does not. */
@@ -160,7 +164,7 @@ export async function runShishi(
   { env, binary, withinMs = 30_000 }: Omit<Start, "args"> & { readonly withinMs?: number } = {},
 ): Promise<Finished> {
   const dir = tempDir("shishi");
-  const child = launch(args, { ...(env && { env }), ...(binary && { binary }) }, dir);
+  const child = launch(args, { ...(env && { env }), ...(binary !== undefined && { binary }) }, dir);
   const guard = startGuard(child.pid, dir);
   const limit = setTimeout(() => child.process.kill("SIGKILL"), withinMs);
   const exit = await child.exited;
@@ -211,8 +215,9 @@ function launch(
   dir: string,
   stdin: "ignore" | "pipe" = "ignore",
 ) {
-  const { env = {}, binary = false, entry = "src/main.ts" } = start;
-  const path = binary === true ? join(ROOT, "dist/shishi") : binary;
+  const { env = {}, entry = "src/main.ts" } = start;
+  const { binary = ON_BUN && start.entry === undefined } = start;
+  const path = binary === true ? freshBinary() : binary;
   const [command, ...before] = path === false ? fromSource(entry) : [path];
   const clean = Object.entries(process.env).filter(([name]) => !name.startsWith("SHISHI_"));
   const child = spawn(command!, [...before, ...args], {
@@ -231,6 +236,22 @@ function launch(
     child.once("close", (code, signal) => resolve({ code, signal }));
   });
   return { process: child, pid: child.pid, exited, stdout: () => stdout, stderr: () => stderr };
+}
+
+/** Path of the binary; throws when it is not what the source would give. */
+function freshBinary(): string {
+  newerThanBinary ??= newerThan(existsSync(BINARY) ? statSync(BINARY).mtimeMs : 0);
+  if (newerThanBinary === "") return BINARY;
+  throw new Error(`dist/shishi is missing or older than ${newerThanBinary}: npm run build`);
+}
+
+/** A file of the source that is newer than the binary, "" where none is; asked once. */
+let newerThanBinary: string | null = null;
+
+function newerThan(builtMs: number): string {
+  const names = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" });
+  return names.map((name) => join("src", name))
+    .find((name) => statSync(join(ROOT, name)).mtimeMs > builtMs) ?? "";
 }
 
 function fromSource(entry: string): string[] {

@@ -10,7 +10,7 @@ import { dirname, join, relative, sep } from "node:path";
 const OUTSIDE = /^(test\/servers\/|\.release\/|node:child_process$)/;
 const RUNS_ONCE = /^ \* Runs once: \S/m;
 /** A room with more files than this is run in parts, so that one room does not outlast all others. */
-const FILES_A_PART = 12;
+const FILES_A_PART = 8;
 
 /**
  * @param root the repository's folder. @param paths files or folders, relative to it; none = all.

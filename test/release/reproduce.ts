@@ -1,7 +1,8 @@
 /**
  * `bun test/release/reproduce.ts`: releases made from two copies of these files, in two folders, are the
- * same to the byte, hold what they should, and the binary in them runs. No `_test.ts`: it takes a while
- * and need run only once, not on every runtime. Throws when something is wrong.
+ * same to the byte, hold what they should, and the binary in them runs. One of them stays for the tests of what is
+ * shipped (reproduced.ts). No `_test.ts`: it takes a while and need run only once, not on every runtime. Throws
+ * when something is wrong.
  */
 
 import assert from "node:assert/strict";
@@ -12,9 +13,11 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -22,6 +25,7 @@ import { ROOT } from "../../.release/build.ts";
 import { MONITORING } from "../../.release/contents.ts";
 import { readLock } from "../../.release/runtime.ts";
 import { readStamp } from "../../.release/stamp.ts";
+import { REPRODUCED } from "./reproduced.ts";
 
 const HERE = join(ROOT, "dist/reproduce");
 /** Names of different lengths: a path that got into a file would move what stands behind it. */
@@ -77,7 +81,8 @@ function release(folder: string, ...args: string[]): Map<string, Uint8Array> {
   );
 }
 
-rmSync(HERE, { recursive: true, force: true });
+for (const folder of [HERE, REPRODUCED]) rmSync(folder, { recursive: true, force: true });
+const atMs = Date.now();
 try {
   const [first = new Map(), second = new Map()] = FOLDERS.map((folder) => {
     copyInto(folder);
@@ -112,6 +117,10 @@ try {
   const version = run(join(unpacked, "shishi"), ["--version"], HERE);
   assert.ok(version.includes(`shishi ${stamp.version} (commit ${stamp.commit}, `), version);
   assert.ok(version.includes(", linux-x64)"), version);
+
+  mkdirSync(REPRODUCED);
+  renameSync(join(folder, "dist/release"), join(REPRODUCED, "release"));
+  writeFileSync(join(REPRODUCED, "stamp.json"), JSON.stringify({ ...stamp, atMs }));
 
   // Another machine's, whose Bun has to be fetched.
   const names = [...release(folder, "linux-arm64-musl", "windows-x64").keys()];

@@ -3,18 +3,15 @@
  * takes it: in NODE_EXTRA_CA_CERTS. From source and as the binary, for the collector and for the commands.
  */
 import assert from "node:assert/strict";
-import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { freePort } from "../kit/free_port.ts";
 import { type Nats, startNats } from "../kit/servers.ts";
-import { BUILDS, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
+import { BUILDS, ON_BUN, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
-
-const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 for (const scheme of ["wss", "tls"] as const) {
   describe(`${scheme} with a private authority`, () => {
@@ -82,10 +79,6 @@ for (const scheme of ["wss", "tls"] as const) {
     for (const [way, trust] of ways) {
       for (const binary of BUILDS) {
         test(`trusted by ${way}: ${binary ? "the binary" : "from source"}`, async () => {
-          if (binary && !existsSync(join(ROOT, "dist/shishi"))) {
-            const built = spawnSync("npm", ["run", "--silent", "build"], { cwd: ROOT });
-            assert.equal(built.status, 0, String(built.stderr));
-          }
           const env = { ...trust(), SHISHI_NATS_TOKEN: "t" };
           const shishi = await start(binary, env);
           await logged(shishi, "nats: connected");
@@ -101,7 +94,7 @@ for (const scheme of ["wss", "tls"] as const) {
     }
 
     test("not trusted: no connection, no token sent, and the reason is the certificate", async () => {
-      const shishi = await start(false, {});
+      const shishi = await start(ON_BUN, {});
       const { error } = await logged(shishi, "nats: not connected");
       assert.match(String(error), /certificate/i);
       assert.match(String(error), new RegExp(`^localhost:${port}: `));

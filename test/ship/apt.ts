@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { writeApt } from "../../.release/apt.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { ok } from "./exec.ts";
-import { nextRelease, type Release, thisRelease } from "./releases.ts";
+import { nextRelease, type Packaged, type Release, thisRelease } from "./releases.ts";
 import { newRoot, type Root } from "./root.ts";
 
 const KEY = "Shishi test <test@shishi.example>";
@@ -18,7 +18,7 @@ const ONLY = [`Dir::Etc::sourcelist=/${SOURCE}`, "Dir::Etc::sourceparts=/dev/nul
   .flatMap((option) => ["-o", option]);
 
 let root: Root;
-let [first, next] = [null, null] as unknown as [Release, Release];
+let [first, next] = [null, null] as unknown as [Release, Packaged];
 let folders: string[] = [];
 
 before(async () => {

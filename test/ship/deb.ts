@@ -15,7 +15,7 @@ import { compare, load, storedIds } from "../kit/load.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { type Ended, ok, run } from "./exec.ts";
-import { nextRelease, type Release, thisRelease } from "./releases.ts";
+import { nextRelease, type Packaged, type Release, thisRelease } from "./releases.ts";
 import { newRoot, type Root } from "./root.ts";
 import { startService } from "./service.ts";
 
@@ -26,7 +26,7 @@ const STATE = "var/lib/shishi";
 
 let root: Root;
 let clickhouse: ClickHouse;
-let [first, next] = [null, null] as unknown as [Release, Release];
+let [first, next] = [null, null] as unknown as [Release, Packaged];
 let url: string;
 /** It takes half a minute, while the host lives. */
 let lintian: Promise<Ended>;
@@ -50,7 +50,7 @@ after(async () => {
 /** Also a link that leads to nothing as seen from here. */
 const here = (path: string) =>
   lstatSync(join(root.path, path), { throwIfNoEntry: false }) !== undefined;
-const install = ({ deb }: Release) => root.ok(["dpkg", "--install", `/root/${basename(deb)}`]);
+const install = ({ deb }: Packaged) => root.ok(["dpkg", "--install", `/root/${basename(deb)}`]);
 
 test("it depends on no newer glibc than the program does", async () => {
   const said = await ok(["dpkg-deb", "--field", first.deb, "Depends"]);

@@ -15,7 +15,7 @@ import { compare, load, storedIds } from "../kit/load.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { cleanEnv, ok } from "./exec.ts";
-import { nextRelease, type Release, thisRelease } from "./releases.ts";
+import { nextRelease, type Packaged, type Release, thisRelease } from "./releases.ts";
 import { newRoot, type Root } from "./root.ts";
 
 const BOOT = fileURLToPath(new URL("./boot.sh", import.meta.url));
@@ -26,7 +26,7 @@ let host: ChildProcess;
 /** Of its process 1. */
 let pid: string | undefined;
 let url: string;
-let [first, next] = [null, null] as unknown as [Release, Release];
+let [first, next] = [null, null] as unknown as [Release, Packaged];
 
 before(async () => {
   [first, next, root, clickhouse] = await Promise.all([
@@ -73,7 +73,7 @@ const inside = (...command: string[]) =>
     "--wd",
     ...command,
   ]);
-const install = ({ deb }: Release) => inside("dpkg", "--install", `/root/${basename(deb)}`);
+const install = ({ deb }: Packaged) => inside("dpkg", "--install", `/root/${basename(deb)}`);
 const show = async (property: string) =>
   (await inside("systemctl", "show", "--value", `--property=${property}`, "shishi")).trim();
 const version = async () => (await (await fetch(`${url}/api/status`)).json()).version;

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { startFakeInflux } from "../kit/fake_influx.ts";
-import { BUILDS, runShishi, startShishi } from "../kit/shishi.ts";
+import { EVERY_BUILD, runShishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
 
 const VERSION = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"))
@@ -20,7 +20,7 @@ const VERSION = JSON.parse(readFileSync(new URL("../../package.json", import.met
 const COMMANDS = ["serve", "status", "flush", "pause", "resume", "stop", "check", "health"];
 
 describe("help and mistakes", () => {
-  for (const binary of BUILDS) {
+  for (const binary of EVERY_BUILD) {
     test(`--help, --version and help COMMAND${binary ? " (binary)" : ""}`, async () => {
       const [overview, version, bare, named] = await Promise.all([
         runShishi(["--help"], { binary }),
@@ -105,7 +105,7 @@ describe("help and mistakes", () => {
 });
 
 describe("starting", () => {
-  for (const binary of BUILDS) {
+  for (const binary of EVERY_BUILD) {
     test(`an address in use: exit 1, and which one${binary ? " (binary)" : ""}`, async () => {
       const other = createServer();
       await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
@@ -173,7 +173,7 @@ describe("HTTPS", () => {
   });
   after(() => removeDir(dir));
 
-  for (const binary of BUILDS) {
+  for (const binary of EVERY_BUILD) {
     test(`with tls-cert and tls-key${binary ? " (binary)" : ""}`, async () => {
       const env = { SHISHI_TLS_CERT: path("one.crt"), SHISHI_TLS_KEY: path("one.key") };
       const shishi = await startShishi({ env, binary });

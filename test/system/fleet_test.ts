@@ -22,11 +22,10 @@ interface Collectors {
 async function startFleet(
   names: readonly string[],
   settings: Readonly<Record<string, string>>,
-  binary = false,
 ): Promise<Collectors> {
   const all = await Promise.all(names.map((name) => {
     const [group = "", id = ""] = name.split(".");
-    return startShishi({ binary, env: { ...settings, SHISHI_GROUP: group, SHISHI_ID: id } });
+    return startShishi({ env: { ...settings, SHISHI_GROUP: group, SHISHI_ID: id } });
   }));
   const close = async () => {
     await Promise.all(all.map((shishi) => shishi.close()));
@@ -83,15 +82,14 @@ describe("a fleet", () => {
     await client.close();
   }
 
-  const ways: [string, () => Promise<void>, boolean][] = [
-    ["shishi stop --target all", stopByCommand, false],
-    [`a plain {"anything"} on shishi.stop`, stopByHand, false],
-    ["shishi stop --target all, compiled collectors", stopByCommand, true],
+  const ways: [string, () => Promise<void>][] = [
+    ["shishi stop --target all", stopByCommand],
+    [`a plain {"anything"} on shishi.stop`, stopByHand],
   ];
-  for (const [name, stop, binary] of ways) {
+  for (const [name, stop] of ways) {
     test(`${name}: three collectors under load drain, nothing acknowledged is missing`, async () => {
       const table = `load_${ways.findIndex((way) => way[0] === name)}`;
-      const fleet = await startFleet(["eu.a", "eu.b", "us.c"], settings(table), binary);
+      const fleet = await startFleet(["eu.a", "eu.b", "us.c"], settings(table));
       const enough = new AbortController();
       try {
         const loads = fleet.all.map(({ url }) =>

@@ -5,21 +5,18 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import process from "node:process";
 import { CERTIFICATE, CERTIFICATE_KEY } from "../kit/certificate.ts";
 import { openRaw, type RawAnswer, type RawConnection, rawRequest } from "../kit/raw_http.ts";
 import type { ClickHouse } from "../kit/servers.ts";
-import { type Shishi, startShishi } from "../kit/shishi.ts";
+import { ON_BUN, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { assertBalance } from "./books.ts";
 
-/** From source with the runtime of the test, the same with HTTPS, or the binary with HTTPS. */
-export type Kind = "source" | "tls" | "binary";
-/** The binary once is enough: with the slower runner's tests, it runs on the other one. */
-export const KINDS: readonly Kind[] = process.versions.deno === undefined
-  ? ["source"]
-  : ["source", "binary"];
+/** With HTTP, or with HTTPS. */
+export type Kind = "plain" | "tls";
+/** What is read of a request is the same under HTTPS, so it is asked for on one runtime. */
+export const KINDS: readonly Kind[] = ON_BUN ? ["plain", "tls"] : ["plain"];
 
 export class Front {
   /** Users whose event was accepted. */
@@ -38,7 +35,7 @@ export class Front {
   static async start(
     clickhouse: ClickHouse,
     database: string,
-    kind: Kind = "source",
+    kind: Kind = "plain",
     ...args: readonly string[]
   ): Promise<Front> {
     await clickhouse.query(`CREATE DATABASE IF NOT EXISTS ${database}`);
@@ -47,10 +44,9 @@ export class Front {
     writeFileSync(cert, CERTIFICATE);
     writeFileSync(key, CERTIFICATE_KEY);
     const shishi = await startShishi({
-      binary: kind === "binary",
       args: [
         ...["--clickhouse-url", `${clickhouse.url}/${database}`, "--flush-interval=100ms"],
-        ...(kind !== "source" ? ["--tls-cert", cert, "--tls-key", key] : []),
+        ...(kind === "tls" ? ["--tls-cert", cert, "--tls-key", key] : []),
         ...args,
       ],
     });

@@ -76,9 +76,9 @@ async function others(front: Front, work: () => Promise<void>) {
   return { answers, longestMs: Math.round(longestMs) };
 }
 
-/** Ten megabytes of one piece, over and over, and what stands around it. */
+/** Three megabytes of one piece, over and over, and what stands around it. */
 const flood = (piece: string, before = "", behind = "") =>
-  before + piece.repeat(Math.floor((10 * MIB - 100) / piece.length)) + behind;
+  before + piece.repeat(Math.floor(3 * MIB / piece.length)) + behind;
 const FLOODS: readonly (readonly [string, string | Uint8Array])[] = [
   ["letters", flood("x\n")],
   ["unknown keys", flood('{"eventTyp":"xx"}\n')],
@@ -208,15 +208,15 @@ describe("abuse", () => {
   });
 
   for (const [name, body] of FLOODS) {
-    test(`others are served during ten megabytes of ${name}`, async () => {
+    test(`others are served during megabytes of ${name}`, async () => {
       const { answers, longestMs } = await others(front, async () => {
         const answer = await front.ask(rawRequest("POST", "/events", {}, body));
         assert.equal(answer?.status, 400, answer?.text);
         assert.ok(answer.text.length < 30_000);
       });
-      say(`ten megabytes of ${name}`, { answers, longestMs });
+      say(`megabytes of ${name}`, { answers, longestMs });
       // A body that is decoded in one go lets in no more than three.
-      assert.ok(answers >= 50, `${answers} answers`);
+      assert.ok(answers >= 15, `${answers} answers`);
     });
   }
 

@@ -247,7 +247,7 @@ for (const kind of KINDS) {
     });
 
     // A path is the same however it comes.
-    for (const wanted of kind === "binary" ? BODIES : [...BODIES, ...PATHS]) {
+    for (const wanted of kind === "tls" ? BODIES : [...BODIES, ...PATHS]) {
       const { name, body, method = "POST", path = "/events", headers, status, says } = wanted;
       test(`${status}: ${name}`, async () => {
         const user = front.user();

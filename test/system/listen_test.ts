@@ -7,7 +7,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { describe, test } from "node:test";
 import { freePort } from "../kit/free_port.ts";
-import { BUILDS, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
+import { EVERY_BUILD, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { stopBy } from "./around.ts";
@@ -37,7 +37,7 @@ function postsThrough(socketPath: string): Promise<number> {
 
 const portOf = ({ url }: Shishi) => new URL(url).port;
 
-for (const binary of BUILDS) {
+for (const binary of EVERY_BUILD) {
   describe(`listening${binary ? " (binary)" : ""}`, () => {
     const start = (listen: string, ...more: string[]) =>
       startShishi({ binary, args: ["--listen", listen, ...AWAY, ...more] });

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
-import { BUILDS, type Shishi, startShishi } from "../kit/shishi.ts";
+import { EVERY_BUILD, type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually, patient } from "../kit/wait.ts";
 import { assertDelivered, insertsSent, say } from "./books.ts";
 import { startCounting } from "./counting.ts";
@@ -23,7 +23,7 @@ function curlLines(): { body: string; path: string }[] {
   return [...lines].map(([, body, path]) => ({ body: body!, path: path! }));
 }
 
-for (const binary of BUILDS) {
+for (const binary of EVERY_BUILD) {
   test(`the README's curl lines, ${binary ? "the binary" : "from source"} with nothing but --clickhouse-url`, async () => {
     const shishi = await startShishi({ binary, args: ["--clickhouse-url", clickhouse.url] });
     try {

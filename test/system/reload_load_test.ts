@@ -12,7 +12,6 @@ import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 import { ledgerAtEnd, says, stopBy } from "./around.ts";
 import { assertDelivered, say, watch } from "./books.ts";
-import { KINDS } from "./front.ts";
 import { knock, renew } from "./knocking.ts";
 import { startReloading, told } from "./reloading.ts";
 import { createPlain, good } from "./rows.ts";
@@ -120,41 +119,38 @@ test(`${RELOADS} reloads under load, also from server to server: the ledger is r
   }
 });
 
-for (const [kind, renewals] of [["source", 10], ["binary", 3]] as const) {
-  if (KINDS.includes(kind)) {
-    test(`${renewals} renewed certificates while connections are opened: none is refused (${kind})`, async () => {
-      const at = await startReloading((file) => ({
-        "clickhouse-url": one.url,
-        "tls-cert": file("cert", CERTIFICATE),
-        "tls-key": file("key", CERTIFICATE_KEY),
-      }), { binary: kind === "binary" });
-      try {
-        const { shishi } = at;
-        const ending = new AbortController();
-        const knocking = knock(shishi, 3, ending.signal);
-        for (let turn = 0; turn < renewals; turn++) {
-          renew(at, turn);
-          const lines = await at.reload();
-          assert.deepEqual(told(lines, "reloaded").map(({ changed }) => changed), [
-            "tls-cert, tls-key",
-          ]);
-        }
-        // Not its key: what is served stays.
-        at.file("key", renewals % 2 === 0 ? RENEWED_KEY : CERTIFICATE_KEY);
-        const refused = told(await at.reload(), "reload: unusable settings; nothing has changed");
-        assert.match(String(refused[0]?.["problem"]), /^tls-key: expected the key of/);
-        ending.abort();
-        const { answered, failed } = await knocking;
-        assert.deepEqual(failed, []);
-        assert.deepEqual([...answered.keys()].sort(), ["Shishi renewed", "Shishi test"]);
-        say(`${renewals} renewals`, { kind, ...Object.fromEntries(answered) });
-        assert.equal((await stopBy(shishi)).code, 0, shishi.stderr());
-      } finally {
-        await at.close();
-      }
-    });
+const RENEWALS = 10;
+test(`${RENEWALS} renewed certificates while connections are opened: none is refused`, async () => {
+  const at = await startReloading((file) => ({
+    "clickhouse-url": one.url,
+    "tls-cert": file("cert", CERTIFICATE),
+    "tls-key": file("key", CERTIFICATE_KEY),
+  }));
+  try {
+    const { shishi } = at;
+    const ending = new AbortController();
+    const knocking = knock(shishi, 3, ending.signal);
+    for (let turn = 0; turn < RENEWALS; turn++) {
+      renew(at, turn);
+      const lines = await at.reload();
+      assert.deepEqual(told(lines, "reloaded").map(({ changed }) => changed), [
+        "tls-cert, tls-key",
+      ]);
+    }
+    // Not its key: what is served stays.
+    at.file("key", RENEWALS % 2 === 0 ? RENEWED_KEY : CERTIFICATE_KEY);
+    const refused = told(await at.reload(), "reload: unusable settings; nothing has changed");
+    assert.match(String(refused[0]?.["problem"]), /^tls-key: expected the key of/);
+    ending.abort();
+    const { answered, failed } = await knocking;
+    assert.deepEqual(failed, []);
+    assert.deepEqual([...answered.keys()].sort(), ["Shishi renewed", "Shishi test"]);
+    say(`${RENEWALS} renewals`, Object.fromEntries(answered));
+    assert.equal((await stopBy(shishi)).code, 0, shishi.stderr());
+  } finally {
+    await at.close();
   }
-}
+});
 
 test("SIGHUP ends nothing: in the first moments, without a file, at the end", async () => {
   const hups = new AbortController();

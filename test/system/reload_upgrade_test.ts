@@ -12,7 +12,6 @@ import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { startReceiver } from "../systemd/receiver.ts";
 import { say } from "./books.ts";
-import { KINDS } from "./front.ts";
 import { knock, renew } from "./knocking.ts";
 import { subjectOf } from "./reload_probes.ts";
 import { type Reloading, startReloading, told } from "./reloading.ts";
@@ -48,39 +47,37 @@ async function follow(at: Reloading, pid: number): Promise<number> {
   return followers(at)[before]!;
 }
 
-for (const kind of KINDS) {
-  test(`renewed certificates and new processes in turn while connections are opened: none is refused (${kind})`, async () => {
-    const at = await startReloading((file) => ({
-      ...NOWHERE,
-      "tls-cert": file("cert", CERTIFICATE),
-      "tls-key": file("key", CERTIFICATE_KEY),
-    }), { binary: kind === "binary" });
-    const ending = new AbortController();
-    const knocking = knock(at.shishi, 3, ending.signal);
-    let pid = at.shishi.pid;
-    try {
-      for (const turn of [0, 1, 2]) {
-        renew(at, turn);
-        process.kill(pid, "SIGHUP");
-        await eventually(() => assert.equal(count(at, "reloaded"), turn + 1), SOON);
-        assert.equal(await subjectOf(at), turn % 2 === 0 ? "Shishi renewed" : "Shishi test");
-        // At once: the server with the certificate of before is still there.
-        if (turn < 2) pid = await follow(at, pid);
-      }
-      ending.abort();
-      const { failed, answered } = await knocking;
-      assert.deepEqual(failed, []);
-      say("renewed and followed", { kind, ...Object.fromEntries(answered) });
-      process.kill(pid, "SIGTERM");
-      assert.equal((await at.shishi.exited).code, 0, at.shishi.stderr());
-      assert.deepEqual(at.shishi.lines().filter(({ level }) => level === "error"), []);
-    } finally {
-      ending.abort();
-      for (const pid of followers(at)) end(pid);
-      await at.close();
+test("renewed certificates and new processes in turn while connections are opened: none is refused", async () => {
+  const at = await startReloading((file) => ({
+    ...NOWHERE,
+    "tls-cert": file("cert", CERTIFICATE),
+    "tls-key": file("key", CERTIFICATE_KEY),
+  }));
+  const ending = new AbortController();
+  const knocking = knock(at.shishi, 3, ending.signal);
+  let pid = at.shishi.pid;
+  try {
+    for (const turn of [0, 1, 2]) {
+      renew(at, turn);
+      process.kill(pid, "SIGHUP");
+      await eventually(() => assert.equal(count(at, "reloaded"), turn + 1), SOON);
+      assert.equal(await subjectOf(at), turn % 2 === 0 ? "Shishi renewed" : "Shishi test");
+      // At once: the server with the certificate of before is still there.
+      if (turn < 2) pid = await follow(at, pid);
     }
-  });
-}
+    ending.abort();
+    const { failed, answered } = await knocking;
+    assert.deepEqual(failed, []);
+    say("renewed and followed", Object.fromEntries(answered));
+    process.kill(pid, "SIGTERM");
+    assert.equal((await at.shishi.exited).code, 0, at.shishi.stderr());
+    assert.deepEqual(at.shishi.lines().filter(({ level }) => level === "error"), []);
+  } finally {
+    ending.abort();
+    for (const pid of followers(at)) end(pid);
+    await at.close();
+  }
+});
 
 function end(pid: number): void {
   try {

@@ -17,7 +17,6 @@ import { runShishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { ledgerAtEnd, stopBy } from "./around.ts";
-import { KINDS } from "./front.ts";
 import { knock, renew } from "./knocking.ts";
 import { startReloading, told } from "./reloading.ts";
 import { ask, NOWHERE, strictFetch } from "./upgrading.ts";
@@ -43,77 +42,74 @@ describe("two collectors on one port", () => {
   });
   after(() => Promise.all([clickhouse.close(), influx.close(), nats.close()]));
 
-  for (const kind of KINDS.filter((kind) => kind !== "tls")) {
-    test(`both are given some, each row is stored once, each counts under its own id (${kind})`, async () => {
-      const database = `shared_${kind}`;
-      await clickhouse.query(`CREATE DATABASE ${database}`);
-      const port = await freePort();
-      const start = (id: string) =>
-        startShishi({
-          binary: kind === "binary",
-          args: [...shared(port, id), "--flush-interval=100ms", "--influx-interval=200ms"],
-          env: {
-            SHISHI_CLICKHOUSE_URL: `${clickhouse.url}/${database}`,
-            SHISHI_INFLUX_URL: `${influx.url}/${database}`,
-            SHISHI_NATS_URL: nats.url,
-            SHISHI_NATS_SUBJECT: database,
-          },
-        });
-      const [one, two] = [await start("one"), await start("two")];
-      const client = strictFetch(one.url);
-      try {
-        const books = await load({
-          url: one.url,
-          clients: 16,
-          events: 4_000,
-          eventsPerRequest: 10,
-          fetch: client.fetch,
-        });
-        assert.deepEqual(client.failures, []);
-        assert.deepEqual([...books.statuses.keys()], [202]);
-        // Whichever answers, it answers for itself.
-        const received = new Map<string, number>();
-        const owners = new Set<string>();
-        await eventually(async () => {
-          const { id, ledger } = (await ask(one, "GET", "/api/status")).json;
-          received.set(id, ledger.received);
-          const scrape = await ask(two, "GET", "/metrics");
-          owners.add(
-            /shishi_collector_info\{group="default",id="(\w+)"\} 1/.exec(scrape.text)?.[1] ?? "",
-          );
-          assert.deepEqual([[...received.keys()].sort(), [...owners].sort()], [["one", "two"], [
-            "one",
-            "two",
-          ]]);
-        }, PATIENCE);
-        assert.ok([...received.values()].every((rows) => rows > 0), JSON.stringify([...received]));
-        assert.equal([...received.values()].reduce((sum, rows) => sum + rows), 4_000);
+  test("both are given some, each row is stored once, each counts under its own id", async () => {
+    const database = "shared";
+    await clickhouse.query(`CREATE DATABASE ${database}`);
+    const port = await freePort();
+    const start = (id: string) =>
+      startShishi({
+        args: [...shared(port, id), "--flush-interval=100ms", "--influx-interval=200ms"],
+        env: {
+          SHISHI_CLICKHOUSE_URL: `${clickhouse.url}/${database}`,
+          SHISHI_INFLUX_URL: `${influx.url}/${database}`,
+          SHISHI_NATS_URL: nats.url,
+          SHISHI_NATS_SUBJECT: database,
+        },
+      });
+    const [one, two] = [await start("one"), await start("two")];
+    const client = strictFetch(one.url);
+    try {
+      const books = await load({
+        url: one.url,
+        clients: 16,
+        events: 4_000,
+        eventsPerRequest: 10,
+        fetch: client.fetch,
+      });
+      assert.deepEqual(client.failures, []);
+      assert.deepEqual([...books.statuses.keys()], [202]);
+      // Whichever answers, it answers for itself.
+      const received = new Map<string, number>();
+      const owners = new Set<string>();
+      await eventually(async () => {
+        const { id, ledger } = (await ask(one, "GET", "/api/status")).json;
+        received.set(id, ledger.received);
+        const scrape = await ask(two, "GET", "/metrics");
+        owners.add(
+          /shishi_collector_info\{group="default",id="(\w+)"\} 1/.exec(scrape.text)?.[1] ?? "",
+        );
+        assert.deepEqual([[...received.keys()].sort(), [...owners].sort()], [["one", "two"], [
+          "one",
+          "two",
+        ]]);
+      }, PATIENCE);
+      assert.ok([...received.values()].every((rows) => rows > 0), JSON.stringify([...received]));
+      assert.equal([...received.values()].reduce((sum, rows) => sum + rows), 4_000);
 
-        const asked = await runShishi(["status"], {
-          env: { SHISHI_NATS_URL: nats.url, SHISHI_NATS_SUBJECT: database },
-        });
-        assert.match(asked.stdout, /\bone\b[^]*\btwo\b/, asked.stderr);
-        for (const shishi of [one, two]) {
-          assert.equal((await stopBy(shishi)).code, 0, shishi.stderr());
-          assert.equal(ledgerAtEnd(shishi)["held"], 0);
-        }
-        const stored = await storedIds(clickhouse, `${database}.analytics_events`);
-        assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
-        assert.equal(stored.size, 4_000);
-        const mirrored = await influx.query(
-          database,
-          "SELECT sum(stored) AS stored FROM shishi_events GROUP BY id",
-        );
-        assert.deepEqual(
-          new Map(mirrored.map(({ id, stored }) => [String(id), Number(stored)])),
-          received,
-        );
-      } finally {
-        await client.close();
-        await Promise.all([one.close(), two.close()]);
+      const asked = await runShishi(["status"], {
+        env: { SHISHI_NATS_URL: nats.url, SHISHI_NATS_SUBJECT: database },
+      });
+      assert.match(asked.stdout, /\bone\b[^]*\btwo\b/, asked.stderr);
+      for (const shishi of [one, two]) {
+        assert.equal((await stopBy(shishi)).code, 0, shishi.stderr());
+        assert.equal(ledgerAtEnd(shishi)["held"], 0);
       }
-    });
-  }
+      const stored = await storedIds(clickhouse, `${database}.analytics_events`);
+      assert.deepEqual(compare(books, stored), { missing: 0, doubled: 0, uninvited: 0 });
+      assert.equal(stored.size, 4_000);
+      const mirrored = await influx.query(
+        database,
+        "SELECT sum(stored) AS stored FROM shishi_events GROUP BY id",
+      );
+      assert.deepEqual(
+        new Map(mirrored.map(({ id, stored }) => [String(id), Number(stored)])),
+        received,
+      );
+    } finally {
+      await client.close();
+      await Promise.all([one.close(), two.close()]);
+    }
+  });
 
   test("one is stopped and started again under load: no acknowledged row is missing, the other goes on", async () => {
     const database = "shared_stop";

@@ -32,7 +32,7 @@ describe("a stop is not held up", () => {
   test("a signal that comes with the very first line of the log is obeyed as any other", async () => {
     const env = { SHISHI_CLICKHOUSE_URL: clickhouse.url, SHISHI_NATS_URL: nats.url };
     for (let time = 0; time < 3; time++) {
-      const shishi = await startShishi({ binary: time > 0, env });
+      const shishi = await startShishi({ env });
       try {
         const { code } = await stopBy(shishi);
         assert.equal(code, 0, shishi.stderr());

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { compare, load, storedIds } from "../kit/load.ts";
 import { oneClickHouse } from "../kit/one_clickhouse.ts";
 import { openRaw, rawRequest } from "../kit/raw_http.ts";
-import { BUILDS, startShishi } from "../kit/shishi.ts";
+import { EVERY_BUILD, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { startReceiver } from "../systemd/receiver.ts";
 import { bad, createPlain, DEDUPLICATED, good } from "./rows.ts";
@@ -31,7 +31,7 @@ const clickhouse = oneClickHouse();
 const BINARY = fileURLToPath(new URL("../../dist/shishi", import.meta.url));
 /** One after the other. */
 const UPGRADES = 2;
-for (const binary of BUILDS) {
+for (const binary of EVERY_BUILD) {
   const what = binary ? "the binary" : "from source";
   test(`${what}: under load no request fails, and each row is stored once`, async () => {
     const database = `upgrade_${binary ? "binary" : "source"}`;
