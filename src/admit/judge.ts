@@ -1,5 +1,6 @@
 /**
- * Rows that were taken already, held against the columns of their table as they are by now: those of a batch
+ * Not the check of a write (that is `scanner.ts`, with `closer.ts` for odd rows and `fit.ts` for values), but of
+ * rows that were taken already, held against the columns of their table as they are by now: those of a batch
  * that was read while the columns were not known, or were others. A row that does not fit is named; one that
  * has to be put in other words is, and all others stay the bytes that they are, in the memory where they lie.
  *

@@ -1,5 +1,6 @@
 /**
- * What is tried again, and when: failures in a row of the server, of a table, of one batch. A wait that
+ * The backoff of INSERTs: after how long a batch is sent again, by the failures in a row of the server, of
+ * its table and of itself (the waits of other things are named beside them). A wait that
  * was asked for (`Retry-After`) is kept even if an attempt that was already under way succeeds; a backoff
  * of the collector's own ends with the first success.
  */

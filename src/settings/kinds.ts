@@ -398,7 +398,7 @@ function redactUrl(text: string): string {
   const url = parseUrl(text);
   if (!url || scheme === "" || url.host === "") return hidden;
   const credentials = url.username !== "" || url.password !== "";
-  // Any other "@" means that a "@", "/", "?" or "#" in the password may have torn the URL apart.
+  // Any other "@" means that a "@", "/", "?" or "#" in the password may have cut the URL.
   if (text.split("@").length - 1 !== (credentials ? 1 : 0)) return hidden;
   return quote(
     scheme + (credentials ? "***@" : "") + url.host + (url.pathname === "/" ? "" : url.pathname) +
@@ -475,7 +475,7 @@ export function endpoint(defaults: EndpointDefaults): Kind<Endpoint> {
   };
 }
 
-/** A comma separates only where a new URL begins: one inside a password does not tear it in two. */
+/** A comma separates only where a new URL begins: one inside a password does not cut it in two. */
 const NEXT_URL = /,\s*(?=[a-z][a-z0-9+.-]*:\/\/)/i;
 
 /** One URL or several, comma separated. */

@@ -460,10 +460,10 @@ function readValue(value: unknown, spec: SettingSpec): string | Unfit {
     const odd = value.find((item) => typeof item !== "string" || item === "");
     if (odd !== undefined) return { found: "an item that is no text", exact: false };
     const { joint = ",", show = quote } = spec.kind;
-    const torn = value.find((item) => item.includes(joint));
-    if (torn !== undefined) {
+    const several = value.find((item) => item.includes(joint));
+    if (several !== undefined) {
       const between = joint === "," ? "a comma" : "a line break";
-      return { found: `the item ${show(torn)}, with ${between}`, exact: true };
+      return { found: `the item ${show(several)}, with ${between}`, exact: true };
     }
     return value.join(joint);
   }

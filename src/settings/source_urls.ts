@@ -394,7 +394,7 @@ export const exitUrls: Kind<readonly ExitAddress[]> = urls(
 function urls<A extends { readonly name: string }>(
   noun: string,
   wanted: string,
-  read: (url: Torn) => Made<A>,
+  read: (url: Parts) => Made<A>,
 ): Kind<readonly A[]> {
   return {
     placeholder: "URL[,URL]",
@@ -407,15 +407,15 @@ function urls<A extends { readonly name: string }>(
       if (items.length === 0) return { ok: false, found: "nothing but comments" };
       const addresses: A[] = [];
       const problems: string[] = [];
-      const all = items.map((item) => tear(item.trim()));
-      // Any other "@" means that something in a password may have torn one URL into two, or into a comment.
-      const logins = all.filter((torn) => torn.ok && torn.value.login).length;
+      const all = items.map((item) => takeApart(item.trim()));
+      // Any other "@" means that something in a password may have cut one URL into two, or into a comment.
+      const logins = all.filter((url) => url.ok && url.value.login).length;
       const certain = all.every(({ ok }) => ok) && given.split("@").length - 1 === logins;
       for (const [index, item] of items.entries()) {
         const which = items.length === 1 ? noun : `${noun} ${index + 1}`;
-        const torn = all[index]!;
-        const made = torn.ok ? read(torn.value) : wrong(torn.problem);
-        const shown = torn.ok && certain ? torn.value.label : hidden(item.trim());
+        const url = all[index]!;
+        const made = url.ok ? read(url.value) : wrong(url.problem);
+        const shown = url.ok && certain ? url.value.label : hidden(item.trim());
         if (!made.ok) problems.push(...made.problems.map((what) => `${which} (${shown}): ${what}`));
         else {
           const { name } = made.value;
@@ -435,7 +435,7 @@ function urls<A extends { readonly name: string }>(
 
 // ── A URL in its parts.
 
-interface Torn {
+interface Parts {
   readonly name: string;
   readonly scheme: Scheme;
   readonly label: string;
@@ -460,8 +460,8 @@ function hidden(item: string): string {
   return scheme in SCHEMES ? `${scheme}://***` : "***";
 }
 
-function tear(item: string): Result<Torn> {
-  if (/^sqlite:/i.test(item)) return tearSqlite(item);
+function takeApart(item: string): Result<Parts> {
+  if (/^sqlite:/i.test(item)) return takeApartSqlite(item);
   const [, given = "", login, hosts = "", path = "", query = ""] = SHAPE.exec(item) ?? [];
   const name = given.toLowerCase();
   const scheme = SCHEMES[name];
@@ -495,7 +495,7 @@ function tear(item: string): Result<Torn> {
 }
 
 /** A file: `sqlite:/var/lib/app.db?…`, `sqlite:///var/lib/app.db?…`, `sqlite:app.db?…`. */
-function tearSqlite(item: string): Result<Torn> {
+function takeApartSqlite(item: string): Result<Parts> {
   const [, file = "", query = ""] = SQLITE.exec(item) ?? [];
   const path = decode(file);
   if (path === null || path === "" || /\p{Cc}/u.test(path) || decode(query) === null) {
@@ -539,7 +539,7 @@ function decode(text: string): string | null {
 class Reader {
   readonly problems: string[] = [];
 
-  constructor(readonly url: Torn) {}
+  constructor(readonly url: Parts) {}
 
   wrong(name: string, wanted: string, found: string): void {
     this.problems.push(`${name}: expected ${wanted}, got ${found}`);
@@ -685,7 +685,7 @@ function secretOf(file: string | null): Secret | null {
 
 // ── The brokers.
 
-function readSource(url: Torn): Made<SourceAddress> {
+function readSource(url: Parts): Made<SourceAddress> {
   const reader = new Reader(url);
   return SOURCES[url.scheme.broker](reader);
 }
@@ -791,7 +791,7 @@ const SOURCES: Readonly<
   },
 };
 
-function readExit(url: Torn): Made<ExitAddress> {
+function readExit(url: Parts): Made<ExitAddress> {
   const reader = new Reader(url);
   const { broker } = url.scheme;
   return broker === "outbox" ? wrong("a database has no exit channel") : EXITS[broker](reader);

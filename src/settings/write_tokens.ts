@@ -5,7 +5,7 @@
  *     [LABEL:]TOKEN[=TABLES][;QUOTA]…        web:s3cret=events,logs_*;1000/s;5GiB/d
  *
  * In a file a `#` begins a comment. A token is kept as its hash alone. No message repeats what was written:
- * a token with a sign that has a meaning here is torn by it, and its parts are no less secret.
+ * a token with a sign that has a meaning here is cut by it, and its parts are no less secret.
  */
 
 import type { WriteToken } from "../contracts.ts";
