@@ -10,6 +10,9 @@
  * A message is removed from the own list by what is in it, not by counting from the end of the list: a command
  * of an earlier connection that arrives late may add to the list, and a count would then remove what was
  * never taken.
+ *
+ * Both are one command of Redis' for each message. Where the user may run scripts, Redis is asked to do many of
+ * them in one go: to write, answer and read each alone costs more than all else that becomes of a message.
  */
 
 import type { BrokerDeps, RedisSource } from "../contracts.ts";
@@ -26,8 +29,27 @@ import { type Given, RedisFeed, type RedisLines } from "./redis_feed.ts";
 const ALIVE_MS = 30_000;
 const SHOW_MS = 10_000;
 const SWEEP_MS = 30_000;
-/** Of one read. */
+/** Of one read without scripts: so many commands, of which those behind the last message are for nothing. */
 const BURST = { least: 8, most: 512 };
+/** Of the messages that one script removes, unless one alone has more. */
+const REMOVED_BYTES = 1024 * 1024;
+
+/** Of the messages that one script moves: the last of them goes beyond it. */
+const MOVED_BYTES = 4 * 1024 * 1024;
+/** Keys: from and to. Arguments: how many and how many bytes, from which end; none: Redis is older than LMOVE. */
+const MOVE = `local moved, bytes = {}, 0
+for at = 1, tonumber(ARGV[1]) do
+  local message
+  if ARGV[3] then message = redis.call('LMOVE', KEYS[1], KEYS[2], ARGV[3], 'LEFT')
+  else message = redis.call('RPOPLPUSH', KEYS[1], KEYS[2]) end
+  if not message then break end
+  moved[at] = message
+  bytes = bytes + #message
+  if bytes >= tonumber(ARGV[2]) then break end
+end
+return moved`;
+/** From the end where the oldest are. */
+const REMOVE = `for at = 1, #ARGV do redis.call('LREM', KEYS[1], -1, ARGV[at]) end`;
 
 /** The names of what belongs to a list. */
 export interface ListNames {
@@ -83,6 +105,8 @@ class ListFeed extends RedisFeed<Uint8Array> {
   #burst = BURST.least;
   /** Redis < 6.2 can only pop from the right, by another name. */
   #old = false;
+  /** Whether Redis runs scripts for this user, as far as is known. */
+  #scripts = true;
 
   constructor(
     lines: RedisLines,
@@ -115,9 +139,9 @@ class ListFeed extends RedisFeed<Uint8Array> {
     if (this.#sweepIsDue) await this.#sweep();
     if (this.#inherited.length > 0) return this.#messages(await this.#inherit(most));
     if (this.#more) {
-      const burst = Math.min(most, this.#burst);
-      const taken = await this.#move(this.#key, this.#pop, burst);
-      this.#more = taken.length === burst;
+      const burst = this.#scripts ? most : Math.min(most, this.#burst);
+      const { taken, more } = await this.#move(this.#key, this.#pop, burst);
+      this.#more = more;
       this.#burst = Math.min(BURST.most, Math.max(BURST.least, 2 * taken.length));
       if (taken.length > 0) return this.#messages(taken);
     }
@@ -127,8 +151,13 @@ class ListFeed extends RedisFeed<Uint8Array> {
   }
 
   protected override async forget(given: readonly Given<Uint8Array>[]): Promise<void> {
-    // From the end where the oldest are.
-    await this.writer.many(given.map(({ key }) => ["LREM", this.#names.own, -1, key]));
+    const { own } = this.#names;
+    for (const some of byBytes(given.map(({ key }) => key), REMOVED_BYTES)) {
+      await this.#scripted(
+        () => this.writer.call("EVAL", REMOVE, 1, own, ...some),
+        () => this.writer.many(some.map((key) => ["LREM", own, -1, key])),
+      );
+    }
   }
 
   protected override async countWaiting(): Promise<number> {
@@ -169,8 +198,8 @@ class ListFeed extends RedisFeed<Uint8Array> {
   async #inherit(most: number): Promise<Uint8Array[]> {
     const [list] = this.#inherited;
     const count = Math.min(most, BURST.most);
-    const taken = await this.#move(list!, "right", count);
-    if (taken.length < count) this.#inherited.shift();
+    const { taken, more } = await this.#move(list!, "right", count);
+    if (!more) this.#inherited.shift();
     if (taken.length > 0) {
       this.deps.log.info("a source takes over what another collector has left", {
         source: this.#address,
@@ -181,17 +210,43 @@ class ListFeed extends RedisFeed<Uint8Array> {
     return taken;
   }
 
-  /** Moves up to so many messages of a list to the own one. */
-  async #move(list: string, from: "right" | "left", count: number): Promise<Uint8Array[]> {
+  /** Moves up to so many messages of a list to the own one. @returns with whether there may be more. */
+  async #move(list: string, from: "right" | "left", count: number) {
     const { own } = this.#names;
+    const end = from.toUpperCase();
     const moved = await this.#inAnyVersion((old) =>
-      this.reader.many(Array.from(
-        { length: count },
-        (): Words =>
-          old ? ["RPOPLPUSH", list, own] : ["LMOVE", list, own, from.toUpperCase(), "LEFT"],
-      ))
-    );
-    return moved.filter((body) => body !== null) as Uint8Array[];
+      this.#scripted(
+        () =>
+          this.reader.call("EVAL", MOVE, 2, list, own, count, MOVED_BYTES, ...(old ? [] : [end])),
+        () =>
+          this.reader.many(Array.from(
+            { length: count },
+            (): Words => old ? ["RPOPLPUSH", list, own] : ["LMOVE", list, own, end, "LEFT"],
+          )),
+      )
+    ) as readonly Reply[];
+    const taken = moved.filter((body) => body !== null) as Uint8Array[];
+    const bytes = taken.reduce((sum, { length }) => sum + length, 0);
+    return { taken, more: taken.length === count || bytes >= MOVED_BYTES };
+  }
+
+  /**
+   * @param script one that is refused has done nothing: its first command is as all others are.
+   * @param plainly the same without a script, for a user or a server that has none.
+   */
+  async #scripted(
+    script: () => Promise<Reply>,
+    plainly: () => Promise<readonly Reply[]>,
+  ): Promise<Reply> {
+    if (!this.#scripts) return await plainly();
+    try {
+      return await script();
+    } catch (error) {
+      if (!(error instanceof RedisRefusal)) throw error;
+    }
+    const done = await plainly();
+    this.#scripts = false;
+    return done;
   }
 
   async #waitForOne(): Promise<Uint8Array | null> {
@@ -223,4 +278,17 @@ class ListFeed extends RedisFeed<Uint8Array> {
       key: body,
     }));
   }
+}
+
+/** Neighbours of so many bytes at most, or one. */
+function* byBytes(bodies: readonly Uint8Array[], most: number): Generator<readonly Uint8Array[]> {
+  let [from, bytes] = [0, 0];
+  for (const [at, { length }] of bodies.entries()) {
+    if (at > from && bytes + length > most) {
+      yield bodies.slice(from, at);
+      [from, bytes] = [at, 0];
+    }
+    bytes += length;
+  }
+  if (from < bodies.length) yield bodies.slice(from);
 }

@@ -21,6 +21,8 @@ const RIGHTS = {
   stream: "~clicks +xreadgroup +xack +xautoclaim +xclaim +xgroup|create +xinfo|groups +xdel",
   channel: "&news +subscribe",
 };
+/** Of the list's user, and what makes it faster. */
+const WITH_SCRIPTS = `${RIGHTS.list} +eval`;
 /** Every connection asks so much. */
 const LOGIN_RIGHTS = "+ping +select +client|setname";
 
@@ -34,7 +36,7 @@ before(async () => {
   const names = ["LMOVE", "BLMOVE", "XAUTOCLAIM"];
   [redis, before7, old] = await Promise.all([
     startRedis(
-      Object.entries(RIGHTS).map(([what, rights]) =>
+      Object.entries({ ...RIGHTS, scripts: WITH_SCRIPTS }).map(([what, rights]) =>
         `user ${what} on >geheim resetchannels -@all ${LOGIN_RIGHTS} ${rights}`
       ).join("\n"),
     ),
@@ -163,6 +165,42 @@ test("list: its messages have no id, and the key as meta", async () => {
   assert.equal(message?.position, undefined);
   assert.equal(message?.address, "redis:meta");
   assert.deepEqual([message?.meta("_key"), message?.meta("_id")], ["meta", null]);
+});
+
+for (const user of ["list", "scripts"]) {
+  test(`list: the user ${user} takes many in one go, and equal ones leave one by one`, async () => {
+    await redis.call("DEL", "jobs", "{jobs}:shishi:g.a");
+    await redis.call("CONFIG", "RESETSTAT");
+    const url = `redis://${user}:geheim@127.0.0.1:${redis.port}/?list=jobs&prefetch=10`;
+    const feed = await connect(openRedis(redisSource(url), redisDeps()));
+    await redis.call("LPUSH", "jobs", "a", "a", "b", "a", "a");
+    const held: Message[] = [];
+    assert.deepEqual(await take(feed, 5, held), ["a", "a", "b", "a", "a"]);
+    const left = () => redis.call("LRANGE", "{jobs}:shishi:g.a", 0, -1);
+    assert.deepEqual(await left(), ["a", "a", "b", "a", "a"]);
+    await feed.acknowledge([held[1]!]);
+    assert.deepEqual(await left(), ["a", "a", "b"]);
+    await feed.acknowledge([held[4]!]);
+    assert.deepEqual(await left(), []);
+    const calls = String(await redis.call("INFO", "commandstats"));
+    const [, ran] = /^cmdstat_eval:calls=(\d+)/m.exec(calls) ?? [];
+    assert.notEqual(ran, undefined, "a script is tried");
+    assert.equal(ran === "0", user === "list", "and refused where the user may run none");
+    await feed.close();
+  });
+}
+
+test("list: large messages behind small ones are not read all in one go", async () => {
+  const large = new Uint8Array(1024 * 1024);
+  await redis.call("LPUSH", "sizes", ...Array.from({ length: 40 }, () => "small"));
+  await redis.call("LPUSH", "sizes", ...Array.from({ length: 12 }, () => large));
+  const feed = await feedOf("list=sizes");
+  for (let left = 52; left > 0;) {
+    const messages = await feed.next();
+    left -= messages.length;
+    const many = messages.filter(({ body }) => body.length === large.length);
+    assert.equal(many.length <= 4, true, `${many.length} MiB in one go`);
+  }
 });
 
 // ── Streams.
