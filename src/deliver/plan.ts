@@ -12,13 +12,8 @@ import { isTableName } from "../kernel/names.ts";
 import { failed } from "../kernel/result.ts";
 import { Underway, within } from "../kernel/time.ts";
 import { type Query, tooOld } from "./query.ts";
-import {
-  checkGrant,
-  createEventsTable,
-  describeColumns,
-  describeTable,
-  insertableColumns,
-} from "./sql.ts";
+import { ShortQuestions } from "./short_questions.ts";
+import { checkGrant, createEventsTable, describeTable, insertableColumns } from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
 export type Known = TablePlan | "missing" | "unknown";
@@ -164,6 +159,7 @@ export function createTables(tools: TableTools): Plans & {
   const entries = new Map<string, Entry>();
   const closing = new AbortController();
   const underway = new Underway();
+  const questions = new ShortQuestions({ query, clock, database, signal: closing.signal });
 
   function entryOf(table: string): Entry {
     let entry = entries.get(table);
@@ -243,7 +239,7 @@ export function createTables(tools: TableTools): Plans & {
   async function confirm(table: string, entry: Entry): Promise<Known> {
     const { known, told } = entry;
     if (typeof known === "string" || told === "") return await refresh(table);
-    const answer = await query.rows(describeColumns(database, table), closing.signal);
+    const answer = await questions.ask(table);
     if (!answer.ok) return "unknown";
     return toldAs(answer.value) === told ? known : await refresh(table);
   }

@@ -181,6 +181,14 @@ export function describeColumns(database: string, table: string): string {
   return `SELECT name, type, default_kind${fromColumns(database, table)}`;
 }
 
+/** As `describeColumns`, of several tables of one database, with the name of each: `table`. */
+export function describeColumnsOfAll(database: string, tables: readonly string[]): string {
+  const places = tables.map(placeOf);
+  const names = places.map(({ table }) => quoteString(table)).join(", ");
+  return "SELECT table, name, type, default_kind FROM system.columns WHERE database = " +
+    `${quoteString(places[0]?.database ?? database)} AND table IN (${names})`;
+}
+
 /**
  * As `describeColumns`, and with each of them the table's engine, and whether the user's profile lets
  * nothing be written.

@@ -40,11 +40,12 @@ async function handle(request: Request): Promise<Response> {
   }
   const query = url.searchParams.get("query") ?? await request.text();
   if (query.includes("system.columns")) {
-    const table = query.match(/table = '(\w+)'/)?.[1] ?? "";
-    // Of the scenario with many tables, all alike.
-    const columns = COLUMNS[table.replace(/_\d+$/, "")] ?? {};
-    const lines = Object.entries(columns)
-      .map(([name, type]) => `${JSON.stringify({ name, type, default_kind: "" })}\n`);
+    const list = query.match(/table (?:=|IN) (\('[^)]*\)|'\w+')/)?.[1] ?? "";
+    const lines = [...list.matchAll(/\w+/g)].flatMap(([table]) =>
+      // Of the scenario with many tables, all alike.
+      Object.entries(COLUMNS[table.replace(/_\d+$/, "")] ?? {})
+        .map(([name, type]) => `${JSON.stringify({ table, name, type, default_kind: "" })}\n`)
+    );
     return answered(lines.join(""));
   }
   return answered(query.includes("version()") ? '{"version":"26.7.2.1"}\n' : "");

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Batch, Delivery } from "../../src/contracts.ts";
 import type { Deliver } from "../../src/deliver/deliver.ts";
+import { ShortQuestions } from "../../src/deliver/short_questions.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import type { ClickHouse } from "../kit/servers.ts";
 import { ENGINES } from "../servers/engines.ts";
 import { batchOf, deliverTo, never } from "./kit.ts";
@@ -50,6 +52,23 @@ for (const { version, modern, start } of ENGINES) {
       assert.equal(delivery.kind, "settled", JSON.stringify(delivery));
       return delivery.kind === "settled" ? delivery.dead.map(({ index }) => index) : [];
     }
+
+    test("of several tables in one question", async () => {
+      await create("one_of_two", "id UInt32, a Array(String) DEFAULT ['x']");
+      await create("two_of_two", "id UInt32, b String MATERIALIZED 'y'");
+      const { query } = deliver;
+      const deps = { query, clock: systemClock, database: "default", signal: never };
+      const questions = new ShortQuestions(deps);
+      const tables = ["one_of_two", "none_of_two", "two_of_two"];
+      const together = await Promise.all(tables.map((table) => questions.ask(table)));
+      for (const [at, table] of tables.entries()) {
+        const alone = await questions.ask(table);
+        const bare = (told: typeof alone) =>
+          told.ok && told.value.map((row) => [row["name"], row["type"], row["default_kind"]]);
+        assert.deepEqual(bare(together[at]!), bare(alone));
+        assert.equal(alone.ok && alone.value.length, table === "none_of_two" ? 0 : 2);
+      }
+    });
 
     test("those that its rows have, and no others", async () => {
       await create("some", "id UInt32, a UInt32 DEFAULT 7, b UInt32 DEFAULT a + 1, s String");

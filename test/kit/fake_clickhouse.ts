@@ -170,9 +170,12 @@ export async function startFakeClickHouse(
     }
     if (query.includes("FROM sieve")) return sieve(settings, body);
     if (query.includes("system.columns")) {
-      const table = tables.get(query.match(/table = '(\w+)'/)?.[1] ?? "");
-      return Object.entries(table?.columns ?? {})
-        .map(([name, type]) => JSON.stringify({ name, type, default_kind: "" }) + "\n").join("");
+      const list = query.match(/table (?:=|IN) (\('[^)]*\)|'\w+')/)?.[1] ?? "";
+      return [...list.matchAll(/\w+/g)].flatMap(([table]) =>
+        Object.entries(tables.get(table)?.columns ?? {}).map(([name, type]) =>
+          JSON.stringify({ table, name, type, default_kind: "" }) + "\n"
+        )
+      ).join("");
     }
     if (query.includes("system.settings")) {
       const known = [
