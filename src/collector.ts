@@ -310,7 +310,7 @@ async function startListening(
     reusePort: followed,
     idleTimeoutMs,
     onError: (error: unknown) => log.error("a request failed", { error: String(error) }),
-    // Whoever reaches the port can have as many of these as they like.
+    // A client that reaches the port can cause as many of these as it likes.
     onRefused: (client: string | null, reason: string) =>
       log.debug("a client was not let in for its certificate", {
         ...(client === null ? {} : { client }),

@@ -243,8 +243,8 @@ export interface Message {
   readonly partition: string;
   /**
    * Grows within its partition, and is the same when the message comes again: Kafka's offset `17`; decimal
-   * numbers joined by `-`, compared number by number. Given only where whoever has the partition gets
-   * all of its messages, in order: what is at or below a position that was taken is a repeat. Absent where
+   * numbers joined by `-`, compared number by number. Given only where one reader of the partition
+   * gets all of its messages, in order: what is at or below a position that was taken is a repeat. Absent where
    * several readers share a stream or queue (JetStream, a Redis group, AMQP): there another reader's old
    * message may come after a newer one; `id` tells it.
    */

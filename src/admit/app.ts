@@ -154,7 +154,7 @@ export function createApp(deps: AdmitDeps, shared: Shared = createShared(deps.cl
     if (refused !== null) return refused;
     const account = checkWriter(request, "events", settings.table);
     if (account instanceof Response) return account;
-    // Whoever looks at what a link leads to has not followed it.
+    // A look at what a link leads to does not follow it.
     return request.method === "HEAD"
       ? reply.pixel(request)
       : writer.pixel(request, settings.table, account);

@@ -1,6 +1,6 @@
 /**
  * Which instant clocks in a zone mean by what they show. Twice a year in many zones they are put forward over
- * an hour that nobody ever sees on them, and ClickHouse stores the hour before in its place; or back, and show
+ * an hour that they never show, and ClickHouse stores the hour before in its place; or back, and show
  * an hour twice, of which ClickHouse takes the first.
  */
 

@@ -1,7 +1,7 @@
 /**
  * What earlier processes left, as far as this one knows it by now: first what they remembered, when their
- * journals are read, then their batches, when all of them are held. Until then nobody can tell whether rows
- * are new that may come again, and who asks waits.
+ * journals are read, then their batches, when all of them are held. Until then it is not known whether rows
+ * are new that may come again, and a question waits.
  */
 
 import type { Ack, Clock, Memo, Ticket } from "../contracts.ts";

@@ -3,9 +3,9 @@
  * nothing: a client that got no answer, a broker that delivers again.
  *
  * A key is known from the moment in which its rows are taken, also while they are on their way to the
- * disk: who comes second waits for the same round. What is refused is forgotten. The disk has keys in
+ * disk: the second of two waits for the same round. What is refused is forgotten. The disk has keys in
  * the frames of their rows (`spool/frame.ts`), so an earlier process's are known as soon as its journal
- * is read; until then nobody can tell, and keyed rows wait. Memory is bounded (`name_budget.ts`): the oldest are
+ * is read; until then it is not known, and keyed rows wait. Memory is bounded (`name_budget.ts`): the oldest are
  * forgotten.
  */
 

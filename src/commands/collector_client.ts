@@ -68,7 +68,7 @@ function folderHere({ dataDir }: Settings): string | null {
   try {
     return identityOf(deadFolder(dataDir));
   } catch {
-    // Whoever may not look at it may still ask the collector.
+    // A user that may not look at it may still ask the collector.
     return null;
   }
 }

@@ -76,7 +76,7 @@ function run(argv: readonly string[]): number {
   if (typeof loaded === "number") return loaded;
   const { extra } = loaded;
   if (extra.notify && kind !== "postgres") {
-    console.error(`shishi: outbox: notify: ${kind} notifies nobody; leave it out`);
+    console.error(`shishi: outbox: notify: ${kind} has no notifications; leave it out`);
     return 2;
   }
   process.stdout.write(ddlOf(kind, {

@@ -117,7 +117,7 @@ async function setAsideThere(
   }
 }
 
-/** Without a collector, nobody says whether the table is in trouble: whoever asks for it knows. */
+/** Without a collector it is not known whether the table is in trouble; the order says so. */
 async function setAsideHere(
   { dataDir, deadMaxBytes }: Settings,
   { table, batch, maybeStored }: SetAsideWanted,

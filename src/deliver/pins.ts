@@ -180,8 +180,8 @@ export function credentials(endpoint: Endpoint): Record<string, string> {
   const own: Record<string, string> = {};
   for (const [name, value] of Object.entries(endpoint.headers ?? {})) own[name] = headerSafe(value);
   const authorized = Object.keys(own).some((name) => name.toLowerCase() === "authorization");
-  const nobody = user === "" || user === "default" && authorized;
-  if (nobody && password === "") return own;
+  const anonymous = user === "" || user === "default" && authorized;
+  if (anonymous && password === "") return own;
   return {
     ...own,
     "X-ClickHouse-User": headerSafe(endpoint.user || "default"),

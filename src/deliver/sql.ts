@@ -115,7 +115,7 @@ ORDER BY ${time === null ? "tuple()" : quoteName(time)}
 SETTINGS ${window} = 1000${synced ? `, ${SYNCED}` : ""}`;
 }
 
-/** By this comment the columns that rows have asked for are counted, whoever added them. */
+/** By this comment the columns that rows have asked for are counted, whichever collector added them. */
 const ADDED = "added by shishi";
 
 /** Columns that are there already stay as they are. */

@@ -13,7 +13,7 @@ const NETWORK_WORDS: readonly (readonly [RegExp, string])[] = [
 ];
 const DEEPEST_CAUSE = 5;
 
-/** In the words of whoever threw it. */
+/** In its own words. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -33,8 +33,8 @@ export function sleep(clock: Timer, ms: number, signal?: AbortSignal): Promise<v
 }
 
 /**
- * What `work` resolves with, or `late` when `ms` pass first. The work itself goes on: whoever started it
- * ends it. Rejects as the work does, as long as it is waited for.
+ * What `work` resolves with, or `late` when `ms` pass first. The work itself goes on: its
+ * caller ends it. Rejects as the work does, as long as it is waited for.
  */
 export function within<T, L>(clock: Timer, ms: number, work: Promise<T>, late: L): Promise<T | L> {
   return new Promise((resolve, reject) => {

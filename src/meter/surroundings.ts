@@ -1,6 +1,6 @@
 /**
  * What a collector cannot count but depends on: the room on the disk of its data folder, and the time at which its
- * certificate ends. Looked at when somebody asks for metrics, never on the path of a row.
+ * certificate ends. Looked at when metrics are asked for, never on the path of a row.
  */
 
 import { statfs } from "node:fs/promises";

@@ -223,7 +223,7 @@ function clientsProblem({ caFile, ca }: NonNullable<TlsFiles["clients"]>): strin
   const wanted = "tls-client-ca: expected a PEM file with certificates of authorities, got";
   const authorities = certificatesIn(ca);
   if (authorities === null) return `${wanted} ${show(caFile)}, damaged`;
-  // One that may sign nothing would let nobody in, and say so to clients alone.
+  // One that may sign nothing would let no client in, and say so to clients alone.
   return authorities.every((certificate) => certificate.ca)
     ? null
     : `${wanted} ${show(caFile)}, with one that is no authority's`;

@@ -53,7 +53,7 @@ export interface Settings {
   readonly pixel: boolean;
   /** `null` = off. */
   readonly rateLimit: Rate | null;
-  /** `unix`: whoever comes through a socket in the file system. */
+  /** `unix`: every client of a socket in the file system. */
   readonly trustedProxies: readonly (Network | "unix")[];
   readonly maxBodyBytes: number;
   readonly idleTimeoutMs: number;

@@ -10,7 +10,7 @@
  * - *A number keeps its digits*: 64 bits in a header were rounded to 53.
  * - *Failures are sentences*, of what the server said or of what the network did.
  *
- * A connection that is lost stays lost: a delivery's tag is good on its own channel alone, so whoever held
+ * A connection that is lost stays lost: a delivery's tag is good on its own channel alone, so a holder of
  * some forgets them with it, and opens another.
  */
 

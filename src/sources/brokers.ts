@@ -1,7 +1,7 @@
 /**
  * The brokers that there are, one line each: the file that knows its library, loaded when an address of it
- * is opened for the first time. It stands on its own because whoever adds a broker adds a line here, and
- * nothing else.
+ * is opened for the first time. It stands on its own because another broker is a line here, and nothing
+ * else.
  */
 
 import type {

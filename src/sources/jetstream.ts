@@ -343,7 +343,7 @@ class StreamFeed implements Feed {
       return this.#heard(message.subject, code, message.headers?.description ?? "");
     }
     const delivery = readDelivery(message.reply ?? "");
-    // Nobody but the server knows the inbox.
+    // The server alone knows the inbox.
     if (delivery === null) return;
     this.#lag = delivery.pending;
     this.#lagMs = this.#signMs;

@@ -1,6 +1,6 @@
 /**
  * Exit channels on Kafka: a topic that every collector reads alone and from the time at which it has started,
- * so that a message of yesterday ends nobody today, and one that comes while the connection is away does. No
+ * so that a message of yesterday ends no collector today, and one that comes while the connection is away does. No
  * group is joined, and nothing committed.
  */
 

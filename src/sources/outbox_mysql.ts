@@ -454,7 +454,7 @@ function said(error: unknown, address: OutboxSource): Error {
       case "HANDSHAKE_NO_SSL_SUPPORT":
         return "the server has no TLS (tls=false asks for none)";
       case "ER_SECURE_TRANSPORT_REQUIRED":
-        return "the server lets nobody in without TLS: tls=true";
+        return "the server refuses logins without TLS: tls=true";
       case "HANDSHAKE_SSL_ERROR": {
         // It stands in place of the code of TLS, of which the text is left.
         if (/altnames|does not match cert/.test(text)) return tlsFault({ code: "ALTNAME_INVALID" });

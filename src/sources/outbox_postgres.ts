@@ -104,7 +104,7 @@ class Link {
     return (await this.#query(text, values)).rowCount ?? 0;
   }
 
-  /** Of several statements without values there is an answer for each; nobody asks for these. */
+  /** Of several statements without values there is an answer for each; none is needed here. */
   async #query(text: string, values: readonly unknown[]) {
     const query = { text, rowMode: "array", ...(values.length === 0 ? {} : { values }) } as const;
     return await this.#ending.race(this.#client.query(query));
@@ -383,7 +383,7 @@ function said(error: unknown, address: OutboxSource): Error {
         return `the login is refused: ${text}`;
       case "28000":
         return /no encryption/.test(text)
-          ? `the server lets nobody in without TLS: tls=true (${text})`
+          ? `the server refuses logins without TLS: tls=true (${text})`
           : `the login is refused: ${text}`;
       case "3D000":
         return `there is no database ${address.database}`;

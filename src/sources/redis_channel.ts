@@ -1,5 +1,5 @@
 /**
- * A channel of Redis (pub/sub): whoever listens hears a message, once, and nobody keeps it. So nothing is
+ * A channel of Redis (pub/sub): every listener hears a message, once, and the server does not keep it. So nothing is
  * acknowledged, and what comes while there is no room, or no connection, is lost.
  */
 

@@ -79,7 +79,7 @@ export async function readList(
   return new ListFeed(lines, address, deps, key, pop, names);
 }
 
-/** Says for a while that the own list has somebody who reads it. */
+/** Says for a while that the own list has a reader. */
 async function show(writer: RedisConnection, { all, own }: ListNames): Promise<void> {
   await writer.many([["SET", aliveKey(own), "1", "PX", ALIVE_MS], ["SADD", all, own]]);
 }
@@ -174,7 +174,7 @@ class ListFeed extends RedisFeed<Uint8Array> {
     return (found as Uint8Array[]).reverse();
   }
 
-  /** Looks for lists that nobody reads any more. */
+  /** Looks for lists that no collector reads any more. */
   async #sweep(): Promise<void> {
     this.#sweepIsDue = false;
     const { all, own } = this.#names;

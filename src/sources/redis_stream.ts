@@ -186,7 +186,7 @@ class StreamFeed extends RedisFeed<string> {
     }
   }
 
-  /** What is held for long stays ours: nobody claims it. */
+  /** What is held for long stays this consumer's: no other claims it. */
   async #keep(): Promise<void> {
     const { key, group, claimMs } = this.#stream;
     const nowMs = this.deps.clock.monotonicMs();

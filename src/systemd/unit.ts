@@ -10,7 +10,7 @@
 export interface UnitOptions {
   /** The program and all its arguments; the first is an absolute path. */
   readonly command: readonly string[];
-  /** Files that systemd hands over readable for the service alone, whoever owns them. */
+  /** Files that systemd hands over readable for the service alone, whatever their owner. */
   readonly credentials: readonly { readonly name: string; readonly path: string }[];
   /** The data folder's name below /var/lib, or the path of one that is there already. */
   readonly state: { readonly name: string } | { readonly path: string };

@@ -49,7 +49,7 @@ const REFUSED: readonly [argv: string[], says: RegExp][] = [
   [[], /expected ddl postgres, ddl mysql or ddl sqlite, got nothing/],
   [["ddl", "oracle"], /got "ddl oracle"/],
   [["print", "mysql"], /got "print mysql"/],
-  [["ddl", "mysql", "--notify"], /notify: mysql notifies nobody/],
+  [["ddl", "mysql", "--notify"], /notify: mysql has no notifications/],
   [["ddl", "sqlite", "--outbox", "a;b"], /--outbox: expected the name of a table/],
   [["ddl", "sqlite", "--id", 'a"b'], /--id: expected the name of a column/],
   [["ddl", "mysql", "--tabel-column", "x"], /did you mean --table-column\?/],

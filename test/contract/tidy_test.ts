@@ -294,6 +294,48 @@ test("the rule itself finds old words in names, and none in comments and strings
   assert.deepEqual(oldWords('say(`of ${desk.size}`, "crew"); // a keeper'), ["desk"]);
 });
 
+const PEOPLE = /\b(somebody|someone|nobody|everybody|everyone|whoever)\b/i;
+
+test("what is said is said of things, not of somebody", () => {
+  assertNone(
+    sources.flatMap(({ path, text }) =>
+      text.split("\n").flatMap((line, at) =>
+        PEOPLE.test(line) ? [`src/${path}:${at + 1}: ${line.trim()}`] : []
+      )
+    ),
+  );
+});
+
+const LONGEST_LINES = 80;
+
+/** Functions and methods of a formatted text that are longer than `most` lines, by their first line. */
+function longFunctions(text: string, most: number): string[] {
+  const lines = text.split("\n");
+  return lines.flatMap((line, at) => {
+    const [, indent] =
+      /^( *)(?:export )?(?:static |async |get )*(?:function\b|constructor\(|#?\w+\()[^;]*[({]$/
+        .exec(line) ?? [];
+    if (indent === undefined) return [];
+    const ends = (line: string) => line.startsWith(`${indent}}`) && !line.endsWith("{");
+    const length = lines.slice(at).findIndex(ends) + 1;
+    return length > most ? [line.trim()] : [];
+  });
+}
+
+test(`no function of collector.ts has more than ${LONGEST_LINES} lines`, () => {
+  const { text } = sources.find(({ path }) => path === "collector.ts")!;
+  assert.ok(longFunctions(text, 40).length > 0, "none is found");
+  assertNone(longFunctions(text, LONGEST_LINES));
+});
+
+test("the rule itself knows where a function ends", () => {
+  const text =
+    "function a(\n  b: string,\n): void {\n  c();\n}\n\nclass D {\n  async #e() {\n  }\n}";
+  assert.deepEqual(longFunctions(text, 4), ["function a("]);
+  assert.deepEqual(longFunctions(text, 1), ["function a(", "async #e() {"]);
+  assert.deepEqual(longFunctions(text, 5), []);
+});
+
 test("a start loads no module of the runtime that takes long to load", () => {
   // What `serve` imports, and what the collector loads before it listens.
   const entries = [
