@@ -65,8 +65,9 @@ const row = (id: string, n: number) => ({ id, Time: 1525435200 + n, Value: `valu
 async function flows(told: Told, path: string, body: (id: string) => unknown): Promise<void> {
   const id = crypto.randomUUID();
   const answer = await shishi.post(body(id), { path, headers: { prefer: "wait=10" } });
+  // 202: it is taken, and a busy ClickHouse stores it later.
+  if (answer.status === 200 || answer.status === 202) told.acknowledged.add(id);
   assert.equal(answer.status, 200, answer.text);
-  told.acknowledged.add(id);
 }
 
 async function inTrouble(...tables: readonly string[]): Promise<void> {

@@ -42,5 +42,5 @@ export async function eventually<T>(
 
 /** Resolves after `ms`. Only for the inside of a helper that polls or plays a slow client. */
 export function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
 }
