@@ -13,10 +13,10 @@ import { eventually, pause } from "../kit/wait.ts";
 import { say } from "../system/books.ts";
 
 const COLLECTORS = 3;
-const CLIENTS = 50;
+const CLIENTS = 24;
 const REQUESTS = 6;
 const ROWS = 3;
-const KILLS = 4;
+const KILLS = 3;
 
 let clickhouse: ClickHouse;
 const folders: string[] = [];

@@ -250,8 +250,10 @@ let newerThanBinary: string | null = null;
 
 function newerThan(builtMs: number): string {
   const names = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" });
-  return names.map((name) => join("src", name))
-    .find((name) => statSync(join(ROOT, name)).mtimeMs > builtMs) ?? "";
+  return names.map((name) => join("src", name)).find((name) => {
+    const file = statSync(join(ROOT, name));
+    return file.isFile() && file.mtimeMs > builtMs;
+  }) ?? "";
 }
 
 function fromSource(entry: string): string[] {
