@@ -1501,6 +1501,8 @@ export interface PlacedFile {
   readonly bytes: number;
   /** All of it from `at` on, or rejects; then a part of it may be there. Ends no earlier than before. */
   write(data: Uint8Array, at: number): Promise<void>;
+  /** As `write`; safe once it resolves, but not what was written elsewhere before. Rejects as `sync` does, too. */
+  writeSafe(data: Uint8Array, at: number): Promise<void>;
   /** As that of an `OpenFile`. */
   sync(): Promise<void>;
   close(): Promise<void>;

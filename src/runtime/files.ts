@@ -5,6 +5,9 @@
  * `FileHandle` does it: appending 20 KB and syncing costs the same (0.3 to 0.5 ms, most of it the
  * disk) by handle, by callback and by promisified callback, on both runtimes. The synchronous write
  * would be 0.05 ms faster and would stop the whole collector whenever the kernel makes writers wait.
+ *
+ * What is to be safe at once is written with `O_DSYNC` where that is worth as much as a sync (Linux): one way to
+ * another thread and back instead of two, 0.07 instead of 0.095 ms of CPU for 11 KB.
  */
 
 import { constants, fstatSync, type Stats } from "node:fs";
@@ -13,6 +16,8 @@ import process from "node:process";
 import type { PlacedFile } from "../contracts.ts";
 
 const { O_APPEND, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
+/** Elsewhere there is none, or it leaves the bytes in the drive's own cache. */
+const O_DSYNC = process.platform === "linux" ? constants.O_DSYNC : undefined;
 
 /** A batch has at most 1 GiB of rows; a larger file is no segment and would fill the memory. */
 export const MAX_READ_BYTES = 1.25 * 1024 ** 3;
@@ -117,6 +122,9 @@ class NodeFile {
 }
 
 class NodePlacedFile implements PlacedFile {
+  /** The same file, for what is to be safe at once. */
+  #safe: FileHandle | null = null;
+
   private constructor(readonly handle: FileHandle, readonly path: string, public bytes: number) {}
 
   static async at(handle: FileHandle, path: string): Promise<NodePlacedFile> {
@@ -128,11 +136,30 @@ class NodePlacedFile implements PlacedFile {
     this.bytes = Math.max(this.bytes, at + data.length);
   }
 
+  async writeSafe(data: Uint8Array, at: number): Promise<void> {
+    if (O_DSYNC === undefined) {
+      await this.write(data, at);
+      return await this.sync();
+    }
+    const handle = this.#safe ??= await this.#openSafe(O_DSYNC);
+    await writeAll(handle, data, at);
+    this.bytes = Math.max(this.bytes, at + data.length);
+    mustBeNamed(handle, this.path);
+  }
+
+  async #openSafe(flag: number): Promise<FileHandle> {
+    const handle = await open(this.path, O_WRONLY | flag);
+    if (fstatSync(handle.fd).ino === fstatSync(this.handle.fd).ino) return handle;
+    await handle.close();
+    throw systemError("ENOENT", "was removed while open", this.path);
+  }
+
   async sync(): Promise<void> {
     await syncAll(this.handle, this.path);
   }
 
   async close(): Promise<void> {
+    await this.#safe?.close();
     await this.handle.close();
   }
 }
@@ -162,6 +189,10 @@ async function writeAll(handle: FileHandle, data: Uint8Array, place: number | nu
  */
 async function syncAll(handle: FileHandle, path: string): Promise<void> {
   await handle.datasync();
+  mustBeNamed(handle, path);
+}
+
+function mustBeNamed(handle: FileHandle, path: string): void {
   if (fstatSync(handle.fd).nlink === 0) throw systemError("ENOENT", "was removed while open", path);
 }
 

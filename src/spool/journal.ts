@@ -188,14 +188,19 @@ export class Journal {
     const first = file.frames + 1;
     file.frames += frames.length;
     const lengths: number[] = [];
+    const pieces = written(frames, file.number, first, room, lengths);
     let end = file.end;
-    for (const piece of written(frames, file.number, first, room, lengths)) {
-      await open.write(piece, end);
+    // In one call, unless that would leave something unsafe that was written before.
+    const inOne = sync && !this.#unsynced && sizeOf(frames) + LONGEST_HEAD_BYTES <= room.length;
+    this.#unsynced = true;
+    let last: Uint8Array | null = null;
+    for (const piece of pieces) {
+      if (inOne) last = piece;
+      else await open.write(piece, end);
       end += piece.length;
     }
-    this.#unsynced = true;
     if (sync) {
-      const synced = open.sync();
+      const synced = last === null ? open.sync() : open.writeSafe(last, file.end);
       // Both at once: the first rows wait for the slower of two syncs, not for their sum.
       await (this.#named ? synced : allEnded([synced, this.#dir.files.syncFolder(this.#folder)]));
       this.#named = true;

@@ -212,6 +212,28 @@ for (const { name, files, root, deleteTree } of subjects) {
       await two.close();
     });
 
+    test("writes safely at places, and never to a file that is gone or another one", async () => {
+      const path = join(await folder(), "x");
+      await put(path, "abcdef");
+      const file = await files.overwrite(path);
+      await file.write(encode("1"), 1);
+      await file.writeSafe(encode("45"), 4);
+      await file.writeSafe(encode("678"), 6);
+      assert.equal(decode(await files.read(path)), "a1cd45678");
+      assert.equal(file.bytes, 9);
+      await files.remove(path);
+      await rejects(file.writeSafe(encode("x"), 0), "ENOENT");
+      await put(path, "another");
+      await rejects(file.writeSafe(encode("x"), 0), "ENOENT");
+      await file.close();
+      const closed = await files.overwrite(path);
+      await files.remove(path);
+      await put(path, "another");
+      await rejects(closed.writeSafe(encode("x"), 0), "ENOENT");
+      await closed.close();
+      assert.equal(decode(await files.read(path)), "another");
+    });
+
     test("a closed file takes nothing more", async () => {
       const file = await files.create(join(await folder(), "x"));
       await file.close();
@@ -286,6 +308,20 @@ describe("the faulty disk", () => {
     );
     for (const left of ["first", "firstsecond", "firstsec"]) assert.ok(seen.has(left), left);
     assert.ok([...seen].some((left) => /\0.*d$/.test(left)));
+  });
+
+  test("what is written safely makes nothing safe that was written before, elsewhere", async () => {
+    const left = new Set<string>();
+    for (let seed = 0; seed < 100; seed++) {
+      const files = new FaultyFiles(seed);
+      files.put("/d/x", "abcdef");
+      const file = await files.overwrite("/d/x");
+      await file.write(encode("12"), 0);
+      await file.writeSafe(encode("56789"), 4);
+      left.add(decode(files.crash("power").get("/d/x")!));
+    }
+    assert.ok(left.has("abcd56789") && left.has("12cd56789"), [...left].join());
+    for (const text of left) assert.match(text, /^..cd56789$/);
   });
 
   test("a file in a folder that was not synced may be gone", async () => {

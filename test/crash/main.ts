@@ -42,16 +42,22 @@ function deadly(file: OpenFile): OpenFile {
 }
 
 function deadlyPlaced(file: PlacedFile): PlacedFile {
+  const write = (data: Uint8Array, at: number) => {
+    if (operation === "write" && when === "half" && --left === 0) {
+      return file.write(data.subarray(0, data.length >> 1), at)
+        .then(() => void process.kill(process.pid, "SIGKILL"));
+    }
+    return killing("write", () => file.write(data, at));
+  };
   return {
     get bytes() {
       return file.bytes;
     },
-    write: (data, at) => {
-      if (operation === "write" && when === "half" && --left === 0) {
-        return file.write(data.subarray(0, data.length >> 1), at)
-          .then(() => void process.kill(process.pid, "SIGKILL"));
-      }
-      return killing("write", () => file.write(data, at));
+    write,
+    // In two steps, between which the process may end as well.
+    writeSafe: async (data, at) => {
+      await write(data, at);
+      await killing("sync", () => file.sync());
     },
     sync: () => killing("sync", () => file.sync()),
     close: () => killing("close", () => file.close()),

@@ -17,6 +17,13 @@ export function seeded(seed: number): Chance {
   };
 }
 
+function laidOver(bytes: Uint8Array, part: Uint8Array, at: number): Uint8Array {
+  const all = new Uint8Array(Math.max(bytes.length, at + part.length));
+  all.set(bytes);
+  all.set(part, at);
+  return all;
+}
+
 export class DiskFile {
   /** In no folder any more; open files still write to it. */
   unlinked = false;
@@ -63,13 +70,17 @@ export class DiskFile {
     this.bytes = changed;
   }
 
-  /** What is there at the call will be safe once the answer is called. */
-  beginSync(): () => void {
-    const image = this.#written();
+  /** What is there at the call will be safe once the answer is called; or of it only what lies in a range. */
+  beginSync(start = 0, end = Infinity): () => void {
+    const written = this.#written();
     this.#shortest = Infinity;
     return () => {
-      this.#safe = image;
-      this.#agreed = Math.min(image.length, this.#shortest);
+      const all = start === 0 && end >= written.length;
+      const image = all ? written : this.#safe.slice();
+      this.#safe = all ? written : laidOver(image, written.subarray(start, end), start);
+      // What lies before the range may differ.
+      const agreed = this.#agreed < start ? this.#agreed : Math.min(end, this.#safe.length);
+      this.#agreed = Math.min(agreed, this.#shortest);
     };
   }
 

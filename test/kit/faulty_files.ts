@@ -279,8 +279,14 @@ class FaultyFile implements OpenFile, PlacedFile {
     });
   }
 
-  sync(): Promise<void> {
-    let done = this.file.beginSync();
+  /** Both, one after the other: each may go wrong. */
+  async writeSafe(data: Uint8Array, at: number): Promise<void> {
+    await this.write(data, at);
+    await this.sync(at, at + data.length);
+  }
+
+  sync(start?: number, end?: number): Promise<void> {
+    let done = this.file.beginSync(start, end);
     return this.files.run("sync", this.path, () => {
       if (this.#closed) throw systemError("EBADF", "fdatasync", this.path);
       done();

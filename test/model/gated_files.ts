@@ -73,6 +73,7 @@ export class GatedFiles implements Files {
           return file.bytes;
         },
         write: (data, at) => this.pass("write", path, () => file.write(data, at)),
+        writeSafe: (data, at) => this.pass("sync", path, () => file.writeSafe(data, at)),
         sync: () => this.pass("sync", path, () => file.sync()),
         close: () => {
           this.#count(path, -1);
