@@ -24,10 +24,12 @@ export interface MemoryLimits {
   readonly tableShare?: number;
 }
 
-export interface MemoryDeps {
+export interface MemoryDeps<Answer = Result> {
   readonly ledger: Ledger;
   /** Null where there is no disk to use. */
   readonly spool: Spool | null;
+  /** The disk has answered a round of a batch: its rows are in it, or their room is given back. What `keep` says of it. */
+  readonly answered: (batch: HeldBatch, result: Result) => Answer;
 }
 
 /** While the disk refuses, one write in this time finds out whether it still does. */
@@ -44,13 +46,14 @@ const ALL = 1 / 2;
 const SQUEEZE = 0.75;
 
 /** Reservations of one batch that the disk answers together. */
-interface Round {
+interface Round<Answer> {
   readonly reservations: Reservation[];
   readonly synced: Promise<Result>;
-  readonly committed: Promise<Result>;
+  readonly answered: Promise<Answer>;
 }
 
-export class Memory {
+/** @typeParam Answer what becomes of a round, to those whose rows are in it. */
+export class Memory<Answer = Result> {
   #limits: MemoryLimits;
   /** Of all held rows, wherever they are. */
   #heldBytes = 0;
@@ -72,7 +75,7 @@ export class Memory {
   readonly #fetched = new Set<HeldBatch>();
   #fetchedBytes = 0;
   /** The last round of each batch, until it is answered. */
-  readonly #rounds = new Map<HeldBatch, Round>();
+  readonly #rounds = new Map<HeldBatch, Round<Answer>>();
   /** Resolves when the batch is written that is being spilled; null while there is none. */
   #spilling: Promise<unknown> | null = null;
   #diskProbedMs = -Infinity;
@@ -80,11 +83,13 @@ export class Memory {
   #tooMuchBytes = 0;
   readonly #ledger: Ledger;
   readonly #spool: Spool | null;
+  readonly #answered: MemoryDeps<Answer>["answered"];
 
-  constructor(limits: MemoryLimits, { ledger, spool }: MemoryDeps) {
+  constructor(limits: MemoryLimits, { ledger, spool, answered }: MemoryDeps<Answer>) {
     this.#limits = limits;
     this.#ledger = ledger;
     this.#spool = spool;
+    this.#answered = answered;
   }
 
   /** From the next row on. @returns whether rows that are in memory only now belong on disk. */
@@ -288,10 +293,10 @@ export class Memory {
   /**
    * Fills the room that a batch has for rows which are held already. What is in memory only has its memos
    * there.
-   * @returns null when they are in it, else whether the disk took them, after they are in the batch, or
-   * their room is given back; one promise for all that the disk answers together.
+   * @returns null when they are in it, else what `answered` says when the disk has answered; one promise for
+   * all of a batch that it answers together.
    */
-  keep(reservation: Reservation, memos?: readonly Memo[]): Promise<Result> | null {
+  keep(reservation: Reservation, memos?: readonly Memo[]): Promise<Answer> | null {
     if (this.#spool !== null && this.#limits.diskFirst) {
       return this.#keepOnDisk(this.#spool, reservation, memos);
     }
@@ -299,26 +304,26 @@ export class Memory {
     return null;
   }
 
-  #keepOnDisk(spool: Spool, reservation: Reservation, memos?: readonly Memo[]): Promise<Result> {
+  #keepOnDisk(spool: Spool, reservation: Reservation, memos?: readonly Memo[]): Promise<Answer> {
     const { batch, chunk } = reservation;
     this.#reservedRows += chunk.rows;
     this.#reservedBytes += chunk.body.length;
     const synced = spool.append(batch, reservation.body, chunk.rows, memos);
-    let round = this.#rounds.get(batch);
-    if (round?.synced !== synced) {
-      const reservations: Reservation[] = [];
-      const committed = synced.then((result) => {
-        if (this.#rounds.get(batch)?.synced === synced) this.#rounds.delete(batch);
-        return this.#onSynced(batch, reservations, result);
-      });
-      round = { reservations, synced, committed };
-      this.#rounds.set(batch, round);
+    const last = this.#rounds.get(batch);
+    if (last?.synced === synced) {
+      last.reservations.push(reservation);
+      return last.answered;
     }
-    round.reservations.push(reservation);
-    return round.committed;
+    const reservations = [reservation];
+    const answered = synced.then((result) => {
+      if (this.#rounds.get(batch)?.synced === synced) this.#rounds.delete(batch);
+      return this.#onSynced(batch, reservations, result);
+    });
+    this.#rounds.set(batch, { reservations, synced, answered });
+    return answered;
   }
 
-  #onSynced(batch: HeldBatch, reservations: readonly Reservation[], result: Result): Result {
+  #onSynced(batch: HeldBatch, reservations: readonly Reservation[], result: Result): Answer {
     if (result.ok) batch.synced();
     for (const reservation of reservations) {
       const { rows, body } = reservation.chunk;
@@ -331,7 +336,7 @@ export class Memory {
         this.#count(batch.table, -rows, -body.length);
       }
     }
-    return result;
+    return this.#answered(batch, result);
   }
 
   #commit(reservation: Reservation): void {

@@ -89,7 +89,7 @@ function crc32(bytes: Uint8Array, before = 0): number {
 
 /** One frame to be written. */
 export interface FrameText {
-  /** Its first line, from behind the frame's number on: `,…}` and a newline. */
+  /** Its first line, from behind the frame's number on, up to `tail`: `,…`, without one `,…}` and a newline. */
   readonly head: string;
   /** The rest of the first line, where it is the same in each frame of a batch. */
   readonly tail: Uint8Array | null;
@@ -98,9 +98,11 @@ export interface FrameText {
 
 const NO_BODIES: readonly Uint8Array[] = [];
 
-/** Rows of a batch, whose `tail` is that of `tailOf`. */
+/** Rows of a batch, whose `tail` is that of `tailOf`. @param from how many stand before them. */
 export function rowsFrame(
-  { from, rows, bytes }: { readonly from: number; readonly rows: number; readonly bytes: number },
+  from: number,
+  rows: number,
+  bytes: number,
   tail: Uint8Array,
   bodies: readonly Uint8Array[],
   memos: readonly Memo[] | null = null,

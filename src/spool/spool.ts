@@ -132,6 +132,8 @@ interface Group {
   rows: number;
   bytes: number;
   memos: Memo[] | null;
+  /** What the disk has of the batch; null before its round. */
+  kept: Kept | null;
   readonly synced: Promise<Result>;
   readonly answer: (result: Result) => void;
 }
@@ -193,6 +195,8 @@ export class JournalSpool implements Spool {
   readonly #kept = new Map<string, Kept>();
   /** Why a batch takes no rows any more: what was refused leaves a hole that none may follow. */
   readonly #refused = new WeakMap<GrowingBatch, string>();
+  /** Since the start. */
+  #refusals = 0;
   /** Batches that are being written whole. */
   readonly #writing = new Map<string, Promise<Result>>();
   readonly #dir: DataDir;
@@ -234,6 +238,7 @@ export class JournalSpool implements Spool {
         rows: 0,
         bytes: 0,
         memos: null,
+        kept: null,
         synced: promise,
         answer: resolve,
       };
@@ -289,12 +294,17 @@ export class JournalSpool implements Spool {
   async #round(): Promise<boolean> {
     const all = [...this.#next.values()];
     this.#next = new Map();
-    for (const { batch } of all) {
-      const file = this.#kept.get(batch.id)?.vanished ?? null;
+    for (const group of all) {
+      group.kept = this.#kept.get(group.batch.id) ?? null;
       // No rows may follow a hole.
-      if (file !== null) this.#refused.set(batch, "ENOENT: its file was removed");
+      if (group.kept !== null && group.kept.vanished !== null) {
+        this.#refuse(group.batch, "ENOENT: its file was removed");
+      }
     }
-    const groups = all.filter(({ batch }) => !this.#refused.has(batch));
+    // In a round of two hundred batches a look for each is felt.
+    const groups = this.#refusals === 0
+      ? all
+      : all.filter(({ batch }) => !this.#refused.has(batch));
     const copies = this.#copies.filter(({ kept }) => !kept.gone);
     for (const copy of this.#copies) if (copy.kept.gone) copy.over(true);
     this.#copies = [];
@@ -318,7 +328,7 @@ export class JournalSpool implements Spool {
     }
     for (const { over } of notes) over();
     for (const { batch, answer } of all) {
-      const refused = this.#refused.get(batch);
+      const refused = this.#refusals === 0 ? undefined : this.#refused.get(batch);
       answer(refused === undefined ? DONE : failed(refused));
     }
     // Those who wait have heard of it before the next round: the answer may seal the batch.
@@ -335,13 +345,15 @@ export class JournalSpool implements Spool {
     reached: readonly Reached[],
   ): Promise<void> {
     const frames: FrameText[] = [];
-    const kept = groups.map(({ batch }) => this.#keptOf(batch));
-    groups.forEach(({ rows, bytes, bodies, memos }, at) => {
-      const { rows: from, tail } = kept[at]!;
-      frames.push(rowsFrame({ from, rows, bytes }, tail!, bodies, memos));
-    });
+    for (const group of groups) {
+      const { batch, rows, bytes, bodies, memos } = group;
+      const kept = group.kept ??= this.#newlyKept(batch);
+      kept.tail ??= tailOf(batch);
+      frames.push(rowsFrame(kept.rows, rows, bytes, kept.tail, bodies, memos));
+    }
     for (const { kept, parts, bodies } of copies) {
-      frames.push(rowsFrame(joined(parts), tailOf(kept.head), bodies));
+      const { from, rows, bytes } = joined(parts);
+      frames.push(rowsFrame(from, rows, bytes, tailOf(kept.head), bodies));
     }
     for (const { memos } of moved) frames.push(memosFrame(memos));
     const trails = notes.filter(({ kept }) => !kept.gone).map((each) => ({
@@ -362,10 +374,10 @@ export class JournalSpool implements Spool {
       sync,
       settled.length + reached.length > 0,
     );
-    groups.forEach(({ rows, bytes, memos }, at) => {
-      const { rows: from } = kept[at]!;
-      this.#add(kept[at]!, { ...places[at]!, from, rows, bytes });
-      for (const memo of memos ?? []) addMemo(places[at]!.file, memo);
+    groups.forEach(({ rows, bytes, memos, kept }, which) => {
+      const { file, at, length } = places[which]!;
+      this.#add(kept!, { file, at, length, from: kept!.rows, rows, bytes });
+      if (memos !== null) { for (const memo of memos) addMemo(file, memo); }
     });
     copies.forEach((copy, at) => this.#copied(copy, places[groups.length + at]!));
     const { file: newest } = places[0]!;
@@ -398,14 +410,15 @@ export class JournalSpool implements Spool {
     for (const kept of this.#marked.splice(0)) this.#release(kept);
   }
 
-  #keptOf(batch: GrowingBatch): Kept {
-    let kept = this.#kept.get(batch.id);
-    if (kept === undefined) {
-      kept = new Kept(batch, batch);
-      this.#kept.set(batch.id, kept);
-    }
-    kept.tail ??= tailOf(batch);
+  #newlyKept(batch: GrowingBatch): Kept {
+    const kept = new Kept(batch, batch);
+    this.#kept.set(batch.id, kept);
     return kept;
+  }
+
+  #refuse(batch: GrowingBatch, problem: string): void {
+    this.#refused.set(batch, problem);
+    this.#refusals++;
   }
 
   #add(kept: Kept, part: Part): void {
@@ -423,7 +436,7 @@ export class JournalSpool implements Spool {
     problem: string,
   ): void {
     for (const { batch } of groups) {
-      this.#refused.set(batch, problem);
+      this.#refuse(batch, problem);
       const kept = this.#kept.get(batch.id);
       if (kept !== undefined && !kept.journaled && kept.segment === null) {
         this.#kept.delete(batch.id);

@@ -41,7 +41,7 @@ function frameOf(
   const body = Buffer.from(
     Array.from({ length: rows }, (_, at) => `{"n":${from + at},"t":"${text}"}\n`).join(""),
   );
-  return rowsFrame({ from, rows, bytes: body.length }, tailOf(head(last)), [body], memos);
+  return rowsFrame(from, rows, body.length, tailOf(head(last)), [body], memos);
 }
 
 const of = { table: "events", gone: false };
@@ -177,7 +177,7 @@ describe("a file in good order", () => {
   test("fields that are not known here are no hindrance, nor is a frame of another kind", () => {
     const body = Buffer.from('{"n":1}\n');
     const tail = Buffer.from(`,"keys":["a"],${Buffer.from(tailOf(head(4))).toString().slice(1)}`);
-    const keyed = rowsFrame({ from: 0, rows: 1, bytes: body.length }, tail, [body]);
+    const keyed = rowsFrame(0, 1, body.length, tail, [body]);
     const other = { head: `,"bytes":0,"later":[1]}\n`, tail: null, bodies: [] };
     assert.deepEqual(said(fileOf([keyed, other, FRAMES[0]!]).bytes), ["04 0+1", "01 0+2"]);
   });

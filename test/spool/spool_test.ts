@@ -3,10 +3,12 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, test } from "node:test";
 import { openSpool } from "../../src/spool/data_dir.ts";
 import type { Batch, Spool } from "../../src/contracts.ts";
+import { readFrames } from "../../src/spool/frame.ts";
+import { journalNumber } from "../../src/spool/journal.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { chunkOf, events, memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
@@ -76,6 +78,24 @@ describe("group commit", () => {
     }
     assert.equal(framesIn(files).length, 400);
     assert.equal(journalFiles(files).length, 1);
+  });
+
+  test("what was written before without a sync is safe with the next rows, or all of it is not", async () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const { files, spool, submit } = await spoolKit(new FaultyFiles(seed));
+      const chunks = ["a", "b", "c"].map((table) => events(2, { table }));
+      const [stored, held, next] = chunks.map(openBatch);
+      assert.equal(await submit(stored!, chunks[0]!), null);
+      assert.equal(await submit(held!, chunks[1]!), null);
+      spool.remove(stored!.id);
+      await settle();
+      assert.equal(await submit(next!, chunks[2]!), null);
+      const [path = ""] = journalFiles(files);
+      const left = files.crash("power").get(path)!;
+      const { live, bad } = readFrames(left, journalNumber(basename(path))!);
+      assert.deepEqual(bad, [], `seed ${seed}`);
+      assert.deepEqual(live.flatMap((each) => "settled" in each ? each.settled : []), [stored!.id]);
+    }
   });
 
   for (const first of [0, 1]) {
