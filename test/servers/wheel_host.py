@@ -33,7 +33,9 @@ def serve(config):
 
 
 NOT_SETTINGS = {"query", "database", "default_format", "user", "password", "wait_end_of_query",
-                "sieve_format", "sieve_structure", "query_id"}
+                "sieve_format", "sieve_structure", "query_id",
+                # All statements share one session, which would stay so.
+                "readonly"}
 
 
 def literal(text):

@@ -114,6 +114,8 @@ for (const { version, modern, start } of ENGINES) {
             "abs(now() - timestamp) < 60)) FROM analytics_events WHERE event_type != 'old' GROUP BY event_type ORDER BY 1",
           "e\t3\t1\t1\nnow\t1\t1\t1",
         );
+        const { json } = await shishi.get("/api/metrics?from=2025-11-29&to=2025-11-30");
+        assert.deepEqual(json.counts, { e: 3 });
       });
     }
   });
