@@ -139,7 +139,7 @@ interface Rooms extends Base {
 
 type Admit = Pick<
   typeof import("./admit/app.ts"),
-  "createApp" | "createShared" | "createJudge"
+  "createApp" | "createShared" | "createJudge" | "eventTypes"
 >;
 
 async function openRooms(options: CollectorOptions): Promise<Rooms> {
@@ -165,6 +165,7 @@ async function openRooms(options: CollectorOptions): Promise<Rooms> {
     }),
     onTableChange: ({ what }) => ledger.tableChanged(what),
     judge: () => current.settings.typeCheck === "strict" ? judge : null,
+    eventTypes: admit.eventTypes,
     fetch: createFetch({ pooled: false, certificates: authoritiesOf(current.settings) }),
   });
   const pump = new Pump(pumpOptions(current.settings), {

@@ -875,12 +875,17 @@ export interface InsertSetting {
   readonly value: string;
 }
 
+/** Types as which fields of events are read, by the field's name; others are read as usual. */
+export type EventTypes = ReadonlyMap<string, string>;
+
 /** One INSERT of some rows of a batch. */
 export interface InsertRequest {
   readonly table: string;
   readonly shape: Shape;
   /** The columns that the INSERT of rows names; null or absent: none, so that it is about all of them. */
   readonly columns?: readonly string[] | null;
+  /** Of events; null or absent: every field is read as usual. */
+  readonly types?: EventTypes | null;
   /** NDJSON; pieces in order, each ends where a row does. */
   readonly body: readonly Uint8Array[];
   readonly rows: number;
@@ -1082,6 +1087,7 @@ export interface TableMaker {
 /** Whole rows of a table, and what they are held against. */
 export interface RowsToJudge {
   readonly table: string;
+  readonly shape: Shape;
   /** As that of a batch. */
   readonly body: readonly Uint8Array[];
   readonly columns: Columns;

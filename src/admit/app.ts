@@ -34,6 +34,7 @@ import { type Account, Accounts } from "./tokens.ts";
 import { Writer, type WriteSettings } from "./write.ts";
 
 export { createJudge } from "./judge.ts";
+export { eventTypes } from "./event_columns.ts";
 
 /** What of the interface is served: where there is an admin port, all but health is on one of the two. */
 export type Part = "all" | "events" | "admin";

@@ -19,6 +19,8 @@ export interface RowReader {
   readonly misfits?: Misfits | null;
   /** Rows that were refused for want of a right to one of their columns. */
   readonly rightless?: number;
+  /** No row is passed by the scanner: each is looked at closer. */
+  readonly closely?: boolean;
   /**
    * Takes a row, normalized and without blanks around it, or says what is wrong with it. For every row
    * that the scanner passes it would have said yes too, and with the same meaning.

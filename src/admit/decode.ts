@@ -14,6 +14,7 @@ import type { Columns, Shape, TypeCounts } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { Misfits, RowReader } from "./closer.ts";
 import { EventReader } from "./event.ts";
+import { eventColumnsOf } from "./event_columns.ts";
 import { ANY_TIME, type EventWindow } from "./timestamp.ts";
 import { type KeysWanted, TableRowReader, type Widening } from "./row.ts";
 import { type Fault, Scanner } from "./scanner.ts";
@@ -31,13 +32,13 @@ export interface Target {
   readonly shape: Shape;
   /** `null`: not known. */
   readonly columns: Columns | null;
-  /** Whether values are held against their columns. */
+  /** Whether values are held against their columns; they are unless given. */
   readonly typeCheck?: boolean;
   /** Of rows of a table whose columns are known; absent: errors. */
   readonly unknownKeys?: KeysWanted;
   /** A value that does not fit may widen its column. */
   readonly widen?: Widening;
-  /** Rows of a table that may have been read before; see `fitColumn`. */
+  /** Rows may have been read before; see `fitColumn`. */
   readonly again?: boolean;
   /** Types are to be found in the rows: the table is made of them, or is given columns. */
   readonly makes?: boolean;
@@ -206,6 +207,7 @@ export class Decoding {
   readonly #bytes: Uint8Array;
   readonly #scanner: Scanner;
   readonly #reader: RowReader;
+  readonly #closely: boolean;
   readonly #utf8: boolean;
   #form: "values" | "array" | "done" = "values";
   /** Why the whole is refused. */
@@ -246,8 +248,17 @@ export class Decoding {
     this.#utf8 = isUtf8(bytes);
     scanner.open(bytes);
     this.#reader = target.shape === "event"
-      ? new EventReader(scanner, nowMs, target.window ?? ANY_TIME)
+      ? new EventReader(
+        scanner,
+        nowMs,
+        target.window ?? ANY_TIME,
+        target.columns === null || target.typeCheck === false
+          ? null
+          : eventColumnsOf(target.columns),
+        target.again,
+      )
       : new TableRowReader(scanner, target);
+    this.#closely = this.#reader.closely === true;
     this.#at = skipSeparators(bytes, 0);
     this.#look(this.#at);
   }
@@ -432,7 +443,8 @@ export class Decoding {
     let at = this.#at;
     while (this.#effort > 0) {
       // Behind the comma of the last element there is nothing to scan.
-      let to = at < end ? this.#scanner.elements(at, at + this.#effort) : at;
+      const scans = at < end && !this.#closely;
+      let to = scans ? this.#scanner.elements(at, at + this.#effort) : at;
       if (to > at) {
         this.#effort -= to - at;
       } else {
@@ -509,7 +521,7 @@ export class Decoding {
 
   /** As the scanner's `lines`, but only where the bytes are known to be text. */
   #scan(at: number, until: number): number {
-    if (this.#bytes[at] !== BRACE_OPEN) return at;
+    if (this.#bytes[at] !== BRACE_OPEN || this.#closely) return at;
     if (this.#utf8) return this.#scanner.lines(at, until);
     return this.#isLineOfText(at) ? this.#scanner.lines(at, at + 1) : at;
   }

@@ -9,6 +9,7 @@ import { LONGEST_TYPE_BYTES, OTHER_TYPE } from "../contracts.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt, hint } from "../kernel/text.ts";
 import { type Member, members, type RowReader } from "./closer.ts";
+import type { EventColumns } from "./event_columns.ts";
 import type { Scanner } from "./scanner.ts";
 import {
   epochMs,
@@ -26,13 +27,31 @@ export class EventReader implements RowReader {
   readonly #scanner: Scanner;
   readonly #nowMs: number;
   readonly #window: EventWindow;
+  readonly #columns: EventColumns | null;
+  readonly #again: boolean;
 
-  /** The scanner reads events from now on. @param nowMs epoch milliseconds, for events without a time. */
-  constructor(scanner: Scanner, nowMs: number, window: EventWindow) {
+  /**
+   * The scanner reads events from now on.
+   * @param nowMs epoch milliseconds, for events without a time.
+   * @param columns null: they take every event. @param again events may have been read before.
+   */
+  constructor(
+    scanner: Scanner,
+    nowMs: number,
+    window: EventWindow,
+    columns: EventColumns | null = null,
+    again = false,
+  ) {
     this.#scanner = scanner;
     this.#nowMs = nowMs;
     this.#window = window;
+    this.#columns = columns;
+    this.#again = again;
     scanner.events(nowMs, window);
+  }
+
+  get closely(): boolean {
+    return this.#columns !== null;
   }
 
   closer(text: string): string | null {
@@ -50,14 +69,17 @@ export class EventReader implements RowReader {
     if (rawType === undefined) return "eventType: missing; expected a string";
     if (!given.has("id")) given.set("id", `"${this.#scanner.newId()}"`);
     if (!given.has("timestamp")) given.set("timestamp", `"${eventTime(this.#nowMs)}"`);
-    this.#scanner.text(`{${[...given].map(([field, value]) => `"${field}":${value}`).join(",")}}`);
     const type: string = JSON.parse(rawType);
+    const problem = this.#columns?.problem(given, this.#again) ?? null;
+    if (problem !== null) return problem;
+    this.#scanner.text(`{${[...given].map(([field, value]) => `"${field}":${value}`).join(",")}}`);
     this.#scanner.count(encoder.encode(type).length > LONGEST_TYPE_BYTES ? OTHER_TYPE : type, 1);
     return null;
   }
 
   #time(rawValue: string): Result<string> {
-    const ms = timeOf(rawValue);
+    // A number that has been read before is in ticks, see below.
+    const ms = this.#again && WHOLE.test(rawValue) ? Number(rawValue) : timeOf(rawValue);
     if (!inRange(ms)) return wrong("timestamp", TIMESTAMP_WANTED, rawValue);
     const { maxAgeMs, maxSkewMs } = this.#window;
     if (maxAgeMs !== null && ms < this.#nowMs - maxAgeMs) {

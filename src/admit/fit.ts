@@ -68,7 +68,8 @@ function fit(path: string, type: Type, raw: string, again: boolean): Result<stri
   }
 }
 
-function misfit(path: string, type: Type, raw: string): Result<string> {
+/** The error of a value that its column cannot hold. */
+export function misfit(path: string, type: Type, raw: string): Result<string> {
   return failed(
     `${excerpt(path)}: ${excerpt(raw)} does not fit ${excerpt(type.text)} (${wanted(type)})`,
   );

@@ -41,10 +41,10 @@ export function createJudge(yieldTurn: () => Promise<void> = nextTurn): JudgeRow
 
   async function judge(rows: RowsToJudge): Promise<RowsJudged> {
     scanner ??= new Scanner();
-    const { table, columns, unknownKeys, widens } = rows;
+    const { table, shape, columns, unknownKeys, widens } = rows;
     const target: Target = {
       table,
-      shape: "row",
+      shape,
       columns,
       unknownKeys,
       again: true,

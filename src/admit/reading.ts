@@ -122,7 +122,8 @@ export class Reading {
     const columns = this.#deps.tables.columns(table);
     const known = typeof columns === "string" ? null : columns;
     const { eventWindow: window } = this.#deps.settings;
-    return { table, shape: "event", columns: known, window };
+    const typeCheck = this.#deps.settings.typeCheck === "strict";
+    return { table, shape: "event", columns: known, window, typeCheck };
   }
 
   /** How rows of any other table are read, or why they need not be. */

@@ -24,6 +24,7 @@ import {
   type Ticket,
 } from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
+import { eventColumnsOf } from "./event_columns.ts";
 import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
 import { type Given, Reading, type Strangers, UNCONFIRMED, type Unusable } from "./reading.ts";
@@ -301,7 +302,7 @@ export class Writer {
       : stamped(decoded, stamps, (name) => this.#stamp(writing, name));
     const prefer = parsePrefer(request.headers.get("prefer"));
     const strict = isStrict(request, prefer);
-    if (rejected > 0 && shape === "row") tables.doubt(table);
+    if (rejected > 0 && (shape === "row" || isHeld(columns))) tables.doubt(table);
     if (rows === 0 || (strict && rejected > 0)) {
       if (rejected > 0) ledger.rejected(table, "invalid", rejected);
       if (rows > 0) ledger.rejected(table, "strict", rows);
@@ -474,6 +475,11 @@ function keyOf({ headers, url }: Request): string | null {
   if (header !== null) return header;
   const query = url.indexOf("?");
   return query < 0 ? null : new URLSearchParams(url.slice(query + 1)).get("key");
+}
+
+/** Whether events may not fit them. */
+function isHeld(columns: Columns | null): boolean {
+  return columns !== null && eventColumnsOf(columns) !== null;
 }
 
 /** What of CSV a Content-Type says (RFC 4180; IANA's text/tab-separated-values); null: it is of something else. */

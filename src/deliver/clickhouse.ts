@@ -81,8 +81,8 @@ export function createInserter(
     if (trouble !== null) return { kind: "table", ...trouble };
     while (true) {
       const url = new URL(endpoint.url);
-      const { shape, table, columns } = request;
-      const statement = insertStatement(shape, endpoint.database, table, columns);
+      const { shape, table, columns, types } = request;
+      const statement = insertStatement(shape, endpoint.database, table, columns, types);
       pins.write(url, { ...settings, query: statement });
       const timeoutMs = patience.ofMs(request.table);
       const startedMs = clock.monotonicMs();

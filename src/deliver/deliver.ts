@@ -22,6 +22,7 @@ import type {
 } from "../contracts.ts";
 import { createInserter } from "./clickhouse.ts";
 import { createFailover, type Node } from "./failover.ts";
+import type { FittingTools } from "./fitting.ts";
 import { createPost, type Fetch } from "../kernel/http.ts";
 import { done } from "../kernel/result.ts";
 import { createPins } from "./pins.ts";
@@ -97,6 +98,8 @@ export function createDeliver(
     readonly largest?: () => Largest;
     /** Holds rows against columns that they were not checked against; null or absent: ClickHouse does. */
     readonly judge?: () => JudgeRows | null;
+    /** As of `FittingTools`. */
+    readonly eventTypes?: FittingTools["eventTypes"];
   },
 ): Deliver {
   const { clock, log } = tools;
@@ -200,7 +203,8 @@ export function createDeliver(
     ...(tools.judge && {
       fitting: {
         judge: tools.judge,
-        current: (table) => servers.tables.current(table),
+        eventTypes: tools.eventTypes ?? (() => null),
+        current: (table, withinMs) => servers.tables.current(table, withinMs),
         earlier: (table, fingerprint) => servers.tables.earlier(table, fingerprint),
       },
     }),

@@ -7,16 +7,29 @@
  * `unknown-keys` makes of them, and columns are added or widened. Of rows that a door has read, only columns
  * whose types have changed since are looked at: a key that has become unknown is the table's trouble, or
  * ClickHouse's to refuse.
+ *
+ * Events are held against the columns of their table likewise, unless these take every event: then they are not
+ * looked at, and the columns are asked once a second.
  */
 
-import type { Batch, Columns, JudgeRows, Misfit, RowsToJudge, TableMaker } from "../contracts.ts";
+import type {
+  Batch,
+  Columns,
+  EventTypes,
+  JudgeRows,
+  Misfit,
+  RowsToJudge,
+  TableMaker,
+} from "../contracts.ts";
 import { join } from "./rows.ts";
 
 export interface FittingTools {
   /** Null: values are ClickHouse's to judge. */
   readonly judge: () => JudgeRows | null;
+  /** As what the fields of events are read, if not as usual; null: they are not looked at. */
+  readonly eventTypes: (columns: Columns) => EventTypes | null;
   /** As of `Plans`. */
-  readonly current: (table: string) => Promise<Columns | "missing" | "unknown">;
+  readonly current: (table: string, withinMs?: number) => Promise<Columns | "missing" | "unknown">;
   readonly earlier: (table: string, fingerprint: string) => Columns | null;
   readonly maker?: TableMaker;
 }
@@ -45,15 +58,33 @@ export async function fitting(
   against: string | null,
   tools: FittingTools,
 ): Promise<Fitted> {
-  const columns = await tools.current(batch.table);
+  const columns = await columnsFor(batch, tools);
   // A table that takes no rows says so itself, and so does one of which nothing else is known.
   if (typeof columns === "string" || columns.takesNone !== null) return { kind: "unseen" };
   const judge = tools.judge();
   const same = columns.fingerprint === against || columns.fingerprint === batch.fingerprint;
-  if (same || judge === null) return { kind: "known", columns };
+  if (same || judge === null || takesAll(batch, columns, tools)) return { kind: "known", columns };
   return batch.fingerprint === null
     ? await asIfNew(batch, columns, judge, tools.maker)
     : await asChanged(batch, columns, batch.fingerprint, judge, tools);
+}
+
+/** Columns that take every event may be a second old. */
+const EVENTS_WITHIN_MS = 1000;
+
+async function columnsFor(
+  batch: Batch,
+  tools: FittingTools,
+): Promise<Columns | "missing" | "unknown"> {
+  if (batch.shape !== "event") return await tools.current(batch.table);
+  const columns = await tools.current(batch.table, EVENTS_WITHIN_MS);
+  return typeof columns === "string" || takesAll(batch, columns, tools)
+    ? columns
+    : await tools.current(batch.table);
+}
+
+function takesAll({ shape }: Batch, columns: Columns, { eventTypes }: FittingTools): boolean {
+  return shape === "event" && eventTypes(columns) === null;
 }
 
 /** Rows that no door has held against any columns. */
@@ -63,11 +94,13 @@ async function asIfNew(
   judge: JudgeRows,
   maker: TableMaker | undefined,
 ): Promise<Fitted> {
-  const { table, body } = batch;
+  const { table, shape, body } = batch;
   let unknownKeys: RowsToJudge["unknownKeys"] = { policy: maker?.unknownKeys(table) ?? "error" };
   let widens = maker?.widens === true;
   for (;;) {
-    const judged = await judge({ table, body, columns: rightful(columns), unknownKeys, widens });
+    const judged = await judge({
+      ...{ table, shape, body, columns: rightful(columns), unknownKeys, widens },
+    });
     const { strange, wider } = judged;
     if (strange.size === 0 && wider.size === 0) return { kind: "judged", columns, ...judged };
     const remade = strange.size > 0
@@ -95,18 +128,21 @@ function rightful(columns: Columns): Columns {
 
 /** Rows that a door has held against columns of this fingerprint. */
 async function asChanged(
-  { table, body }: Batch,
+  batch: Batch,
   columns: Columns,
   fingerprint: string,
   judge: JudgeRows,
-  { earlier }: FittingTools,
+  tools: FittingTools,
 ): Promise<Fitted> {
-  const before = earlier(table, fingerprint);
+  const { table, shape, body } = batch;
+  const before = tools.earlier(table, fingerprint);
   const types = new Map(before?.columns.map(({ name, type }) => [name, type]));
   const changed = columns.columns.filter(({ name, type }) => types.get(name) !== type);
-  if (changed.length === 0) return { kind: "known", columns };
   const against = { ...columns, columns: changed, closed: new Map() };
+  if (changed.length === 0 || takesAll(batch, against, tools)) return { kind: "known", columns };
   const unknownKeys = { policy: "pass" } as const;
-  const judged = await judge({ table, body, columns: against, unknownKeys, widens: false });
+  const judged = await judge({
+    ...{ table, shape, body, columns: against, unknownKeys, widens: false },
+  });
   return { kind: "judged", columns, ...judged, keys: null };
 }

@@ -94,6 +94,8 @@ interface Entry {
   asking: Promise<Known> | null;
   /** Columns without a right to insert into them, and when that was learned; null: not asked. */
   refused: { readonly names: ReadonlySet<string>; readonly atMs: number } | null;
+  /** When the server was asked last, of what it has answered. */
+  askedMs: number;
   /** What the columns of `known` were told as. */
   told: string;
   /** What was known before, newest first. */
@@ -133,8 +135,9 @@ export interface Plans extends Tables {
   /**
    * As the columns are from this call on, for rows that are about to be sent; `unknown`: the server does not
    * tell. A short question, unless they have changed.
+   * @param withinMs as they have been so long ago will do.
    */
-  current(table: string): Promise<Known>;
+  current(table: string, withinMs?: number): Promise<Known>;
   /** A plan that was known before, by its fingerprint; null: forgotten, or an earlier process had it. */
   earlier(table: string, fingerprint: string): TablePlan | null;
 }
@@ -166,7 +169,7 @@ export function createTables(tools: TableTools): Plans & {
     if (entry === undefined) {
       entry = {
         ...{ known: "unknown", atMs: -Infinity, doubted: false, asking: null, refused: null },
-        ...{ told: "", earlier: [], checking: null, checkingNext: null },
+        ...{ askedMs: -Infinity, told: "", earlier: [], checking: null, checkingNext: null },
       };
     } else {
       entries.delete(table);
@@ -195,8 +198,10 @@ export function createTables(tools: TableTools): Plans & {
   function ask(table: string): Promise<Known> {
     const entry = entryOf(table);
     if (entry.asking !== null) return entry.asking;
+    const askedMs = clock.monotonicMs();
     const asking = askServer(table, entry).then((known) => {
       entry.asking = null;
+      if (known !== "unknown") entry.askedMs = askedMs;
       entry.doubted = false;
       entry.atMs = clock.monotonicMs();
       // Old knowledge beats none: rows are judged by it until the server can be asked.
@@ -218,8 +223,12 @@ export function createTables(tools: TableTools): Plans & {
     entry.earlier.length = Math.min(entry.earlier.length, MOST_EARLIER);
   }
 
-  function current(table: string): Promise<Known> {
+  function current(table: string, withinMs = 0): Promise<Known> {
     const entry = entryOf(table);
+    const { known, askedMs } = entry;
+    if (typeof known === "object" && clock.monotonicMs() - askedMs < withinMs) {
+      return Promise.resolve(known);
+    }
     if (entry.checking === null) return entry.checking = check(table, entry);
     // One that is under way may have been answered before rows came that it has to be right about.
     return entry.checkingNext ??= entry.checking.then(() => {
@@ -239,9 +248,12 @@ export function createTables(tools: TableTools): Plans & {
   async function confirm(table: string, entry: Entry): Promise<Known> {
     const { known, told } = entry;
     if (typeof known === "string" || told === "") return await refresh(table);
+    const askedMs = clock.monotonicMs();
     const answer = await questions.ask(table);
     if (!answer.ok) return "unknown";
-    return toldAs(answer.value) === told ? known : await refresh(table);
+    if (toldAs(answer.value) !== told) return await refresh(table);
+    entry.askedMs = askedMs;
+    return known;
   }
 
   async function askServer(table: string, entry: Entry): Promise<Known> {

@@ -15,7 +15,7 @@ import type { Query } from "./query.ts";
 import {
   describeColumns,
   describeView,
-  EVENT_STRUCTURE,
+  eventStructure,
   insertableColumns,
   quoteName,
 } from "./sql.ts";
@@ -161,7 +161,7 @@ export function createSieve(
     signal: AbortSignal,
   ): Promise<Structure | null> {
     if (request.shape === "event") {
-      return { number: "_row", columns: `\`_row\` UInt32, ${EVENT_STRUCTURE}` };
+      return { number: "_row", columns: `\`_row\` UInt32, ${eventStructure(request.types)}` };
     }
     const found = await query.rows(describeColumns(endpoint.database, request.table), signal);
     if (!found.ok || found.value.length === 0) return null;

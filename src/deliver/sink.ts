@@ -16,6 +16,7 @@ import type {
   Batch,
   DeadRow,
   Delivery,
+  EventTypes,
   Inserter,
   InsertRequest,
   Log,
@@ -81,6 +82,8 @@ interface Progress {
   keys: ReadonlySet<string> | null | undefined;
   /** The columns that its INSERTs name. */
   columns: readonly string[] | null;
+  /** Of events, as what its INSERTs read them. */
+  types: EventTypes | null;
   /** Its rows and where they lie, for INSERTs of some of them; during an attempt. */
   parts: { readonly whole: Uint8Array; readonly offsets: Float64Array } | null;
   /** The fingerprint of the columns that its rows are held against; null: of none yet. */
@@ -135,6 +138,7 @@ export function createSink(tools: SinkTools): Sink {
       storedThen: null,
       keys: batch.keys ?? undefined,
       columns: null,
+      types: null,
       parts: null,
       against: batch.fingerprint,
       fitted: null,
@@ -148,7 +152,7 @@ export function createSink(tools: SinkTools): Sink {
     signal: AbortSignal,
     attempt: Attempt,
   ): Promise<Delivery> {
-    if (!fits(batch)) await name(batch, progress);
+    if (!fits()) await name(batch, progress);
     let mayRename = batch.shape === "row";
     let mayCreate = batch.shape === "event" ? createEventsTable !== null : maker !== undefined;
     /** An INSERT of no rows was taken, although the columns cannot be had. */
@@ -238,28 +242,29 @@ export function createSink(tools: SinkTools): Sink {
   }
 
   /** Whether its values are held against their columns. */
-  function fits(batch: Batch): boolean {
-    return batch.shape === "row" && (tools.fitting?.judge() ?? null) !== null;
+  function fits(): boolean {
+    return (tools.fitting?.judge() ?? null) !== null;
   }
 
   /**
    * Holds the rows against their columns as they are at this moment, unless they were held against these,
    * and decides which the INSERT names.
-   * @returns false: the columns cannot be had.
+   * @returns false: the columns cannot be had. Events then go as they are.
    */
   async function fit(batch: Batch, progress: Progress): Promise<boolean | Delivery> {
-    if (!fits(batch)) return true;
+    if (!fits()) return true;
     const fitted = await fitting(batch, progress.against, {
       ...tools.fitting!,
       ...(maker ? { maker } : {}),
     });
     if (fitted.kind === "held") return { kind: "table", code: 0, message: fitted.problem };
     if (fitted.kind === "unseen") {
-      progress.columns = null;
-      return false;
+      progress.columns = progress.types = null;
+      return batch.shape === "event";
     }
     const { columns } = fitted;
-    if (batch.fingerprint !== null) {
+    const types = batch.shape === "event" ? tools.fitting!.eventTypes(columns) : null;
+    if (batch.fingerprint !== null && (batch.shape === "row" || types !== null)) {
       progress.schemaChanged = columns.fingerprint !== batch.fingerprint;
     }
     if (progress.against !== columns.fingerprint) {
@@ -270,6 +275,8 @@ export function createSink(tools: SinkTools): Sink {
       progress.keys = judged.keys ?? progress.keys;
       progress.misfits = new Map(judged.misfits.map(({ index, problem }) => [index, problem]));
     }
+    progress.types = types;
+    if (batch.shape === "event") return true;
     if (progress.keys === undefined) progress.keys = await keysIn(batch.body);
     progress.columns = namedColumns(columns, progress.keys);
     return true;
@@ -705,6 +712,7 @@ function requestOf(
     table: batch.table,
     shape: batch.shape,
     columns: progress.columns,
+    types: progress.types,
     body: all || parts === null ? body : [pick(parts.whole, parts.offsets, rows)],
     rows: rows.length,
     token,

@@ -3,7 +3,7 @@
  * become SQL.
  */
 
-import type { Column, Shape } from "../contracts.ts";
+import type { Column, EventTypes, Shape } from "../contracts.ts";
 import { isTableName, placeOf } from "../kernel/names.ts";
 
 /** `db`.`table`, quoted; `database` where the name tells none. What is no table's name is a bug of the caller. */
@@ -23,20 +23,33 @@ export function quoteName(name: string): string {
   return `\`${name.replace(/[\\`]/g, "\\$&")}\``;
 }
 
-/** The structure that an event's line is read with; its keys are the public names of the fields. */
-export const EVENT_STRUCTURE =
-  "id UUID, timestamp DateTime64(3, 'UTC'), eventType String, userId String, properties Map(String, String)";
+/** The fields of an event by their public names, and the types as which they are read as usual. */
+const EVENT_FIELDS: EventTypes = new Map([
+  ["id", "UUID"],
+  ["timestamp", "DateTime64(3, 'UTC')"],
+  ["eventType", "String"],
+  ["userId", "String"],
+  ["properties", "Map(String, String)"],
+]);
+
+/** The structure that an event's line is read with. @param types of fields that are read as other ones. */
+export function eventStructure(types: EventTypes | null = null): string {
+  return [...EVENT_FIELDS].map(([field, usual]) => `${field} ${types?.get(field) ?? usual}`)
+    .join(", ");
+}
 
 /**
  * The INSERT of one shape. For events ClickHouse itself renames the fields and makes strings of the
  * properties' values: every digit is kept and no row has to be rebuilt here.
  * @param columns of rows: what the INSERT names; null: nothing, so that it is about all that have a place.
+ * @param types of events, as of `eventStructure`.
  */
 export function insertStatement(
   shape: Shape,
   database: string,
   table: string,
   columns: readonly string[] | null = null,
+  types: EventTypes | null = null,
 ): string {
   const target = qualified(database, table);
   if (shape === "row") {
@@ -45,7 +58,7 @@ export function insertStatement(
   }
   return `INSERT INTO ${target} (id, timestamp, event_type, user_id, properties)` +
     ` SELECT id, timestamp, eventType, userId, properties FROM input(${
-      quoteString(EVENT_STRUCTURE)
+      quoteString(eventStructure(types))
     }) FORMAT JSONEachRow`;
 }
 

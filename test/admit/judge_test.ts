@@ -18,6 +18,7 @@ const COLUMNS = columnsOf([
 ]);
 
 const rowsOf = (lines: readonly string[], more: Partial<RowsToJudge> = {}): RowsToJudge => ({
+  shape: "row",
   table: "t",
   body: [bytesOf(lines.map((line) => `${line}\n`).join(""))],
   columns: COLUMNS,

@@ -139,6 +139,7 @@ async function run(model: Model): Promise<Outcome> {
     judge: () => held,
     current: () => Promise.resolve(columnsOf(["a UInt8"], String(unfitNow().size))),
     earlier: () => null,
+    eventTypes: () => null,
   };
 
   const lines = Array.from({ length: model.rows }, (_, row) => `{${row}}`);

@@ -97,6 +97,72 @@ for (const { version, modern, start } of ENGINES) {
 
     // 18.16 cannot hold events.
     if (modern) {
+      test("events in a table of one's own", async () => {
+        await create(
+          "own",
+          "id FixedString(36), timestamp DateTime('Europe/Berlin'), event_type Enum8('a' = 1, 'b' = 2), " +
+            "user_id Nullable(UInt16), properties Map(LowCardinality(String), Decimal(6, 2))",
+        );
+        const own = await startShishi({
+          args: [
+            ...[`--clickhouse-url=${clickhouse.url}`, "--table=own", "--flush-interval=100ms"],
+          ],
+        });
+        try {
+          const id = "01890a5d-ac96-774b-bcce-b302099a805";
+          const rows: [event: string, wrong: RegExp | null][] = [
+            [`{"id":"${id}0","eventType":"a","userId":65535,"timestamp":1764400000123}`, null],
+            [`{"id":"${id}1","eventType":"b","timestamp":"2025-11-29T09:06:40.999+02:00"}`, null],
+            [
+              `{"id":"${id}2","eventType":"2","timestamp":0,"properties":{"a":1.50,"b":"1e2"}}`,
+              null,
+            ],
+            ['{"eventType":"c"}', /^eventType: "c" does not fit Enum8\('a' = 1, 'b' = 2\)/],
+            [
+              '{"eventType":"a","userId":"65536"}',
+              /^userId: "65536" does not fit UInt16 \(0 to 65535\)$/,
+            ],
+            ['{"eventType":"a","userId":"x"}', /^userId: "x" does not fit UInt16/],
+            [
+              '{"eventType":"a","timestamp":"2106-02-07T06:28:16Z"}',
+              /^timestamp: "2106-.* does not fit DateTime/,
+            ],
+            ['{"eventType":"a","timestamp":-1.5}', /^timestamp: -1500 does not fit DateTime/],
+            [
+              '{"eventType":"a","properties":{"a":1.239}}',
+              /^properties.a: 1.239 does not fit Decimal\(6, 2\)/,
+            ],
+            ['{"eventType":"a","properties":{"a":"x"}}', /^properties.a: "x" does not fit/],
+          ];
+          // In an array too, and once the table is known.
+          await eventually(async () => {
+            assert.equal((await own.post('[{"eventType":"c"}]')).status, 400);
+          }, { withinMs: 15_000 });
+          const { json } = await own.post(rows.map(([event]) => event).join("\n"));
+          const wrong = rows.flatMap(([, wrong], index) =>
+            wrong === null ? [] : [{ index, wrong }]
+          );
+          assert.deepEqual([json.accepted, json.rejected], [
+            rows.length - wrong.length,
+            wrong.length,
+          ]);
+          for (const [at, { index, wrong: said }] of wrong.entries()) {
+            assert.equal(json.errors[at].index, index);
+            assert.match(json.errors[at].error, said);
+          }
+          await assertStored(
+            "SELECT id, toUnixTimestamp(timestamp), event_type, user_id, properties FROM own ORDER BY id",
+            [
+              `${id}0\t1764400000\ta\t65535\t{}`,
+              `${id}1\t1764400000\tb\t\\N\t{}`,
+              `${id}2\t0\tb\t\\N\t{'a':1.5,'b':100}`,
+            ].join("\n"),
+          );
+        } finally {
+          await own.close();
+        }
+      });
+
       test("times of events", async () => {
         const old = ["-1.5", '"1969-12-31T23:59:58.500Z"', "-315619199750"]
           .map((time) => `{"eventType":"old","timestamp":${time}}`).join("\n");

@@ -213,6 +213,56 @@ for (const { version, modern, start } of ENGINES) {
         assert.match((await letters("times")).get(6)!, /^t: -1500 may be seconds, or parts/);
       });
 
+      test("events, into a table of one's own", async () => {
+        const events = [
+          '{"eventType":"a","userId":300}',
+          '{"eventType":"a","userId":"x"}',
+          '{"eventType":"a","timestamp":"2150-01-01T00:00:00Z"}',
+          '{"eventType":"a","timestamp":-1.5,"userId":"3"}',
+          '{"eventType":"a","timestamp":"2025-11-29T07:06:40.123Z","userId":"4"}',
+          '{"eventType":"a","timestamp":1764400000,"properties":{"a":"1"}}',
+        ];
+        const columns = (time: string, user: string) =>
+          `id UUID, timestamp ${time}, event_type LowCardinality(String), user_id ${user},` +
+          " properties Map(String, String)";
+        const said = async (table: string) =>
+          (await shishi.get(`/api/dead?table=${table}`)).json.letters
+            .map(({ message }: { message: string }) => message).sort();
+        const stored = (table: string) =>
+          clickhouse.query(
+            `SELECT toUnixTimestamp(timestamp), user_id FROM ${table} ORDER BY user_id`,
+          );
+        await create("own", columns("DateTime", "UInt8"));
+        shishi = await collector("100ms", "--table=own", "--create-table=false");
+        // The columns are asked because of it.
+        assert.equal((await shishi.post(events.join("\n"))).json.accepted, 6);
+        await settled(6);
+        assert.equal(await stored("own"), "1764400000\t0\n1764400000\t4");
+        const misfits = await said("own");
+        assert.equal(misfits.length, 4);
+        assert.match(misfits[0], /^timestamp: "2150-01-01T00:00:00Z" does not fit DateTime/);
+        assert.match(misfits[1], /^timestamp: -1500 does not fit DateTime/);
+        assert.deepEqual(misfits.slice(2), [
+          'userId: "300" does not fit UInt8 (0 to 255)',
+          'userId: "x" does not fit UInt8 (0 to 255)',
+        ]);
+
+        // The table that was made changes while events wait.
+        await shishi.close();
+        await create("later", columns("DateTime64(3, 'UTC')", "String"));
+        shishi = await collector(HELD, "--table=later");
+        assert.equal((await shishi.post(events.join("\n"))).json.accepted, 6);
+        await clickhouse.query("ALTER TABLE later MODIFY COLUMN user_id Nullable(UInt8)");
+        await settled(6);
+        assert.deepEqual(await said("later"), misfits.slice(2));
+        assert.equal(
+          await clickhouse.query(
+            "SELECT groupArray(ms) FROM (SELECT toUnixTimestamp64Milli(timestamp) AS ms FROM later ORDER BY ms)",
+          ),
+          "[-1500,1764400000000,1764400000123,5680281600000]",
+        );
+      });
+
       test("many rows, now and then one that does not fit", async () => {
         await create("many", "id UInt32, u UInt8, t DateTime64(3, 'UTC')");
         await clickhouse.kill();
