@@ -223,7 +223,7 @@ class StreamFeed implements Feed {
       bytes: Math.max(MOST_BYTES, 2 * this.#largest),
       pullMs: expires > 0 ? Math.min(EXPIRES_MS, expires / 1_000_000) : EXPIRES_MS,
     };
-    this.#created = String(Date.parse(String(stream.created)) || 0);
+    this.#created = (Date.parse(String(stream.created)) || 0).toString(36);
     this.#newFrom = stream.state.last_seq;
     this.#lag = pending;
     this.#lagMs = this.#signMs = clock.monotonicMs();
@@ -437,16 +437,14 @@ interface Delivery {
  * account in front of the stream, and something more behind.
  */
 export function readDelivery(reply: string): Delivery | null {
+  if (!reply.startsWith("$JS.ACK.")) return null;
   const tokens = reply.split(".");
-  if (tokens[0] !== "$JS" || tokens[1] !== "ACK" || tokens.length < 9 || tokens.length === 10) {
-    return null;
-  }
-  const [times = "", sequenceText = "", , storedNs = "", pending = ""] = tokens.slice(
-    tokens.length === 9 ? 4 : 6,
-  );
-  if (![times, sequenceText, storedNs, pending].every((text) => /^\d{1,20}$/.test(text))) {
-    return null;
-  }
+  if (tokens.length < 9 || tokens.length === 10) return null;
+  const first = tokens.length === 9 ? 4 : 6;
+  const times = tokens[first]!, sequenceText = tokens[first + 1]!;
+  const storedNs = tokens[first + 3]!, pending = tokens[first + 4]!;
+  const sound = isCount(times) && isCount(sequenceText) && isCount(storedNs) && isCount(pending);
+  if (!sound) return null;
   return {
     times: Number(times),
     sequence: Number(sequenceText),
@@ -456,11 +454,19 @@ export function readDelivery(reply: string): Delivery | null {
   };
 }
 
+/** Digits, no more than a count of 64 bits has. It is asked four times of each message, so it is no pattern. */
+function isCount(text: string): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code < 0x30 || code > 0x39) return false;
+  }
+  return text.length > 0 && text.length <= 20;
+}
+
 class StreamMessage implements Message {
   readonly partition: string;
-  readonly id: string;
+  readonly counted = true;
   readonly again: boolean;
-  readonly address: string;
   readonly body: Uint8Array;
   readonly encoding?: string;
   readonly reply: string;
@@ -468,6 +474,7 @@ class StreamMessage implements Message {
   readonly size: number;
   readonly #message: Msg;
   readonly #delivery: Delivery;
+  readonly #created: string;
 
   constructor(
     message: Msg,
@@ -476,18 +483,25 @@ class StreamMessage implements Message {
     created: string,
     again: boolean,
   ) {
-    const { sequenceText } = delivery;
+    const { data, headers, reply = "" } = message;
     this.partition = stream;
-    this.id = `${stream}@${created}/${sequenceText}`;
     this.again = again;
-    this.address = `nats:${stream}@${sequenceText}`;
-    this.body = message.data;
-    const encoding = encodingOf(message);
+    this.body = data;
+    const encoding = headers === undefined ? undefined : encodingOf(message);
     if (encoding !== undefined) this.encoding = encoding;
-    this.reply = message.reply ?? "";
-    this.size = message.data.length + message.subject.length + this.reply.length;
+    this.reply = reply;
+    this.size = data.length + reply.length + message.subject.length;
     this.#message = message;
     this.#delivery = delivery;
+    this.#created = created;
+  }
+
+  get id(): string {
+    return `${this.#created}/${this.#delivery.sequenceText}`;
+  }
+
+  get address(): string {
+    return `nats:${this.partition}@${this.#delivery.sequenceText}`;
   }
 
   meta(name: string): MetaValue {

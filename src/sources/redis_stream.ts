@@ -8,7 +8,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { BrokerDeps, Message, RedisSource } from "../contracts.ts";
+import type { BrokerDeps, Message, MetaValue, RedisSource } from "../contracts.ts";
 import { RedisRefusal, type Reply, textOfReply } from "./redis_client.ts";
 import { type Given, RedisFeed, type RedisLines } from "./redis_feed.ts";
 
@@ -204,43 +204,54 @@ class StreamFeed extends RedisFeed<string> {
   }
 
   async #messages(entries: readonly Entry[], again: boolean): Promise<Given<string>[]> {
-    const sinceMs = this.deps.clock.monotonicMs();
+    const { key, field } = this.#stream;
+    const held = { sinceMs: this.deps.clock.monotonicMs() };
+    const named = Buffer.from(field);
     const given: Given<string>[] = [];
     const deleted: string[] = [];
     for (const [raw, fields] of entries) {
-      const id = textOfReply(raw);
+      const id = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString("latin1");
       if (this.#held.has(id)) continue;
       if (fields === null) {
         deleted.push(id);
         continue;
       }
-      this.#held.set(id, { sinceMs });
-      given.push({ message: this.#message(id, fields, again), key: id });
+      this.#held.set(id, held);
+      given.push({ message: new EntryMessage(key, id, bodyOf(fields, named), again), key: id });
     }
     if (deleted.length > 0) await this.#acknowledgeIds(deleted);
     return given;
   }
+}
 
-  #message(id: string, fields: readonly Uint8Array[], again: boolean): Message {
-    const { key, field } = this.#stream;
-    return {
-      body: bodyOf(fields, field),
-      partition: key,
-      id: `${key}/${id}`,
-      again,
-      address: `redis:${key}@${id}`,
-      meta: (name) => name === "_key" ? key : name === "_id" ? id : null,
-    };
+class EntryMessage implements Message {
+  readonly counted = true;
+
+  /** @param partition the stream's key. */
+  constructor(
+    readonly partition: string,
+    readonly id: string,
+    readonly body: Uint8Array,
+    readonly again: boolean,
+  ) {}
+
+  get address(): string {
+    return `redis:${this.partition}@${this.id}`;
+  }
+
+  meta(name: string): MetaValue {
+    return name === "_key" ? this.partition : name === "_id" ? this.id : null;
   }
 }
 
-/** The value of a field; of an entry without it, a row of all of its fields. */
-export function bodyOf(fields: readonly Uint8Array[], field: string): Uint8Array {
+/** The value of a field; of an entry without it, a row of all of its fields. @param field as bytes. */
+export function bodyOf(fields: readonly Uint8Array[], field: Buffer): Uint8Array {
+  for (let at = 0; at < fields.length; at += 2) {
+    if (field.equals(fields[at]!)) return fields[at + 1]!;
+  }
   const parts: string[] = [];
   for (let at = 0; at < fields.length; at += 2) {
-    const value = fields[at + 1]!;
-    if (textOfReply(fields[at]) === field) return value;
-    parts.push(`${quoted(fields[at]!)}:${quoted(value)}`);
+    parts.push(`${quoted(fields[at]!)}:${quoted(fields[at + 1]!)}`);
   }
   return Buffer.from(`{${parts.join(",")}}`, "latin1");
 }

@@ -31,7 +31,7 @@ import {
   type Ticket,
 } from "../contracts.ts";
 import { Backoff } from "../kernel/backoff.ts";
-import { nodeCrypto } from "../kernel/builtins.ts";
+import { nodeCrypto, nodeZlib } from "../kernel/builtins.ts";
 import { reasonOf } from "../kernel/errors.ts";
 import { comparePositions } from "../kernel/positions.ts";
 import type { Result } from "../kernel/result.ts";
@@ -298,7 +298,7 @@ export class Source {
   async #take(messages: readonly Message[], session: Session, taken: Taken): Promise<End | null> {
     const { totals } = this.#deps;
     this.#heldSinceMs = null;
-    const { fresh, before, ids } = await taken.look(messages);
+    const { fresh, before, names } = await taken.look(messages);
     const made = await this.#make(fresh, session);
     if (made.kind !== "made") return made;
     const { chunk, poison, empty, used } = made;
@@ -311,7 +311,7 @@ export class Source {
     const tickets = [...before];
     if (chunk !== null) {
       const given = fresh.slice(0, used);
-      const marked = { ...chunk, messages: taken.messagesOf(given, ids) };
+      const marked = { ...chunk, messages: taken.messagesOf(given, names.slice(0, used)) };
       const ticket = await this.#give(marked, session);
       if ("kind" in ticket) return ticket;
       taken.took(marked.messages.marks, ticket);
@@ -522,31 +522,32 @@ class Taken {
     this.#marks = new Map(marks);
   }
 
-  /** @returns with the tickets of those that were taken before, and the ids of the others. */
+  /** @returns with the tickets of those that were taken before, and the names of the others; null: it has none. */
   async look(messages: readonly Message[]) {
-    const names = new Map<Message, string>();
-    for (const message of messages) {
-      if (message.position === undefined && message.id !== undefined) {
-        names.set(message, nameOf(message));
-      }
-    }
-    const asked = [...names].filter(([{ again }]) => again !== false).map(([, id]) => id);
-    const known = asked.length === 0
-      ? new Map<string, Ticket>()
-      : await this.#intake.taken(this.#id, [...new Set(asked)]);
+    const all = messages.map(nameOf);
+    const asked = new Set<string>();
+    messages.forEach(({ again }, at) => {
+      const name = all[at]!;
+      if (name !== null && again !== false) asked.add(name);
+    });
+    const known = asked.size === 0 ? NONE : await this.#intake.taken(this.#id, [...asked]);
     const before = new Set<Ticket>();
     const seen = new Set<string>();
-    const fresh = messages.filter((message) => {
-      const name = names.get(message);
-      const again = name !== undefined && message.again !== false;
+    const fresh: Message[] = [];
+    const names: (string | null)[] = [];
+    messages.forEach((message, at) => {
+      const name = all[at]!;
+      const again = name !== null && message.again !== false;
       const ticket = again ? known.get(name) ?? null : this.#ticketOf(message);
       if (ticket !== null) before.add(ticket);
       // Twice in one go: the first is on its way with the others.
       const twice = again && seen.has(name);
-      if (name !== undefined) seen.add(name);
-      return ticket === null && !twice;
+      if (asked.size > 0 && name !== null) seen.add(name);
+      if (ticket !== null || twice) return;
+      fresh.push(message);
+      names.push(name);
     });
-    return { fresh, before, ids: names };
+    return { fresh, before, names };
   }
 
   /** Null for one that is above all that was taken. */
@@ -558,12 +559,9 @@ class Taken {
   }
 
   /** What a chunk says of the messages whose rows it has. */
-  messagesOf(messages: readonly Message[], names: ReadonlyMap<Message, string>) {
+  messagesOf(messages: readonly Message[], names: readonly (string | null)[]) {
     const ids = new Set<string>();
-    for (const message of messages) {
-      const name = names.get(message);
-      if (name !== undefined) ids.add(name);
-    }
+    for (const name of names) if (name !== null) ids.add(name);
     return { source: this.#id, marks: marksOf(messages), ids: [...ids] };
   }
 
@@ -572,10 +570,20 @@ class Taken {
   }
 }
 
+const NONE: ReadonlyMap<string, Ticket> = new Map();
+
 /** The newest of each partition. */
 function newestOf(messages: readonly Message[]): Message[] {
   const newest = new Map<string, Message>();
-  for (const message of messages) newest.set(message.partition, message);
+  let last: Message | undefined;
+  for (const message of messages) {
+    // Neighbours mostly are of one.
+    if (last !== undefined && last.partition !== message.partition) {
+      newest.set(last.partition, last);
+    }
+    last = message;
+  }
+  if (last !== undefined) newest.set(last.partition, last);
   return [...newest.values()];
 }
 
@@ -585,7 +593,10 @@ function marksOf(messages: readonly Message[]): Mark[] {
   );
 }
 
-function nameOf({ id = "", body }: Message): string {
+/** What a message is remembered by; null: by its position, or not at all. */
+function nameOf({ position, id, counted, body }: Message): string | null {
+  if (position !== undefined || id === undefined) return null;
+  if (counted) return `${id} ${body.length.toString(36)}.${nodeZlib().crc32(body).toString(36)}`;
   const hash = nodeCrypto().createHash("sha256").update(`${id.length} ${id}`).update(body);
   return hash.digest("base64url").slice(0, 22);
 }

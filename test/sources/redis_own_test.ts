@@ -238,7 +238,7 @@ test("stream: what an entry is, and is called", async () => {
   );
   const { id, again, address, partition, position } = messages[1]!;
   assert.deepEqual({ id, again, address, partition, position }, {
-    id: "entry/1-2",
+    id: "1-2",
     again: false,
     address: "redis:entry@1-2",
     partition: "entry",
