@@ -11,11 +11,10 @@ import type { BrokerDeps, BrokerHost, OutboxSource } from "../contracts.ts";
 import { nodeNet } from "../kernel/builtins.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
-import { Ending } from "../kernel/time.ts";
 import {
   ddlHint,
-  inspectOver,
   LARGE_BYTES,
+  type Login,
   type OutboxColumn,
   type OutboxDatabase,
   type OutboxRow,
@@ -23,12 +22,14 @@ import {
   type OutboxTable,
   quoted,
   sentenceOf,
+  ServerLink,
+  serverOutbox,
+  ServerSession,
   tableFindings,
   tableProblem,
   thatFit,
-  unlessAborted,
 } from "./outbox_session.ts";
-import { secretText, tlsFault, tlsOptions } from "./tls.ts";
+import { tlsFault } from "./tls.ts";
 
 type Library = typeof import("./outbox_mysql_library.ts");
 type Connection = ReturnType<Library["createConnection"]>;
@@ -39,46 +40,46 @@ const CONNECT_MS = 10_000;
 const GONE_S = 120;
 
 export function createMysqlOutbox(address: OutboxSource, deps: BrokerDeps): OutboxDatabase {
-  return {
-    async connect(signal) {
-      const link = await connect(address, deps, signal);
-      try {
-        const table = await unlessAborted(signal, link, () => lookAt(link, address));
-        const problem = tableProblem(address, table) ?? engineProblem(address, table);
-        if (problem !== null) throw new Error(problem);
-        return new MysqlSession(link, address, table!);
-      } catch (error) {
-        link.close();
-        throw said(error, address);
-      }
+  return serverOutbox(address, deps, {
+    dial: (host, login) => dial(host, address, login),
+    async readOnly(link) {
+      const [[only] = []] = await link.ask("SELECT @@global.read_only");
+      return textOf(only) === "0"
+        ? null
+        : `${link.server} is read-only, so nothing can be deleted there`;
     },
-    inspect: () =>
-      inspectOver(address, {
-        connect: (signal) => connect(address, deps, signal),
-        look: (link) => inspectTable(link, address),
-        said: (error) => said(error, address),
-      }),
-  };
+    async session(link) {
+      const table = await lookAt(link, address);
+      const problem = tableProblem(address, table) ?? engineProblem(address, table);
+      if (problem !== null) throw new Error(problem);
+      return new MysqlSession(link, address, table!);
+    },
+    look: (link) => inspectTable(link, address),
+    said: (error) => said(error, address),
+  });
 }
 
 // ── A connection.
 
-/** One connection to one server. */
-class Link {
+class Link extends ServerLink {
   readonly #connection: Connection;
-  readonly #lose: (error: unknown) => void;
-  readonly lost: Promise<never>;
-  /** As `lost`, for questions: it keeps no answers. */
-  readonly #ending = new Ending();
 
-  constructor(connection: Connection, readonly server: string) {
+  constructor(connection: Connection, server: string) {
+    super(server);
     this.#connection = connection;
-    const { promise, reject } = Promise.withResolvers<never>();
-    promise.catch((error) => this.#ending.end(error));
-    this.lost = promise;
-    this.#lose = reject;
-    connection.on("error", (error: Error) => reject(error));
-    connection.on("end", () => reject(new Error("the server has closed the connection")));
+    connection.on("error", (error: Error) => this.lose(error));
+    connection.on("end", () => this.lose(new Error("the server has closed the connection")));
+  }
+
+  async open(): Promise<void> {
+    const connected = new Promise<void>((resolve, reject) =>
+      this.#connection.connect((error) => error === null ? resolve() : reject(error))
+    );
+    await this.unlessLost(connected);
+    await this.change("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+    await this.change(
+      `SET SESSION sql_mode = '', autocommit = 1, wait_timeout = ${GONE_S}, innodb_lock_wait_timeout = 5`,
+    );
   }
 
   /** Rows as the bytes that came. */
@@ -99,57 +100,20 @@ class Link {
         (error, answer) => error === null ? resolve(answer) : reject(error),
       );
     });
-    return this.#ending.race(asked);
+    return this.unlessLost(asked);
   }
 
-  /**
-   * The server lets go of what is taken when it finds the connection gone. The library says nothing more then,
-   * neither to those that have asked.
-   */
+  /** The library says nothing more then, neither to those that have asked. */
   close(): void {
-    this.#lose(new Error("the connection is closed"));
+    this.lose(new Error("the connection is closed"));
     this.#connection.destroy();
   }
-}
-
-/** The first server that takes writes. */
-async function connect(
-  address: OutboxSource,
-  deps: BrokerDeps,
-  signal: AbortSignal,
-): Promise<Link> {
-  const tls = address.tls ? await tlsOptions(address, deps) : null;
-  const password = await secretText(address.password, deps);
-  let problem: unknown = new Error("there is no server");
-  for (const host of address.hosts) {
-    signal.throwIfAborted();
-    try {
-      const link = await dial(host, address, { password, tls, signal });
-      const [[only] = []] = await unlessAborted(
-        signal,
-        link,
-        () => link.ask("SELECT @@global.read_only"),
-      );
-      if (textOf(only) === "0") return link;
-      link.close();
-      problem = new Error(`${link.server} is read-only, so nothing can be deleted there`);
-    } catch (error) {
-      problem = error;
-    }
-  }
-  throw said(problem, address);
-}
-
-interface Login {
-  readonly password: string;
-  readonly tls: object | null;
-  readonly signal: AbortSignal;
 }
 
 async function dial(
   { host, port }: BrokerHost,
   { user, database }: OutboxSource,
-  { password, tls, signal }: Login,
+  { password, tls }: Login,
 ): Promise<Link> {
   const { createConnection } = await import("./outbox_mysql_library.ts");
   const connection = createConnection({
@@ -170,32 +134,12 @@ async function dial(
     },
     ...(tls === null ? {} : { ssl: { ...tls, verifyIdentity: true, rejectUnauthorized: true } }),
   });
-  const link = new Link(connection, `${host}:${port}`);
-  try {
-    await unlessAborted(signal, link, async () => {
-      const connected = new Promise<void>((resolve, reject) =>
-        connection.connect((error) => error === null ? resolve() : reject(error))
-      );
-      await Promise.race([connected, link.lost]);
-      await link.change("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
-      await link.change(
-        `SET SESSION sql_mode = '', autocommit = 1, wait_timeout = ${GONE_S}, innodb_lock_wait_timeout = 5`,
-      );
-    });
-    return link;
-  } catch (error) {
-    link.close();
-    throw error;
-  }
+  return new Link(connection, `${host}:${port}`);
 }
 
 // ── The rows.
 
-class MysqlSession implements OutboxSession {
-  readonly silence = "no answer";
-  onNews = () => {};
-  readonly #link: Link;
-  readonly #address: OutboxSource;
+class MysqlSession extends ServerSession<Link> implements OutboxSession {
   readonly #life: string;
   readonly #take: string;
   readonly #read: string;
@@ -204,8 +148,7 @@ class MysqlSession implements OutboxSession {
   readonly #literal: (id: string) => string;
 
   constructor(link: Link, address: OutboxSource, { columns }: OutboxTable) {
-    this.#link = link;
-    this.#address = address;
+    super(link, (error) => said(error, address));
     this.#life = `SELECT DATE_FORMAT(CREATE_TIME, '%Y%m%d%H%i%s') FROM information_schema.TABLES ${
       whereOf(address)
     }`;
@@ -229,25 +172,21 @@ FROM ${outbox} ${waits} ORDER BY ${id}`;
     this.#count = `SELECT COUNT(*) FROM (SELECT 1 FROM ${outbox} ${waits}`;
   }
 
-  get lost(): Promise<never> {
-    return this.#link.lost.catch((error) => Promise.reject(said(error, this.#address)));
-  }
-
   take(most: number): Promise<readonly OutboxRow[]> {
-    return this.#worded(async () => {
-      await this.#link.change("START TRANSACTION");
+    return this.worded(async () => {
+      await this.link.change("START TRANSACTION");
       const sql = `${this.#take} LIMIT ${Number(most)} FOR UPDATE SKIP LOCKED`;
-      const found = (await this.#link.ask(sql)).map(([id, length, payload, named]) => ({
+      const found = (await this.link.ask(sql)).map(([id, length, payload, named]) => ({
         id: textOf(id),
         bytes: Number(textOf(length)),
         payload: payload ?? null,
         table: named == null ? null : textOf(named),
       }));
       if (found.length === 0) {
-        await this.#link.change("COMMIT");
+        await this.link.change("COMMIT");
         return [];
       }
-      const [[life] = []] = await this.#link.ask(this.#life);
+      const [[life] = []] = await this.link.ask(this.#life);
       const rows = thatFit(found);
       const large = rows.filter(({ bytes, payload }) => bytes > 0 && payload === null);
       const read = await this.#payloads(large.map(({ id }) => id));
@@ -262,21 +201,21 @@ FROM ${outbox} ${waits} ORDER BY ${id}`;
 
   async #payloads(ids: readonly string[]): Promise<ReadonlyMap<string, Buffer | null>> {
     if (ids.length === 0) return new Map();
-    const rows = await this.#link.ask(this.#read + this.#listed(ids));
+    const rows = await this.link.ask(this.#read + this.#listed(ids));
     return new Map(rows.map(([id, payload]) => [textOf(id), payload ?? null]));
   }
 
   finish(rows: readonly OutboxRow[]): Promise<void> {
-    return this.#worded(async () => {
+    return this.worded(async () => {
       const ids = rows.map(({ id }) => id);
       // The limit keeps the server to the index. Without it all of a small table is read, rows that others have
       // included: it waits for these, and two that do so are a deadlock, which costs one of them what it has taken.
       const finish = `${this.#finish}${this.#listed(ids)} LIMIT ${ids.length}`;
-      const gone = ids.length === 0 ? 0 : await this.#link.change(finish);
+      const gone = ids.length === 0 ? 0 : await this.link.change(finish);
       if (gone !== ids.length) {
         throw new Error(`${gone} of ${ids.length} rows left the table: a trigger keeps the others`);
       }
-      await this.#link.change("COMMIT");
+      await this.link.change("COMMIT");
     });
   }
 
@@ -285,25 +224,12 @@ FROM ${outbox} ${waits} ORDER BY ${id}`;
   }
 
   count(most: number): Promise<number> {
-    return this.#worded(async () => {
-      const [[count] = []] = await this.#link.ask(
+    return this.worded(async () => {
+      const [[count] = []] = await this.link.ask(
         `${this.#count} LIMIT ${Number(most)}) AS waiting`,
       );
       return Number(textOf(count));
     });
-  }
-
-  close(): Promise<void> {
-    this.#link.close();
-    return Promise.resolve();
-  }
-
-  async #worded<T>(work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      throw said(error, this.#address);
-    }
   }
 }
 

@@ -10,12 +10,11 @@ import { Buffer } from "node:buffer";
 import type { BrokerDeps, BrokerHost, OutboxSource } from "../contracts.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
-import { Ending } from "../kernel/time.ts";
 import {
   BATCH_BYTES,
   channelOf,
   ddlHint,
-  inspectOver,
+  type Login,
   type OutboxColumn,
   type OutboxDatabase,
   type OutboxRow,
@@ -23,11 +22,12 @@ import {
   type OutboxTable,
   quoted,
   sentenceOf,
+  ServerLink,
+  serverOutbox,
+  ServerSession,
   tableFindings,
   tableProblem,
-  unlessAborted,
 } from "./outbox_session.ts";
-import { secretText, tlsOptions } from "./tls.ts";
 
 /** What is used of a `Client` of the library, which has no types. */
 interface Client {
@@ -50,49 +50,41 @@ const CONNECT_MS = 10_000;
 const GONE_MS = 120_000;
 
 export function createPostgresOutbox(address: OutboxSource, deps: BrokerDeps): OutboxDatabase {
-  return {
-    async connect(signal) {
-      const link = await connect(address, deps, signal);
-      try {
-        const table = await unlessAborted(signal, link, async () => {
-          await link.ask(`LISTEN "${channelOf(address.outbox)}"`);
-          return await lookAt(link, address);
-        });
-        const problem = tableProblem(address, table);
-        if (problem !== null) throw new Error(problem);
-        return new PostgresSession(link, address, table!);
-      } catch (error) {
-        link.close();
-        throw said(error, address);
-      }
+  return serverOutbox(address, deps, {
+    dial: (host, login) => dial(host, address, login),
+    async readOnly(link) {
+      const [[standby] = []] = await link.ask("SELECT pg_is_in_recovery()::text");
+      return standby === "false"
+        ? null
+        : `${link.server} is a standby, where nothing can be deleted`;
     },
-    inspect: () =>
-      inspectOver(address, {
-        connect: (signal) => connect(address, deps, signal),
-        look: (link) => inspectTable(link, address),
-        said: (error) => said(error, address),
-      }),
-  };
+    async session(link) {
+      await link.ask(`LISTEN "${channelOf(address.outbox)}"`);
+      const table = await lookAt(link, address);
+      const problem = tableProblem(address, table);
+      if (problem !== null) throw new Error(problem);
+      return new PostgresSession(link, address, table!);
+    },
+    look: (link) => inspectTable(link, address),
+    said: (error) => said(error, address),
+  });
 }
 
 // ── A connection.
 
-/** One connection to one server. */
-class Link {
+class Link extends ServerLink {
   readonly #client: Client;
-  readonly lost: Promise<never>;
-  /** As `lost`, for questions: it keeps no answers. */
-  readonly #ending = new Ending();
-  onNews = () => {};
 
-  constructor(client: Client, readonly server: string) {
+  constructor(client: Client, server: string) {
+    super(server);
     this.#client = client;
-    const { promise, reject } = Promise.withResolvers<never>();
-    promise.catch((error) => this.#ending.end(error));
-    this.lost = promise;
-    client.on("error", (error) => reject(error));
+    client.on("error", (error) => this.lose(error));
     client.on("notification", () => this.onNews());
-    client.once("end", () => reject(new Error("the server has closed the connection")));
+    client.once("end", () => this.lose(new Error("the server has closed the connection")));
+  }
+
+  open(): Promise<void> {
+    return this.#client.connect();
   }
 
   async ask(text: string, ...values: readonly unknown[]): Promise<readonly Row[]> {
@@ -107,53 +99,18 @@ class Link {
   /** Of several statements without values there is an answer for each; none is needed here. */
   async #query(text: string, values: readonly unknown[]) {
     const query = { text, rowMode: "array", ...(values.length === 0 ? {} : { values }) } as const;
-    return await this.#ending.race(this.#client.query(query));
+    return await this.unlessLost(this.#client.query(query));
   }
 
-  /** What is taken is let go by the server when it finds the connection gone, at once on the same network. */
   close(): void {
     this.#client.connection.stream.destroy();
   }
 }
 
-/** The first server that takes writes. */
-async function connect(
-  address: OutboxSource,
-  deps: BrokerDeps,
-  signal: AbortSignal,
-): Promise<Link> {
-  const tls = address.tls ? await tlsOptions(address, deps) : null;
-  const password = await secretText(address.password, deps);
-  let problem: unknown = new Error("there is no server");
-  for (const host of address.hosts) {
-    signal.throwIfAborted();
-    try {
-      const link = await dial(host, address, { password, tls, signal });
-      const [[standby] = []] = await unlessAborted(
-        signal,
-        link,
-        () => link.ask("SELECT pg_is_in_recovery()::text"),
-      );
-      if (standby === "false") return link;
-      link.close();
-      problem = new Error(`${link.server} is a standby, where nothing can be deleted`);
-    } catch (error) {
-      problem = error;
-    }
-  }
-  throw said(problem, address);
-}
-
-interface Login {
-  readonly password: string;
-  readonly tls: object | null;
-  readonly signal: AbortSignal;
-}
-
 async function dial(
   { host, port }: BrokerHost,
   { user, database }: OutboxSource,
-  { password, tls, signal }: Login,
+  { password, tls }: Login,
 ): Promise<Link> {
   const { PgClient } = await import("./outbox_postgres_library.ts");
   // All of it is given: what is not, the library takes from variables of the environment.
@@ -170,28 +127,19 @@ async function dial(
     keepAlive: true,
     connectionTimeoutMillis: CONNECT_MS,
   });
-  const link = new Link(client, `${host}:${port}`);
-  try {
-    await unlessAborted(signal, link, () => client.connect());
-    return link;
-  } catch (error) {
-    link.close();
-    throw error;
-  }
+  return new Link(client, `${host}:${port}`);
 }
 
 // ── The rows.
 
-class PostgresSession implements OutboxSession {
-  readonly silence = "no answer";
-  readonly #link: Link;
+class PostgresSession extends ServerSession<Link> implements OutboxSession {
   readonly #take: string;
   readonly #finish: string;
   readonly #count: string;
   readonly #binary: boolean;
 
   constructor(link: Link, address: OutboxSource, { columns }: OutboxTable) {
-    this.#link = link;
+    super(link, (error) => said(error, address));
     const name = (column: string) => quoted(column, '"');
     const [outbox, id, payload] = [address.outbox, address.id, address.payload].map(name);
     const named = address.tableColumn === null ? "NULL" : name(address.tableColumn);
@@ -214,27 +162,16 @@ WHERE place = 1 OR coalesce(bytes, 0) <= ${BATCH_BYTES} ORDER BY place`;
       : `UPDATE ${outbox} SET ${name(address.done)} = now() ${these}`;
     this.#count =
       `SELECT count(*)::text FROM (SELECT 1 FROM ${outbox} ${waits} LIMIT $1) AS waiting`;
-    this.#words = (error) => said(error, address);
-  }
-
-  readonly #words: (error: unknown) => Error;
-
-  get lost(): Promise<never> {
-    return this.#link.lost.catch((error) => Promise.reject(this.#words(error)));
-  }
-
-  set onNews(onNews: () => void) {
-    this.#link.onNews = onNews;
   }
 
   take(most: number): Promise<readonly OutboxRow[]> {
-    return this.#worded(async () => {
-      await this.#link.ask(
+    return this.worded(async () => {
+      await this.link.ask(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; " +
           `SET LOCAL idle_in_transaction_session_timeout = ${GONE_MS}`,
       );
-      const rows = await this.#link.ask(this.#take, most);
-      if (rows.length === 0) await this.#link.ask("COMMIT");
+      const rows = await this.link.ask(this.#take, most);
+      if (rows.length === 0) await this.link.ask("COMMIT");
       return rows.map(([id, life, payload, named]) => ({
         id: id ?? "",
         life: life ?? "",
@@ -245,34 +182,21 @@ WHERE place = 1 OR coalesce(bytes, 0) <= ${BATCH_BYTES} ORDER BY place`;
   }
 
   finish(rows: readonly OutboxRow[]): Promise<void> {
-    return this.#worded(async () => {
+    return this.worded(async () => {
       const ids = rows.map(({ id }) => id);
-      const gone = ids.length === 0 ? 0 : await this.#link.change(this.#finish, ids);
+      const gone = ids.length === 0 ? 0 : await this.link.change(this.#finish, ids);
       if (gone !== ids.length) throw new Error(leftBehind(gone, ids.length));
-      await this.#link.ask("COMMIT");
+      await this.link.ask("COMMIT");
     });
   }
 
   count(most: number): Promise<number> {
-    return this.#worded(async () => Number((await this.#link.ask(this.#count, most))[0]![0]));
-  }
-
-  close(): Promise<void> {
-    this.#link.close();
-    return Promise.resolve();
+    return this.worded(async () => Number((await this.link.ask(this.#count, most))[0]![0]));
   }
 
   /** `\xff00` of a bytea, in Postgres' own words. */
   #bytes(text: string): Uint8Array {
     return this.#binary ? Buffer.from(text.slice(2), "hex") : Buffer.from(text);
-  }
-
-  async #worded<T>(work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      throw this.#words(error);
-    }
   }
 }
 

@@ -3,10 +3,11 @@
  * before they stand in SQL, what is wrong with a table, and the words for it.
  */
 
-import type { OutboxSource } from "../contracts.ts";
+import type { BrokerDeps, BrokerHost, OutboxSource } from "../contracts.ts";
 import { codeOf, messageOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
 import { about, type Finding } from "../kernel/finding.ts";
-import { tlsFault } from "./tls.ts";
+import { Ending } from "../kernel/time.ts";
+import { secretText, tlsFault, tlsOptions } from "./tls.ts";
 
 /** A row that was taken. */
 export interface OutboxRow {
@@ -60,33 +61,154 @@ export interface OutboxColumn {
   readonly nullable: boolean;
 }
 
+// ── Databases that are servers: PostgreSQL and MySQL.
+
+/** One connection to one server. */
+export abstract class ServerLink {
+  readonly #gone = Promise.withResolvers<never>();
+  /** As `lost`, for questions: it keeps no answers. */
+  readonly #ending = new Ending();
+  /** Called when there may be new rows, where the database tells. */
+  onNews = () => {};
+
+  /** @param server for people. */
+  constructor(readonly server: string) {
+    this.#gone.promise.catch((error) => this.#ending.end(error));
+  }
+
+  /** Rejects when the connection is over. */
+  get lost(): Promise<never> {
+    return this.#gone.promise;
+  }
+
+  /** Logs in; rejects when that fails. */
+  abstract open(): Promise<void>;
+  /** At once. The server lets go of what is taken when it finds the connection gone. */
+  abstract close(): void;
+
+  protected lose(error: Error): void {
+    this.#gone.reject(error);
+  }
+
+  protected unlessLost<T>(asked: Promise<T>): Promise<T> {
+    return this.#ending.race(asked);
+  }
+}
+
+/** With what a server is logged in at. */
+export interface Login {
+  readonly password: string;
+  /** Options of `node:tls`; null: without TLS. */
+  readonly tls: object | null;
+}
+
+/** What a database that is a server has of its own. */
+export interface ServerKind<L extends ServerLink> {
+  /** A connection that is not open yet. */
+  dial(host: BrokerHost, login: Login): Promise<L>;
+  /** Why nothing can be deleted on a server; null: something can. */
+  readOnly(link: L): Promise<string | null>;
+  /** Rejects where the table cannot be an outbox. */
+  session(link: L): Promise<OutboxSession>;
+  /** For `shishi check`. */
+  look(link: L): Promise<Finding[]>;
+  /** What went wrong, as a sentence. */
+  said(error: unknown): Error;
+}
+
 /** For a look from the first byte to the last. */
 const INSPECT_MS = 10_000;
 
-/** What `check` says: of the connection, and then what is found over it. Never rejects. */
-export async function inspectOver<L extends { close(): void }>(
-  { name, label }: OutboxSource,
-  to: {
-    readonly connect: (signal: AbortSignal) => Promise<L>;
-    readonly look: (link: L) => Promise<Finding[]>;
-    /** As a sentence. */
-    readonly said: (error: unknown) => Error;
-  },
-): Promise<Finding[]> {
-  const is = about(`source ${name} ${label}`);
-  const signal = AbortSignal.timeout(INSPECT_MS);
-  let link: L;
-  try {
-    link = await to.connect(signal);
-  } catch (error) {
-    return [is.wrong(messageOf(error), connectTodo(messageOf(error)))];
-  }
-  try {
-    return await unlessAborted(signal, link, () => to.look(link));
-  } catch (error) {
-    return [is.wrong(to.said(error).message)];
-  } finally {
+export function serverOutbox<L extends ServerLink>(
+  address: OutboxSource,
+  deps: BrokerDeps,
+  kind: ServerKind<L>,
+): OutboxDatabase {
+  return {
+    async connect(signal) {
+      const link = await firstWriter(address, deps, kind, signal);
+      try {
+        return await unlessAborted(signal, link, () => kind.session(link));
+      } catch (error) {
+        link.close();
+        throw kind.said(error);
+      }
+    },
+
+    async inspect() {
+      const is = about(`source ${address.name} ${address.label}`);
+      const signal = AbortSignal.timeout(INSPECT_MS);
+      let link: L;
+      try {
+        link = await firstWriter(address, deps, kind, signal);
+      } catch (error) {
+        return [is.wrong(messageOf(error), connectTodo(messageOf(error)))];
+      }
+      try {
+        return await unlessAborted(signal, link, () => kind.look(link));
+      } catch (error) {
+        return [is.wrong(kind.said(error).message)];
+      } finally {
+        link.close();
+      }
+    },
+  };
+}
+
+/** A connection to the first server that takes writes. Rejects with a sentence. */
+async function firstWriter<L extends ServerLink>(
+  address: OutboxSource,
+  deps: BrokerDeps,
+  kind: ServerKind<L>,
+  signal: AbortSignal,
+): Promise<L> {
+  const tls = address.tls ? await tlsOptions(address, deps) : null;
+  const password = await secretText(address.password, deps);
+  let problem: unknown = new Error("there is no server");
+  for (const host of address.hosts) {
+    signal.throwIfAborted();
+    const link = await kind.dial(host, { password, tls });
+    try {
+      const why = await unlessAborted(signal, link, async () => {
+        await link.open();
+        return await kind.readOnly(link);
+      });
+      if (why === null) return link;
+      problem = new Error(why);
+    } catch (error) {
+      problem = error;
+    }
     link.close();
+  }
+  throw kind.said(problem);
+}
+
+/** What sessions over a link have in common. */
+export abstract class ServerSession<L extends ServerLink> {
+  readonly silence = "no answer";
+
+  constructor(protected readonly link: L, readonly said: (error: unknown) => Error) {}
+
+  get lost(): Promise<never> {
+    return this.link.lost.catch((error) => Promise.reject(this.said(error)));
+  }
+
+  set onNews(onNews: () => void) {
+    this.link.onNews = onNews;
+  }
+
+  close(): Promise<void> {
+    this.link.close();
+    return Promise.resolve();
+  }
+
+  /** A failure of the work is a sentence. */
+  protected async worded<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      throw this.said(error);
+    }
   }
 }
 
@@ -209,7 +331,7 @@ export function tableFindings(address: OutboxSource, table: OutboxTable): Findin
 }
 
 /** Work on a connection, which is closed when `signal` is aborted meanwhile: then the work has to reject. */
-export async function unlessAborted<T>(
+async function unlessAborted<T>(
   signal: AbortSignal,
   link: { close(): void },
   work: () => Promise<T>,
