@@ -114,7 +114,7 @@ function found(value: string): string {
 }
 
 /** A question without a beginning reaches back so far. */
-export const DEFAULT_PERIOD_MS = 24 * 3600 * 1000;
+const DEFAULT_PERIOD_MS = 24 * 3600 * 1000;
 
 /** From when to when a question reaches. */
 export function periodOf(

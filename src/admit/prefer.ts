@@ -11,9 +11,9 @@ export interface Preferences {
 }
 
 /** A longer wait is cut to this. */
-export const LONGEST_WAIT_S = 240;
+const LONGEST_WAIT_S = 240;
 
-export const NO_PREFERENCES: Preferences = { strict: false, waitS: null };
+const NO_PREFERENCES: Preferences = { strict: false, waitS: null };
 
 /** One preference: its name, and its value as a word or in quotes; parameters after `;` are skipped. */
 const PREFERENCE =

@@ -7,7 +7,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import { request as plain } from "node:http";
+import { request as plain, type RequestOptions } from "node:http";
 import { request as secure } from "node:https";
 import { rootCertificates } from "node:tls";
 import { FOLDER_HEADER } from "../contracts.ts";
@@ -107,7 +107,8 @@ export interface NotTold {
   readonly retryAfterS: number | null;
 }
 
-interface Answer {
+/** An answer to a request of a command. */
+export interface Answer {
   readonly status: number;
   readonly retryAfter: string | undefined;
   readonly text: string;
@@ -165,35 +166,51 @@ function exchange(options: ClientOptions, asked: Asked): Promise<Answer | Error>
     ...(token === null ? {} : { Authorization: `Bearer ${token}` }),
     ...(folder === null ? {} : { [FOLDER_HEADER]: folder }),
   };
+  const request = { method: asked.method, headers, agent: false, timeout: QUIET_MS, ...at };
+  return answerOf(target, request, {
+    certificates,
+    body,
+    mostLength: MOST_LENGTH,
+    onLine: asked.onLine,
+  });
+}
+
+/**
+ * Sends a request; an error where no answer came. Never rejects.
+ * @param more `certificates`: PEM, to trust besides the usual ones; `mostLength`: what is kept of an answer;
+ * `onLine` gets the lines of an answer 200, of which only what stands behind the last is kept.
+ */
+export function answerOf(
+  target: URL,
+  options: RequestOptions,
+  more: {
+    readonly certificates: readonly string[];
+    readonly body: string | Uint8Array;
+    readonly mostLength: number;
+    readonly onLine?: ((line: string) => void) | undefined;
+  },
+): Promise<Answer | Error> {
+  const { certificates, body, mostLength } = more;
   return new Promise((resolve) => {
-    const settings = {
-      method: asked.method,
-      headers,
-      agent: false as const,
-      timeout: QUIET_MS,
-      ...at,
-    };
     const request = target.protocol === "https:"
-      ? secure(target, { ...settings, ca: [...certificates, ...rootCertificates] })
-      : plain(target, settings);
+      ? secure(target, { ...options, ca: [...certificates, ...rootCertificates] })
+      : plain(target, options);
     request.on("timeout", () => request.destroy(new Error("no answer in time")));
     request.on("error", resolve);
     request.on("response", (response) => {
-      const status = response.statusCode ?? 0;
-      const each = status === 200 ? asked.onLine : undefined;
+      const { statusCode: status = 0, headers } = response;
+      const onLine = status === 200 ? more.onLine : undefined;
       let text = "";
       response.setEncoding("utf8").on("data", (piece: string) => {
-        if (text.length < MOST_LENGTH) text += piece;
-        if (each === undefined) return;
+        if (text.length < mostLength) text += piece;
+        if (onLine === undefined) return;
         const lines = text.split("\n");
         text = lines.pop()!;
-        lines.forEach(each);
+        lines.forEach((line) => onLine(line));
       });
       response.on("error", resolve);
       response.on("aborted", () => resolve(new Error("the answer was cut off")));
-      response.on("end", () => {
-        resolve({ status, retryAfter: response.headers["retry-after"], text });
-      });
+      response.on("end", () => resolve({ status, retryAfter: headers["retry-after"], text }));
     });
     request.end(body);
   });

@@ -41,7 +41,7 @@ export interface RowsBatch {
 /** Of a batch; and a row longer than this is none. */
 export const BATCH_BYTES = 1024 * 1024;
 export const BATCH_ROWS = 10_000;
-export const MOST_ROW_BYTES = 8 * 1024 * 1024;
+const MOST_ROW_BYTES = 8 * 1024 * 1024;
 
 /** What tells a file from every other: its length, its first bytes and its last ones. */
 export async function identityOf(path: string): Promise<{ identity: string; bytes: number }> {

@@ -8,10 +8,9 @@
  */
 
 import { readFileSync } from "node:fs";
-import { Agent as PlainAgent, request as plain } from "node:http";
-import { Agent as SecureAgent, request as secure } from "node:https";
+import { Agent as PlainAgent } from "node:http";
+import { Agent as SecureAgent } from "node:https";
 import process from "node:process";
-import { rootCertificates } from "node:tls";
 import { Backoff } from "../kernel/backoff.ts";
 import { codeOf, messageOf, plainNetworkError } from "../kernel/errors.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
@@ -20,6 +19,7 @@ import { matching, text, token as tokenKind } from "../settings/kinds.ts";
 import type { SettingName, Settings } from "../settings/settings.ts";
 import { setting } from "../settings/spec.ts";
 import { targetOf, trustedBy, urlHere } from "./cli.ts";
+import { type Answer, answerOf } from "./collector_client.ts";
 
 /** What says where a collector is. */
 export const SENDER_SETTINGS: readonly SettingName[] = [
@@ -47,7 +47,7 @@ export const SENDER_FLAGS = [
   }),
 ] as const;
 
-export const TOKEN_VARIABLE = "SHISHI_TOKEN";
+const TOKEN_VARIABLE = "SHISHI_TOKEN";
 
 export interface Destination {
   /** `http(s)://host:port` or `unix:/path`. */
@@ -120,12 +120,6 @@ const QUIET_MS = 120_000;
 const MOST_ANSWER_LENGTH = 1024 * 1024;
 /** What `/events/TABLE` answers of the table that is behind `/events`. */
 const IS_EVENTS = /use POST \/events$/;
-
-interface Answer {
-  readonly status: number;
-  readonly retryAfter: string | undefined;
-  readonly text: string;
-}
 
 export class Sender {
   readonly #to: Destination;
@@ -208,26 +202,7 @@ export class Sender {
       signal,
       ...at,
     };
-    return new Promise((resolve) => {
-      const request = target.protocol === "https:"
-        ? secure(target, { ...options, ca: [...certificates, ...rootCertificates] })
-        : plain(target, options);
-      request.on("timeout", () => request.destroy(new Error("no answer in time")));
-      request.on("error", resolve);
-      request.on("response", (response) => {
-        let text = "";
-        response.setEncoding("utf8").on("data", (piece: string) => {
-          if (text.length < MOST_ANSWER_LENGTH) text += piece;
-        });
-        response.on("error", resolve);
-        response.on("aborted", () => resolve(new Error("the answer was cut off")));
-        response.on("end", () => {
-          const { statusCode = 0, headers } = response;
-          resolve({ status: statusCode, retryAfter: headers["retry-after"], text });
-        });
-      });
-      request.end(body);
-    });
+    return answerOf(target, options, { certificates, body, mostLength: MOST_ANSWER_LENGTH });
   }
 }
 

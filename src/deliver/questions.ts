@@ -173,7 +173,7 @@ const SETTINGS: Select["settings"] = {
 };
 
 /** How many events of which type and of how many users; in `totals` those of all types together. */
-export function selectMetrics(source: Source, question: Question): Select {
+function selectMetrics(source: Source, question: Question): Select {
   const { where, params } = conditions(question);
   return {
     sql: `SELECT event_type, count() AS events, uniqExactIf(user_id, user_id != '') AS users

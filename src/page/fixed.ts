@@ -1,7 +1,11 @@
-/** A text that stays what it is while the program runs: packed once, known again by its tag. */
+/**
+ * Texts that stay what they are while the program runs: packed once, known again by their tags. One of them is
+ * `GET /shishi.js`, for pages of any site; the page at `GET /` is `document.ts`.
+ */
 
 import { createHash } from "node:crypto";
 import { gzipSync } from "node:zlib";
+import { SHISHI_JS } from "./shishi_js.ts";
 
 export interface Fixed {
   /** @param request decides by its headers whether it is packed, or known already. */
@@ -36,4 +40,17 @@ export function createFixed(text: string, more: Readonly<Record<string, string>>
 /** In base64. */
 export function sha256(text: string): string {
   return createHash("sha256").update(text).digest("base64");
+}
+
+/** Browsers ask again after a day; what changes is small, and older scripts go on working. */
+const CACHE = "public, max-age=86400, stale-while-revalidate=604800";
+
+export function createSnippet(): Fixed {
+  return createFixed(`${SHISHI_JS}\n`, {
+    "content-type": "text/javascript; charset=utf-8",
+    "cache-control": CACHE,
+    // Any page may load it, also one that checks its hash or lets nothing foreign in unasked.
+    "access-control-allow-origin": "*",
+    "cross-origin-resource-policy": "cross-origin",
+  });
 }

@@ -52,7 +52,7 @@ export function createPage(deps: RecorderDeps, clock: Pick<Clock, "after">): Ope
     },
 
     async snippet(request) {
-      snippet ??= import("./snippet.ts").then(({ createSnippet }) => createSnippet());
+      snippet ??= import("./fixed.ts").then(({ createSnippet }) => createSnippet());
       return (await snippet).answer(request);
     },
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gunzipSync } from "node:zlib";
-import { createSnippet } from "../../src/page/snippet.ts";
+import { createSnippet } from "../../src/page/fixed.ts";
 import { appOn, ask, Script } from "../admit/kit.ts";
 
 const MOST_BYTES = 2048;

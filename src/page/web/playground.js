@@ -265,7 +265,7 @@ export function exampleEvent(id) {
  * @param {HTMLElement} shown the element that shows it: selected where it cannot be copied
  * @returns {Promise<boolean>} whether it is in the clipboard
  */
-export async function copyText(text, shown) {
+async function copyText(text, shown) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
