@@ -4,6 +4,12 @@
  * The alphabet is the flow: admit → batch → deliver. A request's good rows travel as one `Chunk`;
  * chunks gather in a `Batch`; a batch is delivered and comes back as a `Delivery`. What happened is
  * counted by the `Ledger`. Outcomes are values; an exception is a bug.
+ *
+ * In this order, each under a line that begins with `// ──`: rows on their way (`Chunk`, `Batch`) · admit → batch
+ * (`Intake`, `Ticket`) · sources (`Broker`, `Feed`, `Message`) · batch → spool (`Spool`) · batch → deliver (`Sink`,
+ * `Delivery`) · deliver → admit (`Tables`, `TableMaker`, `JudgeRows`) · batch → dead (`DeadLetters`) · the books
+ * (`Ledger`, `Holdings`) · the collector (`Control`, `Status`) · questions (`Queries`) · the page · the disk
+ * (`Files`) · the log.
  */
 
 import type { Finding } from "./kernel/finding.ts";
