@@ -1,8 +1,9 @@
 /**
- * `npm test [-- [--quick] [PATH …]]`: every check of the repository; with paths only those test files or
+ * `npm test [-- [--quick] [--engines] [PATH …]]`: every check of the repository; with paths only those test files or
  * folders, under both runtimes; with `--quick` only unit tests (see `suites.mjs`), which need nothing
- * but the packages of npm. Ends with a table of seconds a room; the last line of stdout is
- * `N passed, N failed`; the exit code is 1 when anything failed, was skipped, or when there was no test.
+ * but the packages of npm; with `--engines` also one more age of ClickHouse, with `--engines=only` that alone.
+ * Ends with a table of seconds a room; the last line of stdout is `N passed, N failed`; the exit code is 1 when
+ * anything failed, was skipped, or when there was no test.
  */
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
@@ -25,8 +26,17 @@ const CORES = availableParallelism();
  * `least`, and up to `most` while the processors have time for one more.
  */
 const AT_ONCE = {
-  all: { least: CORES + 1, most: 2 * CORES + 2 },
+  all: { least: CORES + 1, most: 2 * CORES + 1 },
   quick: { least: CORES, most: CORES },
+};
+/** What depends on the age of ClickHouse, and the age that nothing else runs with. */
+const BETWEEN = {
+  version: "25.5",
+  files: [
+    ...["test/deliver/servers_test.ts", "test/deliver/columns_test.ts"],
+    ...["test/contract/inserter_test.ts", "test/admit/fit_clickhouse_test.ts"],
+    "test/system/door_test.ts",
+  ],
 };
 /** What they do is looked at as often; a step that has just begun needs a moment to show what it takes. */
 const LOOK_MS = 4_000;
@@ -54,8 +64,9 @@ const RUNTIMES = [
 
 const args = process.argv.slice(2);
 const quick = args.includes("--quick");
-const paths = args.filter((arg) => arg !== "--quick");
-const whole = paths.length === 0;
+const engines = args.find((arg) => /^--engines(=only)?$/.test(arg));
+const paths = args.filter((arg) => arg !== "--quick" && arg !== engines);
+const whole = paths.length === 0 && engines !== "--engines=only";
 const began = Date.now();
 const idleAtFirst = idleNow();
 /** One line each: `{ name, runtime, seconds, passed, failed }`; parts of a room are added up. */
@@ -71,7 +82,7 @@ if (!quick) {
     "--servers",
     "--kafka",
     "--old-redis",
-    "--engines=26.9",
+    engines === undefined ? "--engines=26.9" : "--engines",
     "--kubernetes",
   ]);
   if (whole) {
@@ -85,11 +96,16 @@ if (!quick) {
 }
 /** What an age of ClickHouse does that `npm test` does not run is asked by one runtime. */
 const oneRuntime = process.env.SHISHI_ENGINES !== undefined;
-const jobs = suites(ROOT, { paths, quick }).flatMap(({ room, files, once }) =>
+const rooms = whole || paths.length > 0 ? suites(ROOT, { paths, quick }) : [];
+const jobs = rooms.flatMap(({ room, files, once }) =>
   RUNTIMES.slice(0, once || oneRuntime ? 1 : undefined).map((runtime) => () =>
     tests(room, runtime, files)
   )
 );
+if (engines !== undefined) {
+  const env = { SHISHI_ENGINES: BETWEEN.version };
+  jobs.unshift(() => tests("ages", RUNTIMES[0], BETWEEN.files, env));
+}
 if (jobs.length === 0) failures.push(`no test in ${paths.join(" ")}`);
 if (whole) {
   jobs.unshift(
@@ -160,9 +176,9 @@ async function check(name, command, args) {
  * Test files of one room under one runtime, whose own counts count; `failed` of a runtime matches all
  * that may not happen, `named` what failed.
  */
-async function tests(room, runtime, files) {
+async function tests(room, runtime, files, env = {}) {
   const [command, ...args] = runtime.command(files.map((file) => `./${file}`));
-  const { code, seconds, output } = await run(`${room} on ${runtime.name}`, command, args);
+  const { code, seconds, output } = await run(`${room} on ${runtime.name}`, command, args, env);
   // The last match: a test may print something alike.
   const count = (pattern) => {
     const [, tests = 0, steps = 0] = [...output.matchAll(pattern)].at(-1) ?? [];
@@ -183,7 +199,7 @@ function counts(passed, failed) {
   return { passed, failed };
 }
 
-function run(name, command, args) {
+function run(name, command, args, env = {}) {
   const shown = [command.replace(`${ROOT}/`, "").replace("node_modules/.bin/", ""), ...args];
   const mine = turn;
   const say = hushed(mine);
@@ -195,6 +211,7 @@ function run(name, command, args) {
       stdio: ["ignore", "pipe", "pipe"],
       env: {
         ...process.env,
+        ...env,
         PATH: `${BIN}:${process.env.PATH}`,
         ...(process.stdout.isTTY ? { FORCE_COLOR: "1" } : { NO_COLOR: "1" }),
       },

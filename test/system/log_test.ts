@@ -28,7 +28,9 @@ const SOURCE = process.versions["deno"] === undefined
     join(ROOT, "deno.json"),
     join(ROOT, "src/main.ts"),
   ];
-const ROWS = 1_000;
+const ROWS = 600;
+/** What one holds while nobody reads. */
+const PIPE_BYTES = 64 * 1024;
 
 /** A collector with its stderr as `redirect` says, and how it ended. */
 function startWith(redirect: string, args: readonly string[], cwd: string) {
@@ -64,7 +66,7 @@ describe("log", () => {
       spawnSync("mkfifo", [fifo]);
       const reader = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
       const url = `http://127.0.0.1:${port}`;
-      // Each row is a batch, and each batch a line: far more than a pipe holds.
+      // Each row is a batch, and each batch a line: more than a pipe holds.
       const shishi = startWith(how === "a closed stderr" ? "2>&-" : `2>${fifo}`, [
         ...["--listen", `127.0.0.1:${port}`, "--clickhouse-url", fake.url, "--tables", "t"],
         ...["--log-level", "debug", "--max-block-size", "1", "--ack", "memory"],
@@ -91,6 +93,7 @@ describe("log", () => {
           assert.equal(lines.at(-1).message, "stopped");
           assert.equal(lines.at(-1).stored, ROWS);
           assert.ok(lines.length > ROWS, `${lines.length} lines`);
+          assert.ok(text.length > PIPE_BYTES, `${text.length} characters fit a pipe`);
         } else {
           shishi.kill("SIGTERM");
           assert.equal(await shishi.exited, 0);
