@@ -11,6 +11,7 @@ import {
   type Authenticator,
   connect,
   credsAuthenticator,
+  DebugEvents,
   headers,
   type Msg,
   type NatsConnection,
@@ -28,6 +29,7 @@ import { type Clock, within } from "./time.ts";
  */
 const PING_INTERVAL_MS = 4_000;
 const MAX_PINGS_OUT = 2;
+const SILENT_S = MAX_PINGS_OUT * PING_INTERVAL_MS / 1000;
 const CLOSE_WAIT_MS = 500;
 /** What a runtime says in front of the reason; the server is named already. */
 const PREAMBLE =
@@ -223,11 +225,14 @@ function linkOf(
   clock: Clock,
   onTrouble: (what: string) => void,
 ): NatsLink {
-  void watchStatus(connection, onTrouble);
+  const watched = watchStatus(connection, onTrouble);
   return {
     connection,
     server: address.name,
-    closed: connection.closed().then((error) => text(error) || "connection closed"),
+    closed: connection.closed().then(async (error) => {
+      if (text(error) !== "") return text(error);
+      return (await watched).silent ? `no answer for ${SILENT_S} s` : "connection closed";
+    }),
     async close() {
       await within(clock, CLOSE_WAIT_MS, Promise.allSettled([connection.close()]), undefined);
       socket.close();
@@ -278,11 +283,14 @@ function wireOf(link: NatsLink, clock: Clock): Wire {
   };
 }
 
+/** Resolves when the connection is over; `silent`: because pings were not answered, of which no error tells. */
 async function watchStatus(
   connection: NatsConnection,
   onTrouble: (what: string) => void,
-): Promise<void> {
+): Promise<{ readonly silent: boolean }> {
+  let silent = false;
   for await (const status of connection.status()) {
+    if (status.type === DebugEvents.StaleConnection) silent = true;
     if (status.type !== "error") continue;
     const denied = status.permissionContext;
     onTrouble(
@@ -291,6 +299,7 @@ async function watchStatus(
         : `the server does not permit this user the ${denied.operation} on ${denied.subject}`,
     );
   }
+  return { silent };
 }
 
 function received(message: Msg): Message {

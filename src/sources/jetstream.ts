@@ -264,8 +264,9 @@ class StreamFeed implements Feed {
       // The server takes them in this order, so the answer to the last one is the answer to all.
       await connection.request(last.reply, ACK, { timeout: ACK_MS });
     } catch (error) {
-      const why = messageOf(error);
-      this.lose(this.#lost ?? `the server does not confirm an acknowledgement: ${why}`);
+      const late = (error as NatsError).code === "TIMEOUT";
+      const why = late ? ` for ${ACK_MS / 1000} s` : `: ${messageOf(error)}`;
+      this.lose(`the server does not confirm an acknowledgement${why}`);
       throw new Error(this.#lost ?? why);
     }
     this.#ask();
