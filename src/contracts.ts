@@ -301,8 +301,12 @@ export interface Feed {
    * keeps none. Absent: there are none such.
    */
   dropped?(): number;
-  /** Leaves, within 2 s; what was given to `acknowledge` is committed first. Never rejects. */
-  close(): Promise<void>;
+  /**
+   * Leaves, within 2 s; what was given to `acknowledge` is committed first. Never rejects.
+   * @param untaken what was given and is certainly not taken: a broker that keeps it for a while for a member
+   * that is silent may give it to another one at once.
+   */
+  close(untaken?: readonly Message[]): Promise<void>;
 }
 
 /** One place to read from. */

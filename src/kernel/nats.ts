@@ -225,14 +225,15 @@ function linkOf(
   clock: Clock,
   onTrouble: (what: string) => void,
 ): NatsLink {
-  const watched = watchStatus(connection, onTrouble);
+  // The end of a connection that is silent comes without an error.
+  let silent = false;
+  void watchStatus(connection, onTrouble, () => silent = true);
   return {
     connection,
     server: address.name,
-    closed: connection.closed().then(async (error) => {
-      if (text(error) !== "") return text(error);
-      return (await watched).silent ? `no answer for ${SILENT_S} s` : "connection closed";
-    }),
+    closed: connection.closed().then((error) =>
+      text(error) || (silent ? `no answer for ${SILENT_S} s` : "connection closed")
+    ),
     async close() {
       await within(clock, CLOSE_WAIT_MS, Promise.allSettled([connection.close()]), undefined);
       socket.close();
@@ -283,14 +284,14 @@ function wireOf(link: NatsLink, clock: Clock): Wire {
   };
 }
 
-/** Resolves when the connection is over; `silent`: because pings were not answered, of which no error tells. */
+/** @param onSilence is called when pings are not answered. */
 async function watchStatus(
   connection: NatsConnection,
   onTrouble: (what: string) => void,
-): Promise<{ readonly silent: boolean }> {
-  let silent = false;
+  onSilence: () => void,
+): Promise<void> {
   for await (const status of connection.status()) {
-    if (status.type === DebugEvents.StaleConnection) silent = true;
+    if (status.type === DebugEvents.StaleConnection) onSilence();
     if (status.type !== "error") continue;
     const denied = status.permissionContext;
     onTrouble(
@@ -299,7 +300,6 @@ async function watchStatus(
         : `the server does not permit this user the ${denied.operation} on ${denied.subject}`,
     );
   }
-  return { silent };
 }
 
 function received(message: Msg): Message {

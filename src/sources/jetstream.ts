@@ -276,18 +276,20 @@ class StreamFeed implements Feed {
     return this.#lag;
   }
 
-  async close(): Promise<void> {
+  async close(untaken: readonly Message[] = []): Promise<void> {
     const dead = this.#lost !== null;
     this.lose("closed");
     if (!dead) {
-      // What was never looked at need not wait for the end of ack_wait before another member has it.
+      // What is certainly not taken need not wait for the end of ack_wait before another member has it.
       const { connection } = this.#link;
       const { stream, consumer } = this.#address.read;
       const work = this.#subscription.drain().then(async () => {
         // Asked for that, servers of 2.9 forget the pull; a message that goes back before gets lost in it.
         const api = await apiOf(this.#link);
         await api.consumers.info(stream, consumer);
-        for (const { reply } of this.#held.splice(this.#held.length - this.#ready)) {
+        const unseen = this.#held.slice(this.#held.length - this.#ready)
+          .filter(({ again }) => !again);
+        for (const { reply } of [...untaken as readonly StreamMessage[], ...unseen]) {
           connection.publish(reply, NAK);
         }
         return connection.flush();

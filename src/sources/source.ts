@@ -92,6 +92,8 @@ export class Source {
   #session: Session | null = null;
   /** Read, and not in the session's list yet. */
   #inHand = 0;
+  /** What of it is certainly not taken, neither now nor before. */
+  #untaken: () => readonly Message[] = () => [];
   #lastAckMs: number | null = null;
   /** Since when the messages in hand cannot be taken. */
   #heldSinceMs: number | null = null;
@@ -126,7 +128,7 @@ export class Source {
     this.#ending.abort();
     // A disk that hangs keeps rows from being synced, and a broker its client from leaving.
     await Promise.race([this.#run, drained.then(() => sleep(clock, LEAVE_MS))]);
-    await this.#session?.leave(clock);
+    await this.#session?.leave(clock, this.#untaken());
   }
 
   status(): SourceStatus {
@@ -215,7 +217,8 @@ export class Source {
     } finally {
       this.#session = null;
       this.#inHand = 0;
-      await session.leave(this.#deps.clock);
+      await session.leave(this.#deps.clock, this.#untaken());
+      this.#untaken = () => [];
       endCounting();
     }
   }
@@ -260,8 +263,10 @@ export class Source {
       const messages = await this.#next(session);
       if (messages === null) break;
       this.#inHand = messages.length;
+      let later = messages;
       for (const piece of piecesOf(messages)) {
-        const end = await this.#take(piece, session, taken);
+        later = later.slice(piece.length);
+        const end = await this.#take(piece, later, session, taken);
         if (end !== null) return end;
       }
     }
@@ -294,10 +299,23 @@ export class Source {
     }
   }
 
-  /** Has messages taken, however long that takes. @returns why no more is read; null: go on. */
-  async #take(messages: readonly Message[], session: Session, taken: Taken): Promise<End | null> {
+  /**
+   * Has messages taken, however long that takes. @returns why no more is read; null: go on.
+   * @param later what was read with them and comes after them.
+   */
+  async #take(
+    messages: readonly Message[],
+    later: readonly Message[],
+    session: Session,
+    taken: Taken,
+  ): Promise<End | null> {
     const { totals } = this.#deps;
     this.#heldSinceMs = null;
+    const untaken = (own: readonly Message[]) => {
+      // What was given before may have been taken then, or be a dead letter.
+      this.#untaken = () => [...own, ...later].filter(({ again }) => again === false);
+    };
+    untaken(messages);
     const { fresh, before, names } = await taken.look(messages);
     const made = await this.#make(fresh, session);
     if (made.kind !== "made") return made;
@@ -308,12 +326,18 @@ export class Source {
       const kept = await this.#keepPoison(poison, session);
       if (kept !== null) return kept;
     }
+    untaken(stops ? fresh.slice(used) : []);
     const tickets = [...before];
     if (chunk !== null) {
       const given = fresh.slice(0, used);
       const marked = { ...chunk, messages: taken.messagesOf(given, names.slice(0, used)) };
       const ticket = await this.#give(marked, session);
-      if ("kind" in ticket) return ticket;
+      if ("kind" in ticket) {
+        // A letter is of its whole message, which is not to become another one elsewhere.
+        const kept = new Set(stops ? [] : poison.map(({ message }) => message));
+        untaken(fresh.filter((message) => !kept.has(message)));
+        return ticket;
+      }
       taken.took(marked.messages.marks, ticket);
       tickets.push(ticket);
       totals.rows += chunk.rows;
@@ -664,10 +688,11 @@ class Session {
     return this.#idle.promise;
   }
 
-  /** Nothing is acknowledged any more, and the broker is left. */
-  leave(clock: Clock): Promise<unknown> {
+  /** Nothing is acknowledged any more, and the broker is left. @param untaken as of `Feed.close`. */
+  leave(clock: Clock, untaken: readonly Message[]): Promise<unknown> {
     this.#ended = true;
-    return this.#left ??= within(clock, LEAVE_MS, this.feed.close().catch(() => {}), undefined);
+    const left = () => this.feed.close(untaken).catch(() => {});
+    return this.#left ??= within(clock, LEAVE_MS, left(), undefined);
   }
 
   async #acknowledge(): Promise<void> {

@@ -36,6 +36,8 @@ export class FakeBroker {
   connections = 0;
   /** What was done to it that the contract forbids. */
   readonly broken: string[] = [];
+  /** Called with each message that a member says it has not taken when it leaves. */
+  onUntaken = (_message: Message) => {};
   /** Called with each message that is acknowledged for the first time. */
   onAcknowledged = (_body: Uint8Array) => {};
   #next = 0;
@@ -243,7 +245,8 @@ class FakeFeed implements Feed {
       .length;
   }
 
-  close(): Promise<void> {
+  close(untaken: readonly Message[] = []): Promise<void> {
+    if (this.#ended === null) untaken.forEach(this.#server.onUntaken);
     this.#server.leave(this, "closed");
     return Promise.resolve();
   }

@@ -160,6 +160,19 @@ describe("JetStream", () => {
     await second.close();
   });
 
+  test("what a member has looked at and not taken goes to another at once, and what it may have taken stays", async () => {
+    const name = await stream(numbers(1, 20));
+    await consumer(name, { ack_wait: 3_600e9 });
+    const first = await open(name);
+    const given = await read(first, 20);
+    await first.close(given.slice(5));
+    const second = await open(name, "", "g.b");
+    assert.deepEqual(decode(await read(second, 15)).toSorted(), numbers(6, 20).toSorted());
+    const { num_ack_pending: pending, num_pending: waits } = await info(name);
+    assert.deepEqual([pending, waits], [20, 0]);
+    await second.close();
+  });
+
   test("after a crash of the server no message passes for one that was never given", async () => {
     const own = await startJetStream();
     const name = "CRASH";

@@ -1,7 +1,7 @@
 /**
  * The loop of a source under random events, on a clock of its own: whatever comes in whatever order, nothing
- * is acknowledged before it is safe, nothing is lost, nothing becomes rows twice, and in the end everything
- * is acknowledged. The seed is printed; to repeat a run set SHISHI_SEED, and SHISHI_PATH to the path that
+ * is acknowledged before it is safe, nothing is lost, nothing becomes rows twice, nothing that is taken is left for
+ * others, and in the end everything is acknowledged. The seed is printed; to repeat a run set SHISHI_SEED, and SHISHI_PATH to the path that
  * fast-check names. SHISHI_RUNS: how many, instead of 300.
  */
 
@@ -46,6 +46,8 @@ class World {
   readonly disk = new Disk();
   readonly reader = new PlainReader();
   readonly early: string[] = [];
+  readonly leftTaken: string[] = [];
+  left = 0;
   intake: JournalIntake;
   source: Source;
   rows = 0;
@@ -55,6 +57,7 @@ class World {
   constructor(readonly setting: Setting) {
     this.server = new FakeBroker({ kind: setting.kind, partitions: 3 });
     this.server.onAcknowledged = (body) => this.#check(new TextDecoder().decode(body));
+    this.server.onUntaken = ({ body }) => this.#checkLeft(new TextDecoder().decode(body));
     [this.intake, this.source] = this.#start();
   }
 
@@ -89,6 +92,16 @@ class World {
       if (!safe.has(row)) this.early.push(row);
     }
     if (body.startsWith("broken") && !letters.has(body)) this.early.push(body);
+  }
+
+  /** What another member may have at once must not be here. */
+  #checkLeft(body: string): void {
+    this.left++;
+    const rows = new Set(this.disk.rows);
+    for (const row of body.match(/\{"n":\d+\}/g) ?? []) {
+      if (rows.has(row)) this.leftTaken.push(row);
+    }
+    if (this.disk.letters.some(({ row }) => row === body)) this.leftTaken.push(body);
   }
 
   async obey(event: Event): Promise<void> {
@@ -148,6 +161,7 @@ class World {
     }
     await settle();
     assert.deepEqual(this.early, [], "acknowledged before it was safe");
+    assert.deepEqual(this.leftTaken, [], "left for others though it is taken");
     assert.deepEqual(this.server.broken, []);
     const { unacked } = this.source.status();
     assert.ok(unacked <= this.setting.prefetch, `${unacked} are held`);
@@ -249,6 +263,7 @@ test("whatever happens, a source keeps its promises", { timeout: 120_000 }, asyn
   console.log(`loop of a source: seed ${seed}, ${RUNS} runs`);
   let rows = 0;
   let letters = 0;
+  let left = 0;
   const property = fc.asyncProperty(
     setting,
     fc.array(event, { minLength: 1, maxLength: 60, size: "max" }),
@@ -258,6 +273,7 @@ test("whatever happens, a source keeps its promises", { timeout: 120_000 }, asyn
       await world.finish();
       rows += world.rows;
       letters += world.poison;
+      left += world.left;
     },
   );
   try {
@@ -267,5 +283,6 @@ test("whatever happens, a source keeps its promises", { timeout: 120_000 }, asyn
     throw problem;
   }
   // A model that takes nothing proves nothing.
-  if (path === undefined) assert.ok(rows > RUNS * 5 && letters > RUNS, `${rows}, ${letters}`);
+  if (path !== undefined) return;
+  assert.ok(rows > RUNS * 5 && letters > RUNS && left > 0, `${rows}, ${letters}, ${left}`);
 });

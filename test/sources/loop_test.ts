@@ -10,9 +10,13 @@ import { fakeAddress, FakeBroker } from "./fake_broker.ts";
 import { Disk, JournalIntake } from "./journal_intake.ts";
 import { PlainReader } from "./plain_reader.ts";
 
-function start(address: Partial<SourceAddress> = {}, broker?: Broker) {
+function start(
+  address: Partial<SourceAddress> = {},
+  broker?: Broker,
+  kind: "log" | "queue" = "log",
+) {
   const clock = new ManualClock();
-  const server = new FakeBroker({ kind: "log", partitions: 1 });
+  const server = new FakeBroker({ kind, partitions: 1 });
   const disk = new Disk();
   const intake = new JournalIntake(disk);
   const told: string[] = [];
@@ -176,3 +180,26 @@ test("what is not yet safe at a stop is left to the broker, and a disk that hang
   assert.equal(server.unacknowledged, 1);
   assert.equal(server.feeds.length, 0);
 });
+
+for (const what of ["no room", "a disk that hangs", "given before"]) {
+  test(`at a stop, what is certainly not taken may go to others at once: ${what}`, async () => {
+    const { clock, server, intake, reader, source, end } = start({}, undefined, "queue");
+    const untaken: string[] = [];
+    server.onUntaken = ({ body }) => untaken.push(new TextDecoder().decode(body));
+    await clock.advance(1000);
+    if (what === "a disk that hangs") intake.syncing.shut();
+    else if (what === "no room") intake.full = "no room";
+    else reader.waits = "there is no table t";
+    // Of the poison there is a letter by then.
+    server.publish(['{"n":1}', "broken", "[]"]);
+    await clock.advance(1000);
+    if (what === "given before") {
+      server.cut();
+      await clock.advance(200_000);
+    }
+    assert.equal(source.status().unacked, 3);
+    await end();
+    assert.equal(server.unacknowledged, 3);
+    assert.deepEqual(untaken, what === "no room" ? ['{"n":1}', "[]"] : []);
+  });
+}

@@ -521,8 +521,8 @@ class Watched implements Broker {
         this.acknowledged++;
       },
       lag: () => feed.lag(),
-      close: async () => {
-        if (this.#feeds.delete(feed)) await feed.close();
+      close: async (untaken) => {
+        if (this.#feeds.delete(feed)) await feed.close(untaken);
       },
     };
   }
