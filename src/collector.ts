@@ -716,9 +716,11 @@ class Inputs {
 
 /** What the files of brokers are handed. */
 async function brokerDeps({ log, current }: Rooms): Promise<BrokerDeps> {
-  const { forBrokers } = await import("./runtime/for_brokers.ts");
-  const { group, id } = current.settings;
-  return forBrokers({ group, id, log, own: () => current.settings.authorities });
+  const { forBrokers, standFor } = await import("./runtime/for_brokers.ts");
+  const { group, id, dataDir } = current.settings;
+  // A folder that is gone at this moment is as good as a new one.
+  const folder = await standFor(dataDir).catch(() => crypto.randomUUID().slice(0, 8));
+  return forBrokers({ group, id, log, folder, own: () => current.settings.authorities });
 }
 
 /** What is in the files that an address names. */

@@ -429,6 +429,11 @@ export interface BrokerDeps {
   readonly log: Log;
   /** `GROUP.ID`: this collector, among those that read together. */
   readonly member: string;
+  /**
+   * Stands for its data folder: the same after a restart, and another one for each collector that runs beside it,
+   * whatever their ids. Absent: not known.
+   */
+  readonly folder?: string;
   /** The text of a file, such as `password.file`. To be read at every connect: it may have been renewed. */
   readonly readFile: (path: string) => Promise<string>;
   /** PEM texts of authorities that are trusted besides the runtime's, one each; `ca` of an address comes first. */

@@ -256,7 +256,7 @@ const OWN = {
     "processing": parameter(
       word,
       null,
-      "the list that holds what is not yet acknowledged; {KEY}:shishi:GROUP.ID unless given",
+      "the list that holds what is not yet acknowledged, of this collector alone; {KEY}:shishi:GROUP.ID.FOLDER unless given",
     ),
     "pop": parameter(
       oneOf(["right", "left"]),

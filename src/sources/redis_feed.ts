@@ -22,6 +22,11 @@ export interface Given<K> {
   readonly key: K;
 }
 
+/** Whose what is not acknowledged is: of one collector alone, also where another has its id. */
+export function memberOf({ member, folder }: BrokerDeps): string {
+  return folder === undefined ? member : `${member}.${folder}`;
+}
+
 /** What a feed reads over. */
 export interface RedisLines {
   /** Waits for messages. */

@@ -1,6 +1,6 @@
 /**
  * A list of Redis as a queue. A message is moved, in one step of Redis', to a list of this collector's own
- * (`{flights}:shishi:GROUP.ID`), where it stays until its rows are safe; so a message is always in one
+ * (`{flights}:shishi:GROUP.ID.FOLDER`), where it stays until its rows are safe; so a message is always in one
  * list or the other, whatever dies.
  *
  * At a start the own list comes first: what is in it was taken and never acknowledged. Then the lists of
@@ -23,7 +23,7 @@ import {
   textOfReply,
   type Words,
 } from "./redis_client.ts";
-import { type Given, RedisFeed, type RedisLines } from "./redis_feed.ts";
+import { type Given, memberOf, RedisFeed, type RedisLines } from "./redis_feed.ts";
 
 /** A collector that has not shown that it lives for so long is gone. */
 const ALIVE_MS = 30_000;
@@ -72,7 +72,7 @@ export async function readList(
 ): Promise<RedisFeed<Uint8Array>> {
   if (address.read.what !== "list") throw new Error("no list");
   const { key, processing, pop } = address.read;
-  const names = listNames(key, deps.member, processing);
+  const names = listNames(key, memberOf(deps), processing);
   await show(lines.writer, names);
   // Finds what is no list before anything is promised.
   await lines.writer.call("LLEN", key);

@@ -10,7 +10,7 @@
 import { Buffer } from "node:buffer";
 import type { BrokerDeps, Message, MetaValue, RedisSource } from "../contracts.ts";
 import { RedisRefusal, type Reply, textOfReply } from "./redis_client.ts";
-import { type Given, RedisFeed, type RedisLines } from "./redis_feed.ts";
+import { type Given, memberOf, RedisFeed, type RedisLines } from "./redis_feed.ts";
 
 type StreamOf = Extract<RedisSource["read"], { readonly what: "stream" }>;
 
@@ -40,7 +40,7 @@ export async function readStream(
   memory: StreamMemory,
 ): Promise<RedisFeed<string>> {
   if (address.read.what !== "stream") throw new Error("no stream");
-  await bind(lines, address.read, deps.member, memory);
+  await bind(lines, address.read, memberOf(deps), memory);
   return new StreamFeed(lines, address, deps, address.read);
 }
 
@@ -73,6 +73,7 @@ async function bind(
 
 class StreamFeed extends RedisFeed<string> {
   readonly #stream: StreamOf;
+  readonly #member: string;
   /** Of what is given: not to be given twice, should it be claimed from ourselves. */
   readonly #held = new Map<string, { sinceMs: number }>();
   /** Up to here what this consumer was given before has been read; null: all of it. */
@@ -86,6 +87,7 @@ class StreamFeed extends RedisFeed<string> {
   constructor(lines: RedisLines, address: RedisSource, deps: BrokerDeps, stream: StreamOf) {
     super(lines, address, deps);
     this.#stream = stream;
+    this.#member = memberOf(deps);
     this.#shownMs = deps.clock.monotonicMs();
     this.every(Math.min(CLAIM_EVERY_MS, stream.claimMs), () => {
       this.#claim ??= ZERO;
@@ -128,7 +130,7 @@ class StreamFeed extends RedisFeed<string> {
     const { key, group } = this.#stream;
     const block = after === ">" ? ["BLOCK", 1000] : [];
     const read = await this.reader.call(
-      ...["XREADGROUP", "GROUP", group, this.deps.member, "COUNT", count, ...block],
+      ...["XREADGROUP", "GROUP", group, this.#member, "COUNT", count, ...block],
       ...["STREAMS", key, after],
     ) as [stream: unknown, entries: Entry[]][] | null;
     return read?.[0]?.[1] ?? [];
@@ -140,7 +142,7 @@ class StreamFeed extends RedisFeed<string> {
     if (this.#old) return await this.#claimedByHand(count, after);
     try {
       const [next, entries] = await this.reader.call(
-        ...["XAUTOCLAIM", key, group, this.deps.member, claimMs, after, "COUNT", count],
+        ...["XAUTOCLAIM", key, group, this.#member, claimMs, after, "COUNT", count],
       ) as [Uint8Array, (Entry | null)[]];
       const cursor = textOfReply(next);
       this.#claim = cursor === ZERO ? null : cursor;
@@ -165,7 +167,7 @@ class StreamFeed extends RedisFeed<string> {
     this.#claim = pending.length < count ? null : following(textOfReply(last![0]));
     const ids = pending.filter(([, , idleMs]) => idleMs >= claimMs).map(([id]) => id);
     if (ids.length === 0) return [];
-    const entries = await this.reader.call("XCLAIM", key, group, this.deps.member, claimMs, ...ids);
+    const entries = await this.reader.call("XCLAIM", key, group, this.#member, claimMs, ...ids);
     return this.#present(entries as (Entry | null)[]);
   }
 
@@ -199,7 +201,7 @@ class StreamFeed extends RedisFeed<string> {
       .map(([id]) => id);
     for (let at = 0; at < old.length; at += IDS_AT_ONCE) {
       const some = old.slice(at, at + IDS_AT_ONCE);
-      await this.writer.call("XCLAIM", key, group, this.deps.member, 0, ...some, "JUSTID");
+      await this.writer.call("XCLAIM", key, group, this.#member, 0, ...some, "JUSTID");
     }
   }
 

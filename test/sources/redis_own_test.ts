@@ -147,6 +147,39 @@ test("list: what a late command of an earlier connection moves is not removed un
   assert.equal(await redis.call("LLEN", "{late}:shishi:g.a"), 0);
 });
 
+for (const what of ["list", "stream"]) {
+  test(`${what}: two collectors of one id share it, and what each holds is its own`, async () => {
+    const key = `twins-${what}`;
+    // Half minutes of half a second.
+    const clock = {
+      ...systemClock,
+      after: (ms: number, task: () => void) => systemClock.after(ms / 60, task),
+    };
+    const put = (n: string) =>
+      what === "list" ? redis.call("LPUSH", key, n) : redis.call("XADD", key, "*", "data", n);
+    const open = (folder: string) =>
+      feedOf(`${what}=${key}&prefetch=2`, { over: { folder, clock } });
+    for (const n of "1234") await put(n);
+    const held: Message[] = [];
+    const one = await open("a");
+    const first = await take(one, 2, held);
+    const other = await open("b");
+    const kept: Message[] = [];
+    assert.deepEqual([...first, ...await take(other, 2, kept)].toSorted(), [..."1234"]);
+    // What each holds is looked for by neither, however often they look.
+    const asked = [one.next(), other.next()];
+    await pause(1_500);
+    await other.acknowledge([kept[1]!]);
+    await put("5");
+    assert.deepEqual(texts(await asked[1]!), ["5"]);
+    // Another process on the same folder begins with what this one held.
+    await redis.call("CLIENT", "KILL", "TYPE", "normal");
+    await assert.rejects(asked[0]!);
+    await Promise.all([one, other].map((feed) => feed.close()));
+    assert.deepEqual(await take(await open("a"), 2, []), first);
+  });
+}
+
 test("list: pop=left reads what RPUSH pushes in its order", async () => {
   await redis.call("RPUSH", "pushed", ..."123456789".split(""));
   const feed = await feedOf("list=pushed&pop=left&prefetch=4");
