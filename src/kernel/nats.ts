@@ -21,7 +21,7 @@ import {
 } from "nats.ws";
 import { messageOf } from "./errors.ts";
 import { done, failed, type Result } from "./result.ts";
-import { type Clock, within } from "./time.ts";
+import { type Clock, sleep, within } from "./time.ts";
 
 /**
  * A frozen server is noticed after two pings without an answer: 8 to 12 s. Two and not one, so that a
@@ -231,9 +231,11 @@ function linkOf(
   return {
     connection,
     server: address.name,
-    closed: connection.closed().then((error) =>
-      text(error) || (silent ? `no answer for ${SILENT_S} s` : "connection closed")
-    ),
+    closed: connection.closed().then(async (error) => {
+      // What was silent is said a moment later.
+      if (text(error) === "") await sleep(clock, 0);
+      return text(error) || (silent ? `no answer for ${SILENT_S} s` : "connection closed");
+    }),
     async close() {
       await within(clock, CLOSE_WAIT_MS, Promise.allSettled([connection.close()]), undefined);
       socket.close();
