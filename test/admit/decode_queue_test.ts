@@ -70,8 +70,8 @@ test("it can be stopped between any two rows", () => {
 
 const FLOODS: readonly (readonly [string, string, number])[] = [
   ["good rows", `${GOOD}\n`.repeat(50_000), 50_000],
-  ["tiny wrong rows", "x\n".repeat(5_000_000), 0],
-  ["many kinds of wrong rows", '{"eventTyp":"xx"}\n\xff\n'.repeat(250_000), 0],
+  ["tiny wrong rows", "x\n".repeat(1_000_000), 0],
+  ["many kinds of wrong rows", '{"eventTyp":"xx"}\n\xff\n'.repeat(80_000), 0],
   ["lines that open brackets", `${GOOD}\n${'{"a":\n'.repeat(100_000)}`, 1],
   ["lines that open arrays", `${GOOD}\n${'[{"a":\n'.repeat(100_000)}`, 1],
   ["lines that open texts", `${GOOD}\n${'{"a":"\n'.repeat(100_000)}`, 1],
@@ -80,7 +80,7 @@ const FLOODS: readonly (readonly [string, string, number])[] = [
   ["records", `\x1e${GOOD}\n`.repeat(50_000), 50_000],
   ["arrays of one", `[${GOOD}]\n`.repeat(50_000), 50_000],
   ["rows over several lines", `${JSON.stringify(JSON.parse(GOOD), null, 2)}\n`.repeat(20_000), 2e4],
-  ["elements that are none", `[${"{},".repeat(1_000_000)}{}]`, 0],
+  ["elements that are none", `[${"{},".repeat(300_000)}{}]`, 0],
   ["broken rows", '{"eventType":x}  }\n'.repeat(50_000), 0],
   [
     "rows to be put together anew",
@@ -178,6 +178,6 @@ test("bodies of many windows: every row comes out, once and whole", async () => 
       for (const { type } of rows) counts.set(type, (counts.get(type) ?? 0) + 1);
       assert.deepEqual(decoded.types, counts);
     }),
-    { numRuns: 25 },
+    { numRuns: 12 },
   );
 });

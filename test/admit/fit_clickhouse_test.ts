@@ -1,6 +1,7 @@
 /**
  * What the door lets through is what ClickHouse stores: random types, with values at their edges and
  * beyond. A value that ClickHouse itself refuses loses nothing, but is worth an error at the door.
+ * Runs once: fit_test.ts has both runtimes; what differs here is the age of ClickHouse.
  */
 
 import assert from "node:assert/strict";
