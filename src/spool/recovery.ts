@@ -102,7 +102,14 @@ export interface FoundMemos {
   readonly all: boolean;
 }
 
-export type Found = FoundBatch | FoundJournal | FoundMemos | Quarantined;
+/** A file that nothing needs, and that could not be removed: the next start would send what is in it. */
+export interface Needless {
+  readonly kind: "needless";
+  readonly table: string;
+  readonly path: string;
+}
+
+export type Found = FoundBatch | FoundJournal | FoundMemos | Quarantined | Needless;
 
 interface FoundFile {
   readonly table: string | null;
@@ -433,7 +440,7 @@ export async function* recover(
         });
         break;
       case "begun":
-        await removeNeedless(
+        yield* removeNeedless(
           dir,
           seen.file,
           "spool file that was begun, and whose rows the journal has,",
@@ -496,9 +503,9 @@ async function recoverBatch(
 async function* recoverSegment(
   dir: DataDir,
   { file, bytes, content, journaled, oldestMs, trail }: Seen & { kind: "segment" },
-): AsyncGenerator<FoundBatch | Quarantined, void, undefined> {
+): AsyncGenerator<FoundBatch | Quarantined | Needless, void, undefined> {
   if (bytes.length === 0) {
-    await removeNeedless(dir, file, "spool file without rows");
+    yield* removeNeedless(dir, file, "spool file without rows");
     return;
   }
   if (content.rows === 0) {
@@ -551,11 +558,11 @@ export async function loadSegment(files: Files, path: string): Promise<Uint8Arra
  * A process that ends between making a file and its first row leaves one without any; one that ends
  * while a batch leaves the journal, a part of it.
  */
-async function removeNeedless(
+async function* removeNeedless(
   { files, log }: DataDir,
-  { table, path }: FoundFile,
+  { table, path }: FoundFile & { readonly table: string },
   what: string,
-): Promise<void> {
+): AsyncGenerator<Needless, void, undefined> {
   try {
     await files.remove(path);
     log.info(`${what} removed`, { table, file: path });
@@ -565,6 +572,7 @@ async function removeNeedless(
       file: path,
       error: reasonOf(error),
     });
+    yield { kind: "needless", table, path };
   }
 }
 

@@ -38,11 +38,18 @@ export class Segments {
     this.bytes += segment.bytes;
   }
 
+  /** A file without which all is known, and that the disk does not let go: it is tried again. */
+  leave(table: string, path: string): void {
+    this.#leftovers.push({ table, path, bytes: 0, keep: false });
+  }
+
   /** A batch's rows, safe once this resolves. Rejects with the disk's error; then nothing is there. */
   async write(head: BatchHead, body: readonly Uint8Array[]): Promise<Segment> {
     const { files } = this.dir;
     const { table } = head;
     const { file, path } = await this.#create(head);
+    // One that was left there has gone all the same.
+    this.#leftovers = this.#leftovers.filter((left) => left.path !== path);
     let bytes = 0;
     try {
       for (const piece of sealed(body, new Uint8Array(ROOM_BYTES))) {

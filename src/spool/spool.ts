@@ -768,6 +768,7 @@ export class JournalSpool implements Spool {
     try {
       for await (const found of this.deps.earlier()) {
         if (found.kind === "quarantined") quarantined++;
+        else if (found.kind === "needless") this.#segments.leave(found.table, found.path);
         else if (found.kind === "journal") journals.push(found.files);
         else if (found.kind === "memos") {
           this.#adoptMemos(found, onMemos);

@@ -42,6 +42,19 @@ const FOUND: [Config, Command[]][] = [
     { do: "stop", timeoutMs: 0, with: null, releases: [3], midway: null, landed: 0 },
     { do: "again", which: 0 },
   ]],
+  // A segment whose rows the journal has could not be removed at a start, and stayed for the next one.
+  [{ ...SMALL, backlogBytes: 600 }, [
+    { ...TAKE, keyed: false },
+    { ...TAKE, pads: [0, 0], keyed: false },
+    { do: "crash", how: "process", after: 21, landed: 977967403 },
+    { do: "poll", partition: 0, count: 1, pads: [0] },
+    { do: "advance", ms: 40000 },
+    { do: "poll", partition: 0, count: 1, pads: [0] },
+    { do: "poll", partition: 0, count: 1, pads: [0] },
+    { do: "readOnly" },
+    { do: "release", which: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] },
+    { ...TAKE, keyed: false },
+  ]],
 ];
 
 /** Ids are made of chance that is not the clock's; here it must be repeatable too. */
