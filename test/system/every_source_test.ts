@@ -1,7 +1,8 @@
 /**
  * Every source at once in the binary, where libraries are bundled and some stand-ins take the place of what they
  * never use: what each broker and database has is in ClickHouse, each is shown as running, and `check` finds
- * all of them well. Then all brokers and databases stand still for a minute.
+ * all of them well. Each kind of broker is an exit channel as well. Then all brokers and databases stand still for
+ * a minute.
  * Runs once: the collector is the binary.
  */
 
@@ -16,6 +17,7 @@ import {
   startRedis,
 } from "../kit/servers.ts";
 import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
+import { tempFile } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { joinKafka } from "../sources/kafka_kit.ts";
 import { asAdmin, publish as publishNats, startJetStream } from "../sources/nats_kit.ts";
@@ -25,7 +27,8 @@ import {
   sqliteDatabase,
   type TestDatabase,
 } from "../sources/outbox_kit.ts";
-import { newQueue, publish as publishRabbit } from "../sources/rabbitmq_kit.ts";
+import { newQueue, onChannel, publish as publishRabbit } from "../sources/rabbitmq_kit.ts";
+import { says } from "./around.ts";
 
 interface Place {
   /** Of the source. */
@@ -45,6 +48,8 @@ interface Freezer {
 const SOON = { withinMs: 20_000 };
 const closing: (() => Promise<unknown>)[] = [];
 const freezers: Freezer[] = [];
+/** The URL of an exit channel, by the broker's scheme. */
+const exits = new Map<string, string>();
 let clickhouse: ClickHouse;
 let places: readonly Place[];
 
@@ -80,6 +85,8 @@ async function kafka(): Promise<Place[]> {
     await server.close();
   });
   freezers.push(server);
+  await others.makeTopic("exit-topic", 2);
+  exits.set("kafka", `kafka://127.0.0.1:${server.port}/exit-topic`);
   return await Promise.all(["classic", "consumer"].map(async (protocol): Promise<Place> => {
     await others.makeTopic(protocol, 1);
     return {
@@ -94,6 +101,10 @@ async function rabbitmq(): Promise<Place[]> {
   const server = await startRabbitMq();
   closing.push(server.close);
   freezers.push(server);
+  await onChannel(server, (channel) => channel.exchangeDeclare("exitEx", "fanout"));
+  const { name, password } = server.user;
+  const user = `user=${name}&password-file=${tempFile("password", password)}`;
+  exits.set("amqp", `amqp://127.0.0.1:${server.port}?exchange=exitEx&${user}`);
   const queue = await newQueue(server);
   return [{
     url: `${server.url}?queue=${queue}&`,
@@ -106,6 +117,7 @@ async function redis(): Promise<Place[]> {
   const server = await startRedis();
   closing.push(server.close);
   freezers.push(server);
+  exits.set("redis", `redis://127.0.0.1:${server.port}?channel=exitCh`);
   // A stream is the affair of those who write into it.
   await server.call("XGROUP", "CREATE", "stream", "shishi", "$", "MKSTREAM");
   const each = (command: (body: string) => string[]) => (bodies: readonly string[]) =>
@@ -221,6 +233,26 @@ test("all of them in one binary", { timeout: 170_000 }, async () => {
     await shishi.close();
   }
 });
+
+for (const broker of ["redis", "amqp", "kafka"]) {
+  test(`stop --via ${broker}: the binary stops, signed`, async () => {
+    const url = exits.get(broker)!;
+    const env = { SHISHI_CONTROL_SECRET: "a secret of the fleet" };
+    const shishi = await startShishi({
+      binary: true,
+      args: ["--clickhouse-url", clickhouse.url],
+      env: { SHISHI_EXITS: url, ...env },
+    });
+    try {
+      await says(shishi, "an exit channel is listened to", 40_000);
+      const stopped = await runShishi(["stop", "--via", url], { env, binary: true });
+      assert.equal(stopped.code, 0, stopped.stderr);
+      assert.equal((await shishi.exited).code, 0);
+    } finally {
+      await shishi.close();
+    }
+  });
+}
 
 const FROZEN_MS = 60_000;
 /** The first thing that a source says of it. */

@@ -1,6 +1,6 @@
 /**
- * Exit channels of a running collector: an Exit stops it as SIGTERM does, on each kind of broker, and
- * `shishi stop --via` is what says it.
+ * Exit channels of a running collector: an Exit stops it as SIGTERM does, and `shishi stop --via` is what says
+ * it; over NATS here, over the other brokers in every_source_test.ts.
  * Runs once: test/sources/ has both runtimes.
  */
 import assert from "node:assert/strict";
@@ -8,20 +8,9 @@ import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { connect } from "nats.ws";
-import { onChannel } from "../sources/rabbitmq_kit.ts";
 import { freePort } from "../kit/free_port.ts";
-import {
-  type ClickHouse,
-  type Nats,
-  type RabbitMq,
-  type Server,
-  startClickHouse,
-  startKafka,
-  startNats,
-  startRabbitMq,
-  startRedis,
-} from "../kit/servers.ts";
-import { BUILDS, ON_BUN, runShishi, startShishi } from "../kit/shishi.ts";
+import { type ClickHouse, type Nats, startClickHouse, startNats } from "../kit/servers.ts";
+import { BUILDS, runShishi, startShishi } from "../kit/shishi.ts";
 import { tempFile } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import { events, ledgerAtEnd, says } from "./around.ts";
@@ -224,43 +213,4 @@ describe("exits", () => {
     assert.equal(code, 1);
     assert.match(stderr, /not sent on nats:s \(nats:\/\/127\.0\.0\.1:\d+\): .*connection refused/);
   });
-
-  /** Of each other broker, a server and the URL of a channel; the password stands in a file. */
-  const OTHERS: Record<string, () => Promise<{ server: Server; url: string }>> = {
-    redis: async () => {
-      const server = await startRedis();
-      return { server, url: `redis://127.0.0.1:${server.port}?channel=exitCh` };
-    },
-    amqp: async () => {
-      const server: RabbitMq = await startRabbitMq();
-      await onChannel(server, (channel) => channel.exchangeDeclare("exitEx", "fanout"));
-      const { name, password } = server.user;
-      const file = tempFile("password", password);
-      const query = `exchange=exitEx&user=${name}&password-file=${file}`;
-      return { server, url: `amqp://127.0.0.1:${server.port}?${query}` };
-    },
-    kafka: async () => {
-      const server = await startKafka();
-      const there = ["--bootstrap-server", `127.0.0.1:${server.port}`];
-      const topic = [...there, "--create", "--topic", "exit-topic", "--partitions", "2"];
-      await server.tool("org.apache.kafka.tools.TopicCommand", topic);
-      return { server, url: `kafka://127.0.0.1:${server.port}/exit-topic` };
-    },
-  };
-  for (const [broker, make] of ON_BUN ? Object.entries(OTHERS) : []) {
-    test(`stop --via ${broker}: the binary stops, signed`, async () => {
-      const { server, url } = await make();
-      const env = { SHISHI_CONTROL_SECRET: SECRET };
-      const shishi = await start(url, true, env);
-      try {
-        await says(shishi, LISTENED, 40_000);
-        const stopped = await runShishi(["stop", "--via", url], { env, binary: true });
-        assert.equal(stopped.code, 0, stopped.stderr);
-        assert.equal((await shishi.exited).code, 0);
-      } finally {
-        await shishi.close();
-        await server.close();
-      }
-    });
-  }
 });
