@@ -263,7 +263,7 @@ export interface Message {
   readonly id?: string;
   /**
    * The id is the broker's own, short, and counts up: only what was deleted and made anew can have it again, so
-   * a checksum of the body will do beside it. Absent: whoever sends may repeat it, so it takes a hash.
+   * a checksum of the body will do beside it. Absent: a client may send the same id again, so it takes a hash.
    */
   readonly counted?: true;
   /** False: the broker has never given it before, so its id need not be looked up. Absent: not known. */
