@@ -122,7 +122,7 @@ test("the other build is what ran right after, in the same round", () => {
 test("two collectors on one port are compared with one in the same round", () => {
   const at = { p50Ms: 1, p99Ms: 2, leastShare: 0.4, problems: [] };
   const run = (collectors: number, rowsPerSecond: number, cpuSecondsPerMillionRows: number) => ({
-    ...{ ack: "disk" as const, collectors },
+    ...{ by: "disk" as const, collectors },
     sample: { ...at, rowsPerSecond, cpuSecondsPerMillionRows },
   });
   const rounds = [[100, 150, 2, 2], [50, 75, 1, 1.5], [100, 90, 2, 2.1]] as const;

@@ -66,7 +66,7 @@ export const HELP = `npm run bench [-- FLAGS]: measures dist/shishi beside two b
                  10 rows a request for 1, 10, 50 and 200 tables in turn, 64 connections · slow = S2 into a
                  sink that is slower than the load · S4 = open loop · visible = from the
                  acknowledgement to a SELECT · share-port = 1,000 events a request on one collector and on
-                 two that share a port, on all cores · sources =
+                 two that share a port, and on bare servers, on all cores · sources =
                  messages of 100 B and 1 KB that wait at a broker, beside its client alone (only when named
                  here; the brokers as the tests install them)
   --brokers B    of sources: ${BROKER_NAMES.join(",")}

@@ -118,15 +118,16 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
   if (parts.includes("share-port")) {
     const load = { body: bodyFile(dir, SHARED), seconds, warmupSeconds };
     for (let round = 1; round <= options.rounds; round++) {
-      for (const ack of acks.filter((ack) => quick ? ack === usual(acks) : ack !== "clickhouse")) {
+      const told = acks.filter((ack) => quick ? ack === usual(acks) : ack !== "clickhouse");
+      for (const by of [...told, ...(quick ? [] : ["parse" as const])]) {
         for (const collectors of [1, 2]) {
           jobs.push({
-            label: `share-port ${collectors} ack=${ack}, round ${round} of ${options.rounds}`,
+            label: `share-port ${collectors} ${by}, round ${round} of ${options.rounds}`,
             seconds: warmupSeconds + seconds + 2 * AROUND_S,
             run: async (stage) => {
               const sink = await sinks("swallow");
-              const sample = await measureShared(sink, { ack, collectors }, load, stage);
-              results.shared.push({ ack, collectors, sample });
+              const sample = await measureShared(sink, { by, collectors }, load, stage);
+              results.shared.push({ by, collectors, sample });
             },
           });
         }

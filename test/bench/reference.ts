@@ -1,5 +1,5 @@
 /**
- * `reference.ts bare|parse|gunzip+parse PORT`: the runtime's own server doing the least that a collector
+ * `reference.ts bare|parse|gunzip+parse PORT [shared]`: the runtime's own server doing the least that a collector
  * has to do with the same requests. bare reads the body and answers 202; parse also splits it into
  * lines and parses each; gunzip+parse unpacks it before.
  */
@@ -27,11 +27,12 @@ const work: Record<Reference, (request: Request) => Promise<number>> = {
     parse(decoder.decode(gunzipSync(new Uint8Array(await request.arrayBuffer())))),
 };
 
-const [kind, port] = process.argv.slice(2);
+const [kind, port, shared] = process.argv.slice(2);
 const handle = work[kind as Reference];
 serve({
   hostname: "127.0.0.1",
   port: Number(port),
+  shared: shared === "shared",
   handler: async (request) => {
     // The probe of who started it.
     if (request.method === "GET") return new Response("Ok.\n");

@@ -13,6 +13,9 @@ export type Who =
   | { readonly reference: Reference }
   | { readonly ack: Ack; readonly sink: SinkName; readonly build?: "other" };
 
+/** Who shares a port: collectors with an `ack`, or servers that only parse what they read. */
+export type SharedBy = Ack | "parse";
+
 export interface Results {
   start: StartSample | null;
   readonly closed: {
@@ -25,7 +28,7 @@ export interface Results {
   /** Sentences about runs that ended before their figures. */
   readonly failed: string[];
   readonly shared: {
-    readonly ack: Ack;
+    readonly by: SharedBy;
     readonly collectors: number;
     readonly sample: SharedSample;
   }[];

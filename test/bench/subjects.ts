@@ -48,10 +48,21 @@ export interface Collector extends Subject {
   settle(): Promise<Settled>;
 }
 
-export async function startReference(kind: Reference, stage: Stage): Promise<Subject> {
-  const port = await freePort();
+export async function startReference(
+  kind: Reference,
+  stage: Stage,
+  { core = "server", sharedPort = null }: {
+    readonly core?: Core | "all";
+    /** Another one may listen there; null: on a port of its own. */
+    readonly sharedPort?: number | null;
+  } = {},
+): Promise<Subject> {
+  const port = sharedPort ?? await freePort();
   const script = fileURLToPath(new URL("./reference.ts", import.meta.url));
-  const [command, args] = on("server", RUNTIME, [script, kind, String(port)]);
+  const [command, args] = on(core, RUNTIME, [
+    ...[script, kind, String(port)],
+    ...(sharedPort === null ? [] : ["shared"]),
+  ]);
   const url = `http://127.0.0.1:${port}`;
   const server = await startServer({
     ...{ name: `the reference ${kind}`, command, args, dir: tempDir("reference"), url, port },

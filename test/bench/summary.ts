@@ -1,7 +1,6 @@
 /** What the runs say together: medians of the rounds, ratios to the reference that ran before. */
 import type { Sample } from "./closed_loop.ts";
-import { nameOf, type Results, type Who } from "./results.ts";
-import type { Ack } from "./options.ts";
+import { nameOf, type Results, type SharedBy, type Who } from "./results.ts";
 import type { SharedSample } from "./share_port.ts";
 import type { SourceSample } from "./sources.ts";
 import { type Scenario, targetOf } from "./scenarios.ts";
@@ -107,12 +106,13 @@ export function summariseSources(runs: Results["sources"]): SourceSummary[] {
 }
 
 export interface SharedSummary {
-  readonly ack: Ack;
+  readonly by: SharedBy;
   readonly collectors: number;
   readonly rowsPerSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
   readonly cpuSecondsPerMillionRows: number;
+  /** NaN of what counts no rows. */
   readonly leastShare: number;
   /** rows/s, of one collector in the same round. */
   readonly ofOne: number;
@@ -123,13 +123,13 @@ export interface SharedSummary {
 
 export function summariseShared(runs: Results["shared"]): SharedSummary[] {
   const whos = new Map(
-    runs.map(({ ack, collectors }) => [`${ack} ${collectors}`, { ack, collectors }]),
+    runs.map(({ by, collectors }) => [`${by} ${collectors}`, { by, collectors }]),
   );
-  const ran = (ack: Ack, collectors: number) =>
-    runs.filter((run) => run.ack === ack && run.collectors === collectors)
+  const ran = (by: SharedBy, collectors: number) =>
+    runs.filter((run) => run.by === by && run.collectors === collectors)
       .map(({ sample }) => sample);
-  return [...whos.values()].map(({ ack, collectors }) => {
-    const samples = ran(ack, collectors), ones = ran(ack, 1);
+  return [...whos.values()].map(({ by, collectors }) => {
+    const samples = ran(by, collectors), ones = ran(by, 1);
     const of = (key: keyof Omit<SharedSample, "problems">) =>
       median(samples.map((sample) => sample[key]));
     const ofOne = (key: "rowsPerSecond" | "cpuSecondsPerMillionRows") =>
@@ -138,7 +138,7 @@ export function summariseShared(runs: Results["shared"]): SharedSummary[] {
         return one === undefined ? [] : [sample[key] / one[key]];
       }));
     return {
-      ...{ ack, collectors, rowsPerSecond: of("rowsPerSecond") },
+      ...{ by, collectors, rowsPerSecond: of("rowsPerSecond") },
       ...{ p50Ms: of("p50Ms"), p99Ms: of("p99Ms"), leastShare: of("leastShare") },
       cpuSecondsPerMillionRows: of("cpuSecondsPerMillionRows"),
       ofOne: ofOne("rowsPerSecond"),
@@ -160,8 +160,8 @@ export function broken(results: Results): string[] {
       sample.problems.map(say(`S4 ack=${ack} → ${sink}`))
     ),
     ...results.visible.flatMap(({ ack, sample }) => sample.problems.map(say(`visible ack=${ack}`))),
-    ...results.shared.flatMap(({ ack, collectors, sample }) =>
-      sample.problems.map(say(`share-port ${collectors} ack=${ack}`))
+    ...results.shared.flatMap(({ by, collectors, sample }) =>
+      sample.problems.map(say(`share-port ${collectors} ${by}`))
     ),
     ...results.sources.flatMap(({ broker, load, sample }) =>
       sample.problems.map(say(`sources ${broker}, ${load.bytes} B`))
