@@ -967,6 +967,8 @@ export interface Column {
   readonly type: string;
   /** What `system.columns` says: `DEFAULT` and `EPHEMERAL` have an expression of their own. */
   readonly defaultKind: "" | "DEFAULT" | "EPHEMERAL";
+  /** Its expression, as ClickHouse writes it; `""` or absent: none. */
+  readonly defaultText?: string;
 }
 
 /** Why a table, or a column, can never take anything: it is none that is written, or there is no right to. */
@@ -989,6 +991,8 @@ export interface Columns {
   readonly fingerprint: string;
   /** Null for a table that takes rows, as far as that is known. */
   readonly takesNone: Closed | null;
+  /** Of a ClickHouse from before 21: no default for `null`, and days and times up to 2105. */
+  readonly old?: boolean;
 }
 
 /** What admit may ask about tables. `unknown`: ClickHouse could not be asked yet; rows are taken. */

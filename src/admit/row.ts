@@ -111,6 +111,7 @@ export class TableRowReader implements RowReader {
         continue;
       }
       const column = this.#program?.columns.get(key);
+      if (rawValue === "null" && column?.dropsNull) continue;
       const fitted = column === undefined
         ? done(rawValue)
         : fitColumn(key, column, rawValue, this.#again);

@@ -11,6 +11,8 @@ export interface TypedColumn {
   readonly type: Type;
   /** `null` stands for the column's default. */
   readonly nullIsDefault: boolean;
+  /** `null` is left out of the row: the server would make something else of it. */
+  readonly dropsNull?: boolean;
 }
 
 /** What is made of a table's columns. */
@@ -36,19 +38,25 @@ export function programOf(columns: Columns, room: Room): Program {
   return program;
 }
 
-function compile({ columns }: Columns, room: Room): Program {
+function compile({ columns, old = false }: Columns, room: Room): Program {
   const layout = new Layout(room);
   const typed = new Map<string, TypedColumn>();
   const nodes = new Map<string, number>();
   for (const { name, type: text, defaultKind } of columns) {
-    const type = parseType(text);
+    const type = parseType(text, old);
     const nullIsDefault = defaultKind !== "" || hasDefault(type);
-    typed.set(name, { type, nullIsDefault });
+    const dropsNull = old && nullIsDefault && !type.nullable;
+    typed.set(name, { type, nullIsDefault, dropsNull });
+    const nullable = nullIsDefault && !dropsNull;
     // Text takes everything.
-    if (type.kind !== "any") nodes.set(name, layout.node(type, nullIsDefault));
+    if (type.kind !== "any") nodes.set(name, layout.node(type, nullable));
+    else if (dropsNull) nodes.set(name, layout.node({ ...type, ...ANY_TEXT }, false));
   }
   return { columns: typed, bytes: layout.used(), nodes };
 }
+
+/** Text of any length, so that `null` is looked at closer. */
+const ANY_TEXT = { kind: "fixed", length: 0x7fffffff } as const;
 
 // As in `scanner/typed_bytes.as`.
 const NODE_BYTES = 32;

@@ -56,8 +56,28 @@ const BRAIN_MAX = 2 ** 128 - 2 ** 119;
 /** Deeper types are none that a person has written. */
 const DEEPEST = 100;
 
-export function parseType(text: string): Type {
-  return parse(text.trim(), 0);
+/** @param old for a ClickHouse from before 21. */
+export function parseType(text: string, old = false): Type {
+  const type = parse(text.trim(), 0);
+  return old ? aged(type) : type;
+}
+
+/** Measured on 18.16: it makes 1970 of later days, whose text it cannot read. */
+const OLD_LATEST_MS = Date.UTC(2105, 11, 31, 23, 59, 59);
+
+/** With the days and times that an old ClickHouse knows. */
+function aged(type: Type): Type {
+  switch (type.kind) {
+    case "date":
+    case "time":
+      return { ...type, maxMs: Math.min(type.maxMs, OLD_LATEST_MS) };
+    case "array":
+      return { ...type, of: aged(type.of) };
+    case "tuple":
+      return { ...type, of: type.of.map(aged) };
+    default:
+      return type;
+  }
 }
 
 /** Whether `null`, or nothing, has a meaning for a value of this type that ClickHouse can read back. */

@@ -44,6 +44,8 @@ export interface Plan {
   readonly word: { readonly rows: Uint32Array; readonly said: Refusal } | null;
   /** The last refusal. */
   readonly last: Refusal | null;
+  /** By row; rows with different numbers never go in one INSERT. Null: any may go together. */
+  readonly groups: readonly number[] | null;
 }
 
 export type Step =
@@ -71,6 +73,8 @@ export type Event =
     readonly said: Refusal;
     readonly each?: Words;
   }
+  /** Before anything was sent. `groups`: as of `Plan`. */
+  | { readonly is: "apart"; readonly groups: readonly number[] }
   | { readonly is: "split" }
   | { readonly is: "put off" }
   | { readonly is: "no sieve" };
@@ -94,6 +98,10 @@ export function after(plan: Plan, event: Event): Plan {
       return afterView(plan, event);
     case "unfit":
       return afterUnfit(plan, event);
+    case "apart": {
+      const apart = { ...plan, groups: event.groups };
+      return { ...apart, runs: apartRuns(apart, undecided(plan), plan.cap) };
+    }
     case "split":
       return afterSplit(plan);
     case "put off":
@@ -117,7 +125,15 @@ export function startPlan(rows: number, cap = rows): Plan {
     putOff: [],
     word: null,
     last: null,
+    groups: null,
   };
+}
+
+/** Some rows as runs, each of rows that may go together. @param window how many are tried at once. */
+function apartRuns({ groups }: Plan, rows: Uint32Array, window = Infinity): Run[] {
+  if (rows.length === 0) return [];
+  const parts = groups === null ? [rows] : [...Map.groupBy(rows, (row) => groups[row]).values()];
+  return parts.map((part) => startRun(Uint32Array.from(part), Math.min(window, part.length)));
 }
 
 /** The same plan, which never asks the sieve: it would hide which rows have what problem. */
@@ -160,7 +176,7 @@ function afterStored(plan: Plan): Plan {
   const next = withRun({ ...plan, passed: true }, stored(run, plan.cap), later);
   if (!run.alone || plan.word === null) return next;
   // The sieve called this row bad: its word is no good, so the rest is found out by INSERTs.
-  return { ...next, runs: [...next.runs, startRun(plan.word.rows, 8)], word: null };
+  return { ...next, runs: [...next.runs, ...apartRuns(plan, plan.word.rows, 8)], word: null };
 }
 
 /** The piece of the last `step` is in the table; a view digested all of it but these rows of it. */
@@ -240,8 +256,7 @@ function afterSieve(plan: Plan, good: readonly number[] | null): Plan {
   const alone = sample(bad, EXPLAINED);
   const isAlone = new Set(alone);
   const word = bad.filter((row) => !isAlone.has(row));
-  const runs = [startRun(alone, 1, true)];
-  if (passed.length > 0) runs.unshift(startRun(passed, passed.length));
+  const runs = [...apartRuns(plan, passed), startRun(alone, 1, true)];
   return {
     ...closed,
     runs,

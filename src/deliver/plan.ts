@@ -28,6 +28,8 @@ export interface TablePlan extends Columns {
   readonly partitionKey: string | null;
   /** Whether rows go on to materialized views; null: not known. */
   readonly views: boolean | null;
+  /** Of the server, `[26, 7]`; null: not known. */
+  readonly version?: readonly [number, number] | null;
 }
 
 /** What is known of a table beside its columns; null where there is nothing. */
@@ -374,8 +376,9 @@ export function createTables(tools: TableTools): Plans & {
 
 /** Equal where columns are. @param rows as of `describeColumns`, or of `describeTable`. */
 function toldAs(rows: readonly Readonly<Record<string, unknown>>[]): string {
-  return rows.map(({ name, type, default_kind: kind }) => JSON.stringify([name, type, kind]))
-    .sort().join("\n");
+  return rows.map(({ name, type, default_kind: kind, default_expression: text }) =>
+    JSON.stringify([name, type, kind, text])
+  ).sort().join("\n");
 }
 
 /** What is known of a table whose columns cannot be asked. */
@@ -396,8 +399,11 @@ const READ_ONLY: ReadonlySet<string> = new Set([
   "Loop",
 ]);
 
+/** Of a table beside its columns. */
+type About = Pick<TablePlan, "engine" | "window" | "takesNone" | "partitionKey" | "views">;
+
 /** Of any table, for a user whose profile is read-only. */
-const READER: Pick<TablePlan, "engine" | "window" | "takesNone" | "partitionKey" | "views"> = {
+const READER: About = {
   engine: null,
   window: null,
   partitionKey: null,
@@ -412,7 +418,7 @@ const READER: Pick<TablePlan, "engine" | "window" | "takesNone" | "partitionKey"
 function engineOf(
   row: Readonly<Record<string, unknown>>,
   table: string,
-): Pick<TablePlan, "engine" | "window" | "takesNone" | "partitionKey" | "views"> {
+): About {
   const engine = String(row["engine"] ?? "");
   const views = row["dependencies_table"];
   const about = {
@@ -455,7 +461,48 @@ export function columnsOf(
     columns,
     fingerprint: nodeCrypto().createHash("sha256").update(known).digest("hex").slice(0, 32),
     ...engineOf(rows[0]!, table),
+    ...versionOf(rows[0]!),
   };
+}
+
+function versionOf(
+  row: Readonly<Record<string, unknown>>,
+): Pick<TablePlan, "version" | "old"> {
+  const found = /^(\d+)\.(\d+)/.exec(String(row["version"] ?? ""));
+  if (found === null) return { version: null };
+  const version = [Number(found[1]), Number(found[2])] as const;
+  return { version, old: isBefore(version, OLD) };
+}
+
+function isBefore([year, month]: readonly [number, number], [of, then]: readonly [number, number]) {
+  return year < of || year === of && month < then;
+}
+
+/** Before it `null` is no default, and a column that an INSERT names but a row leaves out is zero. */
+const OLD = [21, 0] as const;
+/** 25.5 confuses DEFAULTs that are made of other columns, 26.7 does not. */
+const CONFUSED = [26, 7] as const;
+
+/**
+ * Columns that some rows of an INSERT must not leave out while others have them: what they, or others, have by
+ * DEFAULT would be another value. None where the server makes the right ones.
+ */
+export function apartBy(plan: TablePlan): readonly string[] {
+  const { version = null, columns } = plan;
+  if (version === null || !isBefore(version, CONFUSED)) return [];
+  const made = columns.filter(({ defaultKind }) => defaultKind === "DEFAULT");
+  if (plan.old === true) return made.map(({ name }) => name);
+  const words = new Set(
+    made.flatMap(({ defaultText = "" }) => [...defaultText.matchAll(WORDS)].map(wordOf)),
+  );
+  return columns.map(({ name }) => name).filter((name) => words.has(name));
+}
+
+/** Names in an expression; some of them are no columns. */
+const WORDS = /`((?:[^`\\]|\\.)*)`|[\p{L}_][\p{L}\p{N}_.]*/gu;
+
+function wordOf([word, quoted]: RegExpExecArray): string {
+  return quoted === undefined ? word : quoted.replace(/\\(.)/g, "$1");
 }
 
 /** The plan without the columns that the user has no right to insert into. */

@@ -67,11 +67,47 @@ export function tokenOf(batchId: string, batchRows: number, rows: Uint32Array): 
 const SLICE_BYTES = 256 * 1024;
 
 /**
- * The keys that rows have, for a batch that does not know them any more: others have their turn between
- * slices. Null where a row cannot be read.
+ * The keys that rows have, for a batch that does not know them any more. Null where a row cannot be read.
  */
 export async function keysIn(body: readonly Uint8Array[]): Promise<ReadonlySet<string> | null> {
   const keys = new Set<string>();
+  const read = await eachRow(body, (row) => {
+    for (const key of Object.keys(row)) keys.add(key);
+  });
+  return read ? keys : null;
+}
+
+/** Each is an INSERT of its own; what comes beyond goes together. */
+const MOST_GROUPS = 1000;
+
+/**
+ * Rows by which of some columns they give: a number for each row, equal where they give the same ones. Null where
+ * all do, or a row cannot be read.
+ * @param nulls columns in which `null` is a value; elsewhere it is as if the row had none.
+ */
+export async function groupsOf(
+  body: readonly Uint8Array[],
+  columns: readonly string[],
+  nulls: ReadonlySet<string>,
+): Promise<readonly number[] | null> {
+  const numbers = new Map<string, number>();
+  const groups: number[] = [];
+  const read = await eachRow(body, (row) => {
+    const given = columns.filter((name) =>
+      Object.hasOwn(row, name) && (row[name] !== null || nulls.has(name))
+    ).join("\0");
+    let number = numbers.get(given);
+    if (number === undefined) numbers.set(given, number = Math.min(numbers.size, MOST_GROUPS));
+    groups.push(number);
+  });
+  return read && numbers.size > 1 ? groups : null;
+}
+
+/** Others have their turn between slices. @returns false where one cannot be read. */
+async function eachRow(
+  body: readonly Uint8Array[],
+  see: (row: Readonly<Record<string, unknown>>) => void,
+): Promise<boolean> {
   const decoder = new TextDecoder();
   const whole = join(body);
   for (let at = 0; at < whole.length;) {
@@ -79,14 +115,12 @@ export async function keysIn(body: readonly Uint8Array[]): Promise<ReadonlySet<s
     const end = whole.indexOf(10, at + SLICE_BYTES) + 1 || whole.length;
     const lines = decoder.decode(whole.subarray(at, end)).trimEnd();
     try {
-      for (const line of lines.split("\n")) {
-        for (const key of Object.keys(JSON.parse(line))) keys.add(key);
-      }
+      for (const line of lines.split("\n")) see(JSON.parse(line));
     } catch {
-      return null;
+      return false;
     }
     at = end;
     if (at < whole.length) await new Promise((resolve) => setTimeout(resolve, 0));
   }
-  return keys;
+  return true;
 }

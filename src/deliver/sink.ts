@@ -14,6 +14,7 @@
 import type {
   Attempt,
   Batch,
+  Columns,
   DeadRow,
   Delivery,
   EventTypes,
@@ -32,8 +33,8 @@ import { OWN_WORD } from "../contracts.ts";
 import { fitting, type FittingTools } from "./fitting.ts";
 import { after, type Event, type Plan, startPlan, step, undecided, unstored } from "./isolate.ts";
 import { Sizes } from "./limits.ts";
-import { blocksOf, namedColumns, planOf, windowOf } from "./plan.ts";
-import { join, keysIn, lineOffsets, pick, tokenOf } from "./rows.ts";
+import { apartBy, blocksOf, namedColumns, planOf, windowOf } from "./plan.ts";
+import { groupsOf, join, keysIn, lineOffsets, pick, tokenOf } from "./rows.ts";
 import { append, first, restart, restored } from "./trail.ts";
 import { mayBeStored } from "./verdict.ts";
 
@@ -82,6 +83,10 @@ interface Progress {
   keys: ReadonlySet<string> | null | undefined;
   /** The columns that its INSERTs name. */
   columns: readonly string[] | null;
+  /** The columns that its rows were held against last; null: none. */
+  known: Columns | null;
+  /** Whether it is decided which of its rows go together: before the first INSERT, once. */
+  grouped: boolean;
   /** Of events, as what its INSERTs read them. */
   types: EventTypes | null;
   /** Its rows and where they lie, for INSERTs of some of them; during an attempt. */
@@ -138,6 +143,8 @@ export function createSink(tools: SinkTools): Sink {
       storedThen: null,
       keys: batch.keys ?? undefined,
       columns: null,
+      known: null,
+      grouped: trail.length > 0,
       types: null,
       parts: null,
       against: batch.fingerprint,
@@ -164,7 +171,7 @@ export function createSink(tools: SinkTools): Sink {
       if (signal.aborted) return { kind: "transient", code: 0, message: "given up" };
       const fitted = await fit(batch, progress);
       if (typeof fitted !== "boolean") return fitted;
-      if (refuseMisfits(progress)) continue;
+      if (refuseMisfits(progress) || await group(batch, progress)) continue;
       if (!fitted && !probed) {
         const verdict = await inserter.insert(probeOf(batch), signal);
         if (verdict.kind === "stored") probed = true;
@@ -176,6 +183,7 @@ export function createSink(tools: SinkTools): Sink {
         continue;
       }
       const [rows, omitted] = parted(next.rows, progress.misfits);
+      await nameApart(batch, progress, rows);
       const request = requestOf(batch, progress, rows, tokenOf(batch.id, batch.rows, next.rows));
       if (next.kind === "sieve") {
         const good = await inserter.sieve(request, signal);
@@ -259,10 +267,11 @@ export function createSink(tools: SinkTools): Sink {
     });
     if (fitted.kind === "held") return { kind: "table", code: 0, message: fitted.problem };
     if (fitted.kind === "unseen") {
-      progress.columns = progress.types = null;
+      progress.columns = progress.types = progress.known = null;
       return batch.shape === "event";
     }
     const { columns } = fitted;
+    progress.known = columns;
     const types = batch.shape === "event" ? tools.fitting!.eventTypes(columns) : null;
     if (batch.fingerprint !== null && (batch.shape === "row" || types !== null)) {
       progress.schemaChanged = columns.fingerprint !== batch.fingerprint;
@@ -295,6 +304,32 @@ export function createSink(tools: SinkTools): Sink {
     return bad.length > 0;
   }
 
+  /**
+   * Rows that would get another's DEFAULT go apart from it, where the server confuses them. Returns whether they do.
+   */
+  async function group(batch: Batch, progress: Progress): Promise<boolean> {
+    const { known, grouped } = progress;
+    if (grouped || known === null) return false;
+    progress.grouped = true;
+    const plan = planOf(known);
+    const columns = plan === null || batch.shape === "event" ? [] : apartBy(plan);
+    if (columns.length === 0 || progress.keys?.isDisjointFrom(new Set(columns))) return false;
+    // To an old server `null` is a value, if not the one that is meant.
+    const nulls = known.columns.filter(({ type }) => known.old === true || /Nullable\(/.test(type))
+      .map(({ name }) => name);
+    const groups = await groupsOf(progress.fitted ?? batch.body, columns, new Set(nulls));
+    if (groups === null) return false;
+    advance(progress, { is: "apart", groups });
+    return true;
+  }
+
+  /** The INSERT of rows that go apart names the columns that these have. */
+  async function nameApart(batch: Batch, progress: Progress, rows: Uint32Array): Promise<void> {
+    const { known, plan: { groups } } = progress;
+    if (groups === null || known === null) return;
+    progress.columns = namedColumns(known, await keysIn(requestOf(batch, progress, rows).body));
+  }
+
   /** An INSERT of no rows was not taken: what that means for the batch, or how it goes on. */
   async function missing(
     batch: Batch,
@@ -318,6 +353,7 @@ export function createSink(tools: SinkTools): Sink {
     const before = progress.columns;
     const known = await tables.lookUp(batch.table, LOOK_UP_MS);
     if (progress.keys === undefined) progress.keys = await keysIn(batch.body);
+    progress.known = typeof known === "string" ? null : known;
     progress.columns = typeof known === "string" ? null : namedColumns(known, progress.keys);
     return progress.columns?.join("\0") !== before?.join("\0");
   }
@@ -536,6 +572,7 @@ export function createSink(tools: SinkTools): Sink {
       progress.unnoted.push(restart());
       progress.schemaChanged = null;
       progress.triedAgain = false;
+      progress.grouped = false;
       return {
         kind: "table",
         code: worst.code,

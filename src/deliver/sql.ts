@@ -191,19 +191,19 @@ export function countAdded(database: string, table: string): string {
 
 /** Columns of a table with types; empty where there is no such table (or no right to see it). */
 export function describeColumns(database: string, table: string): string {
-  return `SELECT name, type, default_kind${fromColumns(database, table)}`;
+  return `SELECT name, type, default_kind, default_expression${fromColumns(database, table)}`;
 }
 
 /** As `describeColumns`, of several tables of one database, with the name of each: `table`. */
 export function describeColumnsOfAll(database: string, tables: readonly string[]): string {
   const places = tables.map(placeOf);
   const names = places.map(({ table }) => quoteString(table)).join(", ");
-  return "SELECT table, name, type, default_kind FROM system.columns WHERE database = " +
+  return "SELECT table, name, type, default_kind, default_expression FROM system.columns WHERE database = " +
     `${quoteString(places[0]?.database ?? database)} AND table IN (${names})`;
 }
 
 /**
- * As `describeColumns`, and with each of them the table's engine, and whether the user's profile lets
+ * As `describeColumns`, and with each of them the server's version, the table's engine, and whether the user's profile lets
  * nothing be written.
  * @param usual also how many INSERTs tables of its kind remember where it does not say; many users have
  *   no right to that.
@@ -216,7 +216,8 @@ export function describeTable(database: string, table: string, usual = true): st
   const setting = (table: string, setting: string) =>
     `(SELECT any(value) FROM system.${table} WHERE name = '${setting}') AS ${setting}`;
   const all = [
-    ...["name", "type", "default_kind", of("engine"), of("engine_full")],
+    ...["name", "type", "default_kind", "default_expression", "version() AS version"],
+    ...[of("engine"), of("engine_full")],
     ...[of("partition_key"), of("dependencies_table")],
     setting("settings", "readonly"),
     ...(usual
@@ -263,6 +264,7 @@ export function insertableColumns(
       name: String(row["name"]),
       type: String(row["type"]),
       defaultKind: kindOf(row["default_kind"]),
+      defaultText: String(row["default_expression"] ?? ""),
     }));
 }
 

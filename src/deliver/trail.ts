@@ -17,6 +17,13 @@ export function first(rows: number, cap: number): string {
 
 /** Something happened. What is said of many rows is said once: a line is short. */
 export function append(event: Event): string {
+  if (event.is === "apart") {
+    const { is, groups } = event;
+    return JSON.stringify({
+      is,
+      groups: groups.map((n) => String.fromCharCode(FIRST + n)).join(""),
+    });
+  }
   if (event.is === "sieve" && event.good !== null) {
     return JSON.stringify({ is: event.is, runs: runsOf(event.good) });
   }
@@ -27,6 +34,9 @@ export function append(event: Event): string {
   const message = bad.length === 1 ? each[0]! : `${OF_ONE} ${each[0]}`;
   return JSON.stringify({ is, runs: runsOf(bad), said: { ...said, message } });
 }
+
+/** A character for each row says which group it is in. */
+const FIRST = 0x100;
 
 const OF_ONE = "this row does not fit either; of one of the batch was said:";
 
@@ -60,6 +70,13 @@ export function restored(
 
 // deno-lint-ignore no-explicit-any
 function eventOf({ runs, ...said }: any): Event {
+  if (said.is === "apart") {
+    const text: string = said.groups;
+    return {
+      is: "apart",
+      groups: Array.from({ length: text.length }, (_, at) => text.charCodeAt(at) - FIRST),
+    };
+  }
   if (runs === undefined) return said;
   return said.is === "sieve" ? { ...said, good: rowsOf(runs) } : { ...said, bad: rowsOf(runs) };
 }

@@ -8,6 +8,7 @@ import { ShortQuestions } from "../../src/deliver/short_questions.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { ClickHouse } from "../kit/servers.ts";
 import { ENGINES } from "../servers/engines.ts";
+import { createJudge } from "../../src/admit/judge.ts";
 import { batchOf, deliverTo, never } from "./kit.ts";
 
 for (const { version, modern, start } of ENGINES) {
@@ -15,6 +16,7 @@ for (const { version, modern, start } of ENGINES) {
     let server: ClickHouse;
     let deliver: Deliver;
     let statements: string[] = [];
+    /** Where `DEFAULT`s are confused, rows go apart by what others are made of. */
     const confused = version === "25.5";
     const window = modern ? "SETTINGS non_replicated_deduplication_window = 1000" : "";
     const create = (table: string, columns: string) =>
@@ -22,6 +24,7 @@ for (const { version, modern, start } of ENGINES) {
     before(async () => {
       server = await start();
       deliver = deliverTo([server.url], {
+        judge: createJudge(),
         fetch(url, init) {
           const query = new URL(url).searchParams.get("query");
           if (query?.startsWith("INSERT")) statements.push(query);
@@ -35,13 +38,18 @@ for (const { version, modern, start } of ENGINES) {
     });
 
     /** As the door knows it, or as a start finds it. */
-    async function deliverBoth(table: string, lines: readonly string[], rows: string) {
+    async function deliverBoth(
+      table: string,
+      lines: readonly string[],
+      rows: string,
+      inserts = 1,
+    ) {
       const keys = new Set(lines.flatMap((line) => Object.keys(JSON.parse(line))));
       for (const known of [true, false]) {
         statements = [];
         const batch: Batch = { ...batchOf(lines, { table }), keys: known ? keys : null };
         assert.deepEqual(deadOf(await deliver.sink.deliver(batch, never)), []);
-        assert.equal(statements.length, 1);
+        assert.equal(statements.length, inserts);
         assert.equal(await server.query(rows), "1", `keys known: ${known}`);
         await server.query(`TRUNCATE TABLE ${table}`);
       }
@@ -86,12 +94,9 @@ for (const { version, modern, start } of ENGINES) {
       await deliverBoth(
         "mixed",
         lines,
-        // 18.16 gives a column that is named and left out its type's zero.
-        modern
-          ? `SELECT arraySort(groupArray((id, a, b))) = [(0,7,8),(1,7,8),(2,20,${
-            // Where another row leaves `a` out, it takes the DEFAULT of `a` for all of them.
-            confused ? 8 : 21}),(3,7,30),(4,7,8)] FROM mixed`
-          : "SELECT count() = 5 AND sum(a) = 20 AND sum(b) = 30 FROM mixed",
+        "SELECT arraySort(groupArray((id, a, b))) = [(0,7,8),(1,7,8),(2,20,21),(3,7,30),(4,7,8)] FROM mixed",
+        // 18.16 makes zeros of what other rows give.
+        confused ? 2 : modern ? 1 : 3,
       );
       const statement = await deliverBoth(
         "mixed",
@@ -100,6 +105,48 @@ for (const { version, modern, start } of ENGINES) {
       );
       assert.match(statement, /\(`id`\) FORMAT/);
     });
+
+    // Elsewhere they are one INSERT, or have no token.
+    if (confused) {
+      test("rows with different keys, once, whatever is lost, after a restart too", async () => {
+        await create("again", "id UInt32, a UInt32 DEFAULT 7, b UInt32 DEFAULT a + 1");
+        const rows = Array.from({ length: 60 }, (_, id) => id);
+        const lines = rows.map((id) => id % 3 === 0 ? `{"id":${id}}` : `{"id":${id},"a":${id}}`);
+        lines[30] = '{"id":"no"}';
+        lines[31] = '{"id":31,"a":"no"}';
+        const batch = batchOf(lines, { table: "again" });
+        const trail: string[] = [];
+        const note = (line: string) => Promise.resolve(void trail.push(line));
+        // Each is lost in the middle of another INSERT.
+        for (let stored = 1; stored <= 3; stored++) {
+          const losing = deliverTo([server.url], {
+            async fetch(url, init) {
+              const answer = await fetch(url, init);
+              if (!/[?&]query=INSERT/.test(url) || --left > 0) return answer;
+              await answer.arrayBuffer();
+              throw new TypeError("the connection was reset");
+            },
+          });
+          let left = stored;
+          const delivery = await losing.sink.deliver(batch, never, {
+            ...{ trail: [...trail], note, begin: () => true },
+          });
+          await losing.close();
+          assert.equal(delivery.kind, "transient");
+        }
+        assert.match(trail[1]!, /^\{"is":"apart"/);
+        const delivery = await deliver.sink.deliver(batch, never, {
+          ...{ trail: [...trail], note, begin: () => true },
+        });
+        assert.deepEqual(deadOf(delivery), [30, 31]);
+        assert.equal(
+          await server.query(
+            "SELECT count(), uniqExact(id), countIf(a != if(id % 3 = 0, 7, id) OR b != a + 1) FROM again",
+          ),
+          "58\t58\t0",
+        );
+      });
+    }
 
     test("MATERIALIZED and ALIAS columns beside", async () => {
       await create("made", "id UInt32, m UInt32 MATERIALIZED id + 100, al UInt32 ALIAS id + 5");
@@ -160,9 +207,8 @@ for (const { version, modern, start } of ENGINES) {
       await deliverBoth(
         "e",
         odd,
-        `SELECT arraySort(groupArray((id, len))) = [(0,0),(1,${
-          confused ? 0 : 4
-        }),(2,0),(3,9)] FROM e`,
+        "SELECT arraySort(groupArray((id, len))) = [(0,0),(1,4),(2,0),(3,9)] FROM e",
+        confused ? 2 : 1,
       );
       await deliverBoth("e", ['{"raw":"xy"}'], "SELECT len = 2 FROM e");
       await deliverBoth("e", ["{}"], "SELECT len = 0 FROM e");

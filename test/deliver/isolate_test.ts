@@ -7,9 +7,10 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { DeadRow, Inserter, JudgeRows, Tables, Verdict } from "../../src/contracts.ts";
-import { EXPLAINED } from "../../src/deliver/isolate.ts";
+import { after, type Event, EXPLAINED, startPlan, step } from "../../src/deliver/isolate.ts";
 import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
+import { append, first, restored } from "../../src/deliver/trail.ts";
 import { columnsOf } from "../kit/columns.ts";
 import { batchOf, never, silent } from "./kit.ts";
 
@@ -376,6 +377,51 @@ describe("isolating bad rows", () => {
     };
     const outcome = await run(model);
     assertFates(model, outcome);
+  });
+
+  test("rows of different groups never go together, before a restart or after it", () => {
+    const model = fc.record({
+      groups: fc.array(fc.nat({ max: 3 }), { minLength: 1, maxLength: 60, size: "max" }),
+      bad: fc.uniqueArray(fc.nat({ max: 59 }), { maxLength: 8 }),
+      hidden: fc.uniqueArray(fc.nat({ max: 59 }), { maxLength: 4 }),
+      cap: fc.integer({ min: 1, max: 60 }),
+      names: fc.boolean(),
+      lies: fc.boolean(),
+    });
+    fc.assert(fc.property(model, ({ groups, bad, hidden, cap, names, lies }) => {
+      const rows = groups.length;
+      const lines = [first(rows, cap)];
+      let plan = startPlan(rows, cap);
+      const happens = (event: Event) => {
+        plan = after(plan, event);
+        lines.push(append(event));
+        assert.deepEqual(step(restored(lines, rows)!.plan), step(plan));
+      };
+      happens({ is: "apart", groups });
+      const stored: number[] = [];
+      for (let next = step(plan); next.kind !== "done"; next = step(plan)) {
+        const piece = [...next.rows];
+        if (next.kind === "sieve") {
+          const good = piece.filter((row) => !bad.includes(row) && !(lies && row % 2 === 0));
+          happens({ is: "sieve", good });
+          continue;
+        }
+        assert.equal(new Set(piece.map((row) => groups[row])).size, 1);
+        const at = piece.findIndex((row) => bad.includes(row));
+        const said = { code: 27, message: "" };
+        if (at >= 0) happens({ is: "row", row: names ? at + 1 : null, said });
+        else if (piece.some((row) => hidden.includes(row))) happens({ is: "row", row: null, said });
+        else {
+          stored.push(...piece);
+          happens({ is: "stored" });
+        }
+      }
+      const wrong = new Set([...bad, ...hidden]);
+      assert.deepEqual(
+        stored.sort((a, b) => a - b),
+        groups.map((_, row) => row).filter((row) => !wrong.has(row)),
+      );
+    }));
   });
 
   test("the same rows have the same token after a restart, other rows never do", async () => {

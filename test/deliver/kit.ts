@@ -1,6 +1,6 @@
 /** What the tests of this room share: batches from lines, a silent log, the real clock. */
 
-import type { Batch, Clock, Endpoint, Ledger, Log, Shape } from "../../src/contracts.ts";
+import type { Batch, Clock, Endpoint, JudgeRows, Ledger, Log, Shape } from "../../src/contracts.ts";
 import type { Fetch } from "../../src/kernel/http.ts";
 import { createDeliver, type Deliver, type DeliverSettings } from "../../src/deliver/deliver.ts";
 
@@ -89,6 +89,8 @@ export function deliverTo(
     ledger?: Pick<Ledger, "insert" | "insertError">;
     /** The network, which may add, drop or lose something. */
     fetch?: Fetch;
+    /** As of `createDeliver`. */
+    judge?: JudgeRows;
     /** More of the settings. */
     settings?: Partial<DeliverSettings>;
   } = {},
@@ -108,6 +110,7 @@ export function deliverTo(
       clock: realClock,
       log: silent,
       ...(options.ledger && { ledger: options.ledger }),
+      ...(options.judge && { judge: () => options.judge! }),
     },
   );
 }

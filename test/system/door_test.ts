@@ -83,6 +83,53 @@ for (const { version, modern, start } of ENGINES) {
       );
     });
 
+    test("null is the default, and so is what a row leaves out", async () => {
+      await create(
+        "nulls",
+        "k UInt8, f Float64, s String, a UInt8 DEFAULT 7, b UInt8 DEFAULT a + 1, d Date, t DateTime, " +
+          "r Array(UInt8), z Enum8('z' = 0, 'y' = 1), u Nullable(UInt8) DEFAULT 9",
+      );
+      const names = [..."fsabdtrz"];
+      const given = '"f":1.5,"s":"x","a":20,"b":30,"d":"2026-01-02","t":5,"r":[1],"z":"y","u":null';
+      const rows = [
+        `{"k":0,${given}}`,
+        `{"k":1,${names.map((name) => `"${name}":null`).join(",")}}`,
+        '{"k":2}',
+        '{"k":3,"a":20}',
+        '{"k":4,"b":30}',
+      ];
+      const { json } = await shishi.post(rows.join("\n"), { path: "/events/nulls" });
+      assert.equal(json.accepted, rows.length);
+      const none = "0\t\t7\t8\t0\t0\t[]\tz\t9";
+      await assertStored(
+        "SELECT k, f, s, a, b, toUInt16(d), toUInt32(t), r, z, u FROM nulls ORDER BY k",
+        [
+          "0\t1.5\tx\t20\t30\t20455\t5\t[1]\ty\t\\N",
+          `1\t${none}`,
+          `2\t${none}`,
+          `3\t${none.replace("7\t8", "20\t21")}`,
+          `4\t${none.replace("7\t8", "7\t30")}`,
+        ].join("\n"),
+      );
+    });
+
+    test("the last day that every ClickHouse knows", async () => {
+      await create("late", "d Date, t DateTime");
+      const { json } = await shishi.post(
+        [
+          '{"d":"2105-12-31","t":"2105-12-31 23:59:59"}',
+          '{"d":"2106-01-01"}',
+          '{"t":"2106-01-01 00:00:00"}',
+        ].join("\n"),
+        { path: "/events/late" },
+      );
+      assert.equal(json.accepted, modern ? 3 : 1);
+      await assertStored(
+        "SELECT toString(max(d)), toString(max(t)) FROM late",
+        modern ? "2106-01-01\t2106-01-01 00:00:00" : "2105-12-31\t2105-12-31 23:59:59",
+      );
+    });
+
     test("an hour that clocks never show, and one that they show twice", async () => {
       await create("berlin", "id UInt8, t DateTime('Europe/Berlin')");
       const times = ['"2026-03-29T02:30"', '"2026-03-29 03:00:00"', '"2026-10-25 02:30:00"'];
