@@ -26,7 +26,7 @@ function room(answer: Answered<readonly Row[]> = { ok: true, value: [row("a")] }
   const query: Query = {
     rows(sql) {
       state.asked.push(sql);
-      if (sql.includes("version()")) {
+      if (sql.startsWith("SELECT version()")) {
         return Promise.resolve({ ok: true, value: [{ version: "18.16.1" }] });
       }
       if (!state.held) return Promise.resolve(state.answer);

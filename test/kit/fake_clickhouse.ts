@@ -187,7 +187,7 @@ export async function startFakeClickHouse(
       return [...new Set(known)].filter((name) => !unknownSettings.has(name))
         .map((name) => `${name}\t${settings.get(name) ?? "as it is there"}\n`).join("");
     }
-    if (query.includes("version()")) return '{"version":"26.7.2.1"}\n';
+    if (query.startsWith("SELECT version()")) return '{"version":"26.7.2.1"}\n';
     const create = query.match(/^CREATE TABLE IF NOT EXISTS `\w+`\.`(\w+)`/);
     if (create && !tables.has(create[1] as string)) {
       fake.createTable(create[1] as string, { eventType: "String", userId: "String" });
