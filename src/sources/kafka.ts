@@ -539,7 +539,8 @@ class KafkaFeed implements Feed {
 
   #fail(error: unknown): void {
     if (this.#failure !== null) return;
-    this.#failure = new Error(sentenceOf(error, this.address), { cause: error });
+    const sentence = sentenceOf(error, this.address, this.#joined);
+    this.#failure = new Error(sentence, { cause: error });
     this.#onChange();
   }
 

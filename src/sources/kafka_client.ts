@@ -193,6 +193,8 @@ const SAID: Readonly<Record<string, string>> = {
   NOT_LEADER_OR_FOLLOWER: "the partition has another leader now",
   LEADER_NOT_AVAILABLE: "the partition has no leader",
   COORDINATOR_NOT_AVAILABLE: "the group has no coordinator yet",
+  COORDINATOR_LOAD_IN_PROGRESS: "the group's coordinator is being moved to another broker",
+  NOT_COORDINATOR: "the group's coordinator is being moved to another broker",
 };
 
 /** An error and what is in it, outermost first. */
@@ -219,8 +221,15 @@ export function isNetworkError(error: unknown): boolean {
     [...within(error)].some((at) => codeOf(at) === "PLT_KFK_NETWORK");
 }
 
-/** One sentence without a full stop, and without a secret. */
-export function sentenceOf(error: unknown, { sasl, tls, cert }: KafkaAddress): string {
+/**
+ * One sentence without a full stop, and without a secret.
+ * @param wasIn the broker has let it in before, and does not close for want of a login.
+ */
+export function sentenceOf(
+  error: unknown,
+  { sasl, tls, cert }: KafkaAddress,
+  wasIn = false,
+): string {
   const all = [...within(error)];
   const refused = all.find((at) => /SASL_AUTHENTICATION_FAILED/.test(apiIdsOf(at)[0] ?? ""));
   if (refused !== undefined) return `login refused (${sasl}): wrong user or password`;
@@ -229,6 +238,9 @@ export function sentenceOf(error: unknown, { sasl, tls, cert }: KafkaAddress): s
   for (const at of all) {
     const topic = /^Unknown topic (.*)\.$/.exec(at.message)?.[1];
     if (topic !== undefined) return `there is no topic ${topic}`;
+    if (/not available in the current cluster metadata/.test(at.message)) {
+      return "a broker that is asked for is not in the cluster now";
+    }
     if (at.message === "Broker requires TLS.") return "the broker wants TLS: kafkas:// instead";
     if (/^TLS handshake failed/.test(at.message)) {
       return "the broker takes no TLS: kafka:// instead";
@@ -240,7 +252,7 @@ export function sentenceOf(error: unknown, { sasl, tls, cert }: KafkaAddress): s
   const fault = all.map(tlsFault).find((found) => found !== null);
   if (fault !== undefined) return fault!;
   const closed = all.some((at) => /^Connection closed/.test(at.message));
-  if (closed && sasl === null) {
+  if (closed && sasl === null && !wasIn) {
     const wants = tls && cert === null
       ? "a login (user, sasl=) or a certificate (cert=, key=)"
       : "a login (user, sasl=)";
