@@ -19,7 +19,8 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 
-export const KAFKA = "4.1.2";
+/** Another one by SHISHI_KAFKA=4.4.0, to be fetched by prepare.mjs with the same. */
+export const KAFKA = process.env.SHISHI_KAFKA ?? "4.1.2";
 const CACHE = join(
   dirname(fileURLToPath(import.meta.url)),
   "../../node_modules/.cache/kafka",

@@ -1,5 +1,5 @@
 /**
- * MariaDB: TLS by the authority `CERTIFICATE`, a user with all rights and a password, a database `app`. Made of
+ * MariaDB, or MySQL where `SHISHI_MARIADB_SERVER_CORE` names a mysqld: TLS by the authority `CERTIFICATE`, a user with all rights and a password, a database `app`. Made of
  * the server's program and the SQL that comes with it: `mariadb-install-db` wants more packages.
  */
 import { spawnSync } from "node:child_process";
@@ -15,23 +15,27 @@ import { programAt, type Server, startServer } from "./process.ts";
 import { reach } from "./reach.ts";
 
 const SQL = ["mysql_system_tables", "mysql_performance_tables", "mysql_system_tables_data"];
-const SMALL = ["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M"];
+const POOL = "--innodb-buffer-pool-size=16M";
 
 /** `url` is `mysql://127.0.0.1:PORT/app`; `admin` may come from 127.0.0.1. @param settings such as `--max-connections=5`. */
 export async function startMariadb(settings: readonly string[] = []): Promise<Server & Family> {
   const mariadbd = programAt(["/usr/sbin/mariadbd"], "mariadb-server-core");
+  const isMysql = mariadbd.endsWith("/mysqld");
+  const small = isMysql
+    ? ["--mysqlx=OFF", "--secure-file-priv=NULL"]
+    : ["--innodb-log-file-size=8M"];
   const dir = tempDir("mariadb");
   const data = join(dir, "data");
   mkdirSync(data);
   const common = [
-    ...["--no-defaults", `--datadir=${data}`, ...SMALL, "--innodb-flush-log-at-trx-commit=2"],
+    ...["--no-defaults", `--datadir=${data}`, POOL, ...small, "--innodb-flush-log-at-trx-commit=2"],
     // It refuses to be root by accident.
     ...process.getuid?.() === 0 ? ["--user=root"] : [],
   ];
-  const made = spawnSync(mariadbd, [...common, "--bootstrap"], {
+  const made = spawnSync(mariadbd, [...common, isMysql ? "--initialize-insecure" : "--bootstrap"], {
     cwd: dir,
     encoding: "utf8",
-    input: [
+    input: isMysql ? "" : [
       "create database mysql;",
       "use mysql;",
       ...SQL.map((name) => readFileSync(`/usr/share/mysql/${name}.sql`, "utf8")),
@@ -39,7 +43,7 @@ export async function startMariadb(settings: readonly string[] = []): Promise<Se
   });
   if (made.status !== 0) {
     removeDir(dir);
-    throw new Error(`mariadbd --bootstrap failed: ${made.error?.message ?? made.stderr}`);
+    throw new Error(`its folder cannot be made: ${made.error?.message ?? made.stderr}`);
   }
   writeFileSync(join(dir, "cert.pem"), SIGNED_CERTIFICATE + CERTIFICATE);
   writeFileSync(join(dir, "key.pem"), SIGNED_KEY, { mode: 0o600 });

@@ -121,8 +121,13 @@ export async function startServer(launch: Launch): Promise<Server> {
   };
 }
 
-/** The first of `paths` that exists; throws with the Debian package to install when none does. */
+/**
+ * The first of `paths` that exists; throws with the Debian package to install when none does. Another version is
+ * tried by naming its program: `SHISHI_REDIS_SERVER=/path` for the package redis-server.
+ */
 export function programAt(paths: readonly string[], debianPackage: string): string {
+  const named = process.env[`SHISHI_${debianPackage.toUpperCase().replaceAll("-", "_")}`];
+  if (named !== undefined) return named;
   const found = paths.find((path) => existsSync(path));
   if (found === undefined) {
     throw new Error(`${paths[0]} is missing: sudo apt-get install ${debianPackage}`);

@@ -285,7 +285,9 @@ describe("a connection to RabbitMQ", () => {
     );
     assert.match(
       await refusal(poor, queue),
-      new RegExp(`^the user poor (is refused access to|may not read) the queue ${queue}$`),
+      new RegExp(
+        `^the user poor (is refused access to|may not (read|configure)) the queue ${queue}$`,
+      ),
     );
   });
 

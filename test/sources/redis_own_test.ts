@@ -523,7 +523,7 @@ test("check says what is read and how much waits, and changes nothing", async ()
   };
   assert.match(
     (await inspect("list=looked")).join(),
-    /^ok: 7\.[\d.]+, 2 messages wait in the list looked$/,
+    /^ok: \d+\.[\d.]+, 2 messages wait in the list looked$/,
   );
   assert.match(
     (await inspect("stream=seen")).join(),
