@@ -12,6 +12,7 @@
 import { isUtf8 } from "node:buffer";
 import type { Columns, Shape, TypeCounts } from "../contracts.ts";
 import { excerpt } from "../kernel/text.ts";
+import { nextTurn } from "../kernel/time.ts";
 import type { Misfits, RowReader } from "./closer.ts";
 import { EventReader } from "./event.ts";
 import { eventColumnsOf } from "./event_columns.ts";
@@ -188,14 +189,6 @@ export class DecodeQueue {
 export function kept<D extends Decoded>(decoded: D): D {
   if (decoded.kind !== "rows" || !decoded.lent) return decoded;
   return { ...decoded, body: decoded.body.slice(), lent: false };
-}
-
-/**
- * A timer and no immediate: a runtime that always has something to do at once looks at its sockets
- * only every 61st time, and others wait for as many slices.
- */
-export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
 }
 
 /** The reading of one body, which can be interrupted between rows. The scanner is its own meanwhile. */

@@ -10,8 +10,8 @@
 
 import { Buffer } from "node:buffer";
 import type { JudgeRows, Misfit, RowsJudged, RowsToJudge } from "../contracts.ts";
-import { type Decoded, Decoding, nextTurn, SLICE_EFFORT, type Target } from "./decode.ts";
-import { InTurn } from "../kernel/time.ts";
+import { InTurn, nextTurn } from "../kernel/time.ts";
+import { type Decoded, Decoding, SLICE_EFFORT, type Target } from "./decode.ts";
 import { Scanner } from "./scanner.ts";
 
 /** Bytes of rows that are decoded together; all of them are copied where one of them changes. */

@@ -4,6 +4,7 @@
  */
 
 import { nodeCrypto } from "../kernel/builtins.ts";
+import { nextTurn } from "../kernel/time.ts";
 
 /**
  * Where each row starts, and at the end the length: `rows + 1` offsets into the joined body. A body
@@ -120,7 +121,7 @@ async function eachRow(
       return false;
     }
     at = end;
-    if (at < whole.length) await new Promise((resolve) => setTimeout(resolve, 0));
+    if (at < whole.length) await nextTurn();
   }
   return true;
 }

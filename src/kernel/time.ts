@@ -33,6 +33,14 @@ export function sleep(clock: Timer, ms: number, signal?: AbortSignal): Promise<v
 }
 
 /**
+ * Lets what waits have its turn before long work goes on. A timer and no immediate: a runtime that always has
+ * something to do at once looks at its sockets only every 61st time, and others wait for as many slices.
+ */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+/**
  * What `work` resolves with, or `late` when `ms` pass first. The work itself goes on: its
  * caller ends it. Rejects as the work does, as long as it is waited for.
  */

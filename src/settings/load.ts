@@ -12,6 +12,7 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import { hint, printable } from "../kernel/text.ts";
 import { isBooleanText } from "./kinds.ts";
 import {
+  type Checked,
   ENV_PREFIX,
   envName,
   GONE,
@@ -22,6 +23,7 @@ import {
   OF_COMMANDS,
   quote,
   type SettingSpec,
+  wrong,
 } from "./spec.ts";
 
 /** What the outside gives; tests give their own. */
@@ -166,15 +168,7 @@ function choose(givens: readonly Given[]): Result<Given> | null {
   return null;
 }
 
-type ReadOne =
-  | { readonly ok: true; readonly value: Value }
-  | { readonly ok: false; readonly problems: readonly string[] };
-
-function wrong(...problems: readonly string[]): ReadOne {
-  return { ok: false, problems };
-}
-
-function readOne(given: Given, outside: Outside): ReadOne {
+function readOne(given: Given, outside: Outside): Checked<Value> {
   const { spec, label, file } = given;
   const problem = (wanted: string, found: string) =>
     wrong(`${label}: expected ${wanted}, got ${found}`);

@@ -25,7 +25,7 @@ import type {
 import { done, failed, type Result } from "../kernel/result.ts";
 import { hint } from "../kernel/text.ts";
 import { boolean, count, duration, linesOf, matching, oneOf, tableName, text } from "./kinds.ts";
-import { type Kind, type Parsed, quote } from "./spec.ts";
+import { type Checked, type Kind, type Parsed, quote, wrong } from "./spec.ts";
 
 // ── The table.
 
@@ -365,15 +365,6 @@ function fileOf(secret: Secret | null): string | null {
 
 // ── The kinds.
 
-/** An address, or everything that is wrong with it. */
-type Made<A> =
-  | { readonly ok: true; readonly value: A }
-  | { readonly ok: false; readonly problems: readonly string[] };
-
-function wrong(problem: string): Made<never> {
-  return { ok: false, problems: [problem] };
-}
-
 /** Where the next URL begins: one inside a broker list has no scheme, and one alone no comma before it. */
 const NEXT = /,\s*(?=(?:[a-z][a-z0-9+.-]*:\/\/|sqlite:))/i;
 
@@ -394,7 +385,7 @@ export const exitUrls: Kind<readonly ExitAddress[]> = urls(
 function urls<A extends { readonly name: string }>(
   noun: string,
   wanted: string,
-  read: (url: Parts) => Made<A>,
+  read: (url: Parts) => Checked<A>,
 ): Kind<readonly A[]> {
   return {
     placeholder: "URL[,URL]",
@@ -664,7 +655,7 @@ class Reader {
     };
   }
 
-  end<A>(address: A): Made<A> {
+  end<A>(address: A): Checked<A> {
     return this.problems.length === 0 ? done(address) : { ok: false, problems: this.problems };
   }
 }
@@ -685,13 +676,13 @@ function secretOf(file: string | null): Secret | null {
 
 // ── The brokers.
 
-function readSource(url: Parts): Made<SourceAddress> {
+function readSource(url: Parts): Checked<SourceAddress> {
   const reader = new Reader(url);
   return SOURCES[url.scheme.broker](reader);
 }
 
 const SOURCES: Readonly<
-  Record<BrokerKind, (reader: Reader) => Made<SourceAddress>>
+  Record<BrokerKind, (reader: Reader) => Checked<SourceAddress>>
 > = {
   kafka(reader) {
     const values = reader.values({ ...COMMON, ...OWN.kafka });
@@ -791,14 +782,14 @@ const SOURCES: Readonly<
   },
 };
 
-function readExit(url: Parts): Made<ExitAddress> {
+function readExit(url: Parts): Checked<ExitAddress> {
   const reader = new Reader(url);
   const { broker } = url.scheme;
   return broker === "outbox" ? wrong("a database has no exit channel") : EXITS[broker](reader);
 }
 
 const EXITS: Readonly<
-  Record<ExitKind, (reader: Reader) => Made<ExitAddress>>
+  Record<ExitKind, (reader: Reader) => Checked<ExitAddress>>
 > = {
   kafka(reader) {
     const values = reader.values({ ...LOGIN, ...OWN_OF_EXITS.kafka });

@@ -16,6 +16,15 @@ export type Parsed<T> =
     readonly problems?: readonly string[];
   };
 
+/** What was read, or a line for everything that is wrong with it. */
+export type Checked<T> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly problems: readonly string[] };
+
+export function wrong(...problems: readonly string[]): Checked<never> {
+  return { ok: false, problems };
+}
+
 /** How one kind of value is written and read. */
 export interface Kind<T> {
   /** Stands for the value in `--help`, e.g. `DURATION`; empty for a boolean. */

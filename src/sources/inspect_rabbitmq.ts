@@ -10,6 +10,7 @@
 
 import type { AmqpSource, BrokerDeps } from "../contracts.ts";
 import { messageOf } from "../kernel/errors.ts";
+import { done, failed, type Result } from "../kernel/result.ts";
 import { about, type Finding } from "../kernel/finding.ts";
 import { type AmqpConnection, openAmqp } from "./amqp.ts";
 
@@ -130,23 +131,18 @@ function returns(deadLetters: "no" | "unknown", version: string): [text: string,
   ];
 }
 
-type Asked<T> = { readonly ok: true; readonly value: T } | {
-  readonly ok: false;
-  readonly problem: string;
-};
-
 /** On a channel of its own, which a refusal ends. */
 async function ask<T>(
   connection: AmqpConnection,
   question: (channel: Awaited<ReturnType<AmqpConnection["channel"]>>) => Promise<T>,
-): Promise<Asked<T>> {
+): Promise<Result<T>> {
   try {
     const channel = await connection.channel(true);
     const value = await connection.ask(question(channel));
     await connection.ask(channel.close());
-    return { ok: true, value };
+    return done(value);
   } catch (error) {
-    return { ok: false, problem: messageOf(error) };
+    return failed(messageOf(error));
   }
 }
 

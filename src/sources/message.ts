@@ -8,6 +8,7 @@
 
 import { Buffer, isUtf8 } from "node:buffer";
 import type { Chunk, Message, MessageReader, MetaColumn, MetaValue, Read } from "../contracts.ts";
+import { nextTurn } from "../kernel/time.ts";
 
 /** What messages have become. */
 export type Made =
@@ -281,7 +282,7 @@ class Maker {
 
   /** Others wait while a flood of wrong messages is looked at. */
   async #turn(): Promise<void> {
-    if (++this.#looks % LOOKS === 0) await new Promise<void>((resolve) => setTimeout(resolve, 0));
+    if (++this.#looks % LOOKS === 0) await nextTurn();
   }
 }
 
