@@ -11,8 +11,11 @@ import { type RedisConnection, RedisRefusal } from "./redis_client.ts";
 const LAG_MS = 2_000;
 /** Of the 2 s that an end may take. */
 const LEAVE_MS = 1_500;
-/** Messages of one read, whatever `prefetch` allows; of the first one, before their size is known; and bytes. */
-const AT_ONCE = { most: 1_000, first: 32, bytes: 4 * 1024 * 1024 };
+/**
+ * Messages of one read, whatever `prefetch` allows: half of its default, so that the other half is read while the
+ * first becomes safe; of the first one, before their size is known; and bytes.
+ */
+const AT_ONCE = { most: 500, first: 32, bytes: 4 * 1024 * 1024 };
 /** Of messages that are given and not acknowledged; beyond it nothing is read. */
 export const HELD_BYTES = 32 * 1024 * 1024;
 
@@ -25,6 +28,13 @@ export interface Given<K> {
 /** Whose what is not acknowledged is: of one collector alone, also where another has its id. */
 export function memberOf({ member, folder }: BrokerDeps): string {
   return folder === undefined ? member : `${member}.${folder}`;
+}
+
+interface Reading<K> {
+  readonly most: number;
+  readonly work: Promise<readonly Given<K>[] | null>;
+  /** Resolves when something was acknowledged since the reading began. */
+  readonly changed: Promise<void>;
 }
 
 /** What a feed reads over. */
@@ -46,6 +56,8 @@ export abstract class RedisFeed<K> implements Feed {
   #heldBytes = 0;
   readonly #repeated: (() => void)[] = [];
   #failure: Error | null = null;
+  /** What is read before it is asked for. */
+  #ahead: Reading<K> | null = null;
   #changed = Promise.withResolvers<void>();
   #acknowledging: Promise<unknown> = Promise.resolve();
   #lag: number | null = null;
@@ -77,17 +89,29 @@ export abstract class RedisFeed<K> implements Feed {
   async next(): Promise<readonly Message[]> {
     for (;;) {
       if (this.#failure !== null) throw this.#failure;
-      const { promise: changed } = this.#changed;
-      const room = this.#heldBytes < HELD_BYTES ? this.#prefetch - this.given.length : 0;
-      const read = room > 0 ? await this.read(Math.min(room, this.#atOnce)) : null;
+      const { most, work, changed } = this.#ahead ?? this.#begin();
+      this.#ahead = null;
+      const read = await work;
       if (read === null) await changed;
       else if (read.length > 0) {
         const messages = read.map(({ message }) => message);
         this.given.push(...read);
         this.#size(messages);
+        // There is more, so Redis looks for it while these become safe.
+        if (read.length === most) this.#ahead = this.#begin();
         return messages;
       }
     }
+  }
+
+  #begin(): Reading<K> {
+    const room = this.#heldBytes < HELD_BYTES ? this.#prefetch - this.given.length : 0;
+    const most = Math.min(room, this.#atOnce);
+    const { promise: changed } = this.#changed;
+    const work = this.#failure === null && most > 0 ? this.read(most) : Promise.resolve(null);
+    // It may be for nothing: the feed may have ended.
+    work.catch(() => {});
+    return { most, work, changed };
   }
 
   async acknowledge(newest: readonly Message[]): Promise<void> {

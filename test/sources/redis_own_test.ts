@@ -223,6 +223,25 @@ for (const user of ["list", "scripts"]) {
   });
 }
 
+test("list: where there is more, it is read ahead within prefetch, and comes first when that was for nothing", async () => {
+  const all = Array.from({ length: 2_000 }, (_, n) => String(n));
+  await redis.call("LPUSH", "ahead", ...all);
+  const first = await feedOf("list=ahead&prefetch=1000");
+  // One that was waited for, and a whole read.
+  const given = [...await first.next(), ...await first.next()];
+  const held = async () => Number(await redis.call("LLEN", "{ahead}:shishi:g.a"));
+  await eventually(async () => assert.equal(await held() > given.length, true), {
+    withinMs: 5_000,
+  });
+  while (given.length < 1_000) given.push(...await first.next());
+  const more = first.next().then(texts, () => []);
+  await first.close();
+  assert.deepEqual(await more, []);
+  assert.equal(await held(), 1_000);
+  const second = await feedOf("list=ahead&prefetch=1000");
+  assert.deepEqual(await take(second, 2_000), all);
+});
+
 test("list: large messages behind small ones are not read all in one go", async () => {
   const large = new Uint8Array(1024 * 1024);
   await redis.call("LPUSH", "sizes", ...Array.from({ length: 40 }, () => "small"));
@@ -296,7 +315,7 @@ for (const [name, server] of VERSIONS) {
     await pause(1_100);
     const next = await feedOf(query, { server: server(), member: "g.b" });
     const messages: Message[] = [];
-    for (let at = 0; at < 3; at++) {
+    while (messages.length < 6) {
       messages.push(...await next.next());
       await next.acknowledge([messages.at(-1)!]);
     }
