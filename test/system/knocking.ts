@@ -15,8 +15,18 @@ export interface Connections {
   readonly failed: string[];
 }
 
+export interface Knocking {
+  /** Resolves when the last connection is closed. */
+  readonly done: Promise<Connections>;
+  /**
+   * Resolves when every connection that is open now is closed. A server that has been replaced twice may let a client
+   * go that takes over a second to send its request, as one does on a busy machine.
+   */
+  settled(): Promise<void>;
+}
+
 /** Opens connections until it is told to end; files answers by the certificate's subject. */
-export function knock(shishi: Shishi, clients: number, ending: AbortSignal): Promise<Connections> {
+export function knock(shishi: Shishi, clients: number, ending: AbortSignal): Knocking {
   const { hostname: host, port } = new URL(shishi.url);
   const answered = new Map<string, number>();
   const failed: string[] = [];
@@ -37,10 +47,19 @@ export function knock(shishi: Shishi, clients: number, ending: AbortSignal): Pro
         resolve();
       });
     });
+  const open = new Set<Promise<void>>();
   const client = async () => {
-    while (!ending.aborted) await once();
+    while (!ending.aborted) {
+      const connection = once();
+      open.add(connection);
+      await connection;
+      open.delete(connection);
+    }
   };
-  return Promise.all(Array.from({ length: clients }, client)).then(() => ({ answered, failed }));
+  return {
+    done: Promise.all(Array.from({ length: clients }, client)).then(() => ({ answered, failed })),
+    settled: async () => void await Promise.all(open),
+  };
 }
 
 /** Certificate and key as the renewal leaves them on disk. */

@@ -136,13 +136,14 @@ test(`${RENEWALS} renewed certificates while connections are opened: none is ref
       assert.deepEqual(told(lines, "reloaded").map(({ changed }) => changed), [
         "tls-cert, tls-key",
       ]);
+      await knocking.settled();
     }
     // Not its key: what is served stays.
     at.file("key", RENEWALS % 2 === 0 ? RENEWED_KEY : CERTIFICATE_KEY);
     const refused = told(await at.reload(), "reload: unusable settings; nothing has changed");
     assert.match(String(refused[0]?.["problem"]), /^tls-key: expected the key of/);
     ending.abort();
-    const { answered, failed } = await knocking;
+    const { answered, failed } = await knocking.done;
     assert.deepEqual(failed, []);
     assert.deepEqual([...answered.keys()].sort(), ["Shishi renewed", "Shishi test"]);
     say(`${RENEWALS} renewals`, Object.fromEntries(answered));

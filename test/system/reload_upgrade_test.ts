@@ -64,9 +64,10 @@ test("renewed certificates and new processes in turn while connections are opene
       assert.equal(await subjectOf(at), turn % 2 === 0 ? "Shishi renewed" : "Shishi test");
       // At once: the server with the certificate of before is still there.
       if (turn < 2) pid = await follow(at, pid);
+      await knocking.settled();
     }
     ending.abort();
-    const { failed, answered } = await knocking;
+    const { failed, answered } = await knocking.done;
     assert.deepEqual(failed, []);
     say("renewed and followed", Object.fromEntries(answered));
     process.kill(pid, "SIGTERM");

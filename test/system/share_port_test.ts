@@ -199,7 +199,7 @@ test("a renewed certificate: the others go on being given connections, with the 
     const knocking = knock(at.shishi, 3, ending.signal);
     await pause(2_000);
     ending.abort();
-    const { answered, failed } = await knocking;
+    const { answered, failed } = await knocking.done;
     assert.deepEqual(failed, []);
     assert.deepEqual([...answered.keys()].sort(), ["Shishi renewed", "Shishi test"]);
   } finally {
