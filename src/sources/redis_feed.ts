@@ -31,6 +31,7 @@ export function memberOf({ member, folder }: BrokerDeps): string {
 }
 
 interface Reading<K> {
+  /** 0: there was no room. */
   readonly most: number;
   readonly work: Promise<readonly Given<K>[] | null>;
   /** Resolves when something was acknowledged since the reading began. */
@@ -125,6 +126,7 @@ export abstract class RedisFeed<K> implements Feed {
     await work;
     for (const { message } of this.given.splice(0, count)) this.#heldBytes -= message.body.length;
     this.#change();
+    if (this.#ahead?.most === 0) this.#ahead = this.#begin();
   }
 
   lag(): number | null {
