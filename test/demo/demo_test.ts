@@ -1,4 +1,7 @@
-/** The demo: it ends well, it stops cleanly, and it would notice a row that is missing or changed. */
+/**
+ * The demo: it ends well, it stops cleanly, and it would notice a row that is missing or changed.
+ * Runs once: `npm run demo` has one runtime, whichever tests it.
+ */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { createServer } from "node:http";

@@ -1,4 +1,7 @@
-/** The servers that the other tests stand on: they start, answer, keep their data, and go. */
+/**
+ * The servers that the other tests stand on: they start, answer, keep their data, and go.
+ * Runs once: they are processes of their own, started the same way by both runtimes.
+ */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";

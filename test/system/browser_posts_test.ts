@@ -2,6 +2,7 @@
  * A browser as client: real pages in a real Chromium, on another origin than the collector's, post to
  * it, and what they post while they close is in ClickHouse. Pages that nobody allowed get nowhere: not
  * by asking first, not without asking, and not by giving their own name to the collector's address.
+ * Runs once: http_answers_test.ts has what a browser is answered on both runtimes.
  */
 import assert from "node:assert/strict";
 import { createServer, type Server } from "node:http";

@@ -1,4 +1,7 @@
-/** Every setting: a reload takes it, and a probe sees that, or the log says that it needs a restart. */
+/**
+ * Every setting: a reload takes it, and a probe sees that, or the log says that it needs a restart.
+ * Runs once: reload_load_test.ts and reload_upgrade_test.ts have reloads on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { writeFileSync } from "node:fs";
