@@ -24,12 +24,10 @@ export interface MemoryLimits {
   readonly tableShare?: number;
 }
 
-export interface MemoryDeps<Answer = Result> {
+export interface MemoryDeps {
   readonly ledger: Ledger;
   /** Null where there is no disk to use. */
   readonly spool: Spool | null;
-  /** The disk has answered a round of a batch: its rows are in it, or their room is given back. What `keep` says of it. */
-  readonly answered: (batch: HeldBatch, result: Result) => Answer;
 }
 
 /** While the disk refuses, one write in this time finds out whether it still does. */
@@ -46,14 +44,13 @@ const ALL = 1 / 2;
 const SQUEEZE = 0.75;
 
 /** Reservations of one batch that the disk answers together. */
-interface Round<Answer> {
+interface Round {
   readonly reservations: Reservation[];
   readonly synced: Promise<Result>;
-  readonly answered: Promise<Answer>;
+  readonly committed: Promise<Result>;
 }
 
-/** @typeParam Answer what becomes of a round, to those whose rows are in it. */
-export class Memory<Answer = Result> {
+export class Memory {
   #limits: MemoryLimits;
   /** Of all held rows, wherever they are. */
   #heldBytes = 0;
@@ -75,7 +72,7 @@ export class Memory<Answer = Result> {
   readonly #fetched = new Set<HeldBatch>();
   #fetchedBytes = 0;
   /** The last round of each batch, until it is answered. */
-  readonly #rounds = new Map<HeldBatch, Round<Answer>>();
+  readonly #rounds = new Map<HeldBatch, Round>();
   /** Resolves when the batch is written that is being spilled; null while there is none. */
   #spilling: Promise<unknown> | null = null;
   #diskProbedMs = -Infinity;
@@ -83,13 +80,11 @@ export class Memory<Answer = Result> {
   #tooMuchBytes = 0;
   readonly #ledger: Ledger;
   readonly #spool: Spool | null;
-  readonly #answered: MemoryDeps<Answer>["answered"];
 
-  constructor(limits: MemoryLimits, { ledger, spool, answered }: MemoryDeps<Answer>) {
+  constructor(limits: MemoryLimits, { ledger, spool }: MemoryDeps) {
     this.#limits = limits;
     this.#ledger = ledger;
     this.#spool = spool;
-    this.#answered = answered;
   }
 
   /** From the next row on. @returns whether rows that are in memory only now belong on disk. */
@@ -293,10 +288,10 @@ export class Memory<Answer = Result> {
   /**
    * Fills the room that a batch has for rows which are held already. What is in memory only has its memos
    * there.
-   * @returns null when they are in it, else what `answered` says when the disk has answered; one promise for
-   * all of a batch that it answers together.
+   * @returns null when they are in it, else whether the disk took them, after they are in the batch, or
+   * their room is given back; one promise for all that the disk answers together.
    */
-  keep(reservation: Reservation, memos?: readonly Memo[]): Promise<Answer> | null {
+  keep(reservation: Reservation, memos?: readonly Memo[]): Promise<Result> | null {
     if (this.#spool !== null && this.#limits.diskFirst) {
       return this.#keepOnDisk(this.#spool, reservation, memos);
     }
@@ -304,26 +299,26 @@ export class Memory<Answer = Result> {
     return null;
   }
 
-  #keepOnDisk(spool: Spool, reservation: Reservation, memos?: readonly Memo[]): Promise<Answer> {
+  #keepOnDisk(spool: Spool, reservation: Reservation, memos?: readonly Memo[]): Promise<Result> {
     const { batch, chunk } = reservation;
     this.#reservedRows += chunk.rows;
     this.#reservedBytes += chunk.body.length;
     const synced = spool.append(batch, reservation.body, chunk.rows, memos);
-    const last = this.#rounds.get(batch);
-    if (last?.synced === synced) {
-      last.reservations.push(reservation);
-      return last.answered;
+    let round = this.#rounds.get(batch);
+    if (round?.synced !== synced) {
+      const reservations: Reservation[] = [];
+      const committed = synced.then((result) => {
+        if (this.#rounds.get(batch)?.synced === synced) this.#rounds.delete(batch);
+        return this.#onSynced(batch, reservations, result);
+      });
+      round = { reservations, synced, committed };
+      this.#rounds.set(batch, round);
     }
-    const reservations = [reservation];
-    const answered = synced.then((result) => {
-      if (this.#rounds.get(batch)?.synced === synced) this.#rounds.delete(batch);
-      return this.#onSynced(batch, reservations, result);
-    });
-    this.#rounds.set(batch, { reservations, synced, answered });
-    return answered;
+    round.reservations.push(reservation);
+    return round.committed;
   }
 
-  #onSynced(batch: HeldBatch, reservations: readonly Reservation[], result: Result): Answer {
+  #onSynced(batch: HeldBatch, reservations: readonly Reservation[], result: Result): Result {
     if (result.ok) batch.synced();
     for (const reservation of reservations) {
       const { rows, body } = reservation.chunk;
@@ -336,7 +331,7 @@ export class Memory<Answer = Result> {
         this.#count(batch.table, -rows, -body.length);
       }
     }
-    return this.#answered(batch, result);
+    return result;
   }
 
   #commit(reservation: Reservation): void {

@@ -94,7 +94,7 @@ const LONGEST_RETRY_S = 30;
 
 export class Pump implements Intake, Holdings {
   readonly #schedule: Schedule;
-  readonly #memory: Memory<Refused | null>;
+  readonly #memory: Memory;
   readonly #replays: Replays;
   readonly #earlier: Earlier;
   readonly #keys: Keys;
@@ -112,16 +112,14 @@ export class Pump implements Intake, Holdings {
   #sending = true;
   /** Wait until nothing is held. */
   #drains: (() => void)[] = [];
+  /** What tickets say of a round of the disk, by what memory says of it. */
+  readonly #kept = new WeakMap<Promise<Result>, Promise<Refused | null>>();
 
   constructor(options: PumpOptions, readonly deps: PumpDeps) {
     const { clock } = deps;
     this.#wallAheadMs = clock.nowMs() - clock.monotonicMs();
     this.#reached = options.reached;
-    this.#memory = new Memory(memoryLimits(options), {
-      ledger: deps.ledger,
-      spool: deps.spool,
-      answered: (batch, result) => this.#onCommitted(batch, result),
-    });
+    this.#memory = new Memory(memoryLimits(options), deps);
     this.#schedule = new Schedule({
       ...options.fill,
       concurrency: options.concurrency,
@@ -212,7 +210,7 @@ export class Pump implements Intake, Holdings {
     const sent = chunk.messages === undefined
       ? null
       : this.#messages.begin(chunk.table, chunk.messages);
-    const kept = this.#keep(reservations, memosOf(keyed?.record, sent?.memos));
+    const kept = this.#keep(queue, reservations, memosOf(keyed?.record, sent?.memos));
     // A batch that was closed to make room for these rows need not wait until the disk has them.
     const closed = open !== null && queue.open !== open;
     if (kept === null) {
@@ -228,20 +226,36 @@ export class Pump implements Intake, Holdings {
 
   /** @returns null when the rows are in their batches, else `Ticket.kept`. */
   #keep(
+    queue: TableQueue,
     reservations: readonly Reservation[],
     memos?: readonly Memo[],
   ): Promise<Refused | null> | null {
-    if (reservations.length === 1) return this.#memory.keep(reservations[0]!, memos);
-    const kept = reservations.map((reservation) => this.#memory.keep(reservation, memos));
+    if (reservations.length === 1) return this.#keepOne(queue, reservations[0]!, memos);
+    const kept = reservations.map((reservation) => this.#keepOne(queue, reservation, memos));
     if (kept.every((each) => each === null)) return null;
     // A chunk that was cut waits for all of its rounds; should the disk take one and not the next, it is
     // refused although the first part stays: the disk has that for good.
     return Promise.all(kept).then((answers) => answers.find((refused) => refused !== null) ?? null);
   }
 
+  #keepOne(
+    queue: TableQueue,
+    reservation: Reservation,
+    memos?: readonly Memo[],
+  ): Promise<Refused | null> | null {
+    const { batch } = reservation;
+    const committed = this.#memory.keep(reservation, memos);
+    if (committed === null) return null;
+    let kept = this.#kept.get(committed);
+    if (kept === undefined) {
+      kept = committed.then((result) => this.#onCommitted(queue, batch, result));
+      this.#kept.set(committed, kept);
+    }
+    return kept;
+  }
+
   /** The disk has answered a round of a batch. */
-  #onCommitted(batch: HeldBatch, result: Result): Refused | null {
-    const queue = this.#schedule.queue(batch.table);
+  #onCommitted(queue: TableQueue, batch: HeldBatch, result: Result): Refused | null {
     if (!result.ok) {
       // What follows begins a batch of its own.
       if (queue.open === batch) queue.close();

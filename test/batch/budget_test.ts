@@ -9,7 +9,7 @@ import { events } from "../kit/chunks.ts";
 const budget = () =>
   new Memory(
     { maxRows: 10, maxBytes: 1000, diskFirst: false, maxSpoolBytes: Infinity },
-    { ledger: createLedger(), spool: null, answered: (_, result) => result },
+    { ledger: createLedger(), spool: null },
   );
 
 const chunkOf = (rows: number, bytes: number): Chunk => ({

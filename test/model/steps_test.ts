@@ -95,11 +95,7 @@ test("what is safe but cannot be read back is written before it leaves memory", 
   const limits = { maxRows: 100, maxBytes: rows.body.length, diskFirst: true, maxSpoolBytes: 1e9 };
   let answer: (result: Result) => void = () => {};
   const spool = journal(() => new Promise((resolve) => answer = resolve));
-  const memory = new Memory(limits, {
-    ledger: createLedger(),
-    spool,
-    answered: (_, result) => result,
-  });
+  const memory = new Memory(limits, { ledger: createLedger(), spool });
   const batch = new HeldBatch("id", rows, 0);
   memory.hold(rows);
   await memory.keep(batch.reserve(rows, 0));
