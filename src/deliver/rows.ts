@@ -78,8 +78,8 @@ export async function keysIn(body: readonly Uint8Array[]): Promise<ReadonlySet<s
   return read ? keys : null;
 }
 
-/** Each is an INSERT of its own; what comes beyond goes together. */
-const MOST_GROUPS = 1000;
+/** Each is an INSERT of its own. A character of the trail says which, so there are no more; beyond go together. */
+const MOST_GROUPS = 50_000;
 
 /**
  * Rows by which of some columns they give: a number for each row, equal where they give the same ones. Null where

@@ -4,7 +4,7 @@
  * the next: two hundred tables that are due together would spend half of the time of their INSERTs on
  * questions of their own.
  *
- * A table for which ClickHouse does not answer (a lock that is held, a folder that is gone) keeps up no
+ * A table for which ClickHouse does not answer (a lock that is held, a folder that is gone) holds up no
  * other: what gets no answer together, or none soon, is asked for each by itself.
  */
 

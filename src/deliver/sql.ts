@@ -203,8 +203,8 @@ export function describeColumnsOfAll(database: string, tables: readonly string[]
 }
 
 /**
- * As `describeColumns`, and with each of them the server's version, the table's engine, and whether the user's profile lets
- * nothing be written.
+ * As `describeColumns`, and with each of them the server's version, the table's engine, and whether the user's
+ * profile lets nothing be written.
  * @param usual also how many INSERTs tables of its kind remember where it does not say; many users have
  *   no right to that.
  */
