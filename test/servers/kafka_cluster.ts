@@ -9,7 +9,7 @@ import { freePort } from "../kit/free_port.ts";
 import { tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { isFetched, javaArguments, makeFolder, settingsOf } from "./kafka_jars.mjs";
-import { programAt, type Server, startServer } from "./process.ts";
+import { allOrNone, programAt, type Server, startServer } from "./process.ts";
 import { reach } from "./reach.ts";
 
 export interface KafkaNode extends Server {
@@ -37,7 +37,7 @@ default.replication.factor=${count}
 min.insync.replicas=1
 replica.lag.time.max.ms=2000
 replica.fetch.wait.max.ms=100`;
-  const started = await Promise.allSettled(ports.map(async (port, at): Promise<KafkaNode> => {
+  return await allOrNone(ports.map(async (port, at): Promise<KafkaNode> => {
     const id = at + 1;
     const dir = tempDir("kafka");
     makeFolder(
@@ -72,11 +72,6 @@ replica.fetch.wait.max.ms=100`;
       ...Object.getOwnPropertyDescriptors(server),
     });
   }));
-  const nodes = started.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
-  const failed = started.find((one) => one.status === "rejected");
-  if (failed === undefined) return nodes;
-  await Promise.all(nodes.map((node) => node.close()));
-  throw failed.reason;
 }
 
 /** Of a process that is gone as of one that has ended. */

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "../kit/free_port.ts";
 import { tempDir } from "../kit/temp.ts";
-import { programAt, type Server, startServer } from "./process.ts";
+import { allOrNone, programAt, type Server, startServer } from "./process.ts";
 import { reach } from "./reach.ts";
 
 export interface NatsNode extends Server {
@@ -19,7 +19,7 @@ export async function startNatsCluster(count = 3): Promise<readonly NatsNode[]> 
   const command = programAt(["/usr/sbin/nats-server", "/usr/bin/nats-server"], "nats-server");
   const routes = await Promise.all(Array.from({ length: count }, freePort));
   const all = routes.map((port) => `"nats://127.0.0.1:${port}"`).join(", ");
-  const started = await Promise.allSettled(routes.map(async (route, at): Promise<NatsNode> => {
+  return await allOrNone(routes.map(async (route, at): Promise<NatsNode> => {
     const name = `n${at + 1}`;
     const dir = tempDir("nats");
     const [port, websocket] = [await freePort(), await freePort()];
@@ -47,9 +47,4 @@ cluster { name: test, listen: "127.0.0.1:${route}", routes: [${all}] }
       ...Object.getOwnPropertyDescriptors(server),
     });
   }));
-  const nodes = started.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
-  const failed = started.find((one) => one.status === "rejected");
-  if (failed === undefined) return nodes;
-  await Promise.all(nodes.map((node) => node.close()));
-  throw failed.reason;
 }

@@ -121,6 +121,16 @@ export async function startServer(launch: Launch): Promise<Server> {
   };
 }
 
+/** Servers that are started together: where one does not start, the others end, and its reason is thrown. */
+export async function allOrNone<S extends Server>(starting: readonly Promise<S>[]): Promise<S[]> {
+  const started = await Promise.allSettled(starting);
+  const servers = started.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
+  const failed = started.find((one) => one.status === "rejected");
+  if (failed === undefined) return servers;
+  await Promise.all(servers.map((server) => server.close()));
+  throw failed.reason;
+}
+
 /**
  * The first of `paths` that exists; throws with the Debian package to install when none does. Another version is
  * tried by naming its program: `SHISHI_REDIS_SERVER=/path` for the package redis-server.

@@ -565,9 +565,9 @@ describe("a connection to JetStream, played", () => {
   test("what waits for a message is told of the end", async () => {
     const server = new PlayedServer();
     const feed = await server.open();
-    const next = feed.next();
+    const told = assert.rejects(feed.next(), /closed/);
     await feed.close();
-    await assert.rejects(next, /closed/);
+    await told;
     await settle();
     server.message(101);
     await assert.rejects(feed.next(), /closed/);
