@@ -18,7 +18,7 @@ import { compileGlobs, isTableName } from "../kernel/names.ts";
 import { INSERT_SETTINGS, type Settings, TOKEN } from "../kernel/pinned.ts";
 import { within } from "../kernel/time.ts";
 import { Patience } from "./limits.ts";
-import { credentials, type Pins } from "./pins.ts";
+import { carries, credentials, type Pins } from "./pins.ts";
 import { type Query, tooOld } from "./query.ts";
 import { createSieve } from "./sieve.ts";
 import { insertStatement } from "./sql.ts";
@@ -45,8 +45,9 @@ export function createInserter(
     readonly insertSettings: readonly InsertSetting[];
   },
 ): Inserter {
-  const { endpoint, post, query, pins, clock, insertTimeoutMs, compress } = tools;
+  const { endpoint, post, pins, clock, insertTimeoutMs, compress } = tools;
   const more = moreSettings(tools.insertSettings);
+  const headers = credentials(endpoint);
   const local = isOnThisHost(endpoint.url);
   const patience = new Patience(
     insertTimeoutMs,
@@ -61,10 +62,10 @@ export function createInserter(
   const { sieve, judgeOf } = createSieve({
     endpoint,
     post,
-    query,
+    query: tools.query,
     timeoutMs: insertTimeoutMs,
     pins,
-    more,
+    more: (table) => more(table).others,
   });
 
   async function insert(request: InsertRequest, signal: AbortSignal): Promise<Verdict> {
@@ -75,23 +76,22 @@ export function createInserter(
         message: `not a table name: ${request.table.slice(0, 100)}`,
       };
     }
-    const others = more(request.table);
-    const settings = { ...others, ...INSERT_SETTINGS, [TOKEN]: request.token };
+    const { others, all } = more(request.table);
     const trouble = await pins.check(signal);
     if (trouble !== null) return { kind: "table", ...trouble };
     while (true) {
-      const url = new URL(endpoint.url);
-      const { shape, table, columns, types } = request;
-      const statement = insertStatement(shape, endpoint.database, table, columns, types);
-      pins.write(url, { ...settings, query: statement });
+      const { shape, table, columns, types, token } = request;
+      const query = insertStatement(shape, endpoint.database, table, columns, types);
+      const own = pins.unknown.has(TOKEN) ? { query } : { [TOKEN]: token, query };
+      const url = pins.address(all, own);
       const timeoutMs = patience.ofMs(request.table);
       const startedMs = clock.monotonicMs();
       let pong: Promise<boolean> | null = null;
-      const cancel = clock.after(timeoutMs * ASKED_AT, () => pong = query.ping(signal));
+      const cancel = clock.after(timeoutMs * ASKED_AT, () => pong = tools.query.ping(signal));
       const answer = await post({
         method: "POST",
-        url: url.href,
-        headers: credentials(endpoint),
+        url,
+        headers,
         body: request.body,
         timeoutMs,
         gzip: gzip(),
@@ -115,7 +115,7 @@ export function createInserter(
             message: `insert-settings: ${verdict.message}`,
           };
         }
-        if (url.searchParams.has(verdict.setting)) {
+        if (carries(url, verdict.setting)) {
           pins.refused(verdict.code, verdict.setting);
           if (verdict.code === 115) continue;
           // The profile keeps it at something else: what that is decides.
@@ -126,7 +126,7 @@ export function createInserter(
         return { kind: "table", code: verdict.code, message: verdict.message };
       }
       if (verdict.kind === "table" && request.shape === "event" && isTooOld(verdict.code)) {
-        return { ...verdict, message: await tooOld(query, request.table, signal) };
+        return { ...verdict, message: await tooOld(tools.query, request.table, signal) };
       }
       return verdict;
     }
@@ -135,18 +135,37 @@ export function createInserter(
   return { insert, sieve, judgeOf };
 }
 
-/** What a table's INSERTs carry besides: what is meant for all, and over it what is meant for this one. */
-function moreSettings(wanted: readonly InsertSetting[]): (table: string) => Settings {
-  const general = wanted.filter(({ table }) => table === null);
-  const special = wanted.filter(({ table }) => table !== null).map((setting) => ({
-    ...setting,
-    means: compileGlobs([setting.table!]),
-  }));
+/** What a table's INSERTs carry besides what they rely on, and all of it together. */
+interface Carried {
+  readonly others: Settings;
+  readonly all: Settings;
+}
+
+/** Tables with settings of their own that are remembered. */
+const MOST_SPECIAL = 1000;
+
+/** What is meant for all tables, and over it what is meant for one; the same object each time. */
+function moreSettings(wanted: readonly InsertSetting[]): (table: string) => Carried {
+  const valuesOf = (some: readonly InsertSetting[]) =>
+    Object.fromEntries(some.map(({ name, value }) => [name, value]));
+  const carried = (others: Settings): Carried => ({
+    others,
+    all: { ...others, ...INSERT_SETTINGS },
+  });
+  const general = valuesOf(wanted.filter(({ table }) => table === null));
+  const usual = carried(general);
+  const special = wanted.filter(({ table }) => table !== null)
+    .map((setting) => ({ ...setting, means: compileGlobs([setting.table!]) }));
+  if (special.length === 0) return () => usual;
+  const known = new Map<string, Carried>();
   return (table) => {
-    const settings: Record<string, string> = {};
-    for (const { name, value } of general) settings[name] = value;
-    for (const { name, value, means } of special) if (means(table)) settings[name] = value;
-    return settings;
+    let found = known.get(table);
+    if (found === undefined) {
+      if (known.size >= MOST_SPECIAL) known.clear();
+      const its = valuesOf(special.filter(({ means }) => means(table)));
+      known.set(table, found = carried({ ...general, ...its }));
+    }
+    return found;
   };
 }
 

@@ -33,8 +33,12 @@ const MOST_TRIES = 32;
 export interface Pins {
   /** Of what is pinned, what this server does not know. */
   readonly unknown: ReadonlySet<string>;
-  /** Puts the settings that this server knows into a request's address. */
-  write(url: URL, settings: Settings): void;
+  /**
+   * The address of a statement.
+   * @param settings of which those that this server knows are in it; the same object again costs least.
+   * @param own what this statement has besides; where both have a name, the settings win.
+   */
+  address(settings: Settings, own: Settings): string;
   /** What keeps an INSERT's settings from arriving; null: nothing, or it cannot be found out now. */
   check(signal?: AbortSignal): Promise<Trouble | null> | null;
   /** The server refused a setting (115, 452): it is left out, and all are looked at again. */
@@ -50,26 +54,33 @@ export function createPins(
   let validMs = -Infinity;
   let checking: Promise<Trouble | null> | null = null;
 
-  /** As they stand in an address, by name: most have the same value in every statement. */
-  const written = new Map<string, { readonly value: string; readonly text: string }>();
-  const parameter = (name: string, value: string): string => {
-    const known = written.get(name);
-    if (known?.value === value) return known.text;
-    const text = `&${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
-    written.set(name, { value, text });
+  /** As they stand in an address: a hundred names and values would be written anew for each statement. */
+  let written = new WeakMap<Settings, string>();
+  const textOf = (settings: Settings): string => {
+    let text = written.get(settings);
+    if (text === undefined) {
+      text = "";
+      for (const name in settings) {
+        if (!unknown.has(name)) text += parameter(name, settings[name]!);
+      }
+      written.set(settings, text);
+    }
     return text;
   };
+  const isKnown = (name: string, known: boolean) => {
+    if (known ? unknown.delete(name) : !unknown.has(name) && unknown.add(name)) {
+      written = new WeakMap();
+    }
+  };
 
-  /** At once: an address is written anew for each name that its own `searchParams` get, up to 7 ms for all. */
-  const write = (url: URL, settings: Settings) => {
-    let text = "";
-    for (const [name, value] of url.searchParams) {
-      if (unknown.has(name) || !Object.hasOwn(settings, name)) text += parameter(name, value);
+  /** Put together by hand: `searchParams` writes an address anew for each name, up to 7 ms for all. */
+  const { origin, pathname } = new URL(endpoint.url);
+  const address = (settings: Settings, own: Settings = {}): string => {
+    let text = textOf(settings);
+    for (const name in own) {
+      if (!Object.hasOwn(settings, name) || unknown.has(name)) text += parameter(name, own[name]!);
     }
-    for (const name in settings) {
-      if (!unknown.has(name)) text += parameter(name, settings[name]!);
-    }
-    url.search = text.slice(1);
+    return `${origin}${pathname}?${text.slice(1)}`;
   };
 
   /** Names and values of settings as a statement with `settings` meets them; why not, or null. */
@@ -78,11 +89,10 @@ export function createPins(
     signal?: AbortSignal,
   ): Promise<ReadonlyMap<string, string> | Trouble | null> {
     for (let left = MOST_TRIES; left > 0; left--) {
-      const url = new URL(endpoint.url);
-      write(url, settings);
+      const url = address(settings);
       const answered = await post({
         method: "POST",
-        url: url.href,
+        url,
         headers: credentials(endpoint),
         body: "SELECT name, value FROM system.settings FORMAT TabSeparated",
         timeoutMs: TIMEOUT_MS,
@@ -96,9 +106,8 @@ export function createPins(
         if (exception.code === 452 && setting !== null) {
           return { code: 452, message: messageOf(exception.text) };
         }
-        const carried = setting !== null && url.searchParams.has(setting);
-        if (exception.code !== 115 || !carried) return null;
-        unknown.add(setting);
+        if (exception.code !== 115 || setting === null || !carries(url, setting)) return null;
+        isKnown(setting, false);
         continue;
       }
       if (answered.value.status !== 200 || !isClickHouse(answered.value)) return null;
@@ -120,8 +129,7 @@ export function createPins(
     // A list that is cut says nothing of what is not in it.
     if (!before.has("max_threads")) return null;
     for (const name of [...Object.keys(INSERT_SETTINGS), ...Object.keys(ASK_SETTINGS), TOKEN]) {
-      if (before.has(name)) unknown.delete(name);
-      else unknown.add(name);
+      isKnown(name, before.has(name));
     }
     const sent = { ...INSERT_SETTINGS, [TOKEN]: "shishi-check" };
     const after = await ask(sent, signal);
@@ -156,7 +164,7 @@ export function createPins(
 
   return {
     unknown,
-    write: (url, settings) => write(url, { ...settings, ...HTTP_PARAMETERS }),
+    address: (settings, own) => address(settings, { ...HTTP_PARAMETERS, ...own }),
     check(signal) {
       if (trouble === null && clock.monotonicMs() < validMs) return null;
       const known = trouble === null && validMs !== -Infinity;
@@ -165,10 +173,19 @@ export function createPins(
       return known ? null : checking;
     },
     refused(code, setting) {
-      if (code === 115) unknown.add(setting);
+      if (code === 115) isKnown(setting, false);
       validMs = -Infinity;
     },
   };
+}
+
+function parameter(name: string, value: string): string {
+  return `&${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
+}
+
+/** Whether a statement was sent with a setting. */
+export function carries(address: string, setting: string): boolean {
+  return new URL(address).searchParams.has(setting);
 }
 
 /**

@@ -10,7 +10,7 @@ import type { Answered, Ask, Clock, Endpoint } from "../contracts.ts";
 import type { Exchanged, Post } from "../kernel/http.ts";
 import { done, failed } from "../kernel/result.ts";
 import { ASK_SETTINGS } from "../kernel/pinned.ts";
-import { credentials, type Pins } from "./pins.ts";
+import { carries, credentials, type Pins } from "./pins.ts";
 import {
   exceptionOf,
   isClickHouse,
@@ -76,15 +76,13 @@ export function createQuery(
         // Qualified names are used throughout; a `database` that does not exist yet would refuse
         // the statement that could tell so.
         searchParams.delete("database");
-        const url = new URL(endpoint.url);
-        url.search = searchParams.toString();
+        const asked = Object.fromEntries(searchParams);
         const body = init?.body;
-        const asked = [...url.searchParams.keys()];
         while (true) {
-          pins.write(url, ASK_SETTINGS);
+          const url = pins.address(ASK_SETTINGS, asked);
           const answered = await post({
             method: init?.method ?? "GET",
-            url: url.href,
+            url,
             headers: { ...headers, ...credentials(endpoint) },
             body: typeof body === "string" ? body : null,
             timeoutMs,
@@ -94,11 +92,10 @@ export function createQuery(
           const refused = answered.ok ? exceptionOf(answered.value) : null;
           const setting = refused?.code === 115 ? settingOf(refused) : null;
           // Another question may have met it meanwhile: what counts is whether this one carried it.
-          if (setting === null || asked.includes(setting) || !url.searchParams.has(setting)) {
+          if (setting === null || Object.hasOwn(asked, setting) || !carries(url, setting)) {
             return responseOf(answered, clock.nowMs());
           }
           pins.refused(115, setting);
-          url.searchParams.delete(setting);
         }
       },
     });

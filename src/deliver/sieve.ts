@@ -107,19 +107,16 @@ export function createSieve(
     signal: AbortSignal,
     statement?: string,
   ): Promise<Exchanged> {
-    const url = new URL(endpoint.url);
-    pins.write(url, { ...more(table), ...READ_SETTINGS });
-    const parameters = {
+    const url = pins.address({ ...more(table), ...READ_SETTINGS }, {
       query: statement ?? `SELECT ${quoteName(number)} FROM sieve`,
       sieve_format: "JSONEachRow",
       sieve_structure: columns,
       input_format_allow_errors_num: statement === undefined ? "1000000000" : "0",
       default_format: "TabSeparated",
-    };
-    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
+    });
     return post({
       method: "POST",
-      url: url.href,
+      url,
       headers: {
         ...credentials(endpoint),
         "Content-Type": `multipart/form-data; boundary=${boundaryOf(token)}`,

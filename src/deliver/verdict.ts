@@ -85,14 +85,16 @@ export function settingOf({ code, text }: Exception): string | null {
 
 /** The exception that an answer tells, in its header or in its body, whatever its status. */
 export function exceptionOf(answer: Answer): Exception | null {
+  const header = Number(answer.headers["x-clickhouse-exception-code"]);
+  const coded = Number.isSafeInteger(header) && header > 0;
+  if (!coded && answer.body.length === 0) return null;
   const body = new TextDecoder().decode(answer.body);
   // The start of a line: at the start of the body, after the rows of a 200, or after 26.7's tag.
   const start = body.search(
     /(?<=^|\n)(?:(?:Poco::Exception|std::exception)\. )?Code: \d+(?:\. DB::|, )/,
   );
   const text = start < 0 ? body : body.slice(start);
-  const header = Number(answer.headers["x-clickhouse-exception-code"]);
-  if (Number.isSafeInteger(header) && header > 0) return { code: header, text };
+  if (coded) return { code: header, text };
   if (start < 0) return null;
   return { code: Number(text.match(/Code: (\d+)/)?.[1]), text };
 }

@@ -65,6 +65,12 @@ const UNSENT = /^(?:connection refused|host not found)$/;
 /** Below this, compressing costs more than it saves. */
 const PLAIN_BYTES = 1024;
 
+/**
+ * Shorter pieces of a body are sent together, as many as fit: each that is sent by itself costs 15 µs
+ * (Bun, Linux), most of it in the system, and 64 KiB are copied in 5.
+ */
+const TOGETHER_BYTES = 64 * 1024;
+
 export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock }): Post {
   return async (asked) => {
     if (asked.signal?.aborted) return NEVER_SENT;
@@ -88,8 +94,11 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
       () => end({ ...noAnswer(`no answer within ${exchange.timeoutMs} ms`), late: true }),
     );
     exchange.signal?.addEventListener("abort", onAbort, { once: true });
+    const body = typeof exchange.body === "string" || exchange.body === null
+      ? exchange.body
+      : new Streamed(exchange.body, controller.signal);
     try {
-      const work = send(tools.fetch, exchange, controller.signal);
+      const work = send(tools.fetch, exchange, body, controller.signal);
       // When `stop` wins, the loser ends later and must not be an unhandled rejection.
       work.catch(() => {});
       return await Promise.race([work.then(done), stop]);
@@ -99,7 +108,7 @@ export function createPost(tools: { readonly fetch: Fetch; readonly clock: Clock
       cancel();
       exchange.signal?.removeEventListener("abort", onAbort);
       // An answer may come before all is sent.
-      controller.abort();
+      if (body instanceof Streamed && !body.ended) controller.abort();
     }
   };
 }
@@ -122,8 +131,12 @@ async function packed(exchange: Exchange): Promise<Exchange> {
   };
 }
 
-async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Promise<Answer> {
-  const pieces = typeof exchange.body === "string" ? null : exchange.body;
+async function send(
+  fetch: Fetch,
+  exchange: Exchange,
+  sent: Streamed | string | null,
+  signal: AbortSignal,
+): Promise<Answer> {
   const ask = (body: BodyInit | null) =>
     fetch(exchange.url, {
       method: exchange.method,
@@ -136,13 +149,11 @@ async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Prom
       keepalive: false,
       signal,
     });
-  let response = await ask(
-    pieces === null ? exchange.body as string | null : streamed(pieces, signal),
-  );
+  let response = await ask(sent instanceof Streamed ? sent.stream : sent);
   // A proxy that wants to know the length first.
-  if (response.status === 411 && pieces !== null) {
+  if (response.status === 411 && sent instanceof Streamed) {
     response.body?.cancel().catch(() => {});
-    response = await ask(joined(pieces));
+    response = await ask(joined(sent.pieces));
   }
   const { bytes, cut } = await readUpTo(response, exchange.maxAnswerBytes ?? ANSWER_BYTES);
   const answered: Record<string, string> = {};
@@ -157,24 +168,45 @@ async function send(fetch: Fetch, exchange: Exchange, signal: AbortSignal): Prom
  * With `signal` it breaks off, never ends: an end would make the part that was sent a whole INSERT. One
  * of the runtimes otherwise holds all of it for as long as a server that has answered reads no further.
  */
-function streamed(
-  pieces: readonly Uint8Array[],
-  signal: AbortSignal,
-): ReadableStream<Uint8Array> {
-  let next = 0;
-  let left = pieces;
-  return new ReadableStream({
-    start(controller) {
-      signal.addEventListener("abort", () => {
-        controller.error(signal.reason);
-        left = [];
-      }, { once: true });
-    },
-    pull(controller) {
-      if (next < left.length) controller.enqueue(left[next++]!);
-      else controller.close();
-    },
-  }, { highWaterMark: 0 });
+class Streamed {
+  readonly stream: ReadableStream<Uint8Array>;
+  #left: readonly Uint8Array[];
+  #next = 0;
+  #ended = false;
+
+  constructor(readonly pieces: readonly Uint8Array[], signal: AbortSignal) {
+    this.#left = pieces;
+    this.stream = new ReadableStream({
+      start: (controller) => {
+        signal.addEventListener("abort", () => {
+          controller.error(signal.reason);
+          this.#left = [];
+        }, { once: true });
+      },
+      pull: (controller) => {
+        if (this.#next < this.#left.length) return controller.enqueue(this.#pulled());
+        this.#ended = true;
+        controller.close();
+      },
+    }, { highWaterMark: 0 });
+  }
+
+  /** All of it has been read. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** The next piece, and those behind it where all are short. */
+  #pulled(): Uint8Array {
+    const from = this.#next;
+    let bytes = this.#left[this.#next++]!.length;
+    while (this.#next < this.#left.length) {
+      bytes += this.#left[this.#next]!.length;
+      if (bytes > TOGETHER_BYTES) break;
+      this.#next++;
+    }
+    return this.#next === from + 1 ? this.#left[from]! : joined(this.#left.slice(from, this.#next));
+  }
 }
 
 function bytesOf(pieces: readonly Uint8Array[]): number {
@@ -220,7 +252,7 @@ async function readUpTo(
     parts.push(value);
     length += value.length;
   }
-  return { bytes: joined(parts), cut };
+  return { bytes: parts.length === 1 ? parts[0]! : joined(parts), cut };
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {

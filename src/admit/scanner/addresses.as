@@ -24,7 +24,7 @@ export const RUN_BYTES: u32 = 12;
 export const MOST_RUNS: u32 = 1024;
 /**
  * Names of columns by hash: address, length, the row that had it last, the slot of the key behind it there,
- * the node of its type (0: none is known), and nothing.
+ * the node of its type (0: none is known), the slot of the key that was made known before it.
  */
 export const SLOTS: u32 = 24576;
 export const SLOT_BYTES: u32 = 24;

@@ -16,17 +16,23 @@ import { MOST_KEYS, SLOT_BYTES, SLOT_COUNT, SLOTS } from "./addresses";
 import { skipTyped } from "./typed_bytes";
 
 let keys: u32 = 0;
+/** The slot of the key that was made known last; each has the one before. */
+let latest: u32 = 0;
 /** The slot of the first key of the last row. */
 let first: u32 = 0;
 /** Of the row that is looked at; a key that has it already is repeated. */
 let row: u32 = 0;
 
-/** Forgets all keys. */
+/** Forgets all keys: their slots alone, for where requests of many tables take turns it is done for each. */
 export function clearKeys(): void {
+  while (latest != 0) {
+    const slot = latest;
+    latest = load<u32>(slot, 20);
+    memory.fill(slot, 0, SLOT_BYTES);
+  }
   keys = 0;
   first = 0;
   row = 0;
-  memory.fill(SLOTS, 0, SLOT_COUNT * SLOT_BYTES);
 }
 
 /** The number of the row that was looked at last. */
@@ -41,7 +47,11 @@ export function lastRow(): u32 {
 export function addKey(at: u32, length: u32, node: u32): u32 {
   if (keys == MOST_KEYS) return 0;
   const slot = slotOf(at, length);
-  if (load<u32>(slot) == 0) keys++;
+  if (load<u32>(slot) == 0) {
+    keys++;
+    store<u32>(slot, latest, 20);
+    latest = slot;
+  }
   store<u32>(slot, at);
   store<u32>(slot, length, 4);
   store<u64>(slot, 0, 8);
