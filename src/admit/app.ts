@@ -21,10 +21,18 @@ import {
   type Tables,
 } from "../contracts.ts";
 import { stillSends, type StillThere, throwAwayBody } from "./body.ts";
-import { type AddressOf, createClientAddress, type TrustedProxy } from "./client.ts";
-import { createFinish } from "./finish.ts";
+import {
+  type AddressOf,
+  createClientAddress,
+  createFinish,
+  createGate,
+  type GateSettings,
+  isPosting,
+  pathOf,
+  plainTable,
+  type TrustedProxy,
+} from "./gate.ts";
 import { DecodeQueue } from "./decode.ts";
-import { createGate, type GateSettings, isPosting, pathOf, plainTable } from "./gate.ts";
 import { compileGlobs } from "../kernel/names.ts";
 import { RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
@@ -34,7 +42,7 @@ import { type Account, Accounts } from "./tokens.ts";
 import { Writer, type WriteSettings } from "./write.ts";
 
 export { createJudge } from "./judge.ts";
-export { eventTypes } from "./event_columns.ts";
+export { eventTypes } from "./event.ts";
 
 /** What of the interface is served: where there is an admin port, all but health is on one of the two. */
 export type Part = "all" | "events" | "admin";

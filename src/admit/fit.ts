@@ -11,8 +11,7 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { eachElement, eachMember } from "./closer.ts";
 import { isUtc, type TypedColumn } from "./type_program.ts";
-import { instantOf } from "./zones.ts";
-import { isInTicks, readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
+import { instantOf, isInTicks, readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
 import { hasDefault, type Type } from "./types.ts";
 
 /**

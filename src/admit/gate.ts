@@ -1,16 +1,17 @@
 /**
- * What is let in before anything else is looked at: no page of another site, no client that asks too
- * often, none without a token where there are some, and a write token to its tables alone; and what
- * browsers learn of it, from a preflight and from the headers of every answer. With no setting of these it
- * costs a write a look at `Origin`.
+ * What every request passes on its way in, and its answer on the way out. In, before anything else is looked
+ * at: no page of another site, no client that asks too often, none without a token where there are some, and
+ * a write token to its tables alone. Out: what browsers learn of it, from a preflight and from the headers of
+ * every answer, and the count and the id of the answer. With no setting of these it costs a write a look at
+ * `Origin`.
  */
 
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import { getPath } from "hono/utils/url";
 import { nodeNet } from "../kernel/builtins.ts";
-import type { Ledger, WriteToken } from "../contracts.ts";
-import type { AddressOf, ClientAddress } from "./client.ts";
+import type { Ledger, Log, WriteToken } from "../contracts.ts";
+import { isWithin, type Network, parseAddress } from "../kernel/address.ts";
 import type { Rate, RateLimiter } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 import * as reply from "./reply.ts";
@@ -33,7 +34,7 @@ export interface GateSettings {
   readonly rateLimit: Rate | null;
 }
 
-export interface Gate {
+interface Gate {
   /** The answer to a request for anything but a write that has no right to it, or null. */
   readonly checkToken: (request: Request) => Response | null;
   /**
@@ -320,4 +321,157 @@ function share(
   response.headers.set("access-control-allow-origin", origin);
   response.headers.set("access-control-expose-headers", EXPOSED.join(", "));
   response.headers.append("vary", "Origin");
+}
+
+// ── Whose request it is: the address of the connection or, where a trusted proxy has the other end of that,
+// the one that it names (`X-Forwarded-For`, else `Forwarded`, RFC 7239). Each proxy appends the address
+// that it was reached from, so the last one that is no trusted proxy is the client's; what stands before it
+// may be made up. From any other peer both headers count for nothing.
+
+/** `unix`: every client of a socket in the file system. */
+export type TrustedProxy = Network | "unix";
+
+/** The peer's address; it is asked for only where it is needed. */
+export type AddressOf = (request: Request) => string;
+
+/** The client's address; `""` for one that comes through a socket in the file system. */
+type ClientAddress = (request: Request, addressOf: AddressOf) => string;
+
+export function createClientAddress(trusted: readonly TrustedProxy[]): ClientAddress {
+  if (trusted.length === 0) return (request, addressOf) => addressOf(request);
+  const networks = trusted.filter((proxy) => proxy !== "unix");
+  const trusts = (address: string): boolean => {
+    if (address === "") return trusted.includes("unix");
+    const bytes = parseAddress(address);
+    return bytes !== null && networks.some((network) => isWithin(bytes, network));
+  };
+  return (request, addressOf) => {
+    let client = addressOf(request);
+    if (!trusts(client)) return client;
+    const told = toldIn(request.headers);
+    while (told.length > 0 && trusts(client)) {
+      const address = told.pop()!;
+      // `unknown`, or a name that hides the address: then it is not known beyond the proxy.
+      if (parseAddress(address) === null) break;
+      client = address;
+    }
+    return client;
+  };
+}
+
+/** The addresses that were passed on, the one that the last proxy saw at the end. */
+function toldIn(headers: Headers): string[] {
+  const listed = headers.get("x-forwarded-for");
+  if (listed !== null) return listed.split(",").map(bare);
+  const forwarded = headers.get("forwarded");
+  if (forwarded === null) return [];
+  return forwarded.split(",").map((element) =>
+    bare(/(?:^|;)\s*for\s*=\s*("[^"]*"|[^;]*)/i.exec(element)?.[1] ?? "")
+  );
+}
+
+/** `"[2001:db8::1]:4711"`, `192.0.2.1:80` → the address alone. */
+function bare(text: string): string {
+  const plain = text.trim().replace(/^"(.*)"$/, "$1");
+  return /^\[([^\]]*)\](?::\w+)?$/.exec(plain)?.[1] ?? plain.replace(/^([\d.]+):\w+$/, "$1");
+}
+
+// ── On the way out: every answer is counted, its headers say what browsers may do with it, and it has an id
+// that also stands in the log. An answer that says yes carries an id only where the client sent one: to
+// make one for each would cost every request, and there is nothing to look up.
+
+export interface FinishDeps {
+  readonly ledger: Pick<Ledger, "http" | "certified">;
+  readonly log: Log;
+}
+
+export interface Finish {
+  /** @param subject of the client's certificate; null: it has shown none. */
+  readonly done: (
+    response: Response,
+    request: Request,
+    addressOf: AddressOf,
+    subject?: string | null,
+  ) => Response;
+  /** The answer to a request whose work threw; `done` comes after it. */
+  readonly failed: (
+    error: unknown,
+    request: Request,
+    addressOf: AddressOf,
+    subject?: string | null,
+  ) => Response;
+}
+
+const ID = reply.REQUEST_ID;
+
+export function createFinish(
+  { ledger, log }: FinishDeps,
+  { mark, labelOf }: Pick<Gate, "mark" | "labelOf">,
+  clientAddress: ClientAddress,
+): Finish {
+  const about = (
+    request: Request,
+    { headers }: Response,
+    addressOf: AddressOf,
+    subject: string | null,
+  ) => {
+    const token = labelOf(request);
+    return {
+      request: headers.get(ID),
+      method: excerpt(request.method),
+      // Without its query: a token may stand there.
+      path: excerpt(pathOf(request)),
+      client: clientAddress(request, addressOf),
+      ...(subject === null ? {} : { certificate: subject }),
+      ...(token === null ? {} : { token }),
+    };
+  };
+  return {
+    done(response, request, addressOf, subject = null) {
+      const { status } = response;
+      ledger.http(status);
+      if (subject !== null) ledger.certified(subject);
+      if (status >= 400) {
+        if (!response.headers.has(ID)) {
+          response.headers.set(ID, idOf(request) ?? crypto.randomUUID());
+        }
+        if (status !== 500) {
+          log.debug("a request was refused", {
+            ...about(request, response, addressOf, subject),
+            status,
+          });
+        }
+      } else {
+        const id = idOf(request);
+        if (id !== null) response.headers.set(ID, id);
+      }
+      mark(response, request);
+      return response;
+    },
+    failed(error, request, addressOf, subject = null) {
+      const response = reply.internalError();
+      response.headers.set(ID, idOf(request) ?? crypto.randomUUID());
+      log.error("a request failed", {
+        ...about(request, response, addressOf, subject),
+        error: String(error),
+      });
+      return response;
+    },
+  };
+}
+
+/** Ids that requests have got here. */
+const given = new WeakMap<Request, string>();
+
+/** The client's own id, where it is one that a log line and a header can hold, or the one it has got here. */
+function idOf(request: Request): string | null {
+  const id = request.headers.get(ID);
+  return id !== null && /^[\x21-\x7e]{1,128}$/.test(id) ? id : given.get(request) ?? null;
+}
+
+/** The id of a request that needs one; its answer will have it too. */
+export function requestId(request: Request): string {
+  let id = idOf(request);
+  if (id === null) given.set(request, id = crypto.randomUUID());
+  return id;
 }

@@ -8,7 +8,7 @@ import type { Chunk, Columns, MessageReader, Read } from "../contracts.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import type { Shared } from "./app.ts";
 import { kept } from "./decode.ts";
-import { ENCODINGS, inflate, parseEncoding } from "./inflate.ts";
+import { ENCODINGS, inflate, parseEncoding } from "./body.ts";
 import { Reading, type ReadingDeps, type Settled, UNCONFIRMED, type Unusable } from "./reading.ts";
 import { stamped, stampsIn } from "./stamp.ts";
 

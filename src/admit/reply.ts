@@ -11,9 +11,8 @@ import {
   type Replaying,
   UNAVAILABLE_RETRY_S,
 } from "../contracts.ts";
-import type { ReadBody } from "./body.ts";
+import { ENCODINGS, MOST_FRAMES, type ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
-import { ENCODINGS, MOST_FRAMES } from "./inflate.ts";
 import type { Exceeded } from "../kernel/quota.ts";
 import type { Rate } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";

@@ -1,7 +1,7 @@
 /**
  * One write, from its headers to its acknowledgement; the file of this room to read first.
  * `app.ts` has let the request in and found its table. Here it goes down the page: `#write` looks at the
- * headers and has the body read (`body.ts`) and unpacked (`inflate.ts`); `#decode` has good rows made of
+ * headers and has the body read and unpacked (`body.ts`); `#decode` has good rows made of
  * it (`decode.ts`); `#take` gives them to the intake as one chunk; `#taken` answers (`reply.ts`) when
  * they are as safe as was asked for. A body that came before under its key is not decoded again.
  *
@@ -9,30 +9,35 @@
  * no trace in the books); what was reserved for the body is given back on every exit.
  */
 
-import {
-  type Ack,
-  type Clock,
-  type Columns,
-  type Intake,
-  type Ledger,
-  type Log,
-  type Named,
-  type Refused,
-  type TableMaker,
-  type Tables,
-  type Taken,
-  type Ticket,
+import type {
+  Ack,
+  Clock,
+  Columns,
+  Intake,
+  Ledger,
+  Log,
+  Named,
+  Refused,
+  TableMaker,
+  Tables,
+  Taken,
+  Ticket,
 } from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
-import { eventColumnsOf } from "./event_columns.ts";
-import { Deadlines, Grant, type ReadBody, readBody, type StillThere } from "./body.ts";
+import { eventColumnsOf, eventOf } from "./event.ts";
+import {
+  Deadlines,
+  type Encoding,
+  Grant,
+  parseEncoding,
+  type ReadBody,
+  readBody,
+  type StillThere,
+} from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
 import { type Given, Reading, type Strangers, UNCONFIRMED, type Unusable } from "./reading.ts";
 import type { EventWindow } from "./timestamp.ts";
-import { type Encoding, parseEncoding } from "./inflate.ts";
-import { eventOf } from "./pixel.ts";
-import { requestId } from "./finish.ts";
-import { parsePrefer, type Preferences } from "./prefer.ts";
+import { requestId } from "./gate.ts";
 import { stamped, type StampOf, stampsIn } from "./stamp.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { Exceeded } from "../kernel/quota.ts";
@@ -519,4 +524,59 @@ function asksStrict(url: string): boolean {
   if (query < 0) return false;
   const wish = new URLSearchParams(url.slice(query + 1)).get("strict");
   return wish === "" || wish === "1" || wish === "true";
+}
+
+// ── What a client prefers (`Prefer`, RFC 7240), as far as Shishi honours it: `handling=strict|lenient` and
+// `wait=N`. Whatever else it prefers is ignored, as the RFC wants.
+
+interface Preferences {
+  /** One bad row refuses the request. */
+  readonly strict: boolean;
+  /** Seconds to wait for the insert, at most `LONGEST_WAIT_S`; null: no wish. */
+  readonly waitS: number | null;
+}
+
+/** A longer wait is cut to this. */
+const LONGEST_WAIT_S = 240;
+
+const NO_PREFERENCES: Preferences = { strict: false, waitS: null };
+
+/** One preference: its name, and its value as a word or in quotes; parameters after `;` are skipped. */
+const PREFERENCE =
+  /([!#$%&'*+.^_`|~\w-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?((?:\s*;(?:[^,"]|"(?:[^"\\]|\\.)*")*)?)\s*(?:,|$)/y;
+
+/** @param header all `Prefer` headers of the request, joined with commas as `Headers.get` does. */
+export function parsePrefer(header: string | null): Preferences {
+  if (header === null) return NO_PREFERENCES;
+  const found = new Map<string, string>();
+  let at = 0;
+  while (at < header.length) {
+    PREFERENCE.lastIndex = at = afterSeparators(header, at);
+    const match = PREFERENCE.exec(header);
+    if (match === null) {
+      // Not a preference: go on behind the next comma.
+      const comma = header.indexOf(",", at);
+      if (comma < 0) break;
+      at = comma + 1;
+      continue;
+    }
+    at = PREFERENCE.lastIndex;
+    const name = match[1]!.toLowerCase();
+    // The first of several is the one that counts.
+    if (!found.has(name)) found.set(name, match[2]?.replace(/\\(.)/g, "$1") ?? match[3] ?? "");
+  }
+  const wait = found.get("wait");
+  return {
+    strict: found.get("handling")?.toLowerCase() === "strict",
+    waitS: wait !== undefined && /^\d{1,9}$/.test(wait)
+      ? Math.min(Number(wait), LONGEST_WAIT_S)
+      : null,
+  };
+}
+
+function afterSeparators(header: string, at: number): number {
+  while (at < header.length && (header[at] === "," || header[at] === " " || header[at] === "\t")) {
+    at++;
+  }
+  return at;
 }

@@ -8,7 +8,7 @@ import { open } from "node:fs/promises";
 import process from "node:process";
 import { createShared } from "../admit/app.ts";
 import { type Decoded, DecodeQueue, type Target } from "../admit/decode.ts";
-import { type Encoding, inflate } from "../admit/inflate.ts";
+import { type Encoding, inflate } from "../admit/body.ts";
 import { createMessageReader } from "../admit/message_reader.ts";
 import {
   type Columns,

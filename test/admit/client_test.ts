@@ -1,7 +1,7 @@
 /** Whose request it is, behind proxies that are trusted and before those that are not. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createClientAddress, type TrustedProxy } from "../../src/admit/client.ts";
+import { createClientAddress, type TrustedProxy } from "../../src/admit/gate.ts";
 import { parseNetwork } from "../../src/kernel/address.ts";
 import { appOn, Script } from "./kit.ts";
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { RowsToJudge } from "../../src/contracts.ts";
 import { DecodeQueue } from "../../src/admit/decode.ts";
-import { eventColumnsOf, eventTypes } from "../../src/admit/event_columns.ts";
+import { eventColumnsOf, eventTypes } from "../../src/admit/event.ts";
 import { createJudge } from "../../src/admit/judge.ts";
 import { columnsOf } from "../kit/columns.ts";
 import { bytesOf, errorsOf, linesOf, NOW_MS, UUID } from "./kit.ts";

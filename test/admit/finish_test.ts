@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Log, LogFields } from "../../src/contracts.ts";
-import { createFinish } from "../../src/admit/finish.ts";
+import { createFinish } from "../../src/admit/gate.ts";
 import { columnsOf } from "../kit/columns.ts";
 import { appOn, ask, bytesOf, post, Script } from "./kit.ts";
 

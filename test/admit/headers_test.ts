@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { compileGlobs } from "../../src/kernel/names.ts";
-import { parseEncoding } from "../../src/admit/inflate.ts";
-import { parsePrefer } from "../../src/admit/prefer.ts";
+import { parseEncoding } from "../../src/admit/body.ts";
+import { parsePrefer } from "../../src/admit/write.ts";
 import { patient } from "../kit/wait.ts";
 
 const PREFERENCES: readonly (readonly [string | null, boolean, number | null])[] = [

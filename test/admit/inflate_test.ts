@@ -5,7 +5,7 @@ import { Buffer } from "node:buffer";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import fc from "fast-check";
-import { type Encoding, inflate, MOST_FRAMES, zstdFrames } from "../../src/admit/inflate.ts";
+import { type Encoding, inflate, MOST_FRAMES, zstdFrames } from "../../src/admit/body.ts";
 import { bytesOf } from "./kit.ts";
 
 const LIMIT = 1024 * 1024;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createConfig, lintFromString } from "@redocly/openapi-core";
 import fc from "fast-check";
-import { ENCODINGS } from "../../src/admit/inflate.ts";
+import { ENCODINGS } from "../../src/admit/body.ts";
 import { MOST_ERRORS } from "../../src/admit/decode.ts";
 import { FIELDS, UUID } from "../../src/admit/event.ts";
 import { EVENTS, LETTERS } from "../../src/admit/reads.ts";

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Decoding, type Target } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
-import { instantOf } from "../../src/admit/zones.ts";
+import { instantOf } from "../../src/admit/timestamp.ts";
 import { columnsOf } from "../kit/columns.ts";
 import { oneClickHouse } from "../kit/one_clickhouse.ts";
 import { bytesOf } from "./kit.ts";
