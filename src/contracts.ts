@@ -13,7 +13,7 @@
  */
 
 import type { Finding } from "./kernel/finding.ts";
-import type { Quota } from "./kernel/quota.ts";
+import type { Quota } from "./kernel/rate.ts";
 import type { Failed, Result } from "./kernel/result.ts";
 import type { Clock } from "./kernel/time.ts";
 

@@ -13,8 +13,7 @@ import {
 } from "../contracts.ts";
 import { ENCODINGS, MOST_FRAMES, type ReadBody } from "./body.ts";
 import type { RowError } from "./decode.ts";
-import type { Exceeded } from "../kernel/quota.ts";
-import type { Rate } from "../kernel/rate.ts";
+import type { Exceeded, Rate } from "../kernel/rate.ts";
 import { excerpt } from "../kernel/text.ts";
 
 /** The header that names a request, in both directions. */

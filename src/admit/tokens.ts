@@ -8,7 +8,7 @@
 import type { Clock, WriteToken } from "../contracts.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { compileGlobs } from "../kernel/names.ts";
-import { type Exceeded, QuotaUse } from "../kernel/quota.ts";
+import { type Exceeded, QuotaUse } from "../kernel/rate.ts";
 
 /** What the tokens of one label have used; it outlives a change of settings. */
 export class Account {

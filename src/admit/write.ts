@@ -40,7 +40,7 @@ import type { EventWindow } from "./timestamp.ts";
 import { requestId } from "./gate.ts";
 import { stamped, type StampOf, stampsIn } from "./stamp.ts";
 import { excerpt } from "../kernel/text.ts";
-import type { Exceeded } from "../kernel/quota.ts";
+import type { Exceeded } from "../kernel/rate.ts";
 import * as reply from "./reply.ts";
 import type { Account } from "./tokens.ts";
 

@@ -6,7 +6,7 @@
 
 import { resolve } from "node:path";
 import process from "node:process";
-import { ownCommand } from "../runtime/program.ts";
+import { ownCommand } from "../runtime/host.ts";
 import { type Given, readEnvironment, readFlags, takesCredential } from "../settings/load.ts";
 import { boolean, matching, writeAddress } from "../settings/kinds.ts";
 import { namesOf, quote, section, setting } from "../settings/spec.ts";

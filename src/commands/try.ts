@@ -28,7 +28,7 @@ import { lineOf } from "../kernel/errors.ts";
 import { compileGlobs } from "../kernel/names.ts";
 import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
-import { systemClock } from "../runtime/clock.ts";
+import { systemClock } from "../kernel/time.ts";
 import { authorities } from "../runtime/authorities.ts";
 import { createFetch } from "../runtime/fetch.ts";
 import { tableName } from "../settings/kinds.ts";

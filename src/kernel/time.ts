@@ -1,6 +1,6 @@
 /**
  * Time: the clock that every room is handed, and the few ways to wait that all of them share. Nothing
- * here reads the system's clock, so a test that owns the `Clock` owns every wait. A promise that
+ * but `systemClock` reads the system's clock, so a test that owns the `Clock` owns every wait. A promise that
  * is settled from outside is the language's own `Promise.withResolvers()`.
  */
 
@@ -135,3 +135,18 @@ export async function allEnded(works: readonly Promise<unknown>[]): Promise<void
   await Promise.allSettled(works);
   await Promise.all(works);
 }
+
+// ── The real clock. Rooms are handed a `Clock`: `runtime/`, `collector.ts` and the commands alone take this one.
+
+/** Longest delay that timers take; beyond it they would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+export const systemClock: Clock = {
+  nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after(delayMs, task) {
+    const timer = setTimeout(task, Math.min(Math.max(delayMs, 0), MAX_TIMER_MS));
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random(),
+};

@@ -14,8 +14,7 @@
 import process from "node:process";
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { Holdings, Log, SourceStatus } from "../contracts.ts";
-import type { Histogram } from "./histogram.ts";
-import { balance, type MeteredLedger } from "./ledger.ts";
+import { balance, type Histogram, type MeteredLedger } from "./ledger.ts";
 import type { DiskRoom, Surroundings } from "./surroundings.ts";
 
 export interface Prometheus {

@@ -16,7 +16,7 @@ import type { AddressInfo, Server as NetServer, Socket } from "node:net";
 import process from "node:process";
 import type { DetailedPeerCertificate, TLSSocket } from "node:tls";
 import { nodeCrypto, nodeNet } from "../kernel/builtins.ts";
-import { systemClock } from "./clock.ts";
+import { systemClock } from "../kernel/time.ts";
 import { cannotListen, type Listening, serve, type ServeOptions, type Tls } from "./server.ts";
 
 export interface CertifiedOptions extends ServeOptions {

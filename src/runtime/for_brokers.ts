@@ -5,7 +5,7 @@ import { hostname } from "node:os";
 import type { BrokerDeps, Log } from "../contracts.ts";
 import { authorities } from "./authorities.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
-import { systemClock } from "./clock.ts";
+import { systemClock } from "../kernel/time.ts";
 import { createOpenSocket } from "./socket.ts";
 import { openSqlite } from "./sqlite.ts";
 

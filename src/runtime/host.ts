@@ -3,6 +3,7 @@
  * runtimes exist; everything else meets web standards and `node:` modules, which both provide.
  */
 
+import { fstatSync, statSync } from "node:fs";
 import process from "node:process";
 
 interface BunLike {
@@ -50,3 +51,73 @@ export const runtimeName: string = bun
   : deno
   ? `deno ${deno.version.deno}`
   : `node ${process.versions.node}`;
+
+// ── This program as a process of the system: the command that starts it again, the signals that it takes,
+// alike on every runtime, and whether people read what it writes.
+
+/** Where a compiled binary of Bun keeps its entry. */
+const COMPILED = /^(?:\/\$bunfs\/|[A-Z]:[\\/]~BUN[\\/])/;
+/** Linux appends this to the path of a program that was replaced; the new one is meant. */
+const REPLACED = / \(deleted\)$/;
+
+/** The command that runs this program, in front of the words of a command. */
+export function ownCommand(): readonly string[] {
+  return [process.execPath.replace(REPLACED, ""), ...ownArguments()];
+}
+
+/**
+ * What is to be run, by `process.execPath`, in front of the words of a command. Deno knows
+ * `reusePort` only by that flag; a binary that it compiles has to be compiled with it.
+ */
+function ownArguments(): string[] {
+  const [, entry = ""] = process.argv;
+  if (bun !== undefined) return COMPILED.test(bun.main) ? [] : [entry];
+  if (deno?.build.standalone) return [];
+  return deno === undefined ? [entry] : ["run", "-A", "-q", "--unstable-net", entry];
+}
+
+/** SIGHUP does not end the process from now on, but calls `handler` each time it comes. */
+export function onReloadSignal(handler: () => void): void {
+  process.on("SIGHUP", handler);
+}
+
+/** Calls `handler` at SIGINT and SIGTERM, each time one comes; the answer takes the handlers away. */
+export function onStopSignal(handler: (signal: string) => void): () => void {
+  const names = ["SIGINT", "SIGTERM"] as const;
+  for (const name of names) process.on(name, handler);
+  return () => {
+    for (const name of names) process.off(name, handler);
+  };
+}
+
+/** Calls `handler` at SIGUSR2, each time one comes, where there is such a signal. */
+export function onUpgradeSignal(handler: () => void): void {
+  if (process.platform !== "win32") process.on("SIGUSR2", handler);
+}
+
+/**
+ * Whether colours are wanted: on a terminal that has some, unless the user says otherwise.
+ * `NO_COLOR`: see no-color.org; empty counts as not set.
+ */
+export function wantsColor(isTerminal: boolean): boolean {
+  const { NO_COLOR = "", TERM = "" } = process.env;
+  return isTerminal && NO_COLOR === "" && TERM !== "dumb";
+}
+
+/**
+ * Whether stderr is a terminal. The runtime's own `isTTY` loads its streams, which takes 10 ms of a
+ * start: it is only asked where there may be one.
+ */
+export function onTerminal(): boolean {
+  return mayBeTerminal() && process.stderr.isTTY === true;
+}
+
+/** Services, containers and pipelines have a pipe, a socket, a file or `/dev/null`. */
+function mayBeTerminal(): boolean {
+  try {
+    const stat = fstatSync(2);
+    return stat.isCharacterDevice() && stat.rdev !== statSync("/dev/null").rdev;
+  } catch {
+    return true;
+  }
+}

@@ -15,8 +15,7 @@
  */
 
 import { nodeNet } from "../kernel/builtins.ts";
-import { sleep, within } from "../kernel/time.ts";
-import { systemClock } from "./clock.ts";
+import { sleep, systemClock, within } from "../kernel/time.ts";
 import { bun, deno } from "./host.ts";
 
 /** PEM texts. */

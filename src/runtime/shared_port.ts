@@ -16,8 +16,7 @@
 
 import { readdirSync } from "node:fs";
 import { parseAddress } from "../kernel/address.ts";
-import { sleep } from "../kernel/time.ts";
-import { systemClock } from "./clock.ts";
+import { sleep, systemClock } from "../kernel/time.ts";
 import { type Libc, openLibc } from "./libc.ts";
 
 export interface SharedPort {

@@ -31,10 +31,10 @@ import {
   tableName,
   text,
   tokens,
+  writeTokens,
 } from "./kinds.ts";
 import { exitUrls, sourceUrls } from "./source_urls.ts";
 import { section, setting } from "./spec.ts";
-import { writeTokens } from "./write_tokens.ts";
 
 const KIB = 1024;
 const GIB = 1024 ** 3;

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { takeLock } from "../../src/spool/lock.ts";
 import { shown } from "../../src/commands/dead.ts";
 import { batch, idsOf, lettersOf, namesIn, writerOf } from "../dead/kit.ts";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { test } from "node:test";
-import { lookAtPort } from "../../src/commands/check_host.ts";
+import { lookAtPort } from "../../src/commands/check.ts";
 import { type Listening, serve } from "../../src/runtime/server.ts";
 import { settingsOf } from "../settings/kit.ts";
 

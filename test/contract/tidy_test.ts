@@ -95,6 +95,17 @@ test("a room imports the contracts, itself, node: modules and dependencies, no o
   );
 });
 
+/** They are handed no clock: they hand it on. */
+const TAKES_SYSTEM_CLOCK = /^(kernel\/time\.ts|collector\.ts|(runtime|commands)\/.*)$/;
+
+test("rooms are handed their clock, so that a test owns every wait", () => {
+  assertNone(
+    sources.filter(({ path, text }) =>
+      !TAKES_SYSTEM_CLOCK.test(path) && /\bsystemClock\b/.test(withoutComments(text))
+    ).map(({ path }) => `src/${path} takes systemClock`),
+  );
+});
+
 const importCases: [path: string, specifier: string, may: boolean][] = [
   ["batch/pump.ts", "../contracts.ts", true],
   ["batch/pump.ts", "../kernel/time.ts", true],

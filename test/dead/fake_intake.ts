@@ -15,7 +15,7 @@ import type {
 } from "../../src/contracts.ts";
 import { createDeadLetters } from "../../src/dead/dead_letters.ts";
 import type { LetterWriter } from "../../src/dead/writer.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { deadFolder } from "../../src/spool/data_dir.ts";
 import { memoryLog } from "../kit/chunks.ts";

@@ -6,7 +6,7 @@ import type { Clock, DeadRow, Files, Log, LogFields, OpenFile } from "../../src/
 import type { Letter } from "../../src/dead/letter.ts";
 import { LetterStore } from "../../src/dead/store.ts";
 import { LetterWriter } from "../../src/dead/writer.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { copyToQuarantine, deadFolder } from "../../src/spool/data_dir.ts";
 

@@ -1,7 +1,7 @@
 /** Write tokens as the settings have them, from the text that a user types. */
 
 import type { WriteToken } from "../../src/contracts.ts";
-import { writeTokens } from "../../src/settings/write_tokens.ts";
+import { writeTokens } from "../../src/settings/kinds.ts";
 
 /** Throws what is wrong with the text. */
 export function writersOf(text: string): readonly WriteToken[] {

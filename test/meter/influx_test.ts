@@ -8,7 +8,7 @@ import { type FakeInflux, startFakeInflux } from "../kit/fake_influx.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { eventually, patient } from "../kit/wait.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
-import { createReporter } from "../../src/meter/report.ts";
+import { createReporter } from "../../src/meter/mirror.ts";
 import { events, fixedHoldings, rows } from "./kit.ts";
 import { LONG_MS, setUp } from "./mirror_kit.ts";
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import type { Clock, TypeTotals } from "../../src/contracts.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { createMirror, type MirrorDeps } from "../../src/meter/mirror.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import type { MemoryInflux } from "../kit/memory_influx.ts";
 import type { Influx } from "../kit/servers.ts";

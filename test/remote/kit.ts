@@ -4,7 +4,7 @@ import process from "node:process";
 import { connect, createInbox, headers, type MsgHdrs, type NatsConnection } from "nats.ws";
 import type { Control, LedgerTotals, Log, LogFields, State, Status } from "../../src/contracts.ts";
 import type { RemoteOptions } from "../../src/remote/remote.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { eventually } from "../kit/wait.ts";
 
 export const clock = systemClock;

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { Status } from "../../src/contracts.ts";
-import { decide } from "../../src/remote/command.ts";
+import { decide } from "../../src/remote/remote.ts";
 import { parseServer } from "../../src/kernel/nats.ts";
 import {
   COMMANDS,

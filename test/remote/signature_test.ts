@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { decide } from "../../src/remote/command.ts";
+import { decide } from "../../src/remote/remote.ts";
 import {
   createVerifier,
   sign,

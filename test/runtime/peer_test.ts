@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { test } from "node:test";
-import { createPeer, type Methods } from "../../src/runtime/peer.ts";
+import { createPeer, type Methods } from "../../src/runtime/handover.ts";
 
 function pair(one: Methods, other: Methods) {
   const there = new PassThrough();

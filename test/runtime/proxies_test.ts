@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import process from "node:process";
-import { createFetch } from "../../src/runtime/fetch.ts";
-import { proxyFor } from "../../src/runtime/proxies.ts";
+import { createFetch, proxyFor } from "../../src/runtime/fetch.ts";
 import { serve } from "../../src/runtime/server.ts";
 import { CERTIFICATE, ELSEWHERE_CERTIFICATE, ELSEWHERE_KEY } from "../kit/certificate.ts";
 import { startForwardProxy } from "../kit/http_proxy.ts";

@@ -1,7 +1,7 @@
 /** Lines to stderr: none is lost to a slow reader, and one that never reads stops nothing. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { createLineWriter } from "../../src/runtime/stderr.ts";
+import { createLineWriter } from "../../src/runtime/log.ts";
 
 /** A pipe of `size` bytes; `tick` lets its reader take `reads` bytes and runs what was put off. */
 function pipe(size: number, reads: number) {

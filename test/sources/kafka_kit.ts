@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { Admin, Consumer, Producer } from "@platformatic/kafka";
 import type { BrokerDeps, KafkaSource } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import type { Kafka } from "../kit/servers.ts";
 import { eventually } from "../kit/wait.ts";
 

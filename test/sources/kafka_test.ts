@@ -14,7 +14,7 @@ import { fileURLToPath } from "node:url";
 import { Producer } from "@platformatic/kafka";
 import type { Feed, KafkaSource, Message } from "../../src/contracts.ts";
 import type { Finding } from "../../src/kernel/finding.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { openKafka } from "../../src/sources/kafka.ts";
 import { openKafkaExit } from "../../src/sources/kafka_exit.ts";
 import { CERTIFICATE, RENEWED_CERTIFICATE } from "../kit/certificate.ts";

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { createShared } from "../../src/admit/app.ts";
 import { createMessageReader } from "../../src/admit/message_reader.ts";
 import type { Columns, Message, MetaValue, Tables } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import {
   isEmpty,
   type MakeOptions,

@@ -6,7 +6,7 @@ import {
   type NatsConnection,
 } from "nats.ws";
 import type { BrokerDeps, ExitOf, Log, LogFields, SourceOf } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { createOpenSocket } from "../../src/runtime/socket.ts";
 import { exitUrls, sourceUrls } from "../../src/settings/source_urls.ts";
 import { type Nats, startNats } from "../kit/servers.ts";

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { createConnection } from "mysql2";
 import PgClient from "pg/lib/client.js";
 import type { BrokerDeps, OutboxSource, SqliteFile } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { openSqlite } from "../../src/runtime/sqlite.ts";
 import { openOutbox, type OutboxLimits } from "../../src/sources/outbox.ts";
 import { ddlOf } from "../../src/sources/outbox_ddl.ts";

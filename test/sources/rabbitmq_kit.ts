@@ -5,7 +5,7 @@ import type { AMQPChannel } from "@cloudamqp/amqp-client/amqp-channel";
 import type { AMQPProperties } from "@cloudamqp/amqp-client/amqp-properties";
 import { readFile } from "node:fs/promises";
 import type { AmqpSource, BrokerDeps, ExitOf, Log } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { exitUrls, sourceUrls } from "../../src/settings/source_urls.ts";
 import type { RabbitMq } from "../kit/servers.ts";
 

@@ -2,7 +2,7 @@
 
 import type { Broker, Log, SourceAddress, SourceStatus } from "../../src/contracts.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { Source } from "../../src/sources/source.ts";
 import { pause } from "../kit/wait.ts";
 import { Disk, JournalIntake } from "./journal_intake.ts";

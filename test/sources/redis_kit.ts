@@ -1,6 +1,6 @@
 /** Sources and exits on a real Redis of a test: addresses as the settings read them, and what a broker is handed. */
 import type { Broker, BrokerDeps, Feed, Log, Message, RedisSource } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { exitUrls, sourceUrls } from "../../src/settings/source_urls.ts";
 
 /** Files are those of `files`, by their path. */

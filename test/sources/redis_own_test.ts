@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Feed, Message } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { openRedis } from "../../src/sources/redis.ts";
 import { listNames } from "../../src/sources/redis_list.ts";
 import { freePort } from "../kit/free_port.ts";

@@ -10,7 +10,7 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import type { Ack, Broker, Feed, Log, SourceAddress, SourceTotals } from "../../src/contracts.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { Source } from "../../src/sources/source.ts";
 import { eventually } from "../kit/wait.ts";
 import { Disk, Gate, JournalIntake } from "./journal_intake.ts";

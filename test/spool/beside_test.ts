@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { openDisk } from "../../src/spool/open.ts";
 import type { takeLock } from "../../src/spool/lock.ts";
-import { systemClock as clock } from "../../src/runtime/clock.ts";
+import { systemClock as clock } from "../../src/kernel/time.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 

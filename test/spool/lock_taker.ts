@@ -6,7 +6,7 @@
 
 import { spawn } from "node:child_process";
 import process from "node:process";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { openFlock } from "../../src/runtime/libc.ts";
 import { takeLock } from "../../src/spool/lock.ts";
 

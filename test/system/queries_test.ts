@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 import fc from "fast-check";
 import type { Question } from "../../src/contracts.ts";
 import { createQueries, MOST_QUESTIONS, selectEvents } from "../../src/deliver/questions.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/kernel/time.ts";
 import { deliverTo, never } from "../deliver/kit.ts";
 import { freePort } from "../kit/free_port.ts";
 import { type ClickHouse, startClickHouse, startOldClickHouse } from "../kit/servers.ts";
