@@ -67,7 +67,7 @@ const PLAIN_BYTES = 1024;
 
 /**
  * Shorter pieces of a body are sent together, as many as fit: each that is sent by itself costs 15 µs
- * (Bun, Linux), most of it in the system, and 64 KiB are copied in 5.
+ * (Linux), most of it in the system, and 64 KiB are copied in 5.
  */
 const TOGETHER_BYTES = 64 * 1024;
 
