@@ -1,4 +1,7 @@
-/** What admit forwards means to a real ClickHouse what it meant to admit. */
+/**
+ * What admit forwards means to a real ClickHouse what it meant to admit.
+ * Runs once: what ClickHouse makes of rows is asked; row_test.ts and decode_test.ts have the reading on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Limits of many bodies: each is told once, at its time, and never after its end. */
+/**
+ * Limits of many bodies: each is told once, at its time, and never after its end.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

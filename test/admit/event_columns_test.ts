@@ -1,4 +1,7 @@
-/** Events held against the columns of a table of the user's own. */
+/**
+ * Events held against the columns of a table of the user's own.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

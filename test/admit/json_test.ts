@@ -1,4 +1,7 @@
-/** Stepping over JSON: never a yes for what `JSON.parse` refuses, and a yes for what clients send. */
+/**
+ * Stepping over JSON: never a yes for what `JSON.parse` refuses, and a yes for what clients send.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

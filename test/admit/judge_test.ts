@@ -1,4 +1,7 @@
-/** Rows of a batch are read once more as the door would read them now; the others stay where they are. */
+/**
+ * Rows of a batch are read once more as the door would read them now; the others stay where they are.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** Which keys the rows of a request have, of those that are the table's columns. */
+/**
+ * Which keys the rows of a request have, of those that are the table's columns.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** What the door does with rows of a table that they make, and with keys that are no columns. */
+/**
+ * What the door does with rows of a table that they make, and with keys that are no columns.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** `/openapi.json` says what the app serves and what the rules of events are, and a linter likes it. */
+/**
+ * `/openapi.json` says what the app serves and what the rules of events are, and a linter likes it.
+ * Runs once: the table that is compared is made of text alone; app_test.ts has the app on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

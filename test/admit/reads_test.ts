@@ -1,4 +1,7 @@
-/** The parameters of a question: what they may be, what is made of them, and every problem at once. */
+/**
+ * The parameters of a question: what they may be, what is made of them, and every problem at once.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Columns that are filled with what the collector knows of a request. */
+/**
+ * Columns that are filled with what the collector knows of a request.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

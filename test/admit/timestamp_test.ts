@@ -1,4 +1,7 @@
-/** Timestamps: real days only, within what DateTime64 can hold. */
+/**
+ * Timestamps: real days only, within what DateTime64 can hold.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

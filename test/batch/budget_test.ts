@@ -1,3 +1,7 @@
+/**
+ * How many rows and bytes are held, and what is foreseen of a body.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { HeldBatch } from "../../src/batch/batch.ts";

@@ -1,4 +1,7 @@
-/** Which batches may go while the fate of another one of their table is unknown. */
+/**
+ * Which batches may go while the fate of another one of their table is unknown.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

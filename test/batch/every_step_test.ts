@@ -3,7 +3,7 @@
  * each thing that the disk is asked in it: that one fails, with EIO or ENOSPC, or the process dies of it, or
  * the power. Whatever it was: what was acknowledged is stored once, what was refused is not, keys are known, and
  * messages are, until their broker has them as acknowledged.
- * Runs once: the disk is the test's own; test/model has it on both runtimes.
+ * Runs once: the disk is the test's own; disk_test.ts of test/model has it on both runtimes.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

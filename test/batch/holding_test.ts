@@ -1,4 +1,7 @@
-/** Where rows are, in memory and on disk, through the pump: what is acknowledged, counted and freed. */
+/**
+ * Where rows are, in memory and on disk, through the pump: what is acknowledged, counted and freed.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

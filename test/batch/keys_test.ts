@@ -1,4 +1,7 @@
-/** Keys of writes: the same rows under the same key are taken once, whatever happens in between. */
+/**
+ * Keys of writes: the same rows under the same key are taken once, whatever happens in between.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

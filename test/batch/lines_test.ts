@@ -1,3 +1,7 @@
+/**
+ * Cutting chunks between rows.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,7 @@
-/** Messages of brokers: one that comes again becomes no rows, whatever happens in between. */
+/**
+ * Messages of brokers: one that comes again becomes no rows, whatever happens in between.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

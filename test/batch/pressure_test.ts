@@ -1,4 +1,7 @@
-/** A budget that is used up, in memory or on disk, while nothing or little leaves: through the pump. */
+/**
+ * A budget that is used up, in memory or on disk, while nothing or little leaves: through the pump.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

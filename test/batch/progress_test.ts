@@ -1,3 +1,7 @@
+/**
+ * What the log tells while a backlog drains.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Log, LogFields } from "../../src/contracts.ts";

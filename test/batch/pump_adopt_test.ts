@@ -1,4 +1,7 @@
-/** A pump that is given other limits while it holds rows. */
+/**
+ * A pump that is given other limits while it holds rows.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { PumpOptions } from "../../src/batch/pump.ts";

@@ -1,3 +1,7 @@
+/**
+ * What becomes of tickets, of a sink that throws, and what people are told of it.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Fold, type Line } from "../../src/runtime/log.ts";

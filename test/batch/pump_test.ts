@@ -1,3 +1,7 @@
+/**
+ * What a full pump refuses, and how it pauses and stops.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { events, rowOfBytes } from "../kit/chunks.ts";

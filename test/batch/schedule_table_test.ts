@@ -1,3 +1,7 @@
+/**
+ * Whose turn it is while a table is in trouble.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { busy, stored, tableTrouble, unanswered } from "../kit/scripted_sink.ts";

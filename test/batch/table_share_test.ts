@@ -1,4 +1,7 @@
-/** A table in trouble is its own trouble: it holds its share, and the others have room. */
+/**
+ * A table in trouble is its own trouble: it holds its share, and the others have room.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** What the benchmark decides: its flags, whether a run was sound, and the ratios. No run is started. */
+/**
+ * What the benchmark decides: its flags, whether a run was sound, and the ratios. No run is started.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Sample } from "./closed_loop.ts";

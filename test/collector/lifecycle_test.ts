@@ -1,4 +1,7 @@
-/** The life of a collector: which phase follows which, and what an order does that comes at another time. */
+/**
+ * The life of a collector: which phase follows which, and what an order does that comes at another time.
+ * Runs once: the order of phases is a table; stopping_test.ts has them as a process on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Order, State } from "../../src/contracts.ts";

@@ -1,4 +1,7 @@
-/** Completions, tried by completing: in bash, zsh and fish themselves, as somebody types. */
+/**
+ * Completions, tried by completing: in bash, zsh and fish themselves, as somebody types.
+ * Runs once: the shells that complete are the same, and so is the text that they are given.
+ */
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

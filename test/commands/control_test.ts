@@ -1,4 +1,7 @@
-/** The flags of the commands that speak to the fleet, and what their help says of them. */
+/**
+ * The flags of the commands that speak to the fleet, and what their help says of them.
+ * Runs once: flags and help are text; fleet_test.ts of test/system has the commands.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

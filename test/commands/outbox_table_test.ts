@@ -1,4 +1,7 @@
-/** `shishi outbox ddl`: names are quoted as each database has it, and nothing else than a name gets through. */
+/**
+ * `shishi outbox ddl`: names are quoted as each database has it, and nothing else than a name gets through.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { outboxCommand } from "../../src/commands/outbox_table.ts";

@@ -1,6 +1,7 @@
 /**
  * README and docs/ say what the source says, and their links lead somewhere. `DOCS_WRITE=1` writes the
  * tables of settings instead of checking them.
+ * Runs once: files of the repository are read, nothing runs.
  */
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -1,6 +1,7 @@
 /**
  * One suite for everything that answers INSERTs: ClickHouse of several ages, and the
  * fake that other tests rely on. What holds for the fake holds for the servers.
+ * Runs once: what servers answer is compared; servers_test.ts and broken_off_test.ts have the way to them on both runtimes.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,7 @@
-/** A fresh machine gets what the tests run: the packages that they name are those that are installed. */
+/**
+ * A fresh machine gets what the tests run: the packages that they name are those that are installed.
+ * Runs once: files of the repository are read, nothing runs.
+ */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";

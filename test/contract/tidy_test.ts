@@ -1,4 +1,7 @@
-/** The rules of CONTRIBUTING.md, checked on every file of src: which room may import which, and how files look. */
+/**
+ * The rules of CONTRIBUTING.md, checked on every file of src: which room may import which, and how files look.
+ * Runs once: files of the repository are read, nothing runs.
+ */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, sep } from "node:path";

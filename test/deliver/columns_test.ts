@@ -1,4 +1,7 @@
-/** The INSERT of rows names the columns that they have, on each age of ClickHouse. */
+/**
+ * The INSERT of rows names the columns that they have, on each age of ClickHouse.
+ * Runs once: what servers answer is compared; servers_test.ts and broken_off_test.ts have the way to them on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** What becomes of a sample of rows: which of them are one, and which of ClickHouse's types are believed. */
+/**
+ * What becomes of a sample of rows: which of them are one, and which of ClickHouse's types are believed.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Settings that a person wants on INSERTs: where they arrive, and what is said of those that cannot. */
+/**
+ * Settings that a person wants on INSERTs: where they arrive, and what is said of those that cannot.
+ * Runs once: what servers answer is compared; servers_test.ts and broken_off_test.ts have the way to them on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

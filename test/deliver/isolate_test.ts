@@ -1,6 +1,7 @@
 /**
  * The plan that isolates bad rows, against a model of a server: it names rows or not, can sieve or
  * not, limits rows per INSERT, loses answers, and remembers tokens as a deduplication window does.
+ * Runs once: the server is a model; servers_test.ts has real ones on both runtimes.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,7 @@
-/** What servers teach about INSERTs: how many rows pass, and how long they take. */
+/**
+ * What servers teach about INSERTs: how many rows pass, and how long they take.
+ * Runs once: the server is a model; servers_test.ts has real ones on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Tables that their first rows make, and columns that later ones ask for, on each age of ClickHouse. */
+/**
+ * Tables that their first rows make, and columns that later ones ask for, on each age of ClickHouse.
+ * Runs once: what servers answer is compared; servers_test.ts and broken_off_test.ts have the way to them on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

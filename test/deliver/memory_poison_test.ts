@@ -1,4 +1,7 @@
-/** A row that needs more memory than a query may have, among others: it costs itself. */
+/**
+ * A row that needs more memory than a query may have, among others: it costs itself.
+ * Runs once: what servers answer is compared; servers_test.ts and broken_off_test.ts have the way to them on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

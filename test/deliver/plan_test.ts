@@ -1,4 +1,7 @@
-/** What is remembered of tables, how long, and how often a server is asked. */
+/**
+ * What is remembered of tables, how long, and how often a server is asked.
+ * Runs once: the server is a model; servers_test.ts has real ones on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Questions: a few at a time, each for a bounded time, and what an answer of ClickHouse means. */
+/**
+ * Questions: a few at a time, each for a bounded time, and what an answer of ClickHouse means.
+ * Runs once: the server is a model; servers_test.ts has real ones on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** Columns of several tables in one question, and none that keeps up the others. */
+/**
+ * Columns of several tables in one question, and none that keeps up the others.
+ * Runs once: the server is a model; servers_test.ts has real ones on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
  * Every answer that an INSERT can meet. Texts as the two real servers (26.7 and 18.16) say them, where
  * they can be brought to; codes 53, 70, 202, 349, 452, 999 and those of proxies are after their form.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,7 @@
-/** Commands to many collectors at once: who answers how, dry runs, questions, progress. */
+/**
+ * Commands to many collectors at once: who answers how, dry runs, questions, progress.
+ * Runs once: collectors and the bus are made of nothing; servers_test.ts has real ones on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

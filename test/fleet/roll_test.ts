@@ -1,4 +1,7 @@
-/** `stop --batch`: a few at a time, and an end to it as soon as something goes wrong. */
+/**
+ * `stop --batch`: a few at a time, and an end to it as soon as something goes wrong.
+ * Runs once: collectors and the bus are made of nothing; servers_test.ts has real ones on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** `status --watch`: the fleet over time, and the few lines of a terminal that are drawn over. */
+/**
+ * `status --watch`: the fleet over time, and the few lines of a terminal that are drawn over.
+ * Runs once: collectors and the bus are made of nothing; servers_test.ts has real ones on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

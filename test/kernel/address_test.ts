@@ -1,4 +1,7 @@
-/** Addresses and networks as bytes, against those of node:net. */
+/**
+ * Addresses and networks as bytes, against those of node:net.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 import assert from "node:assert/strict";
 import { BlockList, isIPv6 } from "node:net";
 import { test } from "node:test";

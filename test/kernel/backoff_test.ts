@@ -1,3 +1,7 @@
+/**
+ * How long the pauses between attempts are.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { HURRY, RETRY } from "../../src/batch/retry.ts";

@@ -1,4 +1,7 @@
-/** Positions are compared as the numbers that they are, however long. */
+/**
+ * Positions are compared as the numbers that they are, however long.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

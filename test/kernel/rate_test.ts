@@ -1,4 +1,7 @@
-/** How often one client may ask: exactly its rate, whoever else asks, in bounded memory. */
+/**
+ * How often one client may ask: exactly its rate, whoever else asks, in bounded memory.
+ * Runs once: each client's rate is counted on a clock of the test.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** Texts for people: what comes from outside is fit for one line. */
+/**
+ * Texts for people: what comes from outside is fit for one line.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

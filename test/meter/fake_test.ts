@@ -1,4 +1,7 @@
-/** The InfluxDB in memory answers as the real one does: the same requests to both, one after another. */
+/**
+ * The InfluxDB in memory answers as the real one does: the same requests to both, one after another.
+ * Runs once: what InfluxDB makes of lines is asked; mirror_test.ts has the way to it on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

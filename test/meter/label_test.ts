@@ -1,4 +1,7 @@
-/** No event type can break a line or inject one, and the real InfluxDB gives back what was meant. */
+/**
+ * No event type can break a line or inject one, and the real InfluxDB gives back what was meant.
+ * Runs once: what InfluxDB makes of lines is asked; mirror_test.ts has the way to it on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";

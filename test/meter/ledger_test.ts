@@ -1,4 +1,7 @@
-/** The books balance, whatever happens in whatever order, and stay bounded whatever names arrive. */
+/**
+ * The books balance, whatever happens in whatever order, and stay bounded whatever names arrive.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -2,6 +2,7 @@
  * The mirror against an InfluxDB in memory, under random sequences of what can happen to a request.
  * The seed is printed; to repeat a run set SHISHI_SEED, and SHISHI_PATH to the path that fast-check
  * names. SHISHI_RUNS: how many, instead of 250.
+ * Runs once: InfluxDB and time are the test's own; mirror_test.ts has a real one on both runtimes.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,7 @@
-/** What a scrape says, read back by a parser of its own that knows the text format and no more. */
+/**
+ * What a scrape says, read back by a parser of its own that knows the text format and no more.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,6 +1,7 @@
 /**
  * The pump against its model, under random commands. The seed is printed; to repeat a run set
  * SHISHI_SEED, and SHISHI_PATH to the path that fast-check names. SHISHI_RUNS: how many, instead of 400.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
  */
 
 import assert from "node:assert/strict";

@@ -1,4 +1,7 @@
-/** Every step that the table of a batch's states allows is taken by some batch, and no other one. */
+/**
+ * Every step that the table of a batch's states allows is taken by some batch, and no other one.
+ * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** The decisions of remote control, without a server. */
+/**
+ * The decisions of remote control, without a server.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";

@@ -1,4 +1,7 @@
-/** Input that nobody thought of. */
+/**
+ * Input that nobody thought of.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,4 +1,7 @@
-/** Commands that take some settings and flags of their own; help and docs. */
+/**
+ * Commands that take some settings and flags of their own; help and docs.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Bad settings: each with a line that says where it came from, what was found and what was wanted. */
+/**
+ * Bad settings: each with a line that says where it came from, what was found and what was wanted.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** No secret in any line, however it was mangled on its way in. */
+/**
+ * No secret in any line, however it was mangled on its way in.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** The URLs of sources and exits: what is read of each, and everything that is wrong with one, at once. */
+/**
+ * The URLs of sources and exits: what is read of each, and everything that is wrong with one, at once.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Every setting from each of its three places, from a file of its own, and who wins. */
+/**
+ * Every setting from each of its three places, from a file of its own, and who wins.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Durations, sizes and counts: what is read, what is refused, and that writing undoes reading. */
+/**
+ * Durations, sizes and counts: what is read, what is refused, and that writing undoes reading.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

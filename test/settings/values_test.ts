@@ -1,4 +1,7 @@
-/** The defaults, and the many ways to write a value that is right. */
+/**
+ * The defaults, and the many ways to write a value that is right.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** Exit channels on a broker made of nothing: what is obeyed, and that nothing that a broker does harms. */
+/**
+ * Exit channels on a broker made of nothing: what is obeyed, and that nothing that a broker does harms.
+ * Runs once: broker and time are the test's own; each source's test has its connection on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** The suite of all sources, on a broker in memory: of both kinds, with positions and with ids. */
+/**
+ * The suite of all sources, on a broker in memory: of both kinds, with positions and with ids.
+ * Runs once: broker and time are the test's own; each source's test has its connection on both runtimes.
+ */
 
 import { fakeAddress, FakeBroker } from "./fake_broker.ts";
 import { testSource } from "./suite.ts";

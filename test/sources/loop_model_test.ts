@@ -3,6 +3,7 @@
  * is acknowledged before it is safe, nothing is lost, nothing becomes rows twice, nothing that is taken is left for
  * others, and in the end everything is acknowledged. The seed is printed; to repeat a run set SHISHI_SEED, and SHISHI_PATH to the path that
  * fast-check names. SHISHI_RUNS: how many, instead of 300.
+ * Runs once: broker and time are the test's own; each source's test has its connection on both runtimes.
  */
 
 import assert from "node:assert/strict";

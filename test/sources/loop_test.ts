@@ -1,4 +1,7 @@
-/** What the loop of a source decides by time or by setting, on a clock of its own. */
+/**
+ * What the loop of a source decides by time or by setting, on a clock of its own.
+ * Runs once: broker and time are the test's own; each source's test has its connection on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

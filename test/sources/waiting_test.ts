@@ -1,4 +1,7 @@
-/** What a source says while it cannot give on what it has read: once for each reason, not at each attempt. */
+/**
+ * What a source says while it cannot give on what it has read: once for each reason, not at each attempt.
+ * Runs once: broker and time are the test's own; each source's test has its connection on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,3 +1,7 @@
+/**
+ * A data folder is opened, whatever it was and wherever a crash left it.
+ * Runs once: the disk is the test's own; spool_test.ts has a real one on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { codeOf, reasonOf, reasonWithoutPath } from "../../src/kernel/errors.ts";

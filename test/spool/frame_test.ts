@@ -1,4 +1,7 @@
-/** A journal file's bytes: what is read of them, whatever a disk, a crash or a hand has done to them. */
+/**
+ * A journal file's bytes: what is read of them, whatever a disk, a crash or a hand has done to them.
+ * Runs once: the disk is the test's own; spool_test.ts has a real one on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";

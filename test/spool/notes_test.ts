@@ -1,4 +1,7 @@
-/** What was tried of a batch: it outlives the process as the batch does, wherever its rows are, and no longer. */
+/**
+ * What was tried of a batch: it outlives the process as the batch does, wherever its rows are, and no longer.
+ * Runs once: the disk is the test's own; spool_test.ts has a real one on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,3 +1,7 @@
+/**
+ * A spool is recovered, whole and damaged.
+ * Runs once: the disk is the test's own; spool_test.ts has a real one on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** What journals remember, whatever order their frames are read in: the newest of each, and nothing that is over. */
+/**
+ * What journals remember, whatever order their frames are read in: the newest of each, and nothing that is over.
+ * Runs once: functions of values alone: nothing of a runtime is asked.
+ */
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

@@ -1,4 +1,7 @@
-/** When a service manager is told what: decided without one. */
+/**
+ * When a service manager is told what: decided without one.
+ * Runs once: decided without a service manager; notify_test.ts has its socket on both runtimes.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { State, Status } from "../../src/contracts.ts";
