@@ -375,10 +375,7 @@ class Front {
       }), this.#shared)
     );
     this.#metrics = lazy(async () => {
-      const [{ createPrometheus }, { createSurroundings }] = await Promise.all([
-        import("./meter/prometheus.ts"),
-        import("./meter/surroundings.ts"),
-      ]);
+      const { createPrometheus, createSurroundings } = await import("./meter/prometheus.ts");
       const surroundings = createSurroundings({
         dataDir,
         certificate: () => current.settings.tls?.cert ?? null,

@@ -10,9 +10,8 @@
 import { done, failed, type Result } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { eachElement, eachMember } from "./closer.ts";
-import { isUtc, type TypedColumn } from "./type_program.ts";
+import { hasDefault, isUtc, type Type, type TypedColumn } from "./types.ts";
 import { instantOf, isInTicks, readTimeText, SECONDS_BELOW, textOfTime } from "./timestamp.ts";
-import { hasDefault, type Type } from "./types.ts";
 
 /**
  * The value of a column as it is to be sent. @param raw valid JSON.

@@ -9,8 +9,15 @@ import { done, failed, type Result } from "../kernel/result.ts";
 import type { Shared } from "./app.ts";
 import { kept } from "./decode.ts";
 import { ENCODINGS, inflate, parseEncoding } from "./body.ts";
-import { Reading, type ReadingDeps, type Settled, UNCONFIRMED, type Unusable } from "./reading.ts";
-import { stamped, stampsIn } from "./stamp.ts";
+import {
+  Reading,
+  type ReadingDeps,
+  type Settled,
+  stamped,
+  stampsIn,
+  UNCONFIRMED,
+  type Unusable,
+} from "./reading.ts";
 
 export interface MessageReaderDeps extends Omit<ReadingDeps, "settings"> {
   readonly settings: ReadingDeps["settings"] & {

@@ -9,8 +9,7 @@ import { done } from "../kernel/result.ts";
 import { excerpt } from "../kernel/text.ts";
 import { type Member, members, type Misfits, type RowReader } from "./closer.ts";
 import { fitColumn } from "./fit.ts";
-import { parseType } from "./types.ts";
-import type { Program } from "./type_program.ts";
+import { parseType, type Program } from "./types.ts";
 import type { Scanner } from "./scanner.ts";
 
 /** Column names in an error message at most. */

@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import { type Columns, LONGEST_TYPE_BYTES, OTHER_TYPE, type TypeCounts } from "../contracts.ts";
 import { SCANNER_WASM } from "./scanner_wasm.ts";
-import { type Program, programOf } from "./type_program.ts";
+import { type Program, programOf } from "./types.ts";
 import { EARLIEST_MS, eventTime, type EventWindow, LATEST_MS } from "./timestamp.ts";
 
 /** The good rows of a request. */

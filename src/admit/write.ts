@@ -35,10 +35,18 @@ import {
   type StillThere,
 } from "./body.ts";
 import type { Decoded, DecodeQueue, Target } from "./decode.ts";
-import { type Given, Reading, type Strangers, UNCONFIRMED, type Unusable } from "./reading.ts";
+import {
+  type Given,
+  Reading,
+  stamped,
+  type StampOf,
+  stampsIn,
+  type Strangers,
+  UNCONFIRMED,
+  type Unusable,
+} from "./reading.ts";
 import type { EventWindow } from "./timestamp.ts";
 import { requestId } from "./gate.ts";
-import { stamped, type StampOf, stampsIn } from "./stamp.ts";
 import { excerpt } from "../kernel/text.ts";
 import type { Exceeded } from "../kernel/rate.ts";
 import * as reply from "./reply.ts";

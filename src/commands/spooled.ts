@@ -10,7 +10,7 @@ import process from "node:process";
 import { setTimeout } from "node:timers/promises";
 import type { LeftBatch, SetAside, SetAsideWanted, Status } from "../contracts.ts";
 import { LetterWriter } from "../dead/writer.ts";
-import { leftBehind } from "../deliver/trail.ts";
+import { leftBehind } from "../deliver/isolate.ts";
 import { codeOf, messageOf, reasonOf } from "../kernel/errors.ts";
 import { rowsAt } from "../kernel/ndjson.ts";
 import { comparePositions } from "../kernel/positions.ts";

@@ -31,11 +31,22 @@ import type {
 } from "../contracts.ts";
 import { OWN_WORD } from "../contracts.ts";
 import { fitting, type FittingTools } from "./fitting.ts";
-import { after, type Event, type Plan, startPlan, step, undecided, unstored } from "./isolate.ts";
+import {
+  after,
+  append,
+  type Event,
+  first,
+  type Plan,
+  restart,
+  restored,
+  startPlan,
+  step,
+  undecided,
+  unstored,
+} from "./isolate.ts";
 import { Sizes } from "./limits.ts";
 import { apartBy, blocksOf, namedColumns, planOf, windowOf } from "./plan.ts";
 import { groupsOf, join, keysIn, lineOffsets, pick, tokenOf } from "./rows.ts";
-import { append, first, restart, restored } from "./trail.ts";
 import { mayBeStored } from "./verdict.ts";
 
 export interface SinkTools {

@@ -231,7 +231,7 @@ function cut(points: readonly ReportPoint[], size: number): ReportPoint[][] {
   return pieces;
 }
 
-// ── * What the mirror reports: the counts since the last report, as points that never change again.
+// ── What the mirror reports: the counts since the last report, as points that never change again.
 //
 // Promises: every count is in exactly one report. A report's points keep their timestamp however
 // often they are sent, so that a second write of the same point replaces the first; two reports

@@ -135,7 +135,7 @@ export function roots(certificates: readonly string[]): string[] {
   return [...process.getBuiltinModule("node:tls").rootCertificates, ...certificates];
 }
 
-// ── * Which proxy a request goes through, by the environment as curl reads it: `https_proxy` or `HTTPS_PROXY` for
+// ── Which proxy a request goes through, by the environment as curl reads it: `https_proxy` or `HTTPS_PROXY` for
 // https, `http_proxy` or `HTTP_PROXY` for http, `all_proxy` or `ALL_PROXY` for both, and `no_proxy` or
 // `NO_PROXY` for the hosts that are reached without one; the name in lower case counts where both are set.
 // Two things are not curl's: `HTTP_PROXY` counts, since no client can set it here as a CGI's could, and this host

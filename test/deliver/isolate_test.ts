@@ -8,10 +8,18 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { DeadRow, Inserter, JudgeRows, Tables, Verdict } from "../../src/contracts.ts";
-import { after, type Event, EXPLAINED, startPlan, step } from "../../src/deliver/isolate.ts";
+import {
+  after,
+  append,
+  type Event,
+  EXPLAINED,
+  first,
+  restored,
+  startPlan,
+  step,
+} from "../../src/deliver/isolate.ts";
 import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
-import { append, first, restored } from "../../src/deliver/trail.ts";
 import { columnsOf } from "../kit/columns.ts";
 import { batchOf, never, silent } from "./kit.ts";
 

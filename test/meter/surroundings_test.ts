@@ -1,7 +1,7 @@
 /** The disk and the certificate as metrics tell them: of the real system, of one that hangs, of a renewed one. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createSurroundings, type DiskRoom } from "../../src/meter/surroundings.ts";
+import { createSurroundings, type DiskRoom } from "../../src/meter/prometheus.ts";
 import { CERTIFICATE, RENEWED_CERTIFICATE } from "../kit/certificate.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";

@@ -1,9 +1,8 @@
 /** A collector that is made up: the real page, told what the test says, for what a real one seldom does. */
 import assert from "node:assert/strict";
 import { createDocument } from "../../src/page/document.ts";
-import { SERIES } from "../../src/page/samples.ts";
+import { type About, type Moment, SERIES } from "../../src/page/recorder.ts";
 import { createLive, type Live } from "../../src/page/live.ts";
-import type { About, Moment } from "../../src/page/recorder.ts";
 import { serve } from "../../src/runtime/server.ts";
 import { eventually } from "../kit/wait.ts";
 import { ScriptedSource } from "./kit.ts";

@@ -6,14 +6,17 @@ import fc from "fast-check";
 import type { Batch, Chunk, Holdings, Log, Status } from "../../src/contracts.ts";
 import { createLedger } from "../../src/meter/ledger.ts";
 import { createProblems, sentenceOf, SENTENCES } from "../../src/page/problems.ts";
-import { createRecorder, differenceOf, momentOf, top } from "../../src/page/recorder.ts";
 import {
   createHistory,
+  createRecorder,
   createSampler,
+  differenceOf,
+  momentOf,
   quantile,
   SERIES,
+  top,
   type Values,
-} from "../../src/page/samples.ts";
+} from "../../src/page/recorder.ts";
 import { ManualClock } from "../kit/manual_clock.ts";
 
 const valuesOf = (value: number): Values =>

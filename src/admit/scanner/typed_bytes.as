@@ -1,6 +1,6 @@
 /**
  * Values of columns: whether one surely fits its column's type. A column's type is a tree of nodes, laid
- * out by `type_program.ts`; a value is stepped over as JSON while it is held against its node. NO means "look
+ * out by `types.ts`; a value is stepped over as JSON while it is held against its node. NO means "look
  * closer", here as everywhere: `fit.ts` knows more forms, and says what is wrong.
  *
  * A time whose text could be read in more than one way is put out in another one: that is a patch.
@@ -32,7 +32,7 @@ import { isUuid } from "./event_bytes";
 import { isOldFraction, readDate, readTime, TIME_BYTES, timeMs, writeTime, zoned } from "./times";
 import { same } from "./row_bytes";
 
-// A node: u32 operation, u32 flags, u32 one, u32 two, then two of 64 bits. As in `type_program.ts`.
+// A node: u32 operation, u32 flags, u32 one, u32 two, then two of 64 bits. As in `types.ts`.
 // @ts-ignore: decorator
 @inline
 function flags(node: u32): u32 {
