@@ -14,6 +14,11 @@ import { nodeNet, nodeZlib } from "../kernel/builtins.ts";
 import { codeOf, plainNetworkError, reasonOf } from "../kernel/errors.ts";
 import { secretText, tlsFault, tlsOptions } from "./tls.ts";
 
+/** Where the library is in a bundle: from a line and a column to before another, as stacks name them. */
+declare const SHISHI_KAFKA_CODE:
+  | readonly (readonly [line: number, column: number, endLine: number, endColumn: number])[]
+  | undefined;
+
 export type Library = typeof import("./kafka_library.ts");
 
 /** An address of a source or an exit, as far as a connection goes. */
@@ -157,11 +162,7 @@ function boundUnpacking({ gzip, zstd }: Library["compressionsAlgorithms"]): void
  * ends this process as it would without a guard.
  */
 function guardTimers(itsUrl: string, log: BrokerDeps["log"]): void {
-  // Where all of this program is one file, nothing can be told by it.
-  const itsFile = itsUrl === import.meta.url ? null : itsUrl.replace(/^file:\/\//, "");
-  const isIts = ({ stack = "" }: Error) =>
-    stack.includes("node_modules/@platformatic/kafka/") ||
-    itsFile !== null && stack.includes(itsFile);
+  const isIts = placesOf(itsUrl);
   const guard = (error: unknown) => {
     if (error instanceof Error && isIts(error)) {
       return log.error("kafka: the client has failed", { error: reasonOf(error) });
@@ -172,6 +173,29 @@ function guardTimers(itsUrl: string, log: BrokerDeps["log"]): void {
     });
   };
   process.on("uncaughtException", guard);
+}
+
+/**
+ * Tells by its stack what the library has thrown: by the library's own path; in the binary, where it is a file,
+ * by that; and where all of this program is one file, by the places in it that its bundler names.
+ */
+function placesOf(itsUrl: string): (error: Error) => boolean {
+  const path = itsUrl.replace(/^file:\/\//, "");
+  const isAlone = itsUrl !== import.meta.url;
+  const places = typeof SHISHI_KAFKA_CODE === "object" ? SHISHI_KAFKA_CODE : [];
+  const isIn = (line: number, column: number) =>
+    places.some(([from, first, to, last]) =>
+      (line > from || line === from && column >= first) &&
+      (line < to || line === to && column < last)
+    );
+  return ({ stack = "" }) => {
+    if (stack.includes("node_modules/@platformatic/kafka/")) return true;
+    if (isAlone) return stack.includes(path);
+    return stack.split("\n").some((frame) => {
+      const [, line, column] = /:(\d+):(\d+)\)?$/.exec(frame) ?? [];
+      return line !== undefined && frame.includes(path) && isIn(Number(line), Number(column));
+    });
+  };
 }
 
 // ── Errors.

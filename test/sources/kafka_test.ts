@@ -485,14 +485,28 @@ test("what answers with nonsense ends nothing but its own connection", async () 
 
 test("what the client throws where nobody waits is logged; what others throw so ends the process", () => {
   const script = fileURLToPath(new URL("./kafka_stray.ts", import.meta.url));
-  const before = ON_BUN ? [] : ["run", "-A", "-q"];
-  const runs = [[], ["own"]].map((args) =>
-    spawnSync(process.execPath, [...before, script, ...args], { encoding: "utf8" })
+  const run = (program: string) => {
+    const before = ON_BUN ? [] : ["run", "-A", "-q"];
+    const runs = [[], ["own"]].map((args) =>
+      spawnSync(process.execPath, [...before, program, ...args], { encoding: "utf8" })
+    );
+    for (const { stdout, stderr } of runs) {
+      assert.equal(stdout, "logged: kafka: the client has failed\nalive\n", stderr);
+    }
+    assert.deepEqual(runs.map(({ status }) => status), [0, 1]);
+  };
+  run(script);
+  // Bundles are for Deno.
+  if (ON_BUN) return;
+  const bundle = join(dir, "stray.js");
+  const path = (name: string) => fileURLToPath(new URL(`../../${name}`, import.meta.url));
+  const made = spawnSync(
+    path("node_modules/.bin/bun"),
+    [path(".release/bundle.ts"), script, bundle],
+    { encoding: "utf8" },
   );
-  for (const { stdout } of runs) {
-    assert.equal(stdout, "logged: kafka: the client has failed\nalive\n");
-  }
-  assert.deepEqual(runs.map(({ status }) => status), [0, 1]);
+  assert.equal(made.status, 0, made.stderr);
+  run(bundle);
 });
 
 test("consumer: a member that leaves at any point of its way in leaves nothing behind", async () => {
