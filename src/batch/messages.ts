@@ -28,12 +28,13 @@ import { comparePositions, isPosition } from "../kernel/positions.ts";
 import { Underway } from "../kernel/time.ts";
 import type { HeldBatch, Span } from "./batch.ts";
 import type { Earlier } from "./earlier.ts";
+import { IdIndex } from "./id_index.ts";
 import type { NameBudget, NamesOfAKind } from "./name_budget.ts";
 
 /** Remembered at most of a source; those in which nothing has come for the longest go first. */
 const MOST_PARTITIONS = 10_000;
 /** What an id costs beside its text, about. */
-const ID_BYTES = 100;
+const ID_BYTES = 40;
 
 export interface MessagesDeps {
   /** How long ids are remembered. */
@@ -85,11 +86,16 @@ export class KnownMessages {
         mark: { ...record, partition, position },
         safe: is.partition(partition).unsafe === 0,
       }));
-    const named = ids.length === 0 ? null : { ...record, ids, sinceMs: this.deps.nowMs() };
+    const named = ids.length === 0 ? null : {
+      ...record,
+      ids: JSON.stringify(ids),
+      count: ids.length,
+      sinceMs: this.deps.nowMs(),
+    };
     const onDisk = comes.filter(({ safe }) => safe).map(({ mark }) => mark);
     return {
       memos: named === null ? onDisk : [...onDisk, named],
-      taken: (reached, kept, spans) => is.begin(comes, named, reached, kept, spans),
+      taken: (reached, kept, spans) => is.begin(comes, named, ids, reached, kept, spans),
     };
   }
 
@@ -149,9 +155,16 @@ interface Coming {
   readonly safe: boolean;
 }
 
+/** Emptied where it is gone. */
+type NamedIds = Recovered<KnownIds> & { ids: string; count: number };
+
+function textsOf({ ids }: Pick<KnownIds, "ids">): readonly string[] {
+  return JSON.parse(ids);
+}
+
 /** Ids whose rows were taken together. */
 interface TakenIds {
-  readonly record: Recovered<KnownIds>;
+  readonly record: NamedIds;
   readonly reached: Ack;
   /** Null for one of an earlier process, or that has left. */
   batch: HeldBatch | null;
@@ -161,16 +174,16 @@ class Source implements NamesOfAKind {
   /** Chunks whose rows are on their way to the disk. */
   readonly underway = new Underway();
   readonly #partitions = new Map<string, Partition>();
-  /** The oldest first. */
-  #chunks = new Set<TakenIds>();
-  readonly #ids = new Map<string, TakenIds>();
+  readonly #ids = new IdIndex<TakenIds>(({ record }) => textsOf(record));
+  /** Ids, and what they cost. */
+  #size = 0;
   #bytes = 0;
 
   constructor(readonly name: string, readonly deps: MessagesDeps) {}
 
   /** Of ids. */
   get size(): number {
-    return this.#ids.size;
+    return this.#size;
   }
 
   get bytes(): number {
@@ -191,9 +204,7 @@ class Source implements NamesOfAKind {
   taken(ids: readonly string[]): Map<string, Ticket> {
     const tickets = new Map<TakenIds, Ticket>();
     const taken = new Map<string, Ticket>();
-    for (const id of ids) {
-      const chunk = this.#ids.get(id);
-      if (chunk === undefined) continue;
+    for (const [id, chunk] of this.#ids.find(ids)) {
       const { record, reached, batch } = chunk;
       const ticket = tickets.get(chunk) ??
         (batch === null
@@ -220,7 +231,8 @@ class Source implements NamesOfAKind {
 
   begin(
     comes: readonly Coming[],
-    named: Recovered<KnownIds> | null,
+    named: NamedIds | null,
+    ids: readonly string[],
     reached: Ack,
     kept: Promise<Refused | null> | null,
     spans: readonly Span[],
@@ -237,7 +249,7 @@ class Source implements NamesOfAKind {
       comes.forEach(({ mark, safe }, at) =>
         partitions[at]!.take(mark, safe && kept !== null, batch)
       );
-      if (named !== null) this.#takeIds({ record: named, reached, batch });
+      if (named !== null) this.#takeIds({ record: named, reached, batch }, ids);
     };
     for (const partition of partitions) partition.unsafe++;
     if (kept !== null) {
@@ -274,21 +286,19 @@ class Source implements NamesOfAKind {
   // ------------------------------------------------------------ ids
 
   recoverIds(records: readonly Recovered<KnownIds>[]): void {
-    const now = [...this.#chunks];
-    this.#chunks = new Set();
+    const now = [...this.#ids.chunks()].map(([, chunk]) => chunk);
     this.#ids.clear();
-    this.#bytes = 0;
-    for (const record of records) this.#takeIds({ record, reached: "disk", batch: null });
+    this.#size = this.#bytes = 0;
+    for (const record of records) {
+      this.#takeIds({ record, reached: "disk", batch: null }, textsOf(record));
+    }
     // What was taken meanwhile is newer.
-    for (const chunk of now) this.#takeIds(chunk);
+    for (const chunk of now) this.#takeIds(chunk, textsOf(chunk.record));
   }
 
-  #takeIds(chunk: TakenIds): void {
-    this.#chunks.add(chunk);
-    for (const id of chunk.record.ids) {
-      if (!this.#ids.has(id)) this.#bytes += ID_BYTES + id.length;
-      this.#ids.set(id, chunk);
-    }
+  #takeIds(chunk: TakenIds, ids: readonly string[]): void {
+    this.#ids.add(chunk, ids);
+    this.#count(chunk.record, 1);
     chunk.batch?.whenSettled((fate) => {
       // Given up: the next start knows more.
       if (fate === null) return;
@@ -299,33 +309,37 @@ class Source implements NamesOfAKind {
   }
 
   forgetOldest(): void {
-    for (const oldest of this.#chunks) return this.#forgetIds(oldest);
+    for (const [number, chunk] of this.#ids.chunks()) return this.#forgetIds(number, chunk);
   }
 
   expire(sinceMs: number): void {
-    for (const chunk of this.#chunks) {
+    for (const [number, chunk] of this.#ids.chunks()) {
       if (chunk.record.sinceMs > sinceMs) break;
-      this.#forgetIds(chunk);
+      this.#forgetIds(number, chunk);
     }
   }
 
   lost(batches: ReadonlySet<string>): void {
-    for (const chunk of this.#chunks) {
-      if (chunk.record.batches.some((id) => batches.has(id))) this.#forgetIds(chunk);
+    for (const [number, chunk] of this.#ids.chunks()) {
+      if (chunk.record.batches.some((id) => batches.has(id))) this.#forgetIds(number, chunk);
     }
     for (const [name, partition] of this.#partitions) {
       if (partition.needs(batches)) this.#forgetPartition(name);
     }
   }
 
-  #forgetIds(chunk: TakenIds): void {
-    this.#chunks.delete(chunk);
-    chunk.record.gone = true;
-    for (const id of chunk.record.ids) {
-      if (this.#ids.get(id) !== chunk) continue;
-      this.#ids.delete(id);
-      this.#bytes -= ID_BYTES + id.length;
-    }
+  #forgetIds(number: number, { record }: TakenIds): void {
+    this.#ids.forget(number);
+    this.#count(record, -1);
+    record.gone = true;
+    // A file may keep what is gone for a while.
+    record.ids = "[]";
+    record.count = 0;
+  }
+
+  #count({ ids, count }: NamedIds, sign: 1 | -1): void {
+    this.#size += sign * count;
+    this.#bytes += sign * (ids.length + count * ID_BYTES);
   }
 
   #forgetPartition(name: string): void {

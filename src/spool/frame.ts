@@ -30,7 +30,7 @@
  * source was taken when these rows were, and the ids of the messages whose rows they are.
  *
  *     #mark {"table":"t","source":"kafka:flights","partition":"flights/3","position":"17"}
- *     #ids {"table":"t","source":"amqp:orders","ids":["7d0c…","7d0d…"],"since":1764400000123}
+ *     #ids {"ids":["7d0c…","7d0d…"],"table":"t","source":"amqp:orders","since":1764400000123}
  *
  * When the broker has it that a partition is acknowledged, that is said with the next frames, and no mark before
  * it counts that is not beyond: `#reached {"source":"kafka:flights","partition":"flights/3","position":"17"}`.
@@ -59,7 +59,7 @@
  */
 
 import { Buffer } from "node:buffer";
-import type { BatchHead, Mark, Memo, Recovered } from "../contracts.ts";
+import type { BatchHead, KnownKey, KnownMark, Mark, Memo, Recovered } from "../contracts.ts";
 import { nodeZlib } from "../kernel/builtins.ts";
 import { isPosition } from "../kernel/positions.ts";
 import { isBatchId, isFingerprint, type Range } from "./segment.ts";
@@ -152,22 +152,25 @@ export function notesFrame(notes: readonly Note[]): FrameText {
 
 /** @param batches none: that of the frame. */
 function memoLine(memo: Memo, batches: readonly string[]): string {
+  const of = batches.length === 0 ? {} : { batches };
+  if ("ids" in memo) {
+    const { table, source, ids, sinceMs: since } = memo;
+    // The text of the ids as it is.
+    return `${IDS_BEGIN}{"ids":${ids},${
+      JSON.stringify({ table, source, since, ...of }).slice(1)
+    }\n`;
+  }
   const { begin, said } = textOf(memo);
-  return `${begin}${JSON.stringify(batches.length === 0 ? said : { ...said, batches })}\n`;
+  return `${begin}${JSON.stringify({ ...said, ...of })}\n`;
 }
 
-function textOf(memo: Memo): { readonly begin: string; readonly said: object } {
+function textOf(memo: KnownKey | KnownMark): { readonly begin: string; readonly said: object } {
   const { table } = memo;
   if ("key" in memo) {
     const { key, hash, accepted, rejected, sinceMs: since } = memo;
     return { begin: KEY_BEGIN, said: { table, key, hash, accepted, rejected, since } };
   }
-  const { source } = memo;
-  if ("ids" in memo) {
-    const { ids, sinceMs: since } = memo;
-    return { begin: IDS_BEGIN, said: { table, source, ids, since } };
-  }
-  const { partition, position } = memo;
+  const { source, partition, position } = memo;
   return { begin: MARK_BEGIN, said: { table, source, partition, position } };
 }
 
@@ -415,7 +418,9 @@ function markIn({ source, partition, position }: Head) {
 
 function idsIn({ source, ids, since }: Head) {
   const known = typeof source === "string" && Array.isArray(ids) && isCount(since);
-  return known ? { source, ids: ids.filter((id) => typeof id === "string"), sinceMs: since } : null;
+  if (!known) return null;
+  const texts = ids.filter((id) => typeof id === "string");
+  return { source, ids: JSON.stringify(texts), count: texts.length, sinceMs: since };
 }
 
 type Head = Readonly<Record<string, unknown>>;

@@ -40,7 +40,7 @@ export class Remembered {
   #addNamed(file: JournalFile, memo: Exclude<Recovered, RecoveredMark>): void {
     const name = "key" in memo
       ? JSON.stringify([memo.table, memo.key])
-      : JSON.stringify([memo.table, memo.source, memo.sinceMs, memo.ids[0]]);
+      : JSON.stringify([memo.table, memo.source, memo.sinceMs, memo.ids]);
     const known = this.#named.get(name)?.memo;
     if (known !== undefined && "sinceMs" in known && known.sinceMs > memo.sinceMs) return;
     const isSame = known !== undefined && "sinceMs" in known && known.sinceMs === memo.sinceMs;

@@ -852,7 +852,7 @@ function firstOf(memos: ReadonlySet<Memo>): Memo[] {
   let names = 0;
   for (const memo of memos) {
     if (memo.gone) continue;
-    names += "ids" in memo ? memo.ids.length : 1;
+    names += "ids" in memo ? memo.count : 1;
     if (first.length > 0 && names > NAMES_A_FRAME) break;
     first.push(memo);
   }

@@ -62,7 +62,9 @@ export async function submit(spool: Spool, batch: HeldBatch, chunk: Chunk): Prom
   if (messages !== undefined) {
     const { source, marks, ids } = messages;
     memos.push(...marks.map((mark) => ({ ...mark, ...known, source })));
-    if (ids.length > 0) memos.push({ ...known, source, ids });
+    if (ids.length > 0) {
+      memos.push({ ...known, source, ids: JSON.stringify(ids), count: ids.length });
+    }
   }
   const result = await spool.append(
     batch,

@@ -50,7 +50,14 @@ function frameOf(
 const of = { table: "events", gone: false };
 const KEY = { ...of, key: "k", hash: "h", accepted: 2, rejected: 1, sinceMs: 7, batches: [] };
 const MARK = { ...of, source: "kafka:größe", partition: "a/0", position: "17-3", batches: [] };
-const IDS = { ...of, source: "amqp", ids: ['a"\n#end', "b"], sinceMs: 7, batches: [] };
+const IDS = {
+  ...of,
+  source: "amqp",
+  ids: JSON.stringify(['a"\n#end', "b"]),
+  count: 2,
+  sinceMs: 7,
+  batches: [],
+};
 const batch = (last: number) => idAt(1000, last);
 
 /** Frames as a file holds them, and where each ends. */

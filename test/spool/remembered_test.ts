@@ -20,7 +20,7 @@ function said(remembered: Remembered): string[] {
     const { batches } = memo;
     const [what, since] = "position" in memo
       ? [`${memo.partition} ${memo.position}`, ""]
-      : ["key" in memo ? memo.key : memo.ids.join(), ` since ${memo.sinceMs}`];
+      : ["key" in memo ? memo.key : JSON.parse(memo.ids).join(), ` since ${memo.sinceMs}`];
     return `${what}${since} [${batches}] in ${file.number}`;
   }).sort();
 }
@@ -54,7 +54,7 @@ test("keys and ids: the newest, with all batches that are said of it", () => {
     ...{ table, key: "k", hash: "h", accepted: 1, rejected: 0, sinceMs, batches, gone: false },
   });
   const ids = (sinceMs: number, batches: string[]): Recovered<KnownIds> => ({
-    ...{ table: "t", source: "s", ids: ["x", "y"], sinceMs, batches, gone: false },
+    ...{ table: "t", source: "s", ids: '["x","y"]', count: 2, sinceMs, batches, gone: false },
   });
   remembered.add(one!, key(5, ["a"]));
   remembered.add(two!, key(5, ["b"]));
