@@ -14,6 +14,7 @@ export function isPosition(text: unknown): text is string {
 /** Below 0 where `a` comes before `b`, 0 where they are the same. `17` comes before `17-0`. */
 export function comparePositions(a: string, b: string): number {
   if (a === b) return 0;
+  if (!a.includes("-") && !b.includes("-")) return compareDecimals(a, b);
   const ones = a.split("-");
   const others = b.split("-");
   for (let at = 0; at < ones.length && at < others.length; at++) {

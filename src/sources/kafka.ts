@@ -21,7 +21,13 @@ import {
   sentenceOf,
 } from "./kafka_client.ts";
 import { inspectKafka } from "./inspect_kafka.ts";
-import { type KafkaMessage, Reader, type Reading, SILENT_MS } from "./kafka_reader.ts";
+import {
+  type KafkaMessage,
+  partitionName,
+  Reader,
+  type Reading,
+  SILENT_MS,
+} from "./kafka_reader.ts";
 
 /** For the answer to the first question. */
 const CONNECT_MS = 10_000;
@@ -402,6 +408,7 @@ class KafkaFeed implements Feed {
           topic,
           topicId,
           index,
+          partition: partitionName(topic, index, topicId),
           gone: false,
           next,
           leaderEpoch: -1,

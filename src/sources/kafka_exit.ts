@@ -7,7 +7,7 @@
 import type { BrokerDeps, ExitChannel, ExitFeed, ExitOf } from "../contracts.ts";
 import { within } from "../kernel/time.ts";
 import { clientOptions, type Library, loadLibrary, sentenceOf } from "./kafka_client.ts";
-import { Reader, type Reading, SILENT_MS } from "./kafka_reader.ts";
+import { partitionName, Reader, type Reading, SILENT_MS } from "./kafka_reader.ts";
 
 const CONNECT_MS = 10_000;
 const CLOSE_MS = 2_000;
@@ -84,7 +84,18 @@ class KafkaExitFeed implements ExitFeed {
     const readings = (ends.get(topic) ?? []).map((end, index): Reading => {
       const first = since.get(topic)?.get(index)?.offset ?? -1n;
       const next = first >= 0n ? first : end;
-      return { topic, topicId, index, gone: false, next, leaderEpoch: -1, end, given: 0 };
+      const partition = partitionName(topic, index, topicId);
+      return {
+        topic,
+        topicId,
+        index,
+        partition,
+        gone: false,
+        next,
+        leaderEpoch: -1,
+        end,
+        given: 0,
+      };
     });
     this.#reader = new Reader({
       consumer,

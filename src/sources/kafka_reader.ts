@@ -14,9 +14,14 @@ import { apiIdsOf, isNetworkError } from "./kafka_client.ts";
 
 /** How long a broker may wait for something new before it answers that there is nothing. */
 const MOST_WAIT_MS = 500;
-/** Of one answer; more only where a single batch is larger. What is unpacked of it may be more. */
-const ANSWER_BYTES = 2 * 1024 * 1024;
-const PARTITION_BYTES = 1024 * 1024;
+/**
+ * Of one answer; more only where a single batch is larger. What is unpacked of it may be more. It is asked for
+ * less where messages are small: a message costs several times its bytes while it waits, and all that waits for
+ * long enough outlives the collector's young objects, which are what garbage is looked for in most often.
+ */
+const ANSWER_BYTES = { least: 64 * 1024, first: 256 * 1024, most: 2 * 1024 * 1024 };
+/** Messages of one answer, about: so many times what is fetched ahead. */
+const ANSWER_AHEADS = 2;
 /** Without an answer for so long a broker is gone, whatever its connection says. */
 export const SILENT_MS = 10_000;
 /** After an error of a partition (its leader moves): the pause, and how long it may last. */
@@ -48,6 +53,8 @@ export interface Reading {
   readonly topic: string;
   readonly topicId: string;
   readonly index: number;
+  /** As `partitionName` has it. */
+  readonly partition: string;
   /** It is another's now: what is still here of it is dropped. */
   gone: boolean;
   /** What is fetched next. */
@@ -58,6 +65,11 @@ export interface Reading {
   end: bigint;
   /** Messages that were given out, since the beginning. */
   given: number;
+}
+
+/** What messages of a partition say: a topic that was made anew counts from 0 again, under another id. */
+export function partitionName(topic: string, index: number, topicId: string): string {
+  return `${topic}/${index}#${topicId}`;
 }
 
 export interface ReaderOptions {
@@ -86,6 +98,10 @@ export class Reader {
   #givenOfFirst = 0;
   #waitingCount = 0;
   #waitingBytes = 0;
+  /** Of the next answer. */
+  #answerBytes = ANSWER_BYTES.first;
+  /** Which partition is the first that is asked for: an answer may have no room for the others. */
+  #turn = 0;
   /** Brokers that are asked at this moment, with when. */
   readonly #asked = new Map<number, number>();
   readonly #closing = new AbortController();
@@ -157,7 +173,9 @@ export class Reader {
   /** Asks each broker that is not being asked, unless there is enough already. */
   #fetch(): void {
     if (this.failure !== null || this.#closing.signal.aborted) return;
-    if (this.#waitingCount >= this.#options.ahead || this.#waitingBytes >= ANSWER_BYTES) return;
+    if (this.#waitingCount >= this.#options.ahead || this.#waitingBytes >= ANSWER_BYTES.most) {
+      return;
+    }
     if (this.#readings.length === 0) return;
     void this.#fetchAll().catch((error: unknown) => this.#fail(error));
   }
@@ -195,20 +213,23 @@ export class Reader {
     const { consumer, pool, clock } = this.#options;
     this.#asked.set(broker, clock.monotonicMs());
     const asked = readings.map((reading) => ({ reading, from: reading.next }));
+    const bytes = this.#answerBytes;
     let pauseMs = 0;
     try {
       const response = await consumer.fetch({
         node: broker,
-        topics: requestOf(readings),
+        topics: requestOf(inTurn(readings, this.#turn++), bytes),
         maxWaitTime: MOST_WAIT_MS,
-        maxBytes: ANSWER_BYTES,
+        maxBytes: bytes,
         isolationLevel: READ_COMMITTED,
         connectionPool: pool,
       });
       this.#troubleSinceMs = null;
+      let messages = 0;
       for (const { reading, from } of asked) {
-        this.#takeIn(reading, from, answerFor(reading, response));
+        messages += this.#takeIn(reading, from, answerFor(reading, response));
       }
+      this.#size(bytes, messages);
     } catch (error) {
       if (this.#closing.signal.aborted) return;
       pauseMs = RETRY_MS;
@@ -250,9 +271,19 @@ export class Reader {
     return moved;
   }
 
-  #takeIn(reading: Reading, from: bigint, answer: Answer | undefined): void {
+  /** The next answer is to have about as many messages as one should. */
+  #size(bytes: number, messages: number): void {
+    const { least, most } = ANSWER_BYTES;
+    const wanted = ANSWER_AHEADS * this.#options.ahead;
+    // One with fewer may have been all that there was.
+    const fitting = messages > wanted ? bytes * wanted / messages : 2 * bytes;
+    this.#answerBytes = Math.round(Math.max(least, Math.min(fitting, most)));
+  }
+
+  /** @returns how many messages there are in it. */
+  #takeIn(reading: Reading, from: bigint, answer: Answer | undefined): number {
     // It may have been begun elsewhere meanwhile.
-    if (answer === undefined || reading.gone || reading.next !== from) return;
+    if (answer === undefined || reading.gone || reading.next !== from) return 0;
     reading.end = answer.lastStableOffset >= 0n ? answer.lastStableOffset : answer.highWatermark;
     const messages: KafkaMessage[] = [];
     for (const batch of committed(answer)) {
@@ -260,19 +291,21 @@ export class Reader {
       if (after > reading.next) reading.next = after;
       reading.leaderEpoch = batch.partitionLeaderEpoch;
       if (!batch.given) continue;
+      const { firstOffset, firstTimestamp } = batch;
+      // A batch is given whole, also where what is asked for is in its middle.
+      const before = Number(from - firstOffset);
       for (const record of batch.records) {
-        const offset = batch.firstOffset + BigInt(record.offsetDelta);
-        // A batch is given whole, also where what is asked for is in its middle.
-        if (offset < from) continue;
-        const message = new KafkaMessage(reading, offset, batch.firstTimestamp, record);
+        if (record.offsetDelta < before) continue;
+        const message = new KafkaMessage(reading, firstOffset, firstTimestamp, record);
         messages.push(message);
         this.#waitingBytes += message.size;
       }
     }
-    if (messages.length === 0) return;
+    if (messages.length === 0) return 0;
     this.#waiting.push(messages);
     this.#waitingCount += messages.length;
     this.#options.onChange();
+    return messages.length;
   }
 
   #fail(error: unknown): void {
@@ -284,7 +317,14 @@ export class Reader {
 
 const OUT_OF_RANGE = 1;
 
-function requestOf(readings: readonly Reading[]) {
+/** The same ones, beginning with another each time. */
+function inTurn(readings: readonly Reading[], turn: number): readonly Reading[] {
+  const first = turn % Math.max(1, readings.length);
+  return [...readings.slice(first), ...readings.slice(0, first)];
+}
+
+/** Of one partition no more than half of an answer, so that two have a part of it. */
+function requestOf(readings: readonly Reading[], bytes: number) {
   const topics = new Map<string, Reading[]>();
   for (const reading of readings) {
     topics.set(reading.topicId, [...topics.get(reading.topicId) ?? [], reading]);
@@ -294,7 +334,7 @@ function requestOf(readings: readonly Reading[]) {
     partitions: of.map(({ index, next }) => ({
       partition: index,
       fetchOffset: next,
-      partitionMaxBytes: PARTITION_BYTES,
+      partitionMaxBytes: Math.ceil(bytes / 2),
       currentLeaderEpoch: -1,
       lastFetchedEpoch: -1,
     })),
@@ -337,13 +377,16 @@ export class KafkaMessage implements Message {
   /** How many of its partition were given out up to this one. */
   number = 0;
   readonly encoding?: string;
+  #position: string | null = null;
 
+  /** @param firstOffset and time, of the batch. */
   constructor(
     readonly reading: Reading,
-    readonly offset: bigint,
+    readonly firstOffset: bigint,
     readonly batchMs: bigint,
     readonly record: KafkaRecord,
   ) {
+    if (record.headers.length === 0) return;
     for (const [name, value] of record.headers) {
       if (/^content-encoding$/i.test(textOf(name))) this.encoding = textOf(value);
     }
@@ -358,14 +401,16 @@ export class KafkaMessage implements Message {
     return this.body.length + ENTRY_BYTES;
   }
 
-  /** A topic that was made anew counts from 0 again, under another id. */
   get partition(): string {
-    const { topic, index, topicId } = this.reading;
-    return `${topic}/${index}#${topicId}`;
+    return this.reading.partition;
+  }
+
+  get offset(): bigint {
+    return this.firstOffset + BigInt(this.record.offsetDelta);
   }
 
   get position(): string {
-    return String(this.offset);
+    return this.#position ??= String(this.offset);
   }
 
   get address(): string {

@@ -575,11 +575,10 @@ class Taken {
   }
 
   /** Null for one that is above all that was taken. */
-  #ticketOf({ partition, position }: Message): Ticket | null {
-    const mark = position === undefined ? undefined : this.#marks.get(partition);
-    return mark !== undefined && comparePositions(position!, mark.position) <= 0
-      ? mark.ticket
-      : null;
+  #ticketOf(message: Message): Ticket | null {
+    const mark = this.#marks.get(message.partition);
+    if (mark === undefined || message.position === undefined) return null;
+    return comparePositions(message.position, mark.position) <= 0 ? mark.ticket : null;
   }
 
   /** What a chunk says of the messages whose rows it has. */
@@ -618,8 +617,9 @@ function marksOf(messages: readonly Message[]): Mark[] {
 }
 
 /** What a message is remembered by; null: by its position, or not at all. */
-function nameOf({ position, id, counted, body }: Message): string | null {
-  if (position !== undefined || id === undefined) return null;
+function nameOf(message: Message): string | null {
+  const { id, counted, body } = message;
+  if (id === undefined || message.position !== undefined) return null;
   if (counted) return `${id} ${body.length.toString(36)}.${nodeZlib().crc32(body).toString(36)}`;
   const hash = nodeCrypto().createHash("sha256").update(`${id.length} ${id}`).update(body);
   return hash.digest("base64url").slice(0, 22);
