@@ -1,4 +1,4 @@
-/** `shishi dead` as people run it: what it prints, its exit codes, what it leaves on disk. */
+/** `shishi dead` as people run it: what it prints, its exit codes, what it leaves on disk. What is text alone is asked on one runtime. */
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -11,6 +11,7 @@ import { systemClock } from "../../src/kernel/time.ts";
 import { takeLock } from "../../src/spool/lock.ts";
 import { shown } from "../../src/commands/dead.ts";
 import { batch, idsOf, lettersOf, namesIn, writerOf } from "../dead/kit.ts";
+import { describeOnce, testOnce } from "../kit/once.ts";
 import { runShishi } from "../kit/shishi.ts";
 import { freePort } from "../kit/free_port.ts";
 import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
@@ -51,7 +52,7 @@ const dead = (dataDir: string, ...args: string[]) =>
   runShishi(["dead", ...args, "--data-dir", dataDir], { env: { NO_COLOR: "1" } });
 
 describe("ls", () => {
-  test("one line a table", async () => {
+  testOnce("one line a table", async () => {
     const dataDir = await filled();
     const { code, stdout, stderr } = await dead(dataDir, "ls");
     assert.deepEqual([code, stderr], [0, ""]);
@@ -66,7 +67,7 @@ describe("ls", () => {
     assert.deepEqual(more, []);
   });
 
-  test("--json, of one table, with lines that cannot be read", async () => {
+  testOnce("--json, of one table, with lines that cannot be read", async () => {
     const dataDir = await filled();
     writeFileSync(join(dataDir, "dead/t.ndjson"), "noise\n", { flag: "a" });
     const { code, stdout } = await dead(dataDir, "ls", "t", "--json");
@@ -81,7 +82,7 @@ describe("ls", () => {
     assert.ok(oldest <= newest && bytes > 0);
   });
 
-  test("nothing there: said, and nothing made", async () => {
+  testOnce("nothing there: said, and nothing made", async () => {
     const dataDir = folder();
     for (const verb of ["ls", "show", "replay", "purge"]) {
       const { code, stdout, stderr } = await dead(
@@ -97,7 +98,7 @@ describe("ls", () => {
 });
 
 describe("show", () => {
-  test("time, code, error on one line, and the row byte for byte", async () => {
+  testOnce("time, code, error on one line, and the row byte for byte", async () => {
     const dataDir = await filled();
     const { code, stdout, stderr } = await dead(dataDir, "show", "t");
     assert.deepEqual([code, stderr], [0, ""]);
@@ -107,13 +108,13 @@ describe("show", () => {
     assert.match(shown[1]![0]!, /^\d{4}-\d\d-\d\dT[\d:.]+Z {2}t {2}code 26 {2}batch b-1 row 1$/);
   });
 
-  test("--json gives the letters as they are", async () => {
+  testOnce("--json gives the letters as they are", async () => {
     const dataDir = await filled();
     const { stdout } = await dead(dataDir, "show", "--json", "t");
     assert.equal(stdout, readFileSync(join(dataDir, "dead/t.ndjson"), "utf8"));
   });
 
-  test("--limit and --code: the newest that match, and how many there are", async () => {
+  testOnce("--limit and --code: the newest that match, and how many there are", async () => {
     const dataDir = await filled();
     const limited = await dead(dataDir, "show", "t", "--code", "27", "--limit=1", "--json");
     assert.deepEqual(JSON.parse(limited.stdout).row, ROWS[2]);
@@ -145,7 +146,7 @@ describe("show", () => {
 });
 
 describe("purge", () => {
-  test("does nothing without --yes where nobody can be asked", async () => {
+  testOnce("does nothing without --yes where nobody can be asked", async () => {
     const dataDir = await filled();
     const { code, stderr } = await dead(dataDir, "purge", "t");
     assert.equal(code, 2);
@@ -153,14 +154,14 @@ describe("purge", () => {
     assert.equal((await idsOf(dataDir)).length, 4);
   });
 
-  test("deletes a table's letters and says how many", async () => {
+  testOnce("deletes a table's letters and says how many", async () => {
     const dataDir = await filled();
     const { code, stdout } = await dead(dataDir, "purge", "t", "--yes");
     assert.deepEqual([code, stdout], [0, "4 letters deleted\n"]);
     assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
   });
 
-  test("lines that cannot be read go with the rest, and are named", async () => {
+  testOnce("lines that cannot be read go with the rest, and are named", async () => {
     const dataDir = await filled();
     writeFileSync(join(dataDir, "dead/t.ndjson"), "noise\n", { flag: "a" });
     const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27");
@@ -170,7 +171,7 @@ describe("purge", () => {
     assert.deepEqual(namesIn(dataDir), ["events.ndjson"]);
   });
 
-  test("--all, --code, --before", async () => {
+  testOnce("--all, --code, --before", async () => {
     const dataDir = await filled();
     const young = await dead(dataDir, "purge", "--all", "--yes", "--before", "24h");
     assert.deepEqual([young.code, young.stdout], [0, "0 letters deleted\n"]);
@@ -232,50 +233,56 @@ describe("replay", () => {
     }
   });
 
-  test("goes on while the collector says that it helps, and with what is new no more", async () => {
-    const dataDir = await filled();
-    const collector = await startFakeCollector({ dataDir });
-    collector.clickhouse.dead = (row) => row.includes('"eventType"');
-    try {
-      // The letter of `events` is dead again by the first try, and is not sent with the second.
-      collector.takeOddly("usual", "slow");
-      const { code, stdout, stderr } = await dead(dataDir, "replay", "--url", collector.url);
-      assert.equal(code, 1, stderr);
-      assert.equal(
-        stdout,
-        "4 stored\n1 dead again\n  1 × code 26: still bad\n0 could not be sent\n",
-      );
-      assert.match(stderr, /^0 of 5 stored, 1 dead again \(waiting: .*has not taken them yet/);
-      const replays = collector.asked.filter((asked) => asked === "POST /api/dead/replay");
-      assert.equal(replays.length, 2);
-    } finally {
-      await collector.close();
-    }
-  });
+  testOnce(
+    "goes on while the collector says that it helps, and with what is new no more",
+    async () => {
+      const dataDir = await filled();
+      const collector = await startFakeCollector({ dataDir });
+      collector.clickhouse.dead = (row) => row.includes('"eventType"');
+      try {
+        // The letter of `events` is dead again by the first try, and is not sent with the second.
+        collector.takeOddly("usual", "slow");
+        const { code, stdout, stderr } = await dead(dataDir, "replay", "--url", collector.url);
+        assert.equal(code, 1, stderr);
+        assert.equal(
+          stdout,
+          "4 stored\n1 dead again\n  1 × code 26: still bad\n0 could not be sent\n",
+        );
+        assert.match(stderr, /^0 of 5 stored, 1 dead again \(waiting: .*has not taken them yet/);
+        const replays = collector.asked.filter((asked) => asked === "POST /api/dead/replay");
+        assert.equal(replays.length, 2);
+      } finally {
+        await collector.close();
+      }
+    },
+  );
 
-  test("busy: it waits as it was asked; for longer than the timeout: everything stays", async () => {
-    const dataDir = await filled();
-    const collector = await startFakeCollector({ dataDir });
-    try {
-      const args = ["replay", "--url", collector.url, "--timeout", "1s"];
-      collector.misbehave({ status: 503, retryAfter: 30, error: "the collector is paused" });
-      const late = await dead(dataDir, ...args);
-      assert.deepEqual([late.code, late.stdout], [
-        1,
-        "0 stored\n0 dead again\n5 could not be sent\n",
-      ]);
-      assert.match(late.stderr, /answers 503: the collector is paused\n$/);
-      collector.misbehave({ status: 409, error: "a replay or a purge is under way" });
-      const other = await dead(dataDir, ...args);
-      assert.equal(other.code, 1);
-      assert.match(other.stderr, /409: a replay or a purge is under way/);
-      assert.equal(collector.chunks.length, 0);
-      collector.misbehave({ status: 429, retryAfter: 0 });
-      assert.equal((await dead(dataDir, ...args)).code, 0);
-    } finally {
-      await collector.close();
-    }
-  });
+  testOnce(
+    "busy: it waits as it was asked; for longer than the timeout: everything stays",
+    async () => {
+      const dataDir = await filled();
+      const collector = await startFakeCollector({ dataDir });
+      try {
+        const args = ["replay", "--url", collector.url, "--timeout", "1s"];
+        collector.misbehave({ status: 503, retryAfter: 30, error: "the collector is paused" });
+        const late = await dead(dataDir, ...args);
+        assert.deepEqual([late.code, late.stdout], [
+          1,
+          "0 stored\n0 dead again\n5 could not be sent\n",
+        ]);
+        assert.match(late.stderr, /answers 503: the collector is paused\n$/);
+        collector.misbehave({ status: 409, error: "a replay or a purge is under way" });
+        const other = await dead(dataDir, ...args);
+        assert.equal(other.code, 1);
+        assert.match(other.stderr, /409: a replay or a purge is under way/);
+        assert.equal(collector.chunks.length, 0);
+        collector.misbehave({ status: 429, retryAfter: 0 });
+        assert.equal((await dead(dataDir, ...args)).code, 0);
+      } finally {
+        await collector.close();
+      }
+    },
+  );
 
   for (const odd of ["cut before", "cut after"] as const) {
     test(`the answer is lost (${odd}): the next replay stores none twice`, async () => {
@@ -319,7 +326,7 @@ describe("replay", () => {
     });
   }
 
-  test("two at once: one works, the other says so", async () => {
+  testOnce("two at once: one works, the other says so", async () => {
     const dataDir = await filled();
     const collector = await startFakeCollector({ dataDir });
     try {
@@ -341,7 +348,7 @@ describe("replay", () => {
     }
   });
 
-  test("no collector: said, and everything stays", async () => {
+  testOnce("no collector: said, and everything stays", async () => {
     const dataDir = await filled();
     const url = `http://127.0.0.1:${await freePort()}`;
     for (const args of [["--url", url], ["--listen", url.replace("http://", "")]]) {
@@ -413,55 +420,61 @@ describe("replay", () => {
 });
 
 describe("what the running collector says", () => {
-  test("ls, show and purge are the same as without one, and only its own folder is meant", async () => {
-    const dataDir = await filled();
-    const collector = await startFakeCollector({ dataDir });
-    const listen = ["--listen", collector.url.replace("http://", "")];
-    try {
-      for (
-        const args of [
-          ["ls"],
-          ["ls", "t", "--json"],
-          ["show"],
-          ["show", "--json", "--code", "27", "--limit", "1"],
-          ["show", "nowhere"],
-        ]
-      ) {
-        const asked = collector.asked.length;
-        const there = await dead(dataDir, ...args, ...listen);
-        assert.ok(collector.asked.length > asked, args.join(" "));
-        assert.deepEqual(there, await dead(dataDir, ...args), args.join(" "));
+  testOnce(
+    "ls, show and purge are the same as without one, and only its own folder is meant",
+    async () => {
+      const dataDir = await filled();
+      const collector = await startFakeCollector({ dataDir });
+      const listen = ["--listen", collector.url.replace("http://", "")];
+      try {
+        for (
+          const args of [
+            ["ls"],
+            ["ls", "t", "--json"],
+            ["show"],
+            ["show", "--json", "--code", "27", "--limit", "1"],
+            ["show", "nowhere"],
+          ]
+        ) {
+          const asked = collector.asked.length;
+          const there = await dead(dataDir, ...args, ...listen);
+          assert.ok(collector.asked.length > asked, args.join(" "));
+          assert.deepEqual(there, await dead(dataDir, ...args), args.join(" "));
+        }
+        const whole = await dead(dataDir, "show", "t", "--json", "--url", collector.url);
+        assert.equal(whole.stdout, readFileSync(join(dataDir, "dead/t.ndjson"), "utf8"));
+
+        // Another folder's letters are not this collector's, whichever listens here.
+        const other = await filled();
+        writeFileSync(join(other, "dead/events.ndjson"), "");
+        const read = await dead(other, "ls", ...listen);
+        assert.deepEqual([read.code, read.stdout.includes("events")], [0, false]);
+        const replayed = await dead(other, "replay", ...listen);
+        assert.equal(replayed.code, 1);
+        assert.match(
+          replayed.stderr,
+          /lie in another folder; a replay needs the running collector/,
+        );
+        assert.equal(
+          (await dead(other, "purge", "t", "--yes", ...listen)).stdout,
+          "4 letters deleted\n",
+        );
+        assert.equal((await idsOf(dataDir)).length, 4);
+
+        const asks = await dead(dataDir, "purge", "t", ...listen);
+        assert.equal(asks.code, 2);
+        assert.match(asks.stderr, /4 dead letters of t would be deleted; expected --yes/);
+        const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27", ...listen);
+        assert.equal(some.stdout, "2 letters deleted\n");
+        writeFileSync(join(dataDir, "dead/events.ndjson"), "noise\n", { flag: "a" });
+        const all = await dead(dataDir, "purge", "--all", "--yes", ...listen);
+        assert.equal(all.stdout, "3 letters and 1 lines that cannot be read deleted\n");
+        assert.deepEqual(namesIn(dataDir), []);
+      } finally {
+        await collector.close();
       }
-      const whole = await dead(dataDir, "show", "t", "--json", "--url", collector.url);
-      assert.equal(whole.stdout, readFileSync(join(dataDir, "dead/t.ndjson"), "utf8"));
-
-      // Another folder's letters are not this collector's, whichever listens here.
-      const other = await filled();
-      writeFileSync(join(other, "dead/events.ndjson"), "");
-      const read = await dead(other, "ls", ...listen);
-      assert.deepEqual([read.code, read.stdout.includes("events")], [0, false]);
-      const replayed = await dead(other, "replay", ...listen);
-      assert.equal(replayed.code, 1);
-      assert.match(replayed.stderr, /lie in another folder; a replay needs the running collector/);
-      assert.equal(
-        (await dead(other, "purge", "t", "--yes", ...listen)).stdout,
-        "4 letters deleted\n",
-      );
-      assert.equal((await idsOf(dataDir)).length, 4);
-
-      const asks = await dead(dataDir, "purge", "t", ...listen);
-      assert.equal(asks.code, 2);
-      assert.match(asks.stderr, /4 dead letters of t would be deleted; expected --yes/);
-      const some = await dead(dataDir, "purge", "t", "--yes", "--code", "27", ...listen);
-      assert.equal(some.stdout, "2 letters deleted\n");
-      writeFileSync(join(dataDir, "dead/events.ndjson"), "noise\n", { flag: "a" });
-      const all = await dead(dataDir, "purge", "--all", "--yes", ...listen);
-      assert.equal(all.stdout, "3 letters and 1 lines that cannot be read deleted\n");
-      assert.deepEqual(namesIn(dataDir), []);
-    } finally {
-      await collector.close();
-    }
-  });
+    },
+  );
 
   test("a folder that a collector has, which does not listen here, is not purged", async () => {
     const dataDir = await filled();
@@ -475,7 +488,7 @@ describe("what the running collector says", () => {
   });
 });
 
-describe("unusable", () => {
+describeOnce("unusable", () => {
   const cases: [string[], RegExp][] = [
     [[], /expected ls, show, replay or purge, got nothing/],
     [["list"], /expected ls, show, replay or purge, got "list"/],
@@ -502,7 +515,7 @@ describe("unusable", () => {
     });
   }
 
-  test("letters that cannot be read are a problem, not a stack", async () => {
+  testOnce("letters that cannot be read are a problem, not a stack", async () => {
     const dataDir = folder();
     mkdirSync(join(dataDir, "dead"), { recursive: true });
     symlinkSync("t.ndjson", join(dataDir, "dead/t.ndjson"));
@@ -511,7 +524,7 @@ describe("unusable", () => {
     assert.match(stderr, /^shishi: dead letters: ELOOP: .+\n$/);
   });
 
-  test("a folder that cannot be looked at is not one without letters", async () => {
+  testOnce("a folder that cannot be looked at is not one without letters", async () => {
     const dataDir = join(tempFile("data", ""), "below");
     folders.push(dirname(dirname(dataDir)));
     for (const verb of ["ls", "show", "replay", "purge"]) {

@@ -13,7 +13,7 @@ import { eventually } from "../kit/wait.ts";
 import { assertDelivered, metrics, say, sum, watch } from "../system/books.ts";
 import { Told } from "./told.ts";
 
-const CUTS = 200;
+const CUTS = 100;
 /** Together: those that are cut together wait for one backoff. */
 const AT_ONCE = 20;
 const BATCH_ROWS = 10;

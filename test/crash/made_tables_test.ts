@@ -13,7 +13,7 @@ import { eventually, pause } from "../kit/wait.ts";
 import { say } from "../system/books.ts";
 
 const COLLECTORS = 3;
-const CLIENTS = 24;
+const CLIENTS = 12;
 const REQUESTS = 6;
 const ROWS = 3;
 const KILLS = 3;

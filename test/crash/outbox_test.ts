@@ -61,7 +61,7 @@ class Application {
       const how = rows[0]! % 4 === 3 ? "ROLLBACK" : "COMMIT";
       await writer.end(how);
       if (how === "COMMIT") this.committed.push(...rows);
-      await pause(3);
+      await pause(10);
     }
   }
 

@@ -17,7 +17,7 @@ const ROWS = 1000;
 /** Of rows that are to take memory. */
 const PAD = 2000;
 /** INSERTs of one batch at which it is killed. */
-const MOST = 6;
+const MOST = 4;
 
 /** What makes pieces of a batch, while it lasts. */
 interface Cause {

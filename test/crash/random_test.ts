@@ -16,7 +16,7 @@ import { say } from "../system/books.ts";
 import { drained } from "./drained.ts";
 import { Told } from "./told.ts";
 
-const rounds = Number(process.env.CRASH_ROUNDS ?? (ON_BUN ? 20 : 10));
+const rounds = Number(process.env.CRASH_ROUNDS ?? (ON_BUN ? 12 : 6));
 
 for (const binary of BUILDS) {
   const what = binary ? "the binary" : "from source";

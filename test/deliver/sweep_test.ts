@@ -66,7 +66,7 @@ const TURNED = `
   .trim().split(/\s+/);
 
 /** Turned at a time, from all over the list, so that no two are of one kind. */
-const TOGETHER = 3;
+const TOGETHER = 8;
 const DATABASES_AT_ONCE = 8;
 const id = (n: number) => `0192f0c1-0000-7000-8000-${String(n).padStart(12, "0")}`;
 

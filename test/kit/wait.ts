@@ -20,23 +20,31 @@ function runnable(): number {
   }
 }
 
+/** Between two looks at what is awaited: a twentieth of the time that it has taken, but never less or more than this. */
+const LOOKS_MS = { least: 25, most: 100 };
+
 /**
  * Calls `fn` until it returns without throwing and gives its answer; after `withinMs` (see `patient`)
  * throws what `fn` threw last, so that a test fails with the reason and not with "timed out".
+ * @param options.everyMs between two calls; unless given ever longer (`LOOKS_MS`), for what takes long is not worth
+ * the processor's time of looking often.
  */
 export async function eventually<T>(
   fn: () => T | Promise<T>,
-  { withinMs, everyMs = 25 }: { withinMs: number; everyMs?: number },
+  { withinMs, everyMs }: { withinMs: number; everyMs?: number },
 ): Promise<T> {
   const beganMs = performance.now();
   while (true) {
     try {
       return await fn();
     } catch (problem) {
-      const tookMs = performance.now() - beganMs + everyMs;
+      const sinceMs = performance.now() - beganMs;
+      const waitMs = everyMs ??
+        Math.min(LOOKS_MS.most, Math.max(LOOKS_MS.least, sinceMs / 20));
+      const tookMs = sinceMs + waitMs;
       if (tookMs > withinMs && tookMs > patient(withinMs)) throw problem;
+      await pause(waitMs);
     }
-    await pause(everyMs);
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * What is Kafka's own: every way in and the words for what is wrong with it, codecs, tombstones and headers,
- * transactions, both protocols with members that come and go, exit channels, and what `shishi check` says.
+ * transactions, both protocols with members that come and go, exit channels, and what `shishi check` says. Ways in, codecs
+ * and connections are tried on both runtimes; what the broker says, and what is made of it, on one.
  */
 
 import assert from "node:assert/strict";
@@ -19,6 +20,7 @@ import { openKafka } from "../../src/sources/kafka.ts";
 import { openKafkaExit } from "../../src/sources/kafka_exit.ts";
 import { CERTIFICATE, RENEWED_CERTIFICATE } from "../kit/certificate.ts";
 import { EDGE } from "../kit/client_certificate.ts";
+import { testOnce } from "../kit/once.ts";
 import { type Kafka, startKafka } from "../kit/servers.ts";
 import { ON_BUN } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
@@ -266,7 +268,7 @@ test("key, headers and time of a message; a tombstone is empty", async () => {
   }
 });
 
-test("what a transaction has aborted is not read, however long it was", async () => {
+testOnce("what a transaction has aborted is not read, however long it was", async () => {
   await others.makeTopic("tx", 1);
   const producer = new Producer({
     clientId: "tx",
@@ -305,25 +307,28 @@ test("what a transaction has aborted is not read, however long it was", async ()
   }
 });
 
-test("from=latest: what came before is not read, and what comes during a restart is", async () => {
-  await others.makeTopic("late", 1);
-  await others.publish("late", ['{"n":1}']);
-  const first = await connect("late", { from: "latest" });
-  // Known at once, though nothing was read.
-  await eventually(async () => assert.equal(await others.unread("late", "late"), 0), {
-    withinMs: 10_000,
-  });
-  await first.close();
-  await others.publish("late", ['{"n":2}']);
-  const second = await connect("late", { from: "latest" });
-  try {
-    assert.deepEqual((await take(second, 1)).map(textOf), ['{"n":2}']);
-  } finally {
-    await second.close();
-  }
-});
+testOnce(
+  "from=latest: what came before is not read, and what comes during a restart is",
+  async () => {
+    await others.makeTopic("late", 1);
+    await others.publish("late", ['{"n":1}']);
+    const first = await connect("late", { from: "latest" });
+    // Known at once, though nothing was read.
+    await eventually(async () => assert.equal(await others.unread("late", "late"), 0), {
+      withinMs: 10_000,
+    });
+    await first.close();
+    await others.publish("late", ['{"n":2}']);
+    const second = await connect("late", { from: "latest" });
+    try {
+      assert.deepEqual((await take(second, 1)).map(textOf), ['{"n":2}']);
+    } finally {
+      await second.close();
+    }
+  },
+);
 
-test("never gives more than prefetch says, and commits in time for more", async () => {
+testOnce("never gives more than prefetch says, and commits in time for more", async () => {
   await others.makeTopic("ahead", 2);
   await others.publish("ahead", Array.from({ length: 100 }, (_, n) => `{"n":${n}}`));
   const feed = await connect("ahead", { prefetch: 10 });
@@ -509,22 +514,25 @@ test("what the client throws where nobody waits is logged; what others throw so 
   run(bundle);
 });
 
-test("consumer: a member that leaves at any point of its way in leaves nothing behind", async () => {
-  await others.makeTopic("brief", 2);
-  for (let waitMs = 0; waitMs < 60; waitMs += 2) {
-    const address = kafkaAddress(kafka.port, {
-      topics: ["brief"],
-      group: "brief",
-      protocol: "consumer",
-    });
-    const ending = new AbortController();
-    const joining = openKafka(address, kafkaDeps()).connect(ending.signal);
-    joining.catch(() => {});
-    await new Promise((resolve) => setTimeout(resolve, waitMs));
-    ending.abort();
-    await joining.then((feed) => feed.close(), () => {});
-  }
-});
+testOnce(
+  "consumer: a member that leaves at any point of its way in leaves nothing behind",
+  async () => {
+    await others.makeTopic("brief", 2);
+    for (let waitMs = 0; waitMs < 60; waitMs += 2) {
+      const address = kafkaAddress(kafka.port, {
+        topics: ["brief"],
+        group: "brief",
+        protocol: "consumer",
+      });
+      const ending = new AbortController();
+      const joining = openKafka(address, kafkaDeps()).connect(ending.signal);
+      joining.catch(() => {});
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+      ending.abort();
+      await joining.then((feed) => feed.close(), () => {});
+    }
+  },
+);
 
 if (PROTOCOLS.length > 0) {
   test("partitions that are added to a topic are read, by all members", async () => {
@@ -559,7 +567,7 @@ if (PROTOCOLS.length > 0) {
   });
 }
 
-test("a topic that is made anew begins at 0, under another name for marks", async () => {
+testOnce("a topic that is made anew begins at 0, under another name for marks", async () => {
   await others.makeTopic("anew", 1);
   await others.publish("anew", ['{"n":1}']);
   const before = await connect("anew");
@@ -617,14 +625,14 @@ describe("exit channels", () => {
   });
 });
 
-test("check waits until a new broker has a place for groups", () => {
+testOnce("check waits until a new broker has a place for groups", () => {
   assert.deepEqual(firstLook.map(({ state, text }) => `${state}: ${text}`), [
     "ok: topic unasked: 1 partition, group shishi has read nothing yet and begins at earliest, " +
     "0 messages wait",
   ]);
 });
 
-test("check says where the group is, and what it has lost", async () => {
+testOnce("check says where the group is, and what it has lost", async () => {
   await others.makeTopic("checked", 2, { "retention.ms": "-1" });
   await others.publish("checked", ['{"n":1}', '{"n":2}', '{"n":3}']);
   const inspect = () =>

@@ -61,7 +61,7 @@ for (const modern of AGES) {
     });
 
     // Without deduplication tokens and a sieve an old server is asked row by row.
-    const size = modern ? 10_000 : 200;
+    const size = modern ? 3_000 : 200;
     const floods: [name: string, isBad: (n: number) => boolean, inserts: number][] = [
       ["every second row bad", (n) => n % 2 === 1, modern ? 20 : size / 2 + 10],
       ["all rows bad", () => true, modern ? 20 : size + 10],
