@@ -820,6 +820,8 @@ export interface Attempt {
 export interface Sink {
   /** @param attempt not given: there was none before, and nothing stands in its way. */
   deliver(batch: Batch, signal: AbortSignal, attempt?: Attempt): Promise<Delivery>;
+  /** Sealed batches that are delivered next, one after the other: what all need can be asked for together. */
+  expect?(batches: readonly Batch[]): void;
   /**
    * A batch is not sent any more: which of its rows are not stored for certain, ascending. Absent: all of them.
    * @param trail as of an attempt. @param message of rows of which nothing else was said.

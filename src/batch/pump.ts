@@ -485,7 +485,7 @@ export class Pump implements Intake, Holdings {
 
   /** Its rows that are not stored become dead letters. Returns how many. */
   async #giveUp(queue: TableQueue, batch: HeldBatch, why: string): Promise<Result<number>> {
-    const dispatch = this.#schedule.take(queue, batch);
+    const dispatch = this.#schedule.take(queue, batch, this.#nowMs());
     const message = `set aside by order, while its table was in trouble: ${why}`;
     const back = batch.inMemory ? DONE : await this.#memory.fetch(batch);
     let written: Result = back;
@@ -565,6 +565,8 @@ export class Pump implements Intake, Holdings {
   #turn(): void {
     if (this.#ended || !this.#sending) return;
     const nowMs = this.#nowMs();
+    const together = this.#schedule.closeTogether(nowMs);
+    if (together.length > 0) this.deps.sink.expect?.(together);
     for (let next = this.#schedule.next(nowMs); next !== null; next = this.#schedule.next(nowMs)) {
       void this.#send(next);
     }

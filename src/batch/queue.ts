@@ -154,6 +154,19 @@ export class TableQueue {
     return Math.min(this.#open.oldestMs + flushIntervalMs, idleAtMs);
   }
 
+  /**
+   * Closes the open batch if it is due by its age at `atMs` and nothing but that keeps it.
+   * @returns it, if it may be sent at once.
+   */
+  closeIfDue(atMs: number): HeldBatch | null {
+    const open = this.#open;
+    if (open === null || open.oldestMs + this.#limits.flushIntervalMs > atMs) return null;
+    const troubled = this.retry.failures > 0 || this.#unanswered || this.doubts.closed;
+    if (troubled || this.#waiting.length > 0 || this.#inFlight.size > 0) return null;
+    this.close();
+    return open.ready ? open : null;
+  }
+
   /** When something of this table may be sent, were there room; Infinity for nothing. */
   readyAtMs(): number {
     const { closed } = this.doubts;

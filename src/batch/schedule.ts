@@ -32,6 +32,8 @@ export interface ScheduleOptions extends ScheduleLimits {
 export interface Dispatch {
   readonly queue: TableQueue;
   readonly batch: HeldBatch;
+  /** When it left. */
+  readonly sentMs: number;
   /** Failures that were counted when it left, of the server and of the table. */
   readonly serverSeen: number;
   readonly tableSeen: number;
@@ -39,6 +41,11 @@ export interface Dispatch {
 
 /** Empty queues are remembered up to this many tables in all. */
 const MAX_REMEMBERED = 256;
+/** Batches are closed together that are due within this part of the flush interval, or so soon. */
+const EARLY_SHARE = 0.1;
+const EARLY_MS = 100;
+/** As many as can be sent within this time: what waits longer would better grow. */
+const TOGETHER_MS = 250;
 
 export class Schedule {
   /** Attempts that no server answered. */
@@ -48,6 +55,8 @@ export class Schedule {
   /** There was an answer since the last silence. */
   #answeredSince = false;
   #inFlight = 0;
+  /** How long the last INSERT took. */
+  #tookMs = TOGETHER_MS;
   #hurry = false;
   #options: ScheduleOptions;
 
@@ -78,6 +87,28 @@ export class Schedule {
 
   // ------------------------------------------------------------ what goes, and when
 
+  /**
+   * Where a table's batch is due, closes those of other tables that are due soon: they go one after the other
+   * then, and what is asked in front of an INSERT is asked for all of them at once. Tables that are written
+   * all the time are soon due at the same moment.
+   * @returns what may be sent at once, if there are several.
+   */
+  closeTogether(nowMs: number): readonly HeldBatch[] {
+    const { concurrency, flushIntervalMs } = this.#options;
+    const most = concurrency * TOGETHER_MS / Math.max(1, this.#tookMs) - this.#inFlight;
+    if (most < 2 || this.#queues.size < 2 || this.server.failures > 0) return [];
+    const queues = [...this.#queues.values()];
+    if (!queues.some((queue) => queue.dueAtMs() <= nowMs)) return [];
+    const atMs = nowMs + Math.min(EARLY_MS, flushIntervalMs * EARLY_SHARE);
+    const closed: HeldBatch[] = [];
+    for (const queue of queues) {
+      if (closed.length >= most) break;
+      const batch = queue.closeIfDue(atMs);
+      if (batch !== null) closed.push(batch);
+    }
+    return closed.length > 1 ? closed : [];
+  }
+
   /** The next batch to send, or null when nothing may go now. */
   next(nowMs: number): Dispatch | null {
     if (this.#inFlight >= this.#room() || this.server.retryAtMs() > nowMs) return null;
@@ -87,9 +118,14 @@ export class Schedule {
       if (batch === null) continue;
       this.#toTheBack(queue);
       this.#inFlight++;
-      return { queue, batch, serverSeen: this.server.counted, tableSeen: queue.retry.counted };
+      return this.#dispatch(queue, batch, nowMs);
     }
     return null;
+  }
+
+  #dispatch(queue: TableQueue, batch: HeldBatch, sentMs: number): Dispatch {
+    const seen = { serverSeen: this.server.counted, tableSeen: queue.retry.counted };
+    return { queue, batch, sentMs, ...seen };
   }
 
   /** When `next` should be asked again if nothing else happens; Infinity = not before something does. */
@@ -116,6 +152,7 @@ export class Schedule {
     const { queue, batch } = dispatch;
     this.#inFlight--;
     if (delivery.kind === "settled") {
+      this.#tookMs = nowMs - dispatch.sentMs;
       queue.left(batch);
       this.#answered();
       return;
@@ -148,10 +185,10 @@ export class Schedule {
   }
 
   /** One that waits is taken out by order, whatever its turn; there is no server in what becomes of it. */
-  take(queue: TableQueue, batch: HeldBatch): Dispatch {
+  take(queue: TableQueue, batch: HeldBatch, nowMs: number): Dispatch {
     queue.take(batch);
     this.#inFlight++;
-    return { queue, batch, serverSeen: this.server.counted, tableSeen: queue.retry.counted };
+    return this.#dispatch(queue, batch, nowMs);
   }
 
   /** What came of that. @param problem it could not be done, and why; null: it has left. */

@@ -203,6 +203,7 @@ export function createDeliver(
     ...(tools.judge && {
       fitting: {
         judge: tools.judge,
+        clock,
         eventTypes: tools.eventTypes ?? (() => null),
         current: (table, withinMs) => servers.tables.current(table, withinMs),
         earlier: (table, fingerprint) => servers.tables.earlier(table, fingerprint),

@@ -1,5 +1,5 @@
 /**
- * The columns that a batch is sent to, asked right before each INSERT, and its rows held against them where
+ * The columns that a batch is sent to, asked before each INSERT, and its rows held against them where
  * they were checked against others, or against none: what ClickHouse would store in place of a value that
  * does not fit is another value.
  *
@@ -14,6 +14,7 @@
 
 import type {
   Batch,
+  Clock,
   Columns,
   EventTypes,
   JudgeRows,
@@ -29,9 +30,40 @@ export interface FittingTools {
   /** As what the fields of events are read, if not as usual; null: they are not looked at. */
   readonly eventTypes: (columns: Columns) => EventTypes | null;
   /** As of `Plans`. */
-  readonly current: (table: string, withinMs?: number) => Promise<Columns | "missing" | "unknown">;
+  readonly current: (table: string, withinMs?: number) => Promise<Current>;
   readonly earlier: (table: string, fingerprint: string) => Columns | null;
+  readonly clock: Pick<Clock, "monotonicMs">;
   readonly maker?: TableMaker;
+}
+
+type Current = Columns | "missing" | "unknown";
+
+/** A batch's columns that were asked for when it was sealed are those of its first INSERT for so long. */
+const FORESEEN_MS = 250;
+
+/** What was asked for before the turn of a batch, for many at once. */
+export class Foreseen {
+  readonly #asked = new WeakMap<
+    Batch,
+    { readonly columns: Promise<Current>; readonly atMs: number }
+  >();
+
+  /** @param batches sealed: their rows came before. */
+  ask(batches: readonly Batch[], { current, clock }: FittingTools): void {
+    const atMs = clock.monotonicMs();
+    for (const batch of batches) {
+      if (batch.shape === "row") this.#asked.set(batch, { columns: current(batch.table), atMs });
+    }
+  }
+
+  /** Once. @returns null where it has to be asked now. */
+  columnsOf(batch: Batch, { clock }: FittingTools): Promise<Current> | null {
+    const asked = this.#asked.get(batch);
+    this.#asked.delete(batch);
+    return asked !== undefined && clock.monotonicMs() - asked.atMs < FORESEEN_MS
+      ? asked.columns
+      : null;
+  }
 }
 
 /** How the rows of a batch lie against their columns. */
@@ -57,8 +89,9 @@ export async function fitting(
   batch: Batch,
   against: string | null,
   tools: FittingTools,
+  foreseen: Foreseen,
 ): Promise<Fitted> {
-  const columns = await columnsFor(batch, tools);
+  const columns = await (foreseen.columnsOf(batch, tools) ?? columnsFor(batch, tools));
   // A table that takes no rows says so itself, and so does one of which nothing else is known.
   if (typeof columns === "string" || columns.takesNone !== null) return { kind: "unseen" };
   const judge = tools.judge();
@@ -72,10 +105,7 @@ export async function fitting(
 /** Columns that take every event may be a second old. */
 const EVENTS_WITHIN_MS = 1000;
 
-async function columnsFor(
-  batch: Batch,
-  tools: FittingTools,
-): Promise<Columns | "missing" | "unknown"> {
+async function columnsFor(batch: Batch, tools: FittingTools): Promise<Current> {
   if (batch.shape !== "event") return await tools.current(batch.table);
   const columns = await tools.current(batch.table, EVENTS_WITHIN_MS);
   return typeof columns === "string" || takesAll(batch, columns, tools)

@@ -6,7 +6,8 @@
  * a moment ago is found; a server that cannot be asked is left alone for a second.
  */
 
-import { nodeCrypto } from "../kernel/builtins.ts";
+import { Buffer } from "node:buffer";
+import { nodeCrypto, nodeUtil } from "../kernel/builtins.ts";
 import type { Answered, Clock, Closed, Columns, InsertRequest, Log, Tables } from "../contracts.ts";
 import { isTableName } from "../kernel/names.ts";
 import { failed } from "../kernel/result.ts";
@@ -53,21 +54,38 @@ export function blocksOf(
   if (plan === null || plan.partitionKey === "") return 1;
   const most = Math.min(rows, MOST_PARTITIONS);
   if (shape !== "event" || plan.partitionKey !== BY_MONTH) return most;
-  const months = new Set<string>();
-  let times = 0;
-  for (const piece of body) {
-    for (const [, month] of new TextDecoder().decode(piece).matchAll(MONTH)) {
-      months.add(month!);
-      times++;
-    }
-  }
+  const { times, months } = monthsIn(body);
   // Some are written in another way.
   return times < rows ? most : Math.min(most, months.size);
 }
 
 /** The partition key of the table of events. */
 const BY_MONTH = "toYYYYMM(timestamp)";
-const MONTH = /"timestamp"\s*:\s*"(\d{4}-\d{2})/g;
+const TIME = '"timestamp":"';
+/** Characters of `2026`, and of `2026-11`. */
+const YEAR = 4;
+const MONTH = 7;
+const DASH = 0x2d;
+
+/** How many times stand in rows, and in which months they are; nearly all are in that of the time before. */
+function monthsIn(body: readonly Uint8Array[]) {
+  const months = new Set<string>();
+  let times = 0;
+  for (const piece of body) {
+    const text = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+    let last = -1;
+    for (let at = text.indexOf(TIME); at >= 0; at = text.indexOf(TIME, at)) {
+      at += TIME.length;
+      // Other forms of a time tell no month.
+      if (text[at + YEAR] !== DASH) continue;
+      times++;
+      if (last >= 0 && text.compare(text, last, last + MONTH, at, at + MONTH) === 0) continue;
+      last = at;
+      months.add(text.toString("latin1", at, at + MONTH));
+    }
+  }
+  return { times, months };
+}
 
 export interface TableTools {
   readonly query: Query;
@@ -80,6 +98,8 @@ export interface TableTools {
 }
 
 export const TTL_MS = 5_000;
+/** What else is known of a table whose columns are confirmed meanwhile lasts so many times as long. */
+const CONFIRMED = 6;
 const MISSING_TTL_MS = 2_000;
 const UNKNOWN_TTL_MS = 1_000;
 /** Columns that rows did not fit count as fresh for so long. */
@@ -193,7 +213,10 @@ export function createTables(tools: TableTools): Plans & {
       : entry.doubted
       ? DOUBTED_TTL_MS
       : ttlMs;
-    return clock.monotonicMs() - entry.atMs < keepMs;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - entry.atMs < keepMs) return true;
+    const confirmed = typeof entry.known === "object" && !entry.doubted;
+    return confirmed && nowMs - entry.askedMs < keepMs && nowMs - entry.atMs < keepMs * CONFIRMED;
   }
 
   /** One question at a time for a table; its answer serves all that ask meanwhile. */
@@ -218,6 +241,8 @@ export function createTables(tools: TableTools): Plans & {
 
   function learn(entry: Entry, known: Known): void {
     const before = entry.known;
+    // The same object: what was made of it for the scanner stays.
+    if (nodeUtil().isDeepStrictEqual(known, before)) return;
     entry.known = known;
     if (typeof before === "string") return;
     if (typeof known === "object" && known.fingerprint === before.fingerprint) return;

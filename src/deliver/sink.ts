@@ -30,7 +30,7 @@ import type {
   ViewName,
 } from "../contracts.ts";
 import { OWN_WORD } from "../contracts.ts";
-import { fitting, type FittingTools } from "./fitting.ts";
+import { fitting, type FittingTools, Foreseen } from "./fitting.ts";
 import {
   after,
   append,
@@ -116,6 +116,8 @@ export function createSink(tools: SinkTools): Sink {
   /** INSERTs stored since the start, by table. */
   const storedOf = new Map<string, number>();
   const sizes = new Sizes();
+  const fitters = tools.fitting && { ...tools.fitting, ...(maker ? { maker } : {}) };
+  const foreseen = new Foreseen();
 
   async function deliver(
     batch: Batch,
@@ -272,10 +274,7 @@ export function createSink(tools: SinkTools): Sink {
    */
   async function fit(batch: Batch, progress: Progress): Promise<boolean | Delivery> {
     if (!fits()) return true;
-    const fitted = await fitting(batch, progress.against, {
-      ...tools.fitting!,
-      ...(maker ? { maker } : {}),
-    });
+    const fitted = await fitting(batch, progress.against, fitters!, foreseen);
     if (fitted.kind === "held") return { kind: "table", code: 0, message: fitted.problem };
     if (fitted.kind === "unseen") {
       progress.columns = progress.types = progress.known = null;
@@ -609,7 +608,13 @@ export function createSink(tools: SinkTools): Sink {
     return unstored(plan, unknown, message);
   }
 
-  return { deliver, giveUp };
+  return {
+    deliver,
+    expect(batches) {
+      if (fits()) foreseen.ask(batches, fitters!);
+    },
+    giveUp,
+  };
 }
 
 /** For the first answer about a table. */

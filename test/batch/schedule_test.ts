@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Dispatch } from "../../src/batch/schedule.ts";
+import { type Dispatch, type Schedule } from "../../src/batch/schedule.ts";
 import { busy, stored, tableTrouble, unanswered } from "../kit/scripted_sink.ts";
 import { fill, firstAt, scheduleOf, tables, takeAll } from "./schedules.ts";
 
@@ -77,6 +77,67 @@ describe("turns", () => {
       schedule.onDelivery(schedule.next(i)!, stored, i);
     }
     assert.ok(schedule.tables < 1000, `${schedule.tables} queues are remembered`);
+  });
+});
+
+describe("tables that are due together", () => {
+  /** Open batches, one of each table, a few milliseconds apart. */
+  const opened = (schedule: Schedule, ...ages: [table: string, atMs: number][]) => {
+    for (const [table, atMs] of ages) fill(schedule, table, 1, atMs);
+  };
+  const roomy = () => scheduleOf({ maxRows: 10, concurrency: 4 });
+  /** An INSERT of another table has just taken so long. */
+  const took = (schedule: Schedule, ms: number) => {
+    fill(schedule, "z", 10, 0);
+    schedule.onDelivery(schedule.next(0)!, stored, ms);
+  };
+
+  test("with one that is due those are closed that are due within a tenth of the interval", () => {
+    const schedule = roomy();
+    opened(schedule, ["a", 100], ["b", 130], ["c", 200], ["d", 201]);
+    assert.deepEqual(schedule.closeTogether(1099), []);
+    const together = schedule.closeTogether(1100);
+    assert.deepEqual(together.map(({ table }) => table), ["a", "b", "c"]);
+    assert.ok(together.every(({ sealed, ready }) => sealed && ready));
+    assert.deepEqual(tables(takeAll(schedule, 1100)), ["a", "b", "c"]);
+    assert.equal(schedule.queue("d").open?.sealed, false);
+  });
+
+  test("one alone is closed when it is sent", () => {
+    const schedule = roomy();
+    opened(schedule, ["a", 100], ["b", 500]);
+    assert.deepEqual(schedule.closeTogether(1100), []);
+    assert.deepEqual(tables(takeAll(schedule, 1100)), ["a"]);
+  });
+
+  test("no more than go within a quarter of a second: what would wait grows instead", () => {
+    const schedule = roomy();
+    took(schedule, 250);
+    opened(schedule, ...Array.from({ length: 9 }, (_, at) => [`t${at}`, 100] as [string, number]));
+    assert.equal(schedule.closeTogether(1100).length, 4);
+    const slow = roomy();
+    took(slow, 900);
+    opened(slow, ["a", 100], ["b", 100]);
+    assert.deepEqual(slow.closeTogether(1100), []);
+  });
+
+  test("a table in trouble, or one with batches that wait, is left alone", () => {
+    const schedule = roomy();
+    fill(schedule, "bad", 10, 0);
+    schedule.onDelivery(schedule.next(0)!, tableTrouble, 0);
+    fill(schedule, "bad", 1, 100);
+    fill(schedule, "much", 11, 100);
+    opened(schedule, ["a", 100], ["b", 100]);
+    const together = schedule.closeTogether(1110);
+    assert.deepEqual(together.map(({ table }) => table), ["a", "b"]);
+  });
+
+  test("without a server nothing is closed early", () => {
+    const schedule = roomy();
+    fill(schedule, "z", 10, 0);
+    schedule.onDelivery(schedule.next(0)!, unanswered(), 0);
+    opened(schedule, ["a", 100], ["b", 100]);
+    assert.deepEqual(schedule.closeTogether(1100), []);
   });
 });
 

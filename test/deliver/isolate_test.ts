@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import type { DeadRow, Inserter, JudgeRows, Tables, Verdict } from "../../src/contracts.ts";
+import type { DeadRow, Inserter, JudgeRows, Verdict } from "../../src/contracts.ts";
 import {
   after,
   append,
@@ -21,7 +21,7 @@ import {
 import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
 import { columnsOf } from "../kit/columns.ts";
-import { batchOf, never, silent } from "./kit.ts";
+import { batchOf, never, noTables, realClock, silent } from "./kit.ts";
 
 interface Model {
   readonly rows: number;
@@ -150,6 +150,7 @@ async function run(model: Model): Promise<Outcome> {
     current: () => Promise.resolve(columnsOf(["a UInt8"], String(unfitNow().size))),
     earlier: () => null,
     eventTypes: () => null,
+    clock: realClock,
   };
 
   const lines = Array.from({ length: model.rows }, (_, row) => `{${row}}`);
@@ -187,13 +188,6 @@ async function run(model: Model): Promise<Outcome> {
 }
 
 const LOST: Verdict = { kind: "transient", code: 0, message: "lost", unknown: true };
-
-const noTables: Tables = {
-  columns: () => "unknown",
-  lookUp: () => Promise.resolve("unknown"),
-  refresh: () => Promise.resolve("unknown"),
-  doubt() {},
-};
 
 function assertFates(model: Model, outcome: Outcome): void {
   const bad = (row: number) => model.bad.has(row) || model.hidden.has(row);

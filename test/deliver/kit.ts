@@ -1,6 +1,15 @@
 /** What the tests of this room share: batches from lines, a silent log, the real clock. */
 
-import type { Batch, Clock, Endpoint, JudgeRows, Ledger, Log, Shape } from "../../src/contracts.ts";
+import type {
+  Batch,
+  Clock,
+  Endpoint,
+  JudgeRows,
+  Ledger,
+  Log,
+  Shape,
+  Tables,
+} from "../../src/contracts.ts";
 import type { Fetch } from "../../src/kernel/http.ts";
 import { createDeliver, type Deliver, type DeliverSettings } from "../../src/deliver/deliver.ts";
 
@@ -45,6 +54,14 @@ export function fakeClock(
 export const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export const never = new AbortController().signal;
+
+/** Tables of which nothing is known. */
+export const noTables: Tables = {
+  columns: () => "unknown",
+  lookUp: () => Promise.resolve("unknown"),
+  refresh: () => Promise.resolve("unknown"),
+  doubt() {},
+};
 
 let batches = 0;
 

@@ -87,6 +87,29 @@ describe("tables", () => {
     state.held = false;
   });
 
+  test("columns that INSERTs confirm stay fresh; what else is known is asked twice a minute", async () => {
+    const { tables, state, clock, settle } = room();
+    await tables.lookUp("t", 1000);
+    const known = tables.columns("t");
+    const whole = () => state.asked.filter((sql) => sql.includes("engine")).length;
+    for (let atMs = 1000; atMs < 30_000; atMs += 1000) {
+      clock.advance(1000);
+      assert.equal(await tables.current("t"), known);
+    }
+    assert.equal(tables.columns("t"), known);
+    assert.equal(whole(), 1);
+    clock.advance(1000);
+    tables.columns("t");
+    await settle();
+    assert.equal(whole(), 2);
+    assert.equal(tables.columns("t"), known, "nothing has changed, so it is the same object");
+    // A column that was added is seen at the next INSERT.
+    state.answer = { ok: true, value: [row("a"), row("b")] };
+    const now = await tables.current("t");
+    assert.ok(typeof now === "object" && now.names.has("b"));
+    await tables.close();
+  });
+
   test("a missing table is remembered for two seconds only", async () => {
     const { tables, state, clock } = room({ ok: true, value: [] });
     assert.equal(await tables.lookUp("t", 1000), "missing");

@@ -1,6 +1,7 @@
 /** One exchange under every way in which a network can fail it. */
 
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
@@ -137,6 +138,29 @@ describe("post", () => {
     assert.equal(seen[1]?.[0], "gzip");
     assert.ok((seen[1]?.[1] ?? Infinity) < 10_000);
     assert.deepEqual(seen[2], [undefined, 500_000]);
+  });
+
+  test("short pieces of a body are sent together, long ones as they are, all in their order", async () => {
+    const sent: Uint8Array[] = [];
+    const post = createPost({
+      fetch: async (_url, init) => {
+        for await (const piece of init.body as ReadableStream<Uint8Array>) sent.push(piece);
+        return new Response("");
+      },
+      clock: realClock,
+    });
+    let next = 0;
+    const long = 64 * 1024;
+    const pieces = [1, 2000, 3000, long, 70_000, 5, long - 5, 1, 40_000, 30_000]
+      .map((length) => new Uint8Array(length).map(() => next++ % 251));
+    assert.ok((await post(exchange("http://127.0.0.1/", { body: pieces }))).ok);
+    assert.deepEqual(sent.map(({ length }) => length), [
+      ...[5001, long, 70_000],
+      ...[long, 40_001, 30_000],
+    ]);
+    assert.equal(sent[1], pieces[3]);
+    assert.equal(sent[2], pieces[4]);
+    assert.deepEqual(Buffer.concat(sent), Buffer.concat(pieces));
   });
 
   test("a proxy that takes no body of unknown length gets one with its length", async () => {
