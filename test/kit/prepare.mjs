@@ -32,7 +32,7 @@ const SERVERS = {
   "man-db": ["/usr/bin/man"],
   "mandoc": ["/usr/bin/mandoc"],
   "systemd": ["/usr/bin/systemd-analyze"],
-  "chromium": ["/usr/bin/chromium"],
+  "chromium-headless-shell": ["/usr/bin/chromium-headless-shell"],
   "openssl": ["/usr/bin/openssl"],
   "curl": ["/usr/bin/curl"],
   "mmdebstrap": ["/usr/bin/mmdebstrap"],
