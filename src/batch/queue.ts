@@ -184,13 +184,14 @@ export class TableQueue {
    * Takes out the batch to send next, or null; its attempt begins. The turn of the oldest is that of one
    * that may be stored, where there is one. A due open batch is closed when it is the one to send, not for another one's sake: a queue must
    * get shorter by each that leaves.
+   * @param mayClose whether an open batch may be.
    */
-  next(nowMs: number): HeldBatch | null {
+  next(nowMs: number, mayClose = true): HeldBatch | null {
     if (this.readyAtMs() > nowMs) return null;
     const allowed = (batch: HeldBatch) => batch.ready && batch.retry.atMs <= nowMs;
     const { closed } = this.doubts;
     const newest = !closed && (this.#newestNext || !this.#waiting.some(allowed));
-    if (newest && this.dueAtMs() <= nowMs) this.close();
+    if (newest && mayClose && this.dueAtMs() <= nowMs) this.close();
     const doubtful = newest ? undefined : this.#inDoubt(allowed);
     const at = doubtful !== undefined
       ? this.#waiting.indexOf(doubtful)

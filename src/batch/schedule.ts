@@ -45,7 +45,7 @@ const MAX_REMEMBERED = 256;
 const EARLY_SHARE = 0.1;
 const EARLY_MS = 100;
 /** As many as can be sent within this time: what waits longer would better grow. */
-const TOGETHER_MS = 250;
+const TOGETHER_MS = 500;
 
 export class Schedule {
   /** Attempts that no server answered. */
@@ -57,6 +57,9 @@ export class Schedule {
   #inFlight = 0;
   /** How long the last INSERT took. */
   #tookMs = TOGETHER_MS;
+  /** Closed together last, and when they should have gone. */
+  #together: readonly HeldBatch[] = [];
+  #togetherUntilMs = 0;
   #hurry = false;
   #options: ScheduleOptions;
 
@@ -97,6 +100,7 @@ export class Schedule {
     const { concurrency, flushIntervalMs } = this.#options;
     const most = concurrency * TOGETHER_MS / Math.max(1, this.#tookMs) - this.#inFlight;
     if (most < 2 || this.#queues.size < 2 || this.server.failures > 0) return [];
+    if (this.#goTogether(nowMs)) return [];
     const queues = [...this.#queues.values()];
     if (!queues.some((queue) => queue.dueAtMs() <= nowMs)) return [];
     const atMs = nowMs + Math.min(EARLY_MS, flushIntervalMs * EARLY_SHARE);
@@ -106,15 +110,36 @@ export class Schedule {
       const batch = queue.closeIfDue(atMs);
       if (batch !== null) closed.push(batch);
     }
+    this.#together = closed;
+    this.#togetherUntilMs = nowMs + TOGETHER_MS;
     return closed.length > 1 ? closed : [];
+  }
+
+  /** Of what was closed together there is enough left to fill every place for a while. */
+  #goTogether(nowMs: number): boolean {
+    if (this.#together.length === 0) return false;
+    const left = nowMs < this.#togetherUntilMs
+      ? this.#together.filter(({ state }) => state === "waiting")
+      : [];
+    this.#together = left.length > this.#room() / 2 ? left : [];
+    return this.#together.length > 0;
   }
 
   /** The next batch to send, or null when nothing may go now. */
   next(nowMs: number): Dispatch | null {
     if (this.#inFlight >= this.#room() || this.server.retryAtMs() > nowMs) return null;
+    // Others that are due meanwhile are the next to go together.
+    const together = this.#goTogether(nowMs);
+    const next = this.#next(nowMs, !together);
+    if (next !== null || !together) return next;
+    this.#together = [];
+    return this.#next(nowMs, true);
+  }
+
+  #next(nowMs: number, mayClose: boolean): Dispatch | null {
     for (const queue of this.#queues.values()) {
       if (queue.inFlight >= this.#roomOf(queue)) continue;
-      const batch = queue.next(nowMs);
+      const batch = queue.next(nowMs, mayClose);
       if (batch === null) continue;
       this.#toTheBack(queue);
       this.#inFlight++;

@@ -39,7 +39,7 @@ export interface FittingTools {
 type Current = Columns | "missing" | "unknown";
 
 /** A batch's columns that were asked for when it was sealed are those of its first INSERT for so long. */
-const FORESEEN_MS = 250;
+const FORESEEN_MS = 1000;
 
 /** What was asked for before the turn of a batch, for many at once. */
 export class Foreseen {

@@ -110,15 +110,37 @@ describe("tables that are due together", () => {
     assert.deepEqual(tables(takeAll(schedule, 1100)), ["a"]);
   });
 
-  test("no more than go within a quarter of a second: what would wait grows instead", () => {
+  test("no more than go within half a second: what would wait grows instead", () => {
     const schedule = roomy();
-    took(schedule, 250);
+    took(schedule, 500);
     opened(schedule, ...Array.from({ length: 9 }, (_, at) => [`t${at}`, 100] as [string, number]));
     assert.equal(schedule.closeTogether(1100).length, 4);
     const slow = roomy();
-    took(slow, 900);
+    took(slow, 1800);
     opened(slow, ["a", 100], ["b", 100]);
     assert.deepEqual(slow.closeTogether(1100), []);
+  });
+
+  test("what is due while they go waits for its own company, until they have gone or half a second is over", () => {
+    for (const stuck of [false, true]) {
+      const schedule = roomy();
+      took(schedule, 10);
+      opened(schedule, ["a", 100], ["b", 100], ["c", 100], ["d", 100], ["e", 100], ["f", 100], [
+        "g",
+        100,
+      ]);
+      assert.equal(schedule.closeTogether(1100).length, 7);
+      opened(schedule, ["x", 110], ["y", 120]);
+      const first = takeAll(schedule, 1200);
+      assert.deepEqual(tables(first), ["a", "b", "c", "d"]);
+      assert.deepEqual(schedule.closeTogether(1210), []);
+      if (!stuck) {
+        schedule.onDelivery(first[0]!, stored, 1210);
+        assert.deepEqual(tables(takeAll(schedule, 1210)), ["e"]);
+      }
+      const atMs = stuck ? 1600 : 1210;
+      assert.deepEqual(schedule.closeTogether(atMs).map(({ table }) => table), ["x", "y"]);
+    }
   });
 
   test("a table in trouble, or one with batches that wait, is left alone", () => {
