@@ -3,13 +3,25 @@
  * it, then are in it (at once, or when the disk has them); it is sealed when it takes no further rows
  * and all are in it, and settled when every row's fate is known. The same object throughout, so that a
  * request can hold on to the rows it brought without the batch knowing every request.
+ *
+ * Below: where its bytes lie, after how long it is sent again, and the tickets that follow its rows.
  */
 
-import type { BatchHead, Chunk, DeadRow, GrowingBatch, RecoveredBatch } from "../contracts.ts";
-import type { Batch, Shape, TypeCounts } from "../contracts.ts";
+import type {
+  Ack,
+  Batch,
+  BatchHead,
+  Chunk,
+  Clock,
+  DeadRow,
+  GrowingBatch,
+  RecoveredBatch,
+  Shape,
+  Ticket,
+  TypeCounts,
+} from "../contracts.ts";
+import { type BackoffLimits, backoffMs } from "../kernel/backoff.ts";
 import { count } from "../kernel/ndjson.ts";
-import { BatchRetry } from "./retry.ts";
-import { Slabs } from "./slabs.ts";
 
 /** How far a batch has got. */
 export type BatchState =
@@ -410,4 +422,276 @@ function both(
   if (one === other || one === null || other === null) return one === null ? null : other;
   if (other.isSubsetOf(one)) return one;
   return one.isSubsetOf(other) ? other : one.union(other);
+}
+
+// ── The bytes of a batch, in few pieces: what is small, or only lent, is copied behind what came before.
+// This is the one copy that a row's bytes get on their way from the request's chunk to the INSERT; the
+// disk is given the copy.
+
+/** Pieces smaller than this are copied together: many small arrays cost more than the copy. */
+const SMALL_BYTES = 64 * 1024;
+/** Slabs grow with the batch: one small row in each of a thousand tables must stay small. */
+const FIRST_SLAB_BYTES = 4 * 1024;
+const SLAB_BYTES = 256 * 1024;
+
+class Slabs {
+  /** The array that holds what was added last, */
+  piece: Uint8Array = new Uint8Array(0);
+  /** and where it begins there. */
+  at = 0;
+  /** Memory that was made here, and that holds nothing but these bytes. */
+  readonly own: ArrayBuffer[] = [];
+  readonly #closed: Uint8Array[] = [];
+  #bytes = 0;
+  /** Of `piece`, while it is a slab. */
+  #used = 0;
+  #slab = false;
+
+  /** @param lent they change later. */
+  add(bytes: Uint8Array, lent: boolean): void {
+    this.#bytes += bytes.length;
+    if (bytes.length >= SMALL_BYTES) {
+      this.#close();
+      this.#closed.push(this.piece = lent ? this.#copy(bytes) : bytes);
+      this.at = 0;
+      return;
+    }
+    if (!this.#slab || this.#used + bytes.length > this.piece.length) {
+      this.#close();
+      this.piece = new Uint8Array(
+        Math.min(SLAB_BYTES, Math.max(FIRST_SLAB_BYTES, this.#bytes)),
+      );
+      this.#slab = true;
+    }
+    this.piece.set(bytes, this.at = this.#used);
+    this.#used += bytes.length;
+  }
+
+  /** The first `bytes` of what was added; nothing may be added any more. */
+  finish(bytes: number): Uint8Array[] {
+    this.#close();
+    const pieces: Uint8Array[] = [];
+    for (const piece of this.#closed) {
+      if (bytes === 0) break;
+      pieces.push(piece.subarray(0, bytes));
+      bytes -= Math.min(bytes, piece.length);
+    }
+    return pieces;
+  }
+
+  /** A copy of the slab's used part where most of it would be held for nothing. */
+  #close(): void {
+    if (!this.#slab) return;
+    const used = this.#used, slab = this.piece;
+    if (used * 2 < slab.length) this.#closed.push(this.#copy(slab.subarray(0, used)));
+    else {
+      this.#closed.push(slab.subarray(0, used));
+      this.own.push(slab.buffer as ArrayBuffer);
+    }
+    this.#slab = false;
+    this.#used = 0;
+  }
+
+  #copy(bytes: Uint8Array): Uint8Array {
+    const copy = bytes.slice();
+    this.own.push(copy.buffer as ArrayBuffer);
+    return copy;
+  }
+}
+
+// ── The backoff of INSERTs: after how long a batch is sent again, by the failures in a row of the server, of
+// its table and of itself (the waits of other things are named beside them). A wait that
+// was asked for (`Retry-After`) is kept even if an attempt that was already under way succeeds; a backoff
+// of the collector's own ends with the first success.
+
+export const RETRY: BackoffLimits = { leastMs: 250, mostMs: 30_000 };
+/** While stopping there is little time: a probe goes out at least every half second. */
+export const HURRY: BackoffLimits = { leastMs: 100, mostMs: 500 };
+
+/** A failure, and what the wait after it is made of. */
+export interface Failure {
+  readonly nowMs: number;
+  /** Asked for by the other side, 0 when it was not. */
+  readonly retryAfterMs: number;
+  readonly limits: BackoffLimits;
+  readonly random: () => number;
+}
+
+/** The retry state of the server or of a table, where several attempts can be under way at once. */
+export class RetryState {
+  #failures = 0;
+  #counted = 0;
+  #backoffUntilMs = 0;
+  #askedUntilMs = 0;
+
+  /** In a row; 0 while all is well. Attempts that were under way together count once. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** Failures ever counted. An attempt notes it when it starts, see `failed`. */
+  get counted(): number {
+    return this.#counted;
+  }
+
+  retryAtMs(): number {
+    return Math.max(this.#backoffUntilMs, this.#askedUntilMs);
+  }
+
+  /**
+   * @param seen `counted` at the start of the attempt: when another failure was counted since, and no
+   * success, this one says nothing new.
+   */
+  failed(seen: number, { nowMs, retryAfterMs, limits, random }: Failure): void {
+    this.#askedUntilMs = Math.max(this.#askedUntilMs, nowMs + retryAfterMs);
+    if (this.#failures > 0 && seen !== this.#counted) return;
+    this.#counted++;
+    this.#failures++;
+    this.#backoffUntilMs = nowMs + backoffMs(this.#failures, random(), limits);
+  }
+
+  succeeded(): void {
+    this.#failures = 0;
+    this.#backoffUntilMs = 0;
+  }
+
+  /** As if nothing had been tried yet. */
+  forget(): void {
+    this.#failures = 0;
+    this.hurry();
+  }
+
+  /** The backoff is over, though not what was asked for; the failures are not forgotten. */
+  cutShort(): void {
+    this.#backoffUntilMs = 0;
+  }
+
+  /** Nothing is waited out: neither a backoff nor what was asked for. */
+  hurry(): void {
+    this.#backoffUntilMs = 0;
+    this.#askedUntilMs = 0;
+  }
+}
+
+/** The retry state of one batch: of its own faults, or of its table's. */
+class BatchRetry {
+  #failures = 0;
+  #atMs = 0;
+  #unanswered = false;
+  #refused = false;
+
+  /** In a row, by its own fault or its table's. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** When it may be tried again, epoch milliseconds. */
+  get atMs(): number {
+    return this.#atMs;
+  }
+
+  /** An attempt got no answer. */
+  get unanswered(): boolean {
+    return this.#unanswered;
+  }
+
+  /** Its table did not take it. */
+  get refused(): boolean {
+    return this.#refused;
+  }
+
+  silent(): void {
+    this.#unanswered = true;
+  }
+
+  /** @param refused by its table. */
+  failed(refused: boolean, { nowMs, limits, random }: Failure): void {
+    this.#failures++;
+    this.#atMs = nowMs + backoffMs(this.#failures, random(), limits);
+    if (refused) this.#refused = true;
+  }
+
+  hurry(): void {
+    this.#atMs = 0;
+  }
+
+  /** As if nothing had been tried yet. */
+  forget(): void {
+    this.#failures = 0;
+    this.#atMs = 0;
+    this.#unanswered = false;
+    this.#refused = false;
+  }
+}
+
+// ── Tickets: what becomes of the rows of one request, through the batches that hold them.
+
+/** Costs nothing until it is waited for: batches know only the tickets that wait. */
+export class RequestTicket implements Ticket {
+  constructor(
+    readonly reached: Ack,
+    readonly kept: Ticket["kept"],
+    readonly spans: readonly Span[],
+    readonly clock: Clock,
+  ) {}
+
+  settled(waitMs: number): Promise<{ readonly dead: number } | null> {
+    return new Promise((resolve) => {
+      let open = this.spans.length;
+      if (open === 0) return resolve({ dead: 0 });
+      const cancel = this.clock.after(waitMs, () => resolve(null));
+      let dead = 0;
+      for (const span of this.spans) {
+        span.batch.whenSettled((fate) => {
+          dead += deadWithin(span, fate);
+          if (--open > 0) return;
+          cancel();
+          resolve(Number.isNaN(dead) ? null : { dead });
+        });
+      }
+    });
+  }
+}
+
+/** NaN for a batch that was given up: its rows reached nothing beyond what was acknowledged. */
+function deadWithin(span: Span, fate: Fate): number {
+  if (fate === null) return NaN;
+  return placeOf(fate, span.to) - placeOf(fate, span.from);
+}
+
+/**
+ * How many dead rows come before row `index`. By halving: ten thousand requests that share a batch of
+ * bad rows must not each look at all of them.
+ */
+function placeOf(dead: readonly DeadRow[], index: number): number {
+  let low = 0;
+  let high = dead.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (dead[middle]!.index < index) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** True once every batch is settled, false when one was given up or `waitMs` passed first. */
+export function allSettled(
+  batches: readonly HeldBatch[],
+  waitMs: number,
+  clock: Clock,
+): Promise<boolean> {
+  return new Promise((resolve) => {
+    let open = batches.length;
+    if (open === 0) return resolve(true);
+    const cancel = clock.after(waitMs, () => resolve(false));
+    let kept = true;
+    for (const batch of batches) {
+      batch.whenSettled((fate) => {
+        kept &&= fate !== null;
+        if (--open > 0) return;
+        cancel();
+        resolve(kept);
+      });
+    }
+  });
 }

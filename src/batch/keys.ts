@@ -1,11 +1,12 @@
 /**
- * What was taken under a key, remembered for a time, so that a sender that repeats itself repeats
- * nothing: a client that got no answer, a broker that delivers again.
+ * What may come again: rows that were taken under a key, remembered for a time, so that a sender that repeats
+ * itself repeats nothing, and replays of dead letters. What `messages.ts` has in common with it stands here
+ * too: what earlier processes left, and the one bound of all names.
  *
  * A key is known from the moment in which its rows are taken, also while they are on their way to the
  * disk: the second of two waits for the same round. What is refused is forgotten. The disk has keys in
  * the frames of their rows (`spool/frame.ts`), so an earlier process's are known as soon as its journal
- * is read; until then it is not known, and keyed rows wait. Memory is bounded (`name_budget.ts`): the oldest are
+ * is read; until then it is not known, and keyed rows wait. Memory is bounded (`NameBudget`): the oldest are
  * forgotten.
  */
 
@@ -14,6 +15,7 @@ import type {
   ChunkKey,
   Clock,
   KnownKey,
+  Memo,
   Named,
   Recovered,
   Refused,
@@ -21,10 +23,8 @@ import type {
   Ticket,
 } from "../contracts.ts";
 import { within } from "../kernel/time.ts";
-import type { Span } from "./batch.ts";
-import type { Earlier } from "./earlier.ts";
-import type { NameBudget, NamesOfAKind } from "./name_budget.ts";
-import { RequestTicket } from "./ticket.ts";
+import { type HeldBatch, RequestTicket, type Span } from "./batch.ts";
+import type { TableQueue } from "./queue.ts";
 
 /** What a key costs beside its text, about. */
 const KEY_BYTES = 400;
@@ -218,4 +218,184 @@ function nameOf(table: string, key: string): string {
 
 function bytesOf({ table, key }: KnownKey): number {
   return KEY_BYTES + table.length + key.length;
+}
+
+// ── Replays: dead letters that are sent again.
+
+/** Settled replays that are remembered. */
+const REMEMBERED = 1000;
+
+/** Replays have ids of version 8, batches of fresh rows of version 7. */
+function isReplay(id: string): boolean {
+  return id[14] === "8";
+}
+
+/**
+ * Dead letters that are sent again. A replay is a batch of its own whose id its letters decide, so the
+ * same replay is known when it comes twice: while it is held, for some time after it was settled, and
+ * to ClickHouse by its token.
+ */
+export class Replays {
+  /** Dead rows of settled replays, oldest first. */
+  readonly #settled = new Map<string, number>();
+  /** Whether the disk has them, as their first tickets say. */
+  readonly #kept = new WeakMap<HeldBatch, Promise<Refused | null>>();
+
+  constructor(readonly clock: Clock) {}
+
+  /** The ticket of a replay that was taken before, or null. @param reached once it is kept. */
+  find(queue: TableQueue, id: string, reached: Ack): Ticket | null {
+    const batch = this.held(queue, id);
+    if (batch !== null) {
+      // Its rows may not be in it yet.
+      const all = { batch, from: 0, to: Infinity };
+      return new RequestTicket(reached, this.#kept.get(batch) ?? null, [all], this.clock);
+    }
+    const dead = this.#settled.get(`${queue.table}/${id}`);
+    if (dead === undefined) return null;
+    return { reached: "clickhouse", kept: null, settled: () => Promise.resolve({ dead }) };
+  }
+
+  /** The replay, while it is held. */
+  held(queue: TableQueue, id: string): HeldBatch | null {
+    if (!isReplay(id)) return null;
+    return queue.find(id);
+  }
+
+  /** Its rows are on their way to the disk. */
+  taken(batch: HeldBatch, kept: Promise<Refused | null> | null): void {
+    if (kept !== null && isReplay(batch.id)) this.#kept.set(batch, kept);
+  }
+
+  /** Its rows have left. */
+  settled({ id, table }: HeldBatch, dead: number): void {
+    if (!isReplay(id)) return;
+    this.#settled.set(`${table}/${id}`, dead);
+    if (this.#settled.size <= REMEMBERED) return;
+    for (const oldest of this.#settled.keys()) {
+      this.#settled.delete(oldest);
+      break;
+    }
+  }
+}
+
+// ── What earlier processes left, as far as this one knows it by now: first what they remembered, when their
+// journals are read, then their batches, when all of them are held. Until then it is not known whether rows
+// are new that may come again, and a question waits.
+
+export interface EarlierDeps {
+  readonly clock: Clock;
+  /** A batch that is held; null for one that has left, or is not held yet. */
+  readonly heldBatch: (table: string, id: string) => HeldBatch | null;
+}
+
+export class Earlier {
+  #isRead: boolean;
+  readonly #read = Promise.withResolvers<void>();
+  readonly #recovered = Promise.withResolvers<void>();
+
+  /** @param unread an earlier process may have left something. */
+  constructor(readonly deps: EarlierDeps, unread: boolean) {
+    this.#isRead = !unread;
+    if (!unread) this.#read.resolve();
+  }
+
+  /** What they remembered is known. */
+  get isRead(): boolean {
+    return this.#isRead;
+  }
+
+  /** Resolves when it is. */
+  get whenRead(): Promise<void> {
+    return this.#read.promise;
+  }
+
+  read(): void {
+    this.#isRead = true;
+    this.#read.resolve();
+  }
+
+  /** All is held that they left. */
+  recovered(): void {
+    this.read();
+    this.#recovered.resolve();
+  }
+
+  /** Null for a batch that has left, or is not held yet. */
+  held(table: string, id: string): HeldBatch | null {
+    return this.deps.heldBatch(table, id);
+  }
+
+  /**
+   * Of rows that are in batches which earlier processes left, and in some of this one. How many of them are
+   * dead outlives no process.
+   */
+  ticketOf(
+    of: readonly Pick<Memo, "table" | "batches">[],
+    reached: Ack = "disk",
+    own: readonly HeldBatch[] = [],
+  ): Ticket {
+    const { clock } = this.deps;
+    const ticketOf = (batches: readonly HeldBatch[]) => {
+      const spans = batches.map((batch) => ({ batch, from: 0, to: 0 }));
+      return new RequestTicket(reached, null, spans, clock);
+    };
+    if (of.every(({ batches }) => batches.length === 0)) return ticketOf(own);
+    const settled = async (waitMs: number) => {
+      const untilMs = clock.monotonicMs() + waitMs;
+      if (!await within(clock, waitMs, this.#recovered.promise.then(() => true), false)) {
+        return null;
+      }
+      const found = of.flatMap(({ table, batches }) => batches.map((id) => this.held(table, id)));
+      const held = found.filter((batch) => batch !== null);
+      return await ticketOf([...held, ...own])
+        .settled(Math.max(0, untilMs - clock.monotonicMs()));
+    };
+    return { reached, kept: null, settled };
+  }
+}
+
+// ── How many names of requests and messages are remembered: keys of HTTP, and ids of each source. All share one
+// bound. Where it is reached, what has most of it forgets its oldest: names that keep to an even part are
+// all remembered, however many others come.
+
+/** Remembered at most, all together. */
+const MOST_NAMES = 100_000;
+/** And so many bytes, each name with about what it costs beside its text. */
+const MOST_BYTES = 16 * 1024 * 1024;
+
+/** Names of one kind: of requests, or of the messages of one source. */
+export interface NamesOfAKind {
+  readonly size: number;
+  readonly bytes: number;
+  /** At least one, where there is one. */
+  forgetOldest(): void;
+}
+
+export class NameBudget {
+  readonly #kinds = new Set<NamesOfAKind>();
+
+  /** @param most for tests. */
+  constructor(readonly most = { names: MOST_NAMES, bytes: MOST_BYTES }) {}
+
+  /** More of this kind are remembered; once this returns there are no more than may be. */
+  fit(kind: NamesOfAKind): void {
+    this.#kinds.add(kind);
+    while (this.#isTooMuch()) this.#largest().forgetOldest();
+  }
+
+  #isTooMuch(): boolean {
+    let [names, bytes] = [0, 0];
+    for (const kind of this.#kinds) {
+      names += kind.size;
+      bytes += kind.bytes;
+    }
+    return names > this.most.names || bytes > this.most.bytes;
+  }
+
+  #largest(): NamesOfAKind {
+    const part = ({ size, bytes }: NamesOfAKind) =>
+      Math.max(size / this.most.names, bytes / this.most.bytes);
+    return [...this.#kinds].reduce((one, other) => part(other) > part(one) ? other : one);
+  }
 }

@@ -27,9 +27,8 @@ import type {
 import { comparePositions, isPosition } from "../kernel/positions.ts";
 import { Underway } from "../kernel/time.ts";
 import type { HeldBatch, Span } from "./batch.ts";
-import type { Earlier } from "./earlier.ts";
+import type { Earlier, NameBudget, NamesOfAKind } from "./keys.ts";
 import { IdIndex } from "./id_index.ts";
-import type { NameBudget, NamesOfAKind } from "./name_budget.ts";
 
 /** Remembered at most of a source; those in which nothing has come for the longest go first. */
 const MOST_PARTITIONS = 10_000;

@@ -11,6 +11,7 @@
 
 import {
   type Ack,
+  type Batch,
   type Chunk,
   type Clock,
   type DeadLetterWriter,
@@ -33,23 +34,21 @@ import {
   type Taken,
   type TakenMark,
   type Ticket,
+  type TypeCounts,
   UNAVAILABLE_RETRY_S,
 } from "../contracts.ts";
 import { messageOf } from "../kernel/errors.ts";
 import { uuid7 } from "../kernel/names.ts";
+import { count, eventTypeOf, rowsAt } from "../kernel/ndjson.ts";
 import { DONE, failed, type Result } from "../kernel/result.ts";
 import { within } from "../kernel/time.ts";
-import { type Fate, HeldBatch, type Reservation } from "./batch.ts";
-import { Earlier } from "./earlier.ts";
-import { Keys } from "./keys.ts";
-import { deadOf } from "./lines.ts";
+import { allSettled, type Fate, HeldBatch, RequestTicket, type Reservation } from "./batch.ts";
+import { Earlier, Keys, NameBudget, Replays } from "./keys.ts";
 import { Memory, type MemoryLimits } from "./memory.ts";
 import { KnownMessages } from "./messages.ts";
-import { NameBudget } from "./name_budget.ts";
 import type { Backlog } from "./progress.ts";
 import type { FillLimits, TableQueue } from "./queue.ts";
 import { type Dispatch, Schedule } from "./schedule.ts";
-import { allSettled, Replays, RequestTicket } from "./ticket.ts";
 
 export interface PumpOptions {
   readonly fill: FillLimits;
@@ -729,4 +728,23 @@ class Alarm {
     this.#cancel();
     this.#atMs = Infinity;
   }
+}
+
+// ── The dead rows of a batch.
+
+/** The dead rows of a batch, and what is known of them. */
+export interface DeadOf {
+  /** Ascending by index. */
+  readonly letters: readonly DeadRow[];
+  /** The rows themselves, in the same order. */
+  readonly rows: readonly string[];
+  readonly types: TypeCounts;
+}
+
+function deadOf(batch: Pick<Batch, "shape" | "body">, dead: readonly DeadRow[]): DeadOf {
+  const letters = [...dead].sort((a, b) => a.index - b.index);
+  const rows = letters.length === 0 ? [] : rowsAt(batch.body, letters.map(({ index }) => index));
+  const types = new Map<string, number>();
+  if (batch.shape === "event") { for (const row of rows) count(types, eventTypeOf(row), 1); }
+  return { letters, rows, types };
 }

@@ -4,14 +4,13 @@
  * A batch is closed when it is full; age and idleness make it *due*, and a due batch is closed when
  * it is its turn to be sent. So while ClickHouse is slow or away batches grow to full size instead of
  * piling up as many small ones, which it would answer with "too many parts".
+ *
+ * A batch that may be stored already holds up those after it only as far as its table may forget it (`Doubts`).
  */
 
-import type { Chunk } from "../contracts.ts";
-import { rowsWithin } from "../kernel/ndjson.ts";
-import { HeldBatch, type Reservation } from "./batch.ts";
-import { Doubts } from "./doubts.ts";
-import { cut } from "./lines.ts";
-import { type Failure, RetryState } from "./retry.ts";
+import type { Chunk, TypeCounts } from "../contracts.ts";
+import { count, eventTypeOf, offsetAfter, rowsWithin } from "../kernel/ndjson.ts";
+import { type Failure, HeldBatch, type Reservation, RetryState } from "./batch.ts";
 
 export interface FillLimits {
   readonly maxRows: number;
@@ -326,4 +325,133 @@ export class TableQueue {
 /** It may come again, and is recognized then: the disk has it with all of its rows, or not at all. */
 function isWhole({ key, messages }: Chunk): boolean {
   return key !== undefined || messages !== undefined;
+}
+
+// ── Doubts: what one table remembers of its INSERTs, and the batches that this matters for. Pure.
+//
+// A batch whose INSERT went out and got no answer may be stored. Only the same INSERT under the same token
+// tells, and only while the table remembers that token: a deduplication window counts blocks, one for each
+// partition that an INSERT touches, and a retry does not renew a token (measured on 26.7). So fresh
+// batches pass one in doubt while they add no more than half of the window; then its fate comes first. A
+// table without a window remembers nothing: there it comes first in any case.
+//
+// What is under way may come to be in doubt, so it counts as well, though an INSERT as one block: most
+// touch one partition, and a guess of a hundred would leave partitioned tables one INSERT at a time.
+
+/** What had gone out when a batch did. */
+interface Sent {
+  readonly inserts: number;
+  readonly blocks: number;
+}
+
+/** Before everything that is counted here: an earlier process sent it. */
+const LONG_AGO: Sent = { inserts: -Infinity, blocks: -Infinity };
+
+export class Doubts {
+  /** Since the queue was made, never too few. */
+  #inserts = 0;
+  #blocks = 0;
+  /** As the last INSERT said. */
+  #window = 0;
+  /** Blocks of the INSERT that was asked about last. */
+  #usual = 1;
+  readonly #sent = new Map<HeldBatch, Sent>();
+  readonly #unknown = new Set<HeldBatch>();
+
+  /** As `Attempt.begin`. */
+  begin(batch: HeldBatch, blocks: number, window: number): boolean {
+    this.#window = window;
+    if (blocks === 0) {
+      if (!this.#sent.has(batch)) this.#sent.set(batch, this.#now);
+      return true;
+    }
+    this.#usual = blocks;
+    if (!this.#mayPass(batch, blocks)) return false;
+    this.#inserts++;
+    this.#blocks += blocks;
+    // What it sent before is known: another INSERT follows only then.
+    this.#unknown.delete(batch);
+    this.#sent.set(batch, this.#now);
+    return true;
+  }
+
+  /** An earlier process may have sent it. */
+  recovered(batch: HeldBatch): void {
+    this.#sent.set(batch, LONG_AGO);
+    this.#unknown.add(batch);
+  }
+
+  /** An attempt is over. @param unknown it may be stored. */
+  ended(batch: HeldBatch, unknown: boolean): void {
+    if (!unknown) return this.forget(batch);
+    if (!this.#sent.has(batch)) this.#sent.set(batch, this.#now);
+    this.#unknown.add(batch);
+  }
+
+  forget(batch: HeldBatch): void {
+    this.#sent.delete(batch);
+    this.#unknown.delete(batch);
+  }
+
+  has(batch: HeldBatch): boolean {
+    return this.#unknown.has(batch);
+  }
+
+  /** Those that may be stored; the longest in doubt first. */
+  get all(): Iterable<HeldBatch> {
+    return this.#unknown;
+  }
+
+  /** Fresh batches have to wait for one in doubt, or under way. */
+  get closed(): boolean {
+    return this.#sent.size > 0 && !this.#mayPass(null, this.#usual);
+  }
+
+  get #now(): Sent {
+    return { inserts: this.#inserts, blocks: this.#blocks };
+  }
+
+  #mayPass(batch: HeldBatch | null, blocks: number): boolean {
+    const most = this.#window / 2;
+    for (const [other, sent] of this.#sent) {
+      if (other === batch) continue;
+      if (this.#unknown.has(other)) {
+        if (this.#blocks + blocks - sent.blocks > most) return false;
+      } else if (this.#window > 0 && this.#inserts + 1 - sent.inserts > most) return false;
+    }
+    return true;
+  }
+}
+
+// ── A chunk cut in two.
+
+/**
+ * The first `rows` rows of a chunk and the rest. The bytes are shared, not copied. The counts by type
+ * are read from the shorter side's rows, so a cut costs at most half a parse.
+ * @param types the chunk's own counts, which are taken from: a copy made once, and then those of the
+ *   tail, for a chunk of a hundred thousand types is cut into many batches.
+ */
+export function cut(
+  chunk: Chunk,
+  rows: number,
+  types: Map<string, number> = new Map(chunk.types),
+): [head: Chunk, tail: Chunk] {
+  const at = offsetAfter(chunk.body, rows);
+  const head = chunk.body.subarray(0, at);
+  const tail = chunk.body.subarray(at);
+  const headShorter = rows * 2 <= chunk.rows;
+  const counted = chunk.shape === "event" ? countTypes(headShorter ? head : tail) : new Map();
+  for (const [type, rows] of counted) count(types, type, -rows);
+  return [
+    { ...chunk, rows, body: head, types: headShorter ? counted : types },
+    { ...chunk, rows: chunk.rows - rows, body: tail, types: headShorter ? types : counted },
+  ];
+}
+
+function countTypes(body: Uint8Array): TypeCounts {
+  const counts = new Map<string, number>();
+  for (const row of new TextDecoder().decode(body).split("\n")) {
+    if (row !== "") count(counts, eventTypeOf(row), 1);
+  }
+  return counts;
 }

@@ -4,17 +4,25 @@
  * So long may a row be refused for a column that was added a moment ago, hence the short times.
  * A table that is missing is remembered more shortly than one that is there, so that a table created
  * a moment ago is found; a server that cannot be asked is left alone for a second.
+ *
+ * In front of each INSERT of rows comes a short question, below.
  */
 
 import { Buffer } from "node:buffer";
 import { nodeCrypto, nodeUtil } from "../kernel/builtins.ts";
 import type { Answered, Clock, Closed, Columns, InsertRequest, Log, Tables } from "../contracts.ts";
-import { isTableName } from "../kernel/names.ts";
+import { isTableName, placeOf } from "../kernel/names.ts";
 import { failed } from "../kernel/result.ts";
 import { Underway, within } from "../kernel/time.ts";
-import { type Query, tooOld } from "./query.ts";
-import { ShortQuestions } from "./short_questions.ts";
-import { checkGrant, createEventsTable, describeTable, insertableColumns } from "./sql.ts";
+import { type Query, type Row, tooOld } from "./query.ts";
+import {
+  checkGrant,
+  createEventsTable,
+  describeColumns,
+  describeColumnsOfAll,
+  describeTable,
+  insertableColumns,
+} from "./sql.ts";
 import { isTooOld } from "./verdict.ts";
 
 export type Known = TablePlan | "missing" | "unknown";
@@ -549,4 +557,89 @@ function restricted(
     closed.set(name, { why, reason });
   }
   return { ...plan, names, closed };
+}
+
+// ── The short question in front of each INSERT of rows: which columns its table has at this moment. Tables
+// that are asked for at once share one question, and those that are asked for while one is under way share
+// the next: two hundred tables that are due together would spend half of the time of their INSERTs on
+// questions of their own.
+//
+// A table for which ClickHouse does not answer (a lock that is held, a folder that is gone) holds up no
+// other: what gets no answer together, or none soon, is asked for each by itself.
+
+export interface ShortQuestionsDeps {
+  readonly query: Pick<Query, "rows">;
+  readonly clock: Clock;
+  /** Of tables whose name tells none. */
+  readonly database: string;
+  /** Ends questions under way. */
+  readonly signal: AbortSignal;
+}
+
+type Told = Answered<readonly Row[]>;
+
+/** Tables by name, and what waits for each. */
+type Asking = Map<string, PromiseWithResolvers<Told>>;
+
+/** A question about several tables has so long; a usual one takes 1 to 3 ms. */
+const TOGETHER_MS = 250;
+/** In one question; what is asked of more tables at once is answered in turn. */
+const MOST_TABLES = 64;
+
+export class ShortQuestions {
+  #next: Asking = new Map();
+  #underway = false;
+
+  constructor(readonly deps: ShortQuestionsDeps) {}
+
+  /** Rows of `name`, `type` and `default_kind`, as they are from this call on; none: there is no such table. */
+  ask(table: string): Promise<Told> {
+    let asked = this.#next.get(table);
+    if (asked === undefined) this.#next.set(table, asked = Promise.withResolvers<Told>());
+    if (!this.#underway) void this.#run();
+    return asked.promise;
+  }
+
+  async #run(): Promise<void> {
+    this.#underway = true;
+    // What is asked for in the same turn of the event loop goes along.
+    await Promise.resolve();
+    while (this.#next.size > 0) {
+      const all = [...this.#next];
+      const asking: Asking = new Map(all.slice(0, MOST_TABLES));
+      this.#next = new Map(all.slice(MOST_TABLES));
+      await within(this.deps.clock, TOGETHER_MS, this.#askFor(asking), undefined);
+    }
+    this.#underway = false;
+  }
+
+  async #askFor(asking: Asking): Promise<void> {
+    const byDatabase = Map.groupBy(asking.keys(), (table) => placeOf(table).database);
+    await Promise.all(
+      [...byDatabase.values()].map((tables) =>
+        tables.length === 1 ? this.#askAlone(tables[0]!, asking) : this.#together(tables, asking)
+      ),
+    );
+  }
+
+  async #askAlone(table: string, asking: Asking): Promise<void> {
+    const { query, database, signal } = this.deps;
+    asking.get(table)!.resolve(await query.rows(describeColumns(database, table), signal));
+  }
+
+  /** @param tables of one database. */
+  async #together(tables: readonly string[], asking: Asking): Promise<void> {
+    const { query, clock, database, signal } = this.deps;
+    const sql = describeColumnsOfAll(database, tables);
+    const told = await within(clock, TOGETHER_MS, query.rows(sql, signal), null);
+    if (told?.ok) {
+      const rows = Map.groupBy(told.value, (row) => row["table"]);
+      for (const table of tables) {
+        asking.get(table)!.resolve({ ok: true, value: rows.get(placeOf(table).table) ?? [] });
+      }
+    } else if (told !== null && told.code === 0) {
+      // No server answers: none would answer for one of them.
+      for (const table of tables) asking.get(table)!.resolve(told);
+    } else await Promise.all(tables.map((table) => this.#askAlone(table, asking)));
+  }
 }

@@ -81,8 +81,11 @@ const LONGEST_END_BYTES = 64;
 /** A head with its table's name, or a mark with `IDS_A_MARK`, takes less. */
 export const LONGEST_HEAD_BYTES = 32 * 1024;
 
+/** The runtime's, once it is wanted: a frame's rows are summed for each request that waits for it. */
+let runtimes: typeof import("node:zlib").crc32 | null = null;
+
 function crc32(bytes: Uint8Array, before = 0): number {
-  return nodeZlib().crc32(bytes, before);
+  return (runtimes ??= nodeZlib().crc32)(bytes, before);
 }
 
 // ---------------------------------------------------------------- writing

@@ -17,7 +17,7 @@ import { codeOf, reasonOf } from "../kernel/errors.ts";
 import { allEnded, Underway } from "../kernel/time.ts";
 import { type DataDir, journalFolder, moveToQuarantine } from "./data_dir.ts";
 import { type FrameText, LONGEST_HEAD_BYTES, rowsAt, VOID_FRAME, written } from "./frame.ts";
-import { namesIn } from "./segments.ts";
+import { namesIn } from "./segment.ts";
 
 /** A file is left for the next one at this length. */
 export const FILE_BYTES = 16 * 1024 * 1024;

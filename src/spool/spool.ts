@@ -58,8 +58,7 @@ import {
   readParts,
 } from "./journal.ts";
 import { type Found, linesOf, loadSegment } from "./recovery.ts";
-import { mintedMs } from "./segment.ts";
-import { type Segment, Segments } from "./segments.ts";
+import { mintedMs, type Segment, Segments } from "./segment.ts";
 
 export interface SpoolDeps {
   readonly dir: DataDir;

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { HeldBatch } from "../../src/batch/batch.ts";
-import { Doubts } from "../../src/batch/doubts.ts";
+import { Doubts } from "../../src/batch/queue.ts";
 import { HeldBatch as Batch } from "../../src/batch/batch.ts";
 import type { Delivery, Sink } from "../../src/contracts.ts";
 import { events } from "../kit/chunks.ts";

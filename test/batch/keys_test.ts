@@ -6,9 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Chunk, KnownKey, Recovered, Taken } from "../../src/contracts.ts";
-import { Earlier } from "../../src/batch/earlier.ts";
-import { Keys } from "../../src/batch/keys.ts";
-import { NameBudget } from "../../src/batch/name_budget.ts";
+import { Earlier, Keys, NameBudget } from "../../src/batch/keys.ts";
 import { events } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";

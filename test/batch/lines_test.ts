@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { cut } from "../../src/batch/lines.ts";
+import { cut } from "../../src/batch/queue.ts";
 import { eventTypeOf, offsetAfter, rowsAt, rowsWithin } from "../../src/kernel/ndjson.ts";
 import { chunkOf } from "../kit/chunks.ts";
 

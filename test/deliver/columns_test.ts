@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Batch, Delivery } from "../../src/contracts.ts";
 import type { Deliver } from "../../src/deliver/deliver.ts";
-import { ShortQuestions } from "../../src/deliver/short_questions.ts";
+import { ShortQuestions } from "../../src/deliver/plan.ts";
 import { systemClock } from "../../src/kernel/time.ts";
 import type { ClickHouse } from "../kit/servers.ts";
 import { ENGINES } from "../servers/engines.ts";

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Answered } from "../../src/contracts.ts";
 import type { Row } from "../../src/deliver/query.ts";
-import { ShortQuestions } from "../../src/deliver/short_questions.ts";
+import { ShortQuestions } from "../../src/deliver/plan.ts";
 import { fakeClock, never } from "./kit.ts";
 
 const down: Answered<never> = { ok: false, code: 0, problem: "down" };

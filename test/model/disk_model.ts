@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import type { Refused, Taken } from "../../src/contracts.ts";
-import { RequestTicket } from "../../src/batch/ticket.ts";
+import { RequestTicket } from "../../src/batch/batch.ts";
 import { within } from "../../src/kernel/time.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { settle } from "../kit/manual_clock.ts";

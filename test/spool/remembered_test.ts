@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { KnownIds, KnownKey, KnownMark, Memo, Recovered } from "../../src/contracts.ts";
 import { addMemo, hasMemos, journalFile } from "../../src/spool/journal.ts";
-import { Remembered } from "../../src/spool/remembered.ts";
+import { Remembered } from "../../src/spool/recovery.ts";
 
 const [one, two] = [1, 2].map((number) => journalFile(`/journal/${number}`, number, 0));
 
