@@ -1,5 +1,5 @@
 /**
- * How often something may happen, for each of many keys (a key, a command, or `""` where there is only
+ * Rates and, below, quotas. A rate is how often something may happen, for each of many keys (a key, a command, or `""` where there is only
  * one). A bucket that holds one period's uses and fills up steadily, kept as one number a key: when it
  * will be full again (GCRA, ITU-T I.371). Memory is bounded: beyond `MOST_KEYS` the key that was quiet
  * longest is forgotten, which lets it in and never another out.

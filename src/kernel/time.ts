@@ -16,6 +16,20 @@ export interface Clock {
   random(): number;
 }
 
+/** Longest delay that timers take; beyond it they would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** The real one. Rooms are handed a `Clock`: `runtime/`, `collector.ts` and the commands alone take this. */
+export const systemClock: Clock = {
+  nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after(delayMs, task) {
+    const timer = setTimeout(task, Math.min(Math.max(delayMs, 0), MAX_TIMER_MS));
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random(),
+};
+
 type Timer = Pick<Clock, "after">;
 
 /** Resolves after `ms`, or as soon as `signal` is aborted. Never rejects. */
@@ -135,18 +149,3 @@ export async function allEnded(works: readonly Promise<unknown>[]): Promise<void
   await Promise.allSettled(works);
   await Promise.all(works);
 }
-
-// ── The real clock. Rooms are handed a `Clock`: `runtime/`, `collector.ts` and the commands alone take this one.
-
-/** Longest delay that timers take; beyond it they would fire at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
-export const systemClock: Clock = {
-  nowMs: () => Date.now(),
-  monotonicMs: () => performance.now(),
-  after(delayMs, task) {
-    const timer = setTimeout(task, Math.min(Math.max(delayMs, 0), MAX_TIMER_MS));
-    return () => clearTimeout(timer);
-  },
-  random: () => Math.random(),
-};

@@ -8,7 +8,7 @@
  *
  * prom-client renders; it keeps no counts of its own, so that nothing is counted twice or missed. Its
  * default metrics report wrong values where they rely on Node's internals, so the three figures of the
- * process that every exporter has are read here.
+ * process that every exporter has are read here, and so is what lies around it: its disk, its certificate.
  */
 
 import { statfs } from "node:fs/promises";

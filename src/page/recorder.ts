@@ -1,5 +1,5 @@
 /**
- * Keeps the past hour, and makes what viewers are sent: the hour at first, then each moment. One sample a
+ * Keeps the past hour in samples, and makes what viewers are sent: the hour at first, then each moment. One sample a
  * second costs some microseconds; texts are made only while a viewer waits for them.
  */
 

@@ -2,6 +2,7 @@
  * Remote control of one collector: subscribes, obeys, answers, and says what it is. Taking a command
  * is O(1) and waits for nothing, so no amount of data and no slow flush holds up the next command; a
  * flood of commands is cut off before it costs anything. Nothing that NATS does reaches the caller.
+ * What a message is, `decide` says, which does nothing.
  */
 
 import type { Clock, Command, Control, Log } from "../contracts.ts";

@@ -1,5 +1,5 @@
 /**
- * Which runtime this is, and what a process gets from outside. The only room that knows two
+ * Which runtime this is, and this program as a process of the system. The only room that knows two
  * runtimes exist; everything else meets web standards and `node:` modules, which both provide.
  */
 
