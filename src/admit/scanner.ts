@@ -73,6 +73,7 @@ export class Scanner {
   readonly #at: Instance["at"];
   readonly #memory: Uint8Array<ArrayBuffer>;
   readonly #state: Uint32Array;
+  readonly #words: Uint32Array;
   readonly #runs: Uint32Array;
   readonly #output: number;
   readonly #outputEnd: number;
@@ -92,7 +93,9 @@ export class Scanner {
   /** Of these columns; null: values are not looked at. */
   #program: Program | null = null;
   #keyBytes = 0;
-  readonly #keys: Keys;
+  #keys: Keys;
+  /** Those of columns that were there before: requests of many tables take turns. */
+  readonly #keysOf = new WeakMap<Columns, Keys>();
   #source: Uint8Array = NOTHING;
   /** What of the source is in the window: [from, to). */
   #from = 0;
@@ -115,7 +118,8 @@ export class Scanner {
     this.#state = new Uint32Array(memory.buffer, at.STATE, 5);
     this.#runs = new Uint32Array(memory.buffer, at.RUNS);
     this.#times = new BigInt64Array(memory.buffer, at.WINDOW, 2);
-    this.#keys = new Keys(new Uint32Array(memory.buffer));
+    this.#words = new Uint32Array(memory.buffer);
+    this.#keys = new Keys(this.#words);
     calls.init(this.#outputEnd);
     this.#begin();
   }
@@ -163,8 +167,13 @@ export class Scanner {
     this.#columns = columns;
     this.#program = program;
     if (program !== null) this.#memory.set(program.bytes, base);
-    for (const name of columns?.names ?? []) {
-      if (!this.#addKey(name, program?.nodes.get(name))) break;
+    const before = columns === null ? undefined : this.#keysOf.get(columns);
+    if (before !== undefined) this.#putBack(before, program);
+    else {
+      for (const name of columns?.names ?? []) {
+        if (!this.#addKey(name, program?.nodes.get(name))) break;
+      }
+      if (columns !== null) this.#keysOf.set(columns, this.#keys);
     }
     return program;
   }
@@ -365,15 +374,29 @@ export class Scanner {
     if (read < key.length) return false;
     const slot = this.#calls.addKey(room.byteOffset, written, node);
     if (slot === 0) return false;
+    this.#keys.add(key, slot, room.slice(0, written));
     this.#keyBytes += written;
-    this.#keys.add(key, slot);
     return true;
+  }
+
+  /** Keys that were there before get the slots again that they had. */
+  #putBack(keys: Keys, program: Program | null): void {
+    const { KEYS } = this.#at;
+    let at = KEYS;
+    for (const { key, bytes } of keys.all) {
+      this.#memory.set(bytes, at);
+      this.#calls.addKey(at, bytes.length, program?.nodes.get(key) ?? 0);
+      at += bytes.length;
+    }
+    this.#keyBytes = at - KEYS;
+    this.#keys = keys;
+    keys.open(0);
   }
 
   #forgetKeys(): void {
     this.#calls.clearKeys();
     this.#keyBytes = 0;
-    this.#keys.forget();
+    this.#keys = new Keys(this.#words);
   }
 }
 
@@ -386,11 +409,13 @@ const ROW_AT = 8;
  */
 class Keys {
   readonly #words: Uint32Array;
+  /** In the order in which they were added. */
+  readonly all: { readonly key: string; readonly bytes: Uint8Array }[] = [];
   /** By key, where in `#words` its row is; and the same in the order of the keys. */
   readonly #places = new Map<string, number>();
   readonly #order: number[] = [];
   /** Of `seen`, in that order. */
-  #last: boolean[] = [];
+  readonly #last: boolean[] = [];
   #seen: ReadonlySet<string> = new Set();
   /** The last row of the request before. */
   #opened = 0;
@@ -402,20 +427,13 @@ class Keys {
     this.#words = words;
   }
 
-  /** Rows are counted from 0 again. */
-  forget(): void {
-    this.#places.clear();
-    this.#order.length = 0;
-    this.#last = [];
-    this.#seen = new Set();
-    this.#opened = 0;
-  }
-
-  add(key: string, slot: number): void {
+  add(key: string, slot: number, bytes: Uint8Array): void {
+    this.all.push({ key, bytes });
     if (!this.#places.has(key)) this.#order.push((slot + ROW_AT) / 4);
     this.#places.set(key, (slot + ROW_AT) / 4);
   }
 
+  /** @param row the last one that was counted. */
   open(row: number): void {
     this.#opened = row;
     this.#others.clear();

@@ -99,12 +99,10 @@ export class Schedule {
     const { concurrency, flushIntervalMs } = this.#options;
     const most = concurrency * TOGETHER_MS / Math.max(1, this.#tookMs) - this.#inFlight;
     if (most < 2 || this.#queues.size < 2 || this.server.failures > 0) return [];
-    if (this.#goTogether(nowMs)) return [];
-    const queues = [...this.#queues.values()];
-    if (!queues.some((queue) => queue.dueAtMs() <= nowMs)) return [];
+    if (this.#goTogether(nowMs) || !this.#anyIsDue(nowMs)) return [];
     const atMs = nowMs + Math.min(EARLY_MS, flushIntervalMs * EARLY_SHARE);
     const closed: HeldBatch[] = [];
-    for (const queue of queues) {
+    for (const queue of this.#queues.values()) {
       if (closed.length >= most) break;
       const batch = queue.closeIfDue(atMs);
       if (batch !== null) closed.push(batch);
@@ -112,6 +110,11 @@ export class Schedule {
     this.#together = closed;
     this.#togetherUntilMs = nowMs + TOGETHER_MS;
     return closed.length > 1 ? closed : [];
+  }
+
+  #anyIsDue(nowMs: number): boolean {
+    for (const queue of this.#queues.values()) if (queue.dueAtMs() <= nowMs) return true;
+    return false;
   }
 
   /** Of what was closed together there is enough left to fill every place for a while. */

@@ -6,6 +6,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
+import { DecodeQueue } from "../../src/admit/decode.ts";
+import { columnsOf } from "../kit/columns.ts";
 import { decodeRows } from "./kit.ts";
 
 const COLUMNS = ["a", "b", "c", "n.x", "Ünï", 'q"q'];
@@ -34,6 +36,42 @@ describe("the keys of a request's rows", () => {
         assert.deepEqual(keysOf(body), [...wanted].sort());
       }),
       { numRuns: 1000 },
+    );
+  });
+
+  test("of tables that take turns, on one scanner, typed or not", () => {
+    const tables = [["a", "b"], ["b", "c", "a"], ["c"], ["long_one", "Ünï", "a"]].map((names) =>
+      columnsOf(names.map((name) => `${name} Int64`), names.join())
+    );
+    const values = fc.dictionary(
+      fc.constantFrom("a", "b", "c", "long_one", "Ünï"),
+      fc.oneof({ weight: 9, arbitrary: fc.integer() }, fc.constant("no number")),
+    );
+    const request = fc.record({
+      table: fc.constantFrom(...tables),
+      rows: fc.array(values, { minLength: 1, maxLength: 3 }),
+      typeCheck: fc.boolean(),
+    });
+    const queue = new DecodeQueue(() => Promise.reject(new Error("no CSV")));
+    fc.assert(
+      fc.property(fc.array(request, { maxLength: 12 }), (requests) => {
+        for (const { table, rows, typeCheck } of requests) {
+          const good = rows.filter((row) =>
+            Object.entries(row).every(([key, value]) =>
+              table.names.has(key) && (!typeCheck || typeof value === "number")
+            )
+          );
+          const body = new TextEncoder().encode(rows.map((row) => JSON.stringify(row)).join("\n"));
+          const target = { table: "t", shape: "row", columns: table, typeCheck } as const;
+          const decoded = queue.decode(body, target, 0);
+          assert.ok("kind" in decoded && decoded.kind === "rows");
+          assert.equal(decoded.rows, good.length);
+          if (good.length < rows.length) continue;
+          const wanted = new Set(good.flatMap((row) => Object.keys(row)));
+          assert.deepEqual([...decoded.keys!].sort(), [...wanted].sort());
+        }
+      }),
+      { numRuns: 500 },
     );
   });
 
