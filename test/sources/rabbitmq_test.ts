@@ -86,6 +86,12 @@ async function on(
   }
 }
 
+async function isSince(server: RabbitMq, major: number, minor: number): Promise<boolean> {
+  const version: string = JSON.parse(await server.erlang("rabbit_misc:version()"));
+  const [itsMajor = 0, itsMinor = 0] = version.split(".").map(Number);
+  return itsMajor > major || itsMajor === major && itsMinor >= minor;
+}
+
 const text = ({ body }: Message) => new TextDecoder().decode(body);
 
 describe("messages of RabbitMQ", () => {
@@ -407,17 +413,21 @@ describe("a connection to RabbitMQ", () => {
         const next = feed.next();
         next.catch(() => {});
         await onChannel(server, (channel) => channel.queueDelete(queue));
+        // Whichever comes first: the server says so by itself, and it is asked every second.
         await rejects(
           next,
-          "the server has ended the consumer: its queue is gone, or consumer_timeout has passed",
+          /^the server has ended the consumer: its queue is gone|^there is no queue q\d+ in the vhost/,
         );
       });
-      const other = await newQueue(server);
+      // Of old a channel did so, whatever the queue; then quorum queues alone do, and end the consumer.
+      const byQueue = await isSince(server, 4, 3);
+      const other = await newQueue(server, byQueue ? { "x-queue-type": "quorum" } : {});
       await publish(server, other, ["1"]);
       const set = (timeout: string, tick: number) =>
         server.erlang(
           `application:set_env(rabbit, consumer_timeout, ${timeout}), ` +
-            `application:set_env(rabbit, channel_tick_interval, ${tick})`,
+            `application:set_env(rabbit, channel_tick_interval, ${tick}), ` +
+            `application:set_env(rabbit, quorum_tick_interval, ${byQueue ? tick : 5_000})`,
         );
       await set("300", 200);
       try {
@@ -425,7 +435,9 @@ describe("a connection to RabbitMQ", () => {
           const [message] = await given(feed, 1);
           await rejects(
             feed.next(),
-            "the server took back what was not acknowledged within 300 ms (consumer_timeout)",
+            byQueue
+              ? "the server has ended the consumer: its queue is gone, or consumer_timeout has passed"
+              : "the server took back what was not acknowledged within 300 ms (consumer_timeout)",
           );
           // Its tag is good no more.
           await rejects(feed.acknowledge([message!]), /consumer_timeout/);
@@ -433,7 +445,9 @@ describe("a connection to RabbitMQ", () => {
       } finally {
         await set("1800000", 60_000);
       }
-      assert.equal(await server.messages(other), 1);
+      await eventually(async () => assert.equal(await server.messages(other), 1), {
+        withinMs: 10_000,
+      });
     },
   );
 
@@ -494,9 +508,12 @@ describe("a connection to RabbitMQ", () => {
       await on(`queue=${queue}`, async (feed) => {
         const next = feed.next();
         next.catch(() => {});
+        const cancel = await isSince(server, 4, 0)
+          ? "{stop_consumer, #{pid => Channel, consumer_tag => Tag, user => <<>>}}"
+          : "{basic_cancel, Channel, Tag, undefined, <<>>}";
         await server.erlang(
           `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>)), ` +
-            "[gen_server2:call(amqqueue:get_pid(Q), {basic_cancel, Channel, Tag, undefined, <<>>}) || " +
+            `[gen_server2:call(amqqueue:get_pid(Q), ${cancel}) || ` +
             "{Channel, Tag, _, _, _, _, _, _} <- rabbit_amqqueue:consumers(Q)]",
         );
         await rejects(next, "the server has forgotten this consumer");
