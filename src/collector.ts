@@ -691,7 +691,11 @@ class Inputs {
   }
 
   async #deps(): Promise<ConstructorParameters<typeof Sources>[0]> {
-    const [reader, broker] = await Promise.all([this.#reader.get(), brokerDeps(this.#rooms)]);
+    const [reader, broker, { ownHeap }] = await Promise.all([
+      this.#reader.get(),
+      brokerDeps(this.#rooms),
+      import("./runtime/for_brokers.ts"),
+    ]);
     const { clock, log, ledger, pump, letters, current, sources } = this.#rooms;
     const globs = (settings: Settings) => compileGlobs(settings.tables);
     return {
@@ -706,6 +710,7 @@ class Inputs {
       mayWrite: (table) => table === current.settings.table || globs(current.settings)(table),
       ack: () => current.settings.ack,
       broker,
+      heap: await ownHeap(),
     };
   }
 }

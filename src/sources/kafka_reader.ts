@@ -19,7 +19,7 @@ const MOST_WAIT_MS = 500;
  * less where messages are small: a message costs several times its bytes while it waits, and all that waits for
  * long enough outlives the collector's young objects, which are what garbage is looked for in most often.
  */
-const ANSWER_BYTES = { least: 64 * 1024, first: 256 * 1024, most: 2 * 1024 * 1024 };
+const ANSWER_BYTES = { least: 64 * 1024, first: 256 * 1024, most: 1024 * 1024 };
 /** Messages of one answer, about: so many times what is fetched ahead. */
 const ANSWER_AHEADS = 2;
 /** Without an answer for so long a broker is gone, whatever its connection says. */
