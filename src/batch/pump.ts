@@ -370,9 +370,8 @@ export class Pump implements Intake, Holdings {
 
   /** Seals what is open; true once all that was held at the call is settled, false at `waitMs`. */
   flush(waitMs: number): Promise<boolean> {
-    this.#schedule.closeAll();
+    this.#sendAll();
     const held = [...this.#schedule.held()];
-    this.#turn();
     return allSettled(held, waitMs, this.deps.clock);
   }
 
@@ -509,7 +508,13 @@ export class Pump implements Intake, Holdings {
   close(): void {
     this.#closed = "stopping";
     this.#schedule.hurry();
-    this.#schedule.closeAll();
+    this.#sendAll();
+  }
+
+  /** What is open too, as soon as may be. */
+  #sendAll(): void {
+    const together = this.#schedule.closeAll();
+    if (this.#sending && !this.#ended) this.deps.sink.expect?.(together);
     this.#turn();
   }
 

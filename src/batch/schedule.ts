@@ -239,9 +239,15 @@ export class Schedule {
     for (const queue of this.#queues.values()) queue.hurry();
   }
 
-  /** Closes every open batch. */
-  closeAll(): void {
-    for (const queue of this.#queues.values()) queue.close();
+  /** Closes every open batch. @returns those that may be sent at once. */
+  closeAll(): readonly HeldBatch[] {
+    const closed: HeldBatch[] = [];
+    for (const queue of this.#queues.values()) {
+      const { open } = queue;
+      queue.close();
+      if (open?.ready) closed.push(open);
+    }
+    return closed;
   }
 
   #room(): number {
