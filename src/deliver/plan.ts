@@ -223,7 +223,9 @@ export function createTables(tools: TableTools): Plans & {
       : ttlMs;
     const nowMs = clock.monotonicMs();
     if (nowMs - entry.atMs < keepMs) return true;
-    const confirmed = typeof entry.known === "object" && !entry.doubted;
+    // A right that is missing may be given at any time.
+    const settled = !entry.doubted && (entry.refused?.names.size ?? 0) === 0;
+    const confirmed = typeof entry.known === "object" && settled;
     return confirmed && nowMs - entry.askedMs < keepMs && nowMs - entry.atMs < keepMs * CONFIRMED;
   }
 

@@ -246,6 +246,22 @@ describe("tables", () => {
     await tables.close();
   });
 
+  test("a right that is missing is asked for in its time, also while INSERTs confirm the columns", async () => {
+    const { tables, state, clock, settle } = room({ ok: true, value: [row("a"), row("b")] });
+    state.gives = (sql) => !sql.includes("`b`") && sql.includes("(");
+    await tables.lookUp("t", 1000);
+    for (let atMs = 0; atMs < 15_000; atMs += 1000) {
+      clock.advance(1000);
+      await tables.current("t");
+    }
+    state.gives = () => true;
+    tables.columns("t");
+    await settle();
+    const known = tables.columns("t");
+    assert.ok(typeof known === "object" && known.names.has("b"));
+    await tables.close();
+  });
+
   test("rights: a server that cannot tell gives all; many columns are no flood of questions", async () => {
     const { tables, state } = room({
       ok: true,
