@@ -5,6 +5,7 @@ import { test } from "node:test";
 import zlib from "node:zlib";
 import fc from "fast-check";
 import { columnsOf } from "../kit/columns.ts";
+import { rounds } from "../kit/rounds.ts";
 import { type Answer, appOn, bytesOf, post, Script } from "./kit.ts";
 
 const COLUMNS = columnsOf([
@@ -213,6 +214,6 @@ test("any texts come through, in quotes or without", async () => {
       const wanted = pairs.map(([a, b]) => ({ s: a[1].toWellFormed(), o: b[1].toWellFormed() }));
       assert.deepEqual(sent.map((line) => JSON.parse(line)), wanted);
     }),
-    { numRuns: 100 },
+    { numRuns: rounds(50) },
   );
 });

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { type Decoded, DecodeQueue, Decoding } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
+import { rounds } from "../kit/rounds.ts";
 import { bytesOf, decodeEvents, errorsOf, EVENTS, linesOf, NOW_MS } from "./kit.ts";
 
 const UUID = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -57,7 +58,7 @@ test("in slices the same comes out as at once", () => {
       assert.deepEqual(errorsOf(decoded), errorsOf(atOnce));
       if (atOnce.kind === "rows") assert.deepEqual(linesOf(decoded), linesOf(atOnce));
     }),
-    { numRuns: 2000 },
+    { numRuns: rounds(500) },
   );
 });
 
@@ -178,6 +179,6 @@ test("bodies of many windows: every row comes out, once and whole", async () => 
       for (const { type } of rows) counts.set(type, (counts.get(type) ?? 0) + 1);
       assert.deepEqual(decoded.types, counts);
     }),
-    { numRuns: 12 },
+    { numRuns: rounds(6) },
   );
 });

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { rounds } from "../kit/rounds.ts";
 import { bytesOf, decodeEvents, errorsOf, linesOf, NOW_MS, UUID } from "./kit.ts";
 
 const FULL = `{"id":"${UUID}","timestamp":"2024-01-01T00:00:00Z","eventType":"a","userId":"u",` +
@@ -573,7 +574,7 @@ test("any bytes get an answer, and never more rows than lines", () => {
       for (const line of linesOf(decoded)) assert.equal(JSON.parse(line).eventType, "e");
       assert.ok(decoded.rows <= text.split('"eventType"').length - 1);
     }),
-    { numRuns: 3000 },
+    { numRuns: rounds(800) },
   );
 });
 
@@ -619,6 +620,6 @@ test("whatever the scanner passes, a closer look says yes to, with the same mean
         told(`${first}\ufeff${text}${between}\ufeff${next}\n`),
       );
     }),
-    { numRuns: 4000 },
+    { numRuns: rounds(1000) },
   );
 });

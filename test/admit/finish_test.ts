@@ -6,6 +6,7 @@ import fc from "fast-check";
 import type { Log, LogFields } from "../../src/contracts.ts";
 import { createFinish } from "../../src/admit/gate.ts";
 import { columnsOf } from "../kit/columns.ts";
+import { rounds } from "../kit/rounds.ts";
 import { appOn, ask, bytesOf, post, Script } from "./kit.ts";
 
 const GOOD = '{"eventType":"click"}';
@@ -189,7 +190,7 @@ test("whatever is asked: JSON or the documented text, no 500, nothing of the ins
         );}
     }),
     {
-      numRuns: 500,
+      numRuns: rounds(200),
       examples: [[{ method: "POST", path: "/events", query: "", headers: [], body: GOOD }, 0]],
     },
   );

@@ -9,6 +9,7 @@ import fc from "fast-check";
 import { type Member, members } from "../../src/admit/closer.ts";
 import { type Fault, Scanner } from "../../src/admit/scanner.ts";
 import { failed } from "../../src/kernel/result.ts";
+import { rounds } from "../kit/rounds.ts";
 import { bytesOf } from "./kit.ts";
 import { DEEPEST, passes as scannerPasses } from "./scanner_kit.ts";
 
@@ -87,7 +88,9 @@ const touched = fc.tuple(fc.json(), fc.nat(), fc.constantFrom(...'{}[]:,"\\0 -.e
 
 for (const [name, texts] of [["soup", soup], ["one byte away from JSON", touched]] as const) {
   test(`nothing is passed that JSON.parse refuses: ${name}`, () => {
-    fc.assert(fc.property(texts, (text) => !passes(text) || isJson(text)), { numRuns: 5000 });
+    fc.assert(fc.property(texts, (text) => !passes(text) || isJson(text)), {
+      numRuns: rounds(1500),
+    });
   });
 
   test(`whether it is JSON is what JSON.parse says: ${name}`, () => {
@@ -95,7 +98,7 @@ for (const [name, texts] of [["soup", soup], ["one byte away from JSON", touched
       fc.property(texts, (text) => {
         assert.equal(jsonFault(text) === null, isJson(text));
       }),
-      { numRuns: 5000 },
+      { numRuns: rounds(1500) },
     );
   });
 }
@@ -241,7 +244,7 @@ test("wherever it stands, and however long it is, the same is said of it", () =>
         typeof value === "string" ? value.toWellFormed() : value;
       assert.deepEqual(JSON.parse(scanner.normalized), JSON.parse(text, wellFormed));
     }),
-    { numRuns: 60 },
+    { numRuns: rounds(30) },
   );
   const long = "x".repeat(300_000);
   assert.equal(jsonFault(`["${long}",${"[".repeat(1000)}`), "deep");

@@ -20,7 +20,13 @@ import type {
   Taken,
   Ticket,
 } from "../../src/contracts.ts";
-import { type AdmitSettings, type App, createApp, type Shared } from "../../src/admit/app.ts";
+import {
+  type AdmitSettings,
+  type App,
+  createApp,
+  createShared,
+  type Shared,
+} from "../../src/admit/app.ts";
 import { type Decoded, Decoding, type Target } from "../../src/admit/decode.ts";
 import { Scanner } from "../../src/admit/scanner.ts";
 import { done, failed } from "../../src/kernel/result.ts";
@@ -37,8 +43,12 @@ export function bytesOf(input: string | Uint8Array): Uint8Array<ArrayBuffer> {
   return typeof input === "string" ? encoder.encode(input) : new Uint8Array(input);
 }
 
-/** One for all, as in the app. */
+/**
+ * One for all, as in the app. A runtime that has so many memories of WebAssembly looks through its whole heap before
+ * it makes one more: with one for each case of a property, tests of a second took ten or thirty.
+ */
 const scanner = new Scanner();
+const { queue } = createShared(new ManualClock());
 
 /** Where events go. */
 export const EVENTS: Target = { table: "analytics_events", shape: "event", columns: null };
@@ -263,7 +273,7 @@ export function appOn(
       ...settings,
     } satisfies AdmitSettings,
   };
-  return shared === undefined ? createApp(deps) : createApp(deps, shared);
+  return createApp(deps, shared ?? { ...createShared(script.clock), queue });
 }
 
 export interface Answer {

@@ -19,6 +19,7 @@ import {
 } from "../../src/admit/timestamp.ts";
 import { TABLE_NAME_PATTERN } from "../../src/kernel/names.ts";
 import { faults, openapi, operations } from "../kit/openapi.ts";
+import { rounds } from "../kit/rounds.ts";
 import { appOn, ask, decodeEvents, Script } from "./kit.ts";
 
 test("every route that is served is described, and every one that is described is served", () => {
@@ -134,7 +135,7 @@ const timestamp = fc.oneof(
 test("a timestamp that the schema describes is taken, and no other", () => {
   fc.assert(
     fc.property(timestamp, (timestamp) => assertAgreed({ eventType: "a", timestamp })),
-    { numRuns: 3000 },
+    { numRuns: rounds(600) },
   );
   assert.ok(accepts({ eventType: "a", timestamp: "2000-02-29 23:59+14:00" }));
   assert.ok(!accepts({ eventType: "a", timestamp: "1900-02-29" }));
@@ -180,7 +181,7 @@ test("an event that the schema describes is taken, and no other", () => {
         if (accepts(given)) taken++;
       },
     ),
-    { numRuns: 2000 },
+    { numRuns: rounds(400) },
   );
   // About 115 by chance.
   assert.ok(taken > 20, `${taken} of them were good`);

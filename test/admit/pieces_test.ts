@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import zlib from "node:zlib";
 import fc from "fast-check";
+import { rounds } from "../kit/rounds.ts";
 import { appOn, bytesOf, post, Script } from "./kit.ts";
 
 const event = (type: string) => ({
@@ -63,7 +64,7 @@ for (const [name, body] of FORMS) {
         const types = lines.map((line) => JSON.parse(line).eventType);
         assert.deepEqual(types, ROWS.map(({ eventType }) => eventType));
       }),
-      { numRuns: 30 },
+      { numRuns: rounds(20) },
     );
   });
 }

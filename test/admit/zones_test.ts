@@ -60,8 +60,9 @@ test("a row with such a time is an error; with an offset or as a number it is no
     "a Array(DateTime64(3, 'Europe/Berlin'))",
   ]);
   const target: Target = { table: "t", shape: "row", columns };
+  const scanner = new Scanner();
   const read = (row: string) => {
-    const decoding = new Decoding(bytesOf(row), target, new Scanner(), 0);
+    const decoding = new Decoding(bytesOf(row), target, scanner, 0);
     decoding.go(Infinity);
     const decoded = decoding.end();
     assert.ok(decoded.kind === "rows");

@@ -13,6 +13,7 @@ import fc from "fast-check";
 import type { Files } from "../../src/contracts.ts";
 import { MAX_READ_BYTES, nodeFiles } from "../../src/runtime/files.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
+import { rounds } from "../kit/rounds.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);
@@ -304,7 +305,7 @@ describe("the faulty disk", () => {
         assert.match(left ?? "", /^first[second\0]{0,6}$/);
         seen.add(left!);
       }),
-      { numRuns: 300 },
+      { numRuns: rounds(100) },
     );
     for (const left of ["first", "firstsecond", "firstsec"]) assert.ok(seen.has(left), left);
     assert.ok([...seen].some((left) => /\0.*d$/.test(left)));

@@ -9,6 +9,7 @@ import type { Chunk, LetterFilter, Replaying } from "../../src/contracts.ts";
 import { PORTION_BYTES, PORTION_ROWS } from "../../src/dead/replay.ts";
 import { DONE } from "../../src/kernel/result.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
+import { rounds } from "../kit/rounds.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
 import { FakeClickHouse, type FakeIntake, type Odd, startFakeIntake } from "./fake_intake.ts";
@@ -289,7 +290,7 @@ test("whatever happens on the way: every row once in ClickHouse or a letter, and
         removeDir(dataDir);
       },
     ),
-    { numRuns: 100 },
+    { numRuns: rounds(50) },
   );
 });
 

@@ -13,6 +13,7 @@ import { openSpool } from "../../src/spool/data_dir.ts";
 import { ASIDE_BYTES } from "../../src/dead/writer.ts";
 import { memoryLog } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
+import { rounds } from "../kit/rounds.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually, pause } from "../kit/wait.ts";
 import {
@@ -69,7 +70,7 @@ test("rows come back byte for byte", async () => {
       await writerOf({ dataDir }).write(batch("b"), deadRows(...rows.keys()), rows);
       assert.deepEqual((await lettersOf(dataDir)).map(({ row }) => row), rows);
     }),
-    { numRuns: 50 },
+    { numRuns: rounds(30) },
   );
 });
 
@@ -194,7 +195,7 @@ describe("a disk in trouble", () => {
           removeDir(dataDir);
         },
       ),
-      { numRuns: 150 },
+      { numRuns: rounds(60) },
     );
   });
 

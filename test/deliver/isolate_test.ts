@@ -21,6 +21,7 @@ import {
 import { join } from "../../src/deliver/rows.ts";
 import { createSink } from "../../src/deliver/sink.ts";
 import { columnsOf } from "../kit/columns.ts";
+import { rounds } from "../kit/rounds.ts";
 import { batchOf, never, noTables, realClock, silent } from "./kit.ts";
 
 interface Model {
@@ -261,7 +262,7 @@ describe("isolating bad rows", () => {
           );
         }
       }),
-      { numRuns: 500 },
+      { numRuns: rounds(200) },
     );
   });
 
@@ -298,7 +299,7 @@ describe("isolating bad rows", () => {
           if (letter?.code === 0) assert.ok(unfit.has(row));
         }
       }),
-      { numRuns: 500 },
+      { numRuns: rounds(200) },
     );
   });
 

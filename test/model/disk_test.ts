@@ -8,13 +8,14 @@ import process from "node:process";
 import { test } from "node:test";
 import fc from "fast-check";
 import { seeded } from "../kit/faulty_bytes.ts";
+import { rounds } from "../kit/rounds.ts";
 import { type Command, command, type Config, config } from "./disk_commands.ts";
 import { Run } from "./disk_model.ts";
 import { finish } from "./disk_promises.ts";
 
 const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
-const RUNS = Number(process.env.SHISHI_RUNS ?? 500);
+const RUNS = Number(process.env.SHISHI_RUNS ?? rounds(200));
 
 const SMALL: Config = {
   ...{ ack: "disk", maxRows: 1, maxBytes: 100, flushIntervalMs: 0, idleIntervalMs: null },

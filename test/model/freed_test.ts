@@ -3,18 +3,19 @@
  * reference, for as long as a client may have it before it; to the end where an attempt failed. Beneath
  * it is a disk that fails, hangs and loses files, above it are settings that change and requests whose
  * bytes are only lent. The seed is printed; to repeat a run set SHISHI_SEED, and SHISHI_PATH to the path
- * that fast-check names. SHISHI_RUNS: how many, instead of 150.
+ * that fast-check names. SHISHI_RUNS: how many, instead of 80.
  */
 
 import assert from "node:assert/strict";
 import process from "node:process";
 import { test } from "node:test";
 import fc from "fast-check";
+import { rounds } from "../kit/rounds.ts";
 import { type Command, command, config, ending, Run } from "./freed_model.ts";
 
 const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
-const RUNS = Number(process.env.SHISHI_RUNS ?? 150);
+const RUNS = Number(process.env.SHISHI_RUNS ?? rounds(80));
 
 test("what may still be read stays as it is, and what arrives is what was sent", {
   timeout: 60_000,

@@ -1,6 +1,6 @@
 /**
  * The pump against its model, under random commands. The seed is printed; to repeat a run set
- * SHISHI_SEED, and SHISHI_PATH to the path that fast-check names. SHISHI_RUNS: how many, instead of 400.
+ * SHISHI_SEED, and SHISHI_PATH to the path that fast-check names. SHISHI_RUNS: how many, instead of 150.
  * Runs once: time is the test's own, the disk and the server are; test/model/disk_test.ts has the pump on both runtimes.
  */
 
@@ -8,13 +8,14 @@ import assert from "node:assert/strict";
 import process from "node:process";
 import { test } from "node:test";
 import fc from "fast-check";
+import { rounds } from "../kit/rounds.ts";
 import { command, config, ending } from "./pump_commands.ts";
 import { Run } from "./pump_model.ts";
 import { finish } from "./pump_waits.ts";
 
 const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
-const RUNS = Number(process.env.SHISHI_RUNS ?? 400);
+const RUNS = Number(process.env.SHISHI_RUNS ?? rounds(150));
 
 test("whatever happens, the pump keeps its promises", { timeout: 120_000 }, async () => {
   console.log(`pump model: seed ${seed}, ${RUNS} runs`);

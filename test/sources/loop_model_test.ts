@@ -2,7 +2,7 @@
  * The loop of a source under random events, on a clock of its own: whatever comes in whatever order, nothing
  * is acknowledged before it is safe, nothing is lost, nothing becomes rows twice, nothing that is taken is left for
  * others, and in the end everything is acknowledged. The seed is printed; to repeat a run set SHISHI_SEED, and SHISHI_PATH to the path that
- * fast-check names. SHISHI_RUNS: how many, instead of 300.
+ * fast-check names. SHISHI_RUNS: how many, instead of 120.
  * Runs once: broker and time are the test's own; each source's test has its connection on both runtimes.
  */
 
@@ -13,6 +13,7 @@ import fc from "fast-check";
 import type { Ack, Log } from "../../src/contracts.ts";
 import { Source } from "../../src/sources/source.ts";
 import { ManualClock, settle } from "../kit/manual_clock.ts";
+import { rounds } from "../kit/rounds.ts";
 import { pause } from "../kit/wait.ts";
 import { fakeAddress, FakeBroker } from "./fake_broker.ts";
 import { Disk, JournalIntake } from "./journal_intake.ts";
@@ -20,7 +21,7 @@ import { PlainReader } from "./plain_reader.ts";
 
 const seed = Number(process.env.SHISHI_SEED ?? Date.now() % 2 ** 31);
 const path = process.env.SHISHI_PATH;
-const RUNS = Number(process.env.SHISHI_RUNS ?? 300);
+const RUNS = Number(process.env.SHISHI_RUNS ?? rounds(120));
 
 const silent: Log = { debug() {}, info() {}, warn() {}, error() {} };
 

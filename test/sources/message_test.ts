@@ -15,6 +15,7 @@ import {
   PIECE_BYTES,
   piecesOf,
 } from "../../src/sources/message.ts";
+import { rounds } from "../kit/rounds.ts";
 
 const column = (name: string, type: string) => ({ name, type, defaultKind: "" as const });
 const COLUMNS = [column("n", "UInt8"), column("s", "String"), column("_offset", "UInt64")];
@@ -279,7 +280,7 @@ test("whatever comes: each good row once and in order, each bad one a letter, an
         bodies.filter(({ whole }) => whole).length;
       assert.equal(poison.length, bad);
     }),
-    { numRuns: 200 },
+    { numRuns: rounds(100) },
   );
 });
 

@@ -21,6 +21,7 @@ import {
   VOID_FRAME,
   written,
 } from "../../src/spool/frame.ts";
+import { rounds } from "../kit/rounds.ts";
 import { idAt } from "./recovery_kit.ts";
 
 const FILE = 1_764_400_000_123;
@@ -295,7 +296,7 @@ describe("damage costs the frames that it touches", () => {
         }
         for (const word of said(damaged)) assert.ok(known.has(word), word);
       }),
-      { numRuns: 2000 },
+      { numRuns: rounds(500) },
     );
   });
 });
