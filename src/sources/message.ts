@@ -60,14 +60,16 @@ export function* piecesOf(messages: readonly Message[]): Generator<readonly Mess
   let piece: Message[] = [];
   let bytes = 0;
   for (const message of messages) {
-    const fits = bytes + message.body.length <= PIECE_BYTES && piece[0]?.table === message.table;
+    // With what stands between them: what is larger than that is read in slices, which others come between.
+    const size = message.body.length + 1;
+    const fits = bytes + size <= PIECE_BYTES && piece[0]?.table === message.table;
     if (piece.length > 0 && !fits) {
       yield piece;
       piece = [];
       bytes = 0;
     }
     piece.push(message);
-    bytes += message.body.length;
+    bytes += size;
   }
   if (piece.length > 0) yield piece;
 }

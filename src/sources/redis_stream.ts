@@ -212,7 +212,7 @@ class StreamFeed extends RedisFeed<string> {
     const given: Given<string>[] = [];
     const deleted: string[] = [];
     for (const [raw, fields] of entries) {
-      const id = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength).toString("latin1");
+      const id = latin1(raw);
       if (this.#held.has(id)) continue;
       if (fields === null) {
         deleted.push(id);
@@ -244,6 +244,14 @@ class EntryMessage implements Message {
   meta(name: string): MetaValue {
     return name === "_key" ? this.partition : name === "_id" ? this.id : null;
   }
+}
+
+function latin1(bytes: Uint8Array): string {
+  // As the library gives them; a buffer of a buffer would cost more than the text.
+  const buffer = Buffer.isBuffer(bytes)
+    ? bytes
+    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return buffer.toString("latin1");
 }
 
 /** The value of a field; of an entry without it, a row of all of its fields. @param field as bytes. */

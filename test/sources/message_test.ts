@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import fc from "fast-check";
 import { createShared } from "../../src/admit/app.ts";
 import { createMessageReader } from "../../src/admit/message_reader.ts";
-import type { Columns, Message, MetaValue, Tables } from "../../src/contracts.ts";
+import type { Columns, Message, MessageReader, MetaValue, Tables } from "../../src/contracts.ts";
 import { systemClock } from "../../src/kernel/time.ts";
 import {
   isEmpty,
@@ -297,6 +297,23 @@ test("pieces: as much as can be read at once, of one table, in order", () => {
   const pieces = [...piecesOf(all)];
   assert.deepEqual(pieces.map(({ length }) => length), [2, 2, 1, 1]);
   assert.deepEqual(pieces.flat(), all);
+});
+
+test("messages that go together are read in one go, with what stands between them", async () => {
+  let most = 0;
+  const reader: MessageReader = {
+    ...readerOf(),
+    read: (_, bytes) => {
+      most = Math.max(most, bytes.length);
+      return Promise.resolve({ kind: "wait", why: "" });
+    },
+  };
+  const body = `"${"x".repeat(1022)}"`;
+  const all = Array.from({ length: 512 }, () => message(body));
+  for (const piece of piecesOf(all)) {
+    await makeRows(piece, { reader, table: "flights", meta: [], stops: false });
+  }
+  assert.ok(most > PIECE_BYTES - 2048 && most <= PIECE_BYTES, `${most} bytes`);
 });
 
 test("what is empty, and what only looks like it", () => {
