@@ -13,6 +13,7 @@ import {
   RENEWED_KEY,
 } from "../kit/certificate.ts";
 import { freePort } from "../kit/free_port.ts";
+import { testOnce } from "../kit/once.ts";
 import { openapi } from "../kit/openapi.ts";
 import { BUILDS, runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
@@ -113,36 +114,39 @@ for (const binary of BUILDS) {
       }
     });
 
-    test("tokens: auth tokens on both, write tokens where events are; without auth tokens it is open", async () => {
-      const write = "web:a-write-token-of-some-length";
-      const token = write.slice(4);
-      const closed = await start(["--admin-listen=127.0.0.1:0"], {
-        SHISHI_AUTH_TOKENS: TOKEN,
-        SHISHI_WRITE_TOKENS: write,
-      });
-      const open = await start(["--admin-listen=127.0.0.1:0"], { SHISHI_WRITE_TOKENS: write });
-      try {
-        for (
-          const [shishi, wanted] of [[closed, [401, 403, 200]], [open, [200, 200, 200]]] as const
-        ) {
-          const admin = await adminOf(shishi);
-          const statuses = [];
-          for (const one of [{}, { token }, { token: TOKEN }]) {
-            statuses.push((await ask("GET", `${admin}/metrics`, one)).status);
+    testOnce(
+      "tokens: auth tokens on both, write tokens where events are; without auth tokens it is open",
+      async () => {
+        const write = "web:a-write-token-of-some-length";
+        const token = write.slice(4);
+        const closed = await start(["--admin-listen=127.0.0.1:0"], {
+          SHISHI_AUTH_TOKENS: TOKEN,
+          SHISHI_WRITE_TOKENS: write,
+        });
+        const open = await start(["--admin-listen=127.0.0.1:0"], { SHISHI_WRITE_TOKENS: write });
+        try {
+          for (
+            const [shishi, wanted] of [[closed, [401, 403, 200]], [open, [200, 200, 200]]] as const
+          ) {
+            const admin = await adminOf(shishi);
+            const statuses = [];
+            for (const one of [{}, { token }, { token: TOKEN }]) {
+              statuses.push((await ask("GET", `${admin}/metrics`, one)).status);
+            }
+            assert.deepEqual(statuses, wanted);
+            const post = (more: { token?: string }) =>
+              ask("POST", `${shishi.url}/events`, { body: EVENT, ...more });
+            assert.equal((await post({})).status, 401);
+            assert.equal((await post({ token })).status, 202);
+            const { text } = await ask("GET", `${admin}/metrics`, { token: TOKEN });
+            assert.match(text, /^shishi_token_rows_total\{token="web"\} 1$/m);
           }
-          assert.deepEqual(statuses, wanted);
-          const post = (more: { token?: string }) =>
-            ask("POST", `${shishi.url}/events`, { body: EVENT, ...more });
-          assert.equal((await post({})).status, 401);
-          assert.equal((await post({ token })).status, 202);
-          const { text } = await ask("GET", `${admin}/metrics`, { token: TOKEN });
-          assert.match(text, /^shishi_token_rows_total\{token="web"\} 1$/m);
+        } finally {
+          await closed.close();
+          await open.close();
         }
-      } finally {
-        await closed.close();
-        await open.close();
-      }
-    });
+      },
+    );
 
     test("shishi dead and health find it, also as a socket in the file system", async () => {
       const dir = tempDir("admin");
@@ -207,7 +211,7 @@ for (const binary of BUILDS) {
       }
     });
 
-    test("collectors that share a port are asked one by one", async () => {
+    testOnce("collectors that share a port are asked one by one", async () => {
       const port = await freePort();
       const startOne = (id: string) =>
         start([
@@ -236,7 +240,7 @@ for (const binary of BUILDS) {
       }
     });
 
-    test("where it cannot be listened on, the start fails and names it", async () => {
+    testOnce("where it cannot be listened on, the start fails and names it", async () => {
       const busy = await start(["--admin-listen=127.0.0.1:0"]);
       try {
         const address = (await adminOf(busy)).slice("http://".length);

@@ -8,6 +8,7 @@ import { CERTIFICATE, CERTIFICATE_KEY } from "../kit/certificate.ts";
 import { mountSmallDisk } from "../crash/small_disk.ts";
 import { startFakeInflux } from "../kit/fake_influx.ts";
 import { freePort } from "../kit/free_port.ts";
+import { testOnce } from "../kit/once.ts";
 import {
   type ClickHouse,
   type Influx,
@@ -100,21 +101,25 @@ describe("check", () => {
     });
   }
 
-  test("a source: its table is looked at too, and its name stands in its lines, however short", async () => {
-    const source = ["--source", "redis://127.0.0.1:1/0?list=l&table=nosuch&name=r"];
-    const about = (lines: readonly string[]) =>
-      lines.filter((line) => /^. (table nosuch|create-tables|source)\b/.test(line));
-    const away = /^✗ source r \(redis:\/\/127\.0\.0\.1:1\/0\): 127\.0\.0\.1:1: connection refused/;
-    assertLines(about(await check(1, only(clickhouse.url), source, false)), [
-      /^✗ table nosuch on \S+: not there, or this user may not see it → create it/,
-      away,
-    ]);
-    const making = [...source, "--create-tables", "nos*"];
-    assertLines(about(await check(1, only(clickhouse.url), making, false)), [
-      /^✓ create-tables on \S+: tables can be made in default$/,
-      away,
-    ]);
-  });
+  testOnce(
+    "a source: its table is looked at too, and its name stands in its lines, however short",
+    async () => {
+      const source = ["--source", "redis://127.0.0.1:1/0?list=l&table=nosuch&name=r"];
+      const about = (lines: readonly string[]) =>
+        lines.filter((line) => /^. (table nosuch|create-tables|source)\b/.test(line));
+      const away =
+        /^✗ source r \(redis:\/\/127\.0\.0\.1:1\/0\): 127\.0\.0\.1:1: connection refused/;
+      assertLines(about(await check(1, only(clickhouse.url), source, false)), [
+        /^✗ table nosuch on \S+: not there, or this user may not see it → create it/,
+        away,
+      ]);
+      const making = [...source, "--create-tables", "nos*"];
+      assertLines(about(await check(1, only(clickhouse.url), making, false)), [
+        /^✓ create-tables on \S+: tables can be made in default$/,
+        away,
+      ]);
+    },
+  );
 
   test("--json: a line of JSON for each finding; a certificate has one too", async () => {
     const cert = tempFile("cert.pem", CERTIFICATE);
@@ -139,7 +144,7 @@ describe("check", () => {
     for (const file of [cert, key]) removeDir(join(file, ".."));
   });
 
-  test("unusable settings: every problem, exit 2; as JSON too", async () => {
+  testOnce("unusable settings: every problem, exit 2; as JSON too", async () => {
     const args = ["check", "--ack", "no", "--table", "a%b"];
     const [plain, json] = await Promise.all([runShishi(args), runShishi([...args, "--json"])]);
     assert.deepEqual([plain.code, plain.stdout], [2, ""]);
@@ -152,7 +157,7 @@ describe("check", () => {
     ]);
   });
 
-  test("each server that is not well has its line, exit 1, and no secret is told", async () => {
+  testOnce("each server that is not well has its line, exit 1, and no secret is told", async () => {
     const refusing = await startFakeInflux(null);
     refusing.behave({ status: 401, body: `{"error":"authorization failed"}` });
     const away = await freePort();
@@ -180,7 +185,7 @@ describe("check", () => {
     }
   });
 
-  test("a dropped column and no window: the statements that are told repair it", async () => {
+  testOnce("a dropped column and no window: the statements that are told repair it", async () => {
     await clickhouse.query(
       `CREATE TABLE short (id UUID, timestamp DateTime64(3, 'UTC'), event_type String)
        ENGINE = MergeTree ORDER BY id`,
@@ -208,34 +213,37 @@ describe("check", () => {
     assert.match(lines.at(-1)!, /^✓ table short on \S+: takes events; deduplication window 1000$/);
   });
 
-  test("columns of other types: what cannot be is wrong, what may hurt is warned of", async () => {
-    await clickhouse.query(
-      `CREATE TABLE odd (id UInt8, timestamp DateTime, event_type Enum8('a' = 1), user_id String,
+  testOnce(
+    "columns of other types: what cannot be is wrong, what may hurt is warned of",
+    async () => {
+      await clickhouse.query(
+        `CREATE TABLE odd (id UInt8, timestamp DateTime, event_type Enum8('a' = 1), user_id String,
        properties String, more String) ENGINE = MergeTree ORDER BY user_id
        SETTINGS non_replicated_deduplication_window = 5`,
-    );
-    await clickhouse.query("CREATE TABLE plain (n UInt32) ENGINE = Log");
-    const args = ["--table", "odd", "--tables", "plain,gone,logs_*"];
-    assertLines(aboutServers(await check(1, only(clickhouse.url), args)).slice(2), [
-      /^✗ table odd on \S+: id is UInt8, not UUID: .+ → ALTER TABLE default\.odd MODIFY COLUMN id UUID/,
-      /^! table odd on \S+: timestamp is DateTime, not DateTime64\(3, 'UTC'\): milliseconds are lost →/,
-      /^! table odd on \S+: event_type is Enum8\('a' = 1\), not .+ become dead letters →/,
-      /^. table odd on \S+: /,
-      /^✗ table gone on \S+: not there.* → create it/,
-      /^! tables logs_\* on \S+: no table matches$/,
-      /^✓ table plain on \S+: takes rows$/,
-      /^! table plain on \S+: engine Log has no deduplication window of its own/,
-    ]);
-    assert.equal(await clickhouse.query("SELECT count() FROM odd"), "0");
-    const none = ["--table", "none", "--no-create-table"];
-    const lines = aboutServers(await check(1, only(clickhouse.url), none));
-    assert.match(
-      lines.at(-1)!,
-      /^✗ table none on \S+: not there → create it, or set create-table$/,
-    );
-  });
+      );
+      await clickhouse.query("CREATE TABLE plain (n UInt32) ENGINE = Log");
+      const args = ["--table", "odd", "--tables", "plain,gone,logs_*"];
+      assertLines(aboutServers(await check(1, only(clickhouse.url), args)).slice(2), [
+        /^✗ table odd on \S+: id is UInt8, not UUID: .+ → ALTER TABLE default\.odd MODIFY COLUMN id UUID/,
+        /^! table odd on \S+: timestamp is DateTime, not DateTime64\(3, 'UTC'\): milliseconds are lost →/,
+        /^! table odd on \S+: event_type is Enum8\('a' = 1\), not .+ become dead letters →/,
+        /^. table odd on \S+: /,
+        /^✗ table gone on \S+: not there.* → create it/,
+        /^! tables logs_\* on \S+: no table matches$/,
+        /^✓ table plain on \S+: takes rows$/,
+        /^! table plain on \S+: engine Log has no deduplication window of its own/,
+      ]);
+      assert.equal(await clickhouse.query("SELECT count() FROM odd"), "0");
+      const none = ["--table", "none", "--no-create-table"];
+      const lines = aboutServers(await check(1, only(clickhouse.url), none));
+      assert.match(
+        lines.at(-1)!,
+        /^✗ table none on \S+: not there → create it, or set create-table$/,
+      );
+    },
+  );
 
-  test("no right to create, none to insert: the GRANT to run", async () => {
+  testOnce("no right to create, none to insert: the GRANT to run", async () => {
     await clickhouse.query("CREATE TABLE there (n UInt32) ENGINE = MergeTree ORDER BY n");
     const denied =
       "Code: 497. DB::Exception: default: Not enough privileges. To execute this query, " +
@@ -260,7 +268,7 @@ describe("check", () => {
     }
   });
 
-  test("clock skew, ahead and behind", async () => {
+  testOnce("clock skew, ahead and behind", async () => {
     for (
       const [byMs, wanted] of [[90_000, /9\d\.\d s ahead of/], [
         -90_000,
@@ -284,27 +292,30 @@ describe("check", () => {
     }
   });
 
-  test("ClickHouse 18.16: no table of events, but others; a user that may only read", async () => {
-    const old = await startOldClickHouse();
-    try {
-      await old.query("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n");
-      const reader = old.url.replace("://", "://reader:r@");
-      const lines = await check(1, only(`${old.url},${reader}`), ["--tables", "t"]);
-      const event =
-        /^✗ table analytics_events on \S+: .*needs ClickHouse 21\.8.*this server is 18\.16/;
-      assertLines(aboutServers(lines).slice(1), [
-        /^✓ clickhouse \S+: 18\.16/,
-        event,
-        /^✓ table t on \S+: takes rows$/,
-        /^! table t on \S+: this server remembers no INSERTs .*: a retry can store a batch twice$/,
-        /^✗ clickhouse \S+: Cannot override setting .* in readonly mode → give this user a profile/,
-      ]);
-    } finally {
-      await old.close();
-    }
-  });
+  testOnce(
+    "ClickHouse 18.16: no table of events, but others; a user that may only read",
+    async () => {
+      const old = await startOldClickHouse();
+      try {
+        await old.query("CREATE TABLE t (n UInt32) ENGINE = MergeTree ORDER BY n");
+        const reader = old.url.replace("://", "://reader:r@");
+        const lines = await check(1, only(`${old.url},${reader}`), ["--tables", "t"]);
+        const event =
+          /^✗ table analytics_events on \S+: .*needs ClickHouse 21\.8.*this server is 18\.16/;
+        assertLines(aboutServers(lines).slice(1), [
+          /^✓ clickhouse \S+: 18\.16/,
+          event,
+          /^✓ table t on \S+: takes rows$/,
+          /^! table t on \S+: this server remembers no INSERTs .*: a retry can store a batch twice$/,
+          /^✗ clickhouse \S+: Cannot override setting .* in readonly mode → give this user a profile/,
+        ]);
+      } finally {
+        await old.close();
+      }
+    },
+  );
 
-  test("InfluxDB: a user that may not write, or not create the database", async () => {
+  testOnce("InfluxDB: a user that may not write, or not create the database", async () => {
     for (const q of ["CREATE DATABASE made", `CREATE USER "weak" WITH PASSWORD 'p'`]) {
       await asInflux(q);
     }
@@ -322,7 +333,7 @@ describe("check", () => {
     assert.match(await said(0, "made"), /^✓ .*takes counts$/);
   });
 
-  test("NATS: a user that may not hear every command", async () => {
+  testOnce("NATS: a user that may not hear every command", async () => {
     const lines = await check(1, { ...all(), SHISHI_NATS_USER: "some" });
     assert.match(
       lines.find((line) => line.includes(" nats "))!,

@@ -1,4 +1,7 @@
-/** Settings and the servers that they name: where settings come from, and that no secret is ever told. */
+/**
+ * Settings and the servers that they name: where settings come from, and that no secret is ever told.
+ * Runs once: cli_test.ts has the command line on both runtimes.
+ */
 
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";

@@ -12,6 +12,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { startFakeInflux } from "../kit/fake_influx.ts";
+import { testOnce } from "../kit/once.ts";
 import { EVERY_BUILD, runShishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir, tempFile } from "../kit/temp.ts";
 
@@ -46,7 +47,7 @@ describe("help and mistakes", () => {
     });
   }
 
-  test("COMMAND --help: usage, what it does, exit codes, at most 100 columns", async () => {
+  testOnce("COMMAND --help: usage, what it does, exit codes, at most 100 columns", async () => {
     const pages = await Promise.all(COMMANDS.map((command) => runShishi([command, "--help"])));
     for (const [at, { code, stdout, stderr }] of pages.entries()) {
       assert.deepEqual([code, stderr], [0, ""]);
@@ -95,7 +96,7 @@ describe("help and mistakes", () => {
     ]],
   ];
   for (const [name, argv, env, wanted] of mistakes) {
-    test(`unknown or wrong: ${name}`, async () => {
+    testOnce(`unknown or wrong: ${name}`, async () => {
       const { code, stdout, stderr } = await runShishi(argv, { env });
       assert.deepEqual([code, stdout], [2, ""]);
       for (const part of wanted) assert.ok(stderr.includes(part), `${part}\n${stderr}`);

@@ -2,6 +2,7 @@
  * Two ClickHouse servers that know nothing of each other: rows flow to the first that is well. What
  * was acknowledged is on one of them; only an INSERT that was under way in the moment of the kill may
  * be on both.
+ * Runs once: test/deliver/failover_test.ts has several servers as one on both runtimes.
  */
 import assert from "node:assert/strict";
 import process from "node:process";

@@ -10,6 +10,7 @@ import { readdirSync } from "node:fs";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
 import { brotliBomb, gzipBomb, zstdBomb } from "../kit/bombs.ts";
+import { testOnce } from "../kit/once.ts";
 import { type RawConnection, rawRequest } from "../kit/raw_http.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { eventually, patient } from "../kit/wait.ts";
@@ -208,7 +209,7 @@ describe("abuse", () => {
   });
 
   for (const [name, body] of FLOODS) {
-    test(`others are served during megabytes of ${name}`, async () => {
+    testOnce(`others are served during megabytes of ${name}`, async () => {
       const { answers, longestMs } = await others(front, async () => {
         const answer = await front.ask(rawRequest("POST", "/events", {}, body));
         assert.equal(answer?.status, 400, answer?.text);

@@ -14,6 +14,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, test } from "node:test";
 import zlib from "node:zlib";
 import { freePort } from "../kit/free_port.ts";
+import { testOnce } from "../kit/once.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import {
   BUILDS,
@@ -101,29 +102,32 @@ test("NDJSON, CSV, TSV, plain, gzip and zstd, of several frames too, in one go",
   await stored("forms", "6000 6000 0 5999");
 });
 
-test("a batch that is larger than the collector takes goes in halves; a row that is, is named", async () => {
-  const small = await startShishi({
-    args: ["--clickhouse-url", clickhouse.url, "--tables=*", "--max-body-bytes=2KiB"],
-  });
-  try {
-    const large = `n,s\n7,"${"x".repeat(3000)}"\n`;
-    const run = (...files: string[]) =>
-      runShishi(["import", "--url", small.url, "--table", "halves", ...files]);
-    const well = await run(
-      file("halves.csv", fields(0, 500)),
-      file("halves.ndjson", lines(500, 999)),
-    );
-    assert.equal(well.code, 0, well.stderr);
-    await stored("halves", "999 999 0 998");
-    const not = await run(file("large.csv", large));
-    assert.equal(not.code, 1);
-    assert.match(not.stderr, /large\.csv: the row at line 2: .* answers 413: .*2048/);
-  } finally {
-    await small.close();
-  }
-});
+testOnce(
+  "a batch that is larger than the collector takes goes in halves; a row that is, is named",
+  async () => {
+    const small = await startShishi({
+      args: ["--clickhouse-url", clickhouse.url, "--tables=*", "--max-body-bytes=2KiB"],
+    });
+    try {
+      const large = `n,s\n7,"${"x".repeat(3000)}"\n`;
+      const run = (...files: string[]) =>
+        runShishi(["import", "--url", small.url, "--table", "halves", ...files]);
+      const well = await run(
+        file("halves.csv", fields(0, 500)),
+        file("halves.ndjson", lines(500, 999)),
+      );
+      assert.equal(well.code, 0, well.stderr);
+      await stored("halves", "999 999 0 998");
+      const not = await run(file("large.csv", large));
+      assert.equal(not.code, 1);
+      assert.match(not.stderr, /large\.csv: the row at line 2: .* answers 413: .*2048/);
+    } finally {
+      await small.close();
+    }
+  },
+);
 
-test("rows that are refused are told by file and line, over several batches", async () => {
+testOnce("rows that are refused are told by file and line, over several batches", async () => {
   const broken = (text: string) =>
     text.replace(/^(\D*)77777\b/m, "$1-1").replace(/^(\D*)5\b/m, "$1-2");
   const json = file("bad.ndjson", `\n${broken(lines(0, 80_000))}`);
@@ -156,7 +160,7 @@ for (const binary of BUILDS) {
   describe(`killed in the middle, ${binary ? "binary" : "source"}`, () => {
     test("the import, and then the collector: each row once", async () => {
       // So many that it can be killed three times; the slower runtime takes longer for them.
-      const ROWS = ON_BUN ? 500_000 : 200_000;
+      const ROWS = ON_BUN ? 300_000 : 200_000;
       const port = await freePort();
       const data = tempDir("import-data");
       const args = ["--listen", `127.0.0.1:${port}`, "--data-dir", data];
@@ -199,14 +203,14 @@ const UNUSABLE: readonly (readonly [string, string | Uint8Array, RegExp])[] = [
   ["header.csv", "n,zip\n1,2\n", /answers 400: the header line: zip: no column of again/],
 ];
 for (const [name, content, says] of UNUSABLE) {
-  test(`what cannot be imported says why: ${name}`, async () => {
+  testOnce(`what cannot be imported says why: ${name}`, async () => {
     const { code, stderr } = await runImport("again", file(name, content));
     assert.equal(code, 1);
     assert.match(stderr, says);
   });
 }
 
-test("a file that has changed since is not taken for the same", async () => {
+testOnce("a file that has changed since is not taken for the same", async () => {
   const path = file("changing.ndjson", lines(0, 100));
   assert.equal((await runImport("again", path)).code, 0);
   writeFileSync(path, lines(100, 300));
@@ -218,7 +222,7 @@ test("a file that has changed since is not taken for the same", async () => {
   assert.equal((await runImport("again", path)).code, 0);
 });
 
-test("flags that cannot be used, and files that are not there", async () => {
+testOnce("flags that cannot be used, and files that are not there", async () => {
   const none = await runShishi(["import", "--token", "t"]);
   assert.equal(none.code, 2);
   const missing = await runShishi(["import"]);

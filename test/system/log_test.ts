@@ -9,6 +9,7 @@ import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { freePort } from "../kit/free_port.ts";
+import { testOnce } from "../kit/once.ts";
 import { startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
@@ -108,32 +109,35 @@ describe("log", () => {
     });
   }
 
-  test("what repeats is counted, and nothing is untold at the end; the ledger is the last line", async () => {
-    const away = await freePort();
-    const shishi = await startShishi({
-      args: ["--clickhouse-url", `http://127.0.0.1:${away}`, "--shutdown-timeout", "0s"],
-    });
-    try {
-      assert.equal((await shishi.post({ eventType: "a" })).status, 202);
-      await eventually(async () => {
-        const { text } = await shishi.get("/metrics");
-        const failed = /shishi_insert_errors_total\{.*\} (\d+)/.exec(text)?.[1];
-        assert.ok(Number(failed) >= 3, `${failed} failed`);
-      }, { withinMs: 20_000 });
-      const failures = () =>
-        shishi.lines().filter(({ message }) => `${message}`.startsWith("insert f"));
-      assert.equal(failures().length, 1);
-      assert.equal((await stopBy(shishi)).code, 0);
-      const [first, rest] = failures();
-      assert.deepEqual([first?.attempt, first?.code, first?.table], [1, 0, "analytics_events"]);
-      assert.match(`${first?.batch}`, /^[0-9a-f-]{36}$/);
-      assert.ok(Number(rest?.repeated) >= 2, JSON.stringify(rest));
-      assert.equal(rest?.attempt, Number(rest?.repeated) + 1);
-      assert.equal(ledgerAtEnd(shishi).message, "stopped; 1 rows wait on disk");
-    } finally {
-      await shishi.close();
-    }
-  });
+  testOnce(
+    "what repeats is counted, and nothing is untold at the end; the ledger is the last line",
+    async () => {
+      const away = await freePort();
+      const shishi = await startShishi({
+        args: ["--clickhouse-url", `http://127.0.0.1:${away}`, "--shutdown-timeout", "0s"],
+      });
+      try {
+        assert.equal((await shishi.post({ eventType: "a" })).status, 202);
+        await eventually(async () => {
+          const { text } = await shishi.get("/metrics");
+          const failed = /shishi_insert_errors_total\{.*\} (\d+)/.exec(text)?.[1];
+          assert.ok(Number(failed) >= 3, `${failed} failed`);
+        }, { withinMs: 20_000 });
+        const failures = () =>
+          shishi.lines().filter(({ message }) => `${message}`.startsWith("insert f"));
+        assert.equal(failures().length, 1);
+        assert.equal((await stopBy(shishi)).code, 0);
+        const [first, rest] = failures();
+        assert.deepEqual([first?.attempt, first?.code, first?.table], [1, 0, "analytics_events"]);
+        assert.match(`${first?.batch}`, /^[0-9a-f-]{36}$/);
+        assert.ok(Number(rest?.repeated) >= 2, JSON.stringify(rest));
+        assert.equal(rest?.attempt, Number(rest?.repeated) + 1);
+        assert.equal(ledgerAtEnd(shishi).message, "stopped; 1 rows wait on disk");
+      } finally {
+        await shishi.close();
+      }
+    },
+  );
 
   test("readable and coloured on a terminal, unless NO_COLOR is set", () => {
     const dir = tempDir("log");

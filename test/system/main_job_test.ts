@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
+import { testOnce } from "../kit/once.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import { EVERY_BUILD, type Shishi, startShishi } from "../kit/shishi.ts";
 import { eventually, patient } from "../kit/wait.ts";
@@ -105,7 +106,7 @@ describe("what is posted is what is stored", () => {
     }
   }
 
-  test("every field given, and every digit of the properties kept", async () => {
+  testOnce("every field given, and every digit of the properties kept", async () => {
     const id = crypto.randomUUID();
     const answer = await shishi.post(
       `{"id":"${id}","eventType":"digits","userId":"u","timestamp":"2026-01-02T03:04:05.678+01:00",` +
@@ -130,18 +131,21 @@ describe("what is posted is what is stored", () => {
     });
   });
 
-  test("a row that is wrong costs itself alone, and the answer says which and why", async () => {
-    const answer = await shishi.post(
-      '[{"eventType":"mixed","userId":"a"},{"eventType":5},{"eventType":"mixed","userId":"c"},{"eventType":"mixed","colour":"red"}]',
-      WAIT,
-    );
-    assert.equal(answer.status, 200, answer.text);
-    assert.equal(answer.json.accepted, 2);
-    assert.equal(answer.json.rejected, 2);
-    assert.deepEqual(answer.json.errors.map((error: { index: number }) => error.index), [1, 3]);
-    assert.match(answer.json.errors[1].error, /colour/);
-    assert.deepEqual((await stored("mixed")).map((row) => row.user_id), ["a", "c"]);
-  });
+  testOnce(
+    "a row that is wrong costs itself alone, and the answer says which and why",
+    async () => {
+      const answer = await shishi.post(
+        '[{"eventType":"mixed","userId":"a"},{"eventType":5},{"eventType":"mixed","userId":"c"},{"eventType":"mixed","colour":"red"}]',
+        WAIT,
+      );
+      assert.equal(answer.status, 200, answer.text);
+      assert.equal(answer.json.accepted, 2);
+      assert.equal(answer.json.rejected, 2);
+      assert.deepEqual(answer.json.errors.map((error: { index: number }) => error.index), [1, 3]);
+      assert.match(answer.json.errors[1].error, /colour/);
+      assert.deepEqual((await stored("mixed")).map((row) => row.user_id), ["a", "c"]);
+    },
+  );
 });
 
 test("ack=clickhouse: 200, and the row is there at once", async () => {
@@ -165,7 +169,7 @@ test("ack=clickhouse: 200, and the row is there at once", async () => {
   }
 });
 
-test("Prefer: wait=N is named when it was honoured, and says how far a write got", async () => {
+testOnce("Prefer: wait=N is named when it was honoured, and says how far a write got", async () => {
   const shishi = await startIn(clickhouse, "waited", "--flush-interval", "50ms");
   const nowhere = await startShishi({ args: ["--clickhouse-url", "http://127.0.0.1:9"] });
   try {
@@ -185,7 +189,7 @@ test("Prefer: wait=N is named when it was honoured, and says how far a write got
   }
 });
 
-test("idle-interval sends early, and cannot hold a stream back", async () => {
+testOnce("idle-interval sends early, and cannot hold a stream back", async () => {
   const shishi = await startIn(clickhouse, "idle", "--flush-interval=2s", "--idle-interval=200ms");
   try {
     await eventually(async () => assert.equal((await shishi.get("/readyz")).status, 200), {
@@ -206,37 +210,43 @@ test("idle-interval sends early, and cannot hold a stream back", async () => {
   }
 });
 
-test("a batch is as full as whole requests make it, and what is left goes at the stop", async () => {
-  const args = ["--tables=t", "--max-block-size=100", "--flush-interval=10m"];
-  const shishi = await startIn(clickhouse, "exact", ...args);
-  // Parts that are never merged show the INSERTs.
-  await clickhouse.query(
-    "CREATE TABLE exact.t (a UInt32) ENGINE = MergeTree ORDER BY a " +
-      "SETTINGS max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1",
-  );
-  try {
-    for (let sent = 0; sent < 1050; sent += 7) {
-      const rows = Array.from({ length: 7 }, (_, at) => ({ a: sent + at }));
-      assert.equal((await shishi.post(rows, { path: "/events/t" })).status, 202);
-    }
-    const parts = () =>
-      clickhouse.query(
-        "SELECT rows, count() FROM system.parts WHERE database = 'exact' AND active GROUP BY rows ORDER BY rows",
+testOnce(
+  "a batch is as full as whole requests make it, and what is left goes at the stop",
+  async () => {
+    const args = ["--tables=t", "--max-block-size=100", "--flush-interval=10m"];
+    const shishi = await startIn(clickhouse, "exact", ...args);
+    // Parts that are never merged show the INSERTs.
+    await clickhouse.query(
+      "CREATE TABLE exact.t (a UInt32) ENGINE = MergeTree ORDER BY a " +
+        "SETTINGS max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1",
+    );
+    try {
+      for (let sent = 0; sent < 1050; sent += 7) {
+        const rows = Array.from({ length: 7 }, (_, at) => ({ a: sent + at }));
+        assert.equal((await shishi.post(rows, { path: "/events/t" })).status, 202);
+      }
+      const parts = () =>
+        clickhouse.query(
+          "SELECT rows, count() FROM system.parts WHERE database = 'exact' AND active GROUP BY rows ORDER BY rows",
+        );
+      // 14 requests of 7 rows fit into 100.
+      await eventually(async () => assert.equal(await parts(), "98\t10"), { withinMs: SOON_MS });
+      assert.equal((await shishi.status()).ledger.held, 70);
+      assert.equal(await insertsSent(shishi), 10);
+      shishi.signal("SIGTERM");
+      assert.deepEqual(await shishi.exited, { code: 0, signal: null });
+      assert.equal(await parts(), "70\t1\n98\t10");
+      assert.equal(
+        await clickhouse.query("SELECT uniqExact(a), max(a) FROM exact.t"),
+        "1050\t1049",
       );
-    // 14 requests of 7 rows fit into 100.
-    await eventually(async () => assert.equal(await parts(), "98\t10"), { withinMs: SOON_MS });
-    assert.equal((await shishi.status()).ledger.held, 70);
-    assert.equal(await insertsSent(shishi), 10);
-    shishi.signal("SIGTERM");
-    assert.deepEqual(await shishi.exited, { code: 0, signal: null });
-    assert.equal(await parts(), "70\t1\n98\t10");
-    assert.equal(await clickhouse.query("SELECT uniqExact(a), max(a) FROM exact.t"), "1050\t1049");
-  } finally {
-    await shishi.close();
-  }
-});
+    } finally {
+      await shishi.close();
+    }
+  },
+);
 
-test("concurrency: never more INSERTs at once, and as many when there is work", async () => {
+testOnce("concurrency: never more INSERTs at once, and as many when there is work", async () => {
   await clickhouse.query("CREATE DATABASE many");
   await clickhouse.query(
     "CREATE TABLE many.slow (a UInt32, b UInt8 MATERIALIZED sleepEachRow(0.02)) ENGINE = MergeTree ORDER BY a",

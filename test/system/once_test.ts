@@ -52,7 +52,7 @@ async function flood(shishi: Shishi, enough: () => boolean, from = 0): Promise<n
   for (; !enough(); id++) {
     await post(shishi, "t", id);
     await post(shishi, "other", id);
-    await pause(30);
+    await pause(80);
   }
   return id;
 }

@@ -1,6 +1,7 @@
 /**
  * Every example of `/openapi.json` is sent to a real collector and gets the answer that it is said to
  * get; every answer that is described is brought about, and holds to its schema.
+ * Runs once: http_answers_test.ts has answers over real sockets on both runtimes.
  */
 
 import assert from "node:assert/strict";

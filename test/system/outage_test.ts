@@ -38,7 +38,7 @@ function assertStatuses(books: Books, allowed: readonly number[]): void {
 
 const seconds = (sinceMs: number) => `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
 
-test("100,000 events from 50 clients, ClickHouse killed for 10 s in the middle", async () => {
+test("30,000 events from 50 clients, ClickHouse killed for 10 s in the middle", async () => {
   const shishi = await startShishi({ args: ["--clickhouse-url", clickhouse.url] });
   const watching = watch(shishi);
   const began = performance.now();
@@ -46,12 +46,12 @@ test("100,000 events from 50 clients, ClickHouse killed for 10 s in the middle",
     const loading = load({
       url: shishi.url,
       clients: 50,
-      events: 100_000,
+      events: 30_000,
       eventsPerRequest: 10,
-      rowsPerSecond: 7_500,
+      rowsPerSecond: 2_500,
     });
     await eventually(async () => {
-      assert.ok((await shishi.status()).ledger.stored > 5_000);
+      assert.ok((await shishi.status()).ledger.stored > 1_000);
     }, { withinMs: 10_000 });
     await clickhouse.kill();
     const killed = performance.now();
@@ -67,8 +67,8 @@ test("100,000 events from 50 clients, ClickHouse killed for 10 s in the middle",
     const watched = await watching.end();
     await assertExactlyOnce(books);
     assertStatuses(books, [202, 429, 503]);
-    assert.equal(books.acknowledged.size, 100_000, "the default backlog has room for them");
-    assert.ok(watched.mostHeld > 10_000, `held at most ${watched.mostHeld}`);
+    assert.equal(books.acknowledged.size, 30_000, "the default backlog has room for them");
+    assert.ok(watched.mostHeld > 5_000, `held at most ${watched.mostHeld}`);
     assert.ok(watched.states.has("degraded"), [...watched.states].join());
     assert.ok(watched.rssMiB.most < 400, `${watched.rssMiB.most} MiB resident`);
     const samples = await metrics(shishi);
@@ -188,11 +188,11 @@ describe("a bad network in front of ClickHouse", () => {
   });
   const WAIT = { headers: { prefer: "wait=30" } };
 
-  test("the answer is lost after the INSERT went through, 50 times: exactly once", async () => {
+  test("the answer is lost after the INSERT went through, 20 times: exactly once", async () => {
     const began = performance.now();
     const cutAtStart = await failures();
     let events = 0;
-    while (await failures() - cutAtStart < 50) {
+    while (await failures() - cutAtStart < 20) {
       proxy.cutAnswers(4);
       const rows = Array.from({ length: 40 }, () => ({
         id: crypto.randomUUID(),

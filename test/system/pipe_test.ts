@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, test } from "node:test";
 import { freePort } from "../kit/free_port.ts";
+import { testOnce } from "../kit/once.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
 import {
   BUILDS,
@@ -109,16 +110,16 @@ test("a collector that is killed in the middle, and comes back: each line once",
   const args = ["--listen", `127.0.0.1:${port}`, "--data-dir", dir];
   let shishi = await collect(args);
   const command = startCommand(["pipe", "once", "--url", shishi.url, "--flush-every=20ms"]);
-  const LINES = 60_000;
+  const LINES = 30_000;
   let killed = 0;
   for (let n = 0; n < LINES;) {
     let text = "";
-    for (const end = n + 2000; n < end; n++) text += `{"n":${n}}\n`;
+    for (const end = n + 1000; n < end; n++) text += `{"n":${n}}\n`;
     if (!command.stdin.write(text)) {
       await new Promise((resolve) => command.stdin.once("drain", resolve));
     }
     await delay(20);
-    if (n % 20_000 === 0) {
+    if (n % 10_000 === 0) {
       await shishi.kill();
       killed++;
       await delay(300);
@@ -135,7 +136,7 @@ test("a collector that is killed in the middle, and comes back: each line once",
   removeDir(dir);
 });
 
-test("events, and tokens: from the environment or a file, never an argument", async () => {
+testOnce("events, and tokens: from the environment or a file, never an argument", async () => {
   const token = "a-token-for-the-test";
   const shishi = await collect([], { SHISHI_AUTH_TOKENS: token });
   const url = ["--url", shishi.url];
@@ -193,7 +194,7 @@ test("a write token for events is good for the table of events; HTTPS by the sys
   await shishi.close();
 });
 
-test("without a table, with a table too many", async () => {
+testOnce("without a table, with a table too many", async () => {
   for (const args of [["pipe"], ["pipe", "a", "b"]]) {
     const { code, stderr } = await runShishi(args);
     assert.equal(code, 2);
@@ -227,39 +228,45 @@ async function scripted(
   };
 }
 
-test("full, stopping, a lost answer: the same batch under the same key, until it is acknowledged", async () => {
-  const seen: [string | undefined, string][] = [];
-  const fake = await scripted((body, { headers }) => {
-    seen.push([String(headers["idempotency-key"]), body]);
-    if (seen.length === 1) return [429, { error: "the backlog is full" }, { "retry-after": "1" }];
-    if (seen.length === 2) return null;
-    if (seen.length === 3) return [503, { error: "stopping" }, { "retry-after": "1" }];
-    return [202, { accepted: 2, rejected: 0, ack: "disk", errors: [] }];
-  });
-  const command = startCommand(["pipe", "t", "--url", fake.url]);
-  assert.equal(await finish(command, "a\nb\n"), 0, command.stderr());
-  assert.equal(seen.length, 4);
-  assert.equal(new Set(seen.map(([key, body]) => `${key} ${body}`)).size, 1);
-  assert.match(command.stderr(), /waiting: .* answers 429: the backlog is full/);
-  fake.close();
-});
+testOnce(
+  "full, stopping, a lost answer: the same batch under the same key, until it is acknowledged",
+  async () => {
+    const seen: [string | undefined, string][] = [];
+    const fake = await scripted((body, { headers }) => {
+      seen.push([String(headers["idempotency-key"]), body]);
+      if (seen.length === 1) return [429, { error: "the backlog is full" }, { "retry-after": "1" }];
+      if (seen.length === 2) return null;
+      if (seen.length === 3) return [503, { error: "stopping" }, { "retry-after": "1" }];
+      return [202, { accepted: 2, rejected: 0, ack: "disk", errors: [] }];
+    });
+    const command = startCommand(["pipe", "t", "--url", fake.url]);
+    assert.equal(await finish(command, "a\nb\n"), 0, command.stderr());
+    assert.equal(seen.length, 4);
+    assert.equal(new Set(seen.map(([key, body]) => `${key} ${body}`)).size, 1);
+    assert.match(command.stderr(), /waiting: .* answers 429: the backlog is full/);
+    fake.close();
+  },
+);
 
-test("a batch that is too large goes in halves, and a single line that is, not at all", async () => {
-  let largest = 0;
-  const fake = await scripted((body) => {
-    const rows = body.trimEnd().split("\n");
-    if (body.length > 1000) return [413, { error: "the body is larger than 1000 bytes" }];
-    largest = Math.max(largest, rows.length);
-    return [202, { accepted: rows.length, rejected: 0, ack: "disk", errors: [] }];
-  });
-  const command = startCommand(["pipe", "t", "--url", fake.url]);
-  const lines = Array.from({ length: 200 }, (_, n) => n === 50 ? "x".repeat(2000) : `line ${n}`);
-  assert.equal(await finish(command, lines.join("\n")), 1);
-  assert.match(command.stderr(), /line 51: .* answers 413: the body is larger than 1000 bytes/);
-  assert.match(command.stderr(), /200 lines: 199 acknowledged, 1 refused/);
-  assert.ok(largest > 5);
-  fake.close();
-});
+testOnce(
+  "a batch that is too large goes in halves, and a single line that is, not at all",
+  async () => {
+    let largest = 0;
+    const fake = await scripted((body) => {
+      const rows = body.trimEnd().split("\n");
+      if (body.length > 1000) return [413, { error: "the body is larger than 1000 bytes" }];
+      largest = Math.max(largest, rows.length);
+      return [202, { accepted: rows.length, rejected: 0, ack: "disk", errors: [] }];
+    });
+    const command = startCommand(["pipe", "t", "--url", fake.url]);
+    const lines = Array.from({ length: 200 }, (_, n) => n === 50 ? "x".repeat(2000) : `line ${n}`);
+    assert.equal(await finish(command, lines.join("\n")), 1);
+    assert.match(command.stderr(), /line 51: .* answers 413: the body is larger than 1000 bytes/);
+    assert.match(command.stderr(), /200 lines: 199 acknowledged, 1 refused/);
+    assert.ok(largest > 5);
+    fake.close();
+  },
+);
 
 test("while nothing is acknowledged stdin is not read any further", async () => {
   const fake = await scripted(() => [503, { error: "paused" }, { "retry-after": "60" }]);

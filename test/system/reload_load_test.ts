@@ -9,6 +9,7 @@ import { after, before, test } from "node:test";
 import { CERTIFICATE, CERTIFICATE_KEY, RENEWED_KEY } from "../kit/certificate.ts";
 import { compare, load, storedIds } from "../kit/load.ts";
 import { type ClickHouse, startClickHouse } from "../kit/servers.ts";
+import { ON_BUN } from "../kit/shishi.ts";
 import { eventually } from "../kit/wait.ts";
 import { ledgerAtEnd, says, stopBy } from "./around.ts";
 import { assertDelivered, say, watch } from "./books.ts";
@@ -41,7 +42,8 @@ async function idsOnBoth(): Promise<Map<string, number>> {
   return all;
 }
 
-const RELOADS = 20;
+/** Which setting goes with which is no affair of the runtime. */
+const RELOADS = ON_BUN ? 12 : 6;
 test(`${RELOADS} reloads under load, also from server to server: the ledger is right`, async () => {
   await forget();
   const token = { "auth-tokens": [TOKEN] };
@@ -65,7 +67,7 @@ test(`${RELOADS} reloads under load, also from server to server: the ledger is r
     const loading = load({
       ...options,
       eventsPerRequest: 20,
-      rowsPerSecond: 8_000,
+      rowsPerSecond: 3_000,
       signal: ending.signal,
     });
     const toTable = load({
@@ -119,7 +121,7 @@ test(`${RELOADS} reloads under load, also from server to server: the ledger is r
   }
 });
 
-const RENEWALS = 10;
+const RENEWALS = ON_BUN ? 8 : 4;
 test(`${RENEWALS} renewed certificates while connections are opened: none is refused`, async () => {
   const at = await startReloading((file) => ({
     "clickhouse-url": one.url,

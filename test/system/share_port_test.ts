@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { CERTIFICATE, CERTIFICATE_KEY } from "../kit/certificate.ts";
 import { freePort } from "../kit/free_port.ts";
 import { compare, load, storedIds } from "../kit/load.ts";
+import { testOnce } from "../kit/once.ts";
 import {
   type ClickHouse,
   type Influx,
@@ -129,7 +130,7 @@ describe("two collectors on one port", () => {
       clients: CLIENTS,
       events: Infinity,
       eventsPerRequest: ROWS,
-      rowsPerSecond: 3_000,
+      rowsPerSecond: 1_500,
       signal: ending.signal,
     });
     try {
@@ -208,37 +209,42 @@ test("a renewed certificate: the others go on being given connections, with the 
   }
 });
 
-test("what two must not have in common: a data folder; a port with one that does not share", async () => {
-  const port = await freePort();
-  const dir = tempDir("shared");
-  const one = await startShishi({ args: [...NOWHERE, ...shared(port, "one"), "--data-dir", dir] });
-  const start = (...args: string[]) => runShishi(["serve", ...NOWHERE, ...args]);
-  try {
-    const [folder, alone, unnamed] = await Promise.all([
-      start(...shared(port, "two"), "--data-dir", dir),
-      start("--listen", `127.0.0.1:${port}`, "--data-dir", `${dir}/two`),
-      start("--listen", `127.0.0.1:${port}`, "--share-port"),
-    ]);
-    assert.deepEqual([folder.code, alone.code, unnamed.code], [1, 1, 2]);
-    assert.match(folder.stderr, /cannot start: .*in use/);
-    assert.match(
-      alone.stderr,
-      /cannot start: cannot listen on .*another program listens there already/,
-    );
-    assert.match(unnamed.stderr, /share-port: expected an id too/);
-    const check = await runShishi([
-      ...["check", ...NOWHERE.slice(0, 2), ...shared(port, "one"), "--data-dir", `${dir}/two`],
-    ]);
-    assert.match(
-      check.stdout,
-      /a collector of the same id \(one\) and another data-dir listens there/,
-    );
-    const fine = await runShishi([
-      ...["check", ...NOWHERE.slice(0, 2), ...shared(port, "two"), "--data-dir", `${dir}/two`],
-    ]);
-    assert.match(fine.stdout, /other collectors listen there as well: one/);
-  } finally {
-    await one.close();
-    removeDir(dir);
-  }
-});
+testOnce(
+  "what two must not have in common: a data folder; a port with one that does not share",
+  async () => {
+    const port = await freePort();
+    const dir = tempDir("shared");
+    const one = await startShishi({
+      args: [...NOWHERE, ...shared(port, "one"), "--data-dir", dir],
+    });
+    const start = (...args: string[]) => runShishi(["serve", ...NOWHERE, ...args]);
+    try {
+      const [folder, alone, unnamed] = await Promise.all([
+        start(...shared(port, "two"), "--data-dir", dir),
+        start("--listen", `127.0.0.1:${port}`, "--data-dir", `${dir}/two`),
+        start("--listen", `127.0.0.1:${port}`, "--share-port"),
+      ]);
+      assert.deepEqual([folder.code, alone.code, unnamed.code], [1, 1, 2]);
+      assert.match(folder.stderr, /cannot start: .*in use/);
+      assert.match(
+        alone.stderr,
+        /cannot start: cannot listen on .*another program listens there already/,
+      );
+      assert.match(unnamed.stderr, /share-port: expected an id too/);
+      const check = await runShishi([
+        ...["check", ...NOWHERE.slice(0, 2), ...shared(port, "one"), "--data-dir", `${dir}/two`],
+      ]);
+      assert.match(
+        check.stdout,
+        /a collector of the same id \(one\) and another data-dir listens there/,
+      );
+      const fine = await runShishi([
+        ...["check", ...NOWHERE.slice(0, 2), ...shared(port, "two"), "--data-dir", `${dir}/two`],
+      ]);
+      assert.match(fine.stdout, /other collectors listen there as well: one/);
+    } finally {
+      await one.close();
+      removeDir(dir);
+    }
+  },
+);

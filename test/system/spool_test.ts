@@ -9,6 +9,7 @@ import { openSpool } from "../../src/spool/data_dir.ts";
 import { openBatch, spoolIn, submit } from "../batch/spool_kit.ts";
 import { events, memoryLog } from "../kit/chunks.ts";
 import { freePort } from "../kit/free_port.ts";
+import { testOnce } from "../kit/once.ts";
 import { runShishi, type Shishi, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 
@@ -66,7 +67,7 @@ test("a running collector's rows, then those that it left when it was killed", a
   assert.deepEqual(readdirSync(dataDir, { recursive: true }).sort(), before, "nothing is changed");
 });
 
-test("damage is named, with exit code 1; the other rows are there", async () => {
+testOnce("damage is named, with exit code 1; the other rows are there", async () => {
   const folder = join(dataDir, "journal");
   const [name = ""] = readdirSync(folder);
   const path = join(folder, name);
@@ -87,7 +88,7 @@ test("damage is named, with exit code 1; the other rows are there", async () => 
   assert.equal(statSync(path).mtimeMs, mtimeMs);
 });
 
-test("positions that a broker does not have yet are shown, beside rows and alone", async () => {
+testOnce("positions that a broker does not have yet are shown, beside rows and alone", async () => {
   const folder = tempDir("spool-marks");
   const look = async (verb: string, ...more: string[]) => {
     const { code, stdout, stderr } = await runShishi([
@@ -137,7 +138,7 @@ test("positions that a broker does not have yet are shown, beside rows and alone
   }
 });
 
-test("a mistake is named, with exit code 2", async () => {
+testOnce("a mistake is named, with exit code 2", async () => {
   for (
     const [found, ...args] of [
       ["nothing"],

@@ -9,6 +9,7 @@ import { after, before, describe, test } from "node:test";
 import { connect } from "nats.ws";
 import { startFakeClickHouse } from "../kit/fake_clickhouse.ts";
 import { freePort } from "../kit/free_port.ts";
+import { testOnce } from "../kit/once.ts";
 import { type ClickHouse, type Nats, startClickHouse, startNats } from "../kit/servers.ts";
 import { BUILDS, type Shishi, startShishi } from "../kit/shishi.ts";
 import { startTcpProxy } from "../kit/tcp_proxy.ts";
@@ -101,29 +102,32 @@ describe("stopping", () => {
     });
   }
 
-  test("open batches of every table are sent at once, whatever the flush interval", async () => {
-    await clickhouse.query("CREATE TABLE one (n UInt32) ENGINE = MergeTree ORDER BY n");
-    await clickhouse.query("CREATE TABLE two (n UInt32) ENGINE = MergeTree ORDER BY n");
-    const shishi = await startShishi({
-      args: ["--clickhouse-url", clickhouse.url, "--flush-interval", "1h", "--tables", "*"],
-      env: { SHISHI_TABLE: "at_once" },
-    });
-    try {
-      await ready(shishi);
-      await shishi.post(events(1000));
-      await shishi.post({ n: 1 }, { path: "/events/one" });
-      await shishi.post([{ n: 1 }, { n: 2 }], { path: "/events/two" });
-      await holds(shishi, 1003);
-      const { code, tookMs } = await stopBy(shishi);
-      assert.equal(code, 0, shishi.stderr());
-      assert.ok(tookMs < patient(2_000), `took ${tookMs} ms`);
-      assert.equal(await rowsIn("at_once"), "1000");
-      assert.equal(await rowsIn("one"), "1");
-      assert.equal(await rowsIn("two"), "2");
-    } finally {
-      await shishi.close();
-    }
-  });
+  testOnce(
+    "open batches of every table are sent at once, whatever the flush interval",
+    async () => {
+      await clickhouse.query("CREATE TABLE one (n UInt32) ENGINE = MergeTree ORDER BY n");
+      await clickhouse.query("CREATE TABLE two (n UInt32) ENGINE = MergeTree ORDER BY n");
+      const shishi = await startShishi({
+        args: ["--clickhouse-url", clickhouse.url, "--flush-interval", "1h", "--tables", "*"],
+        env: { SHISHI_TABLE: "at_once" },
+      });
+      try {
+        await ready(shishi);
+        await shishi.post(events(1000));
+        await shishi.post({ n: 1 }, { path: "/events/one" });
+        await shishi.post([{ n: 1 }, { n: 2 }], { path: "/events/two" });
+        await holds(shishi, 1003);
+        const { code, tookMs } = await stopBy(shishi);
+        assert.equal(code, 0, shishi.stderr());
+        assert.ok(tookMs < patient(2_000), `took ${tookMs} ms`);
+        assert.equal(await rowsIn("at_once"), "1000");
+        assert.equal(await rowsIn("one"), "1");
+        assert.equal(await rowsIn("two"), "2");
+      } finally {
+        await shishi.close();
+      }
+    },
+  );
 
   for (const binary of BUILDS) {
     test(`ClickHouse hangs: it ends in time, the rows wait on disk${binary ? " (binary)" : ""}`, async () => {
@@ -190,33 +194,36 @@ describe("stopping", () => {
     });
   }
 
-  test("neither ClickHouse nor the disk takes the rows: the loss is told, exit code 1", async () => {
-    const dataDir = tempDir("stopping");
-    const shishi = await startShishi({
-      args: ["--flush-interval", "1h", "--shutdown-timeout", "0s", "--ack", "memory"],
-      env: {
-        SHISHI_DATA_DIR: dataDir,
-        SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}`,
-      },
-    });
-    try {
-      await shishi.post(events(5));
-      // A file where the folder should be stops everybody, root too.
-      rmSync(`${dataDir}/spool`, { recursive: true });
-      writeFileSync(`${dataDir}/spool`, "");
-      const { code, tookMs } = await stopBy(shishi);
-      assert.equal(code, 1);
-      assert.ok(tookMs < patient(SLACK_MS), `took ${tookMs} ms`);
-      const last = ledgerAtEnd(shishi);
-      assert.deepEqual([last["lost"], last["held"], last["level"]], [5, 0, "error"]);
-      assert.equal(last["message"], "stopped; 5 rows were lost");
-    } finally {
-      await shishi.close();
-      removeDir(dataDir);
-    }
-  });
+  testOnce(
+    "neither ClickHouse nor the disk takes the rows: the loss is told, exit code 1",
+    async () => {
+      const dataDir = tempDir("stopping");
+      const shishi = await startShishi({
+        args: ["--flush-interval", "1h", "--shutdown-timeout", "0s", "--ack", "memory"],
+        env: {
+          SHISHI_DATA_DIR: dataDir,
+          SHISHI_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}`,
+        },
+      });
+      try {
+        await shishi.post(events(5));
+        // A file where the folder should be stops everybody, root too.
+        rmSync(`${dataDir}/spool`, { recursive: true });
+        writeFileSync(`${dataDir}/spool`, "");
+        const { code, tookMs } = await stopBy(shishi);
+        assert.equal(code, 1);
+        assert.ok(tookMs < patient(SLACK_MS), `took ${tookMs} ms`);
+        const last = ledgerAtEnd(shishi);
+        assert.deepEqual([last["lost"], last["held"], last["level"]], [5, 0, "error"]);
+        assert.equal(last["message"], "stopped; 5 rows were lost");
+      } finally {
+        await shishi.close();
+        removeDir(dataDir);
+      }
+    },
+  );
 
-  test("a backoff is not waited out, not even one that was asked for", async () => {
+  testOnce("a backoff is not waited out, not even one that was asked for", async () => {
     const fake = await startFakeClickHouse();
     fake.createTable("t", { n: "UInt32" });
     fake.misbehave({ kind: "answer", status: 503, headers: { "Retry-After": "3600" } });
@@ -236,7 +243,7 @@ describe("stopping", () => {
     }
   });
 
-  test("ClickHouse comes back during the drain: the rows land", async () => {
+  testOnce("ClickHouse comes back during the drain: the rows land", async () => {
     const own = await startClickHouse();
     const shishi = await startShishi({
       args: ["--flush-interval", "100ms", "--clickhouse-url", own.url],

@@ -1,4 +1,7 @@
-/** `shishi try`: what would become of the rows of a file, of a table that is there and of one that is not. */
+/**
+ * `shishi try`: what would become of the rows of a file, of a table that is there and of one that is not.
+ * Runs once: what would become of rows is said by the code that the door has; row_test.ts and message_test.ts have both runtimes.
+ */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { compare, load, storedIds } from "../kit/load.ts";
+import { testOnce } from "../kit/once.ts";
 import { oneClickHouse } from "../kit/one_clickhouse.ts";
 import { openRaw, rawRequest } from "../kit/raw_http.ts";
 import { EVERY_BUILD, startShishi } from "../kit/shishi.ts";
@@ -94,34 +95,37 @@ for (const binary of EVERY_BUILD) {
   });
 }
 
-test("rows that the old one could not deliver are the new one's; killed, they wait for a plain start", async () => {
-  const dir = tempDir("upgrade");
-  const dataDir = ["--data-dir", dir];
-  const shishi = await startShishi({ args: [...NOWHERE, ...dataDir] });
-  try {
-    await post(shishi, [{ eventType: "old" }, { eventType: "old" }]);
-    shishi.signal("SIGUSR2");
-    await ended(shishi, 1);
-    await post(shishi, [{ eventType: "new" }]);
-    await settled(shishi);
-    const { ledger } = await statusOf(shishi);
-    assert.deepEqual([ledger.received, ledger.recovered, ledger.held], [1, 2, 3]);
-  } finally {
-    await closeAll(shishi);
-  }
-  await clickhouse.query("CREATE DATABASE upgrade_killed");
-  const next = await startShishi({
-    args: ["--clickhouse-url", `${clickhouse.url}/upgrade_killed`, ...dataDir],
-  });
-  try {
-    await soon(async () => assert.equal((await statusOf(next)).ledger.stored, 3));
-  } finally {
-    await next.close();
-    removeDir(dir);
-  }
-});
+testOnce(
+  "rows that the old one could not deliver are the new one's; killed, they wait for a plain start",
+  async () => {
+    const dir = tempDir("upgrade");
+    const dataDir = ["--data-dir", dir];
+    const shishi = await startShishi({ args: [...NOWHERE, ...dataDir] });
+    try {
+      await post(shishi, [{ eventType: "old" }, { eventType: "old" }]);
+      shishi.signal("SIGUSR2");
+      await ended(shishi, 1);
+      await post(shishi, [{ eventType: "new" }]);
+      await settled(shishi);
+      const { ledger } = await statusOf(shishi);
+      assert.deepEqual([ledger.received, ledger.recovered, ledger.held], [1, 2, 3]);
+    } finally {
+      await closeAll(shishi);
+    }
+    await clickhouse.query("CREATE DATABASE upgrade_killed");
+    const next = await startShishi({
+      args: ["--clickhouse-url", `${clickhouse.url}/upgrade_killed`, ...dataDir],
+    });
+    try {
+      await soon(async () => assert.equal((await statusOf(next)).ledger.stored, 3));
+    } finally {
+      await next.close();
+      removeDir(dir);
+    }
+  },
+);
 
-test("an old one that is killed leaves its rows to the new one", async () => {
+testOnce("an old one that is killed leaves its rows to the new one", async () => {
   const shishi = await startShishi({
     args: ["--clickhouse-url", "http://127.0.0.1:1", "--shutdown-timeout", "1m"],
   });
@@ -143,56 +147,60 @@ test("an old one that is killed leaves its rows to the new one", async () => {
   }
 });
 
-test("dead letters of both lie in one place: those of the new one wait for the old one", async () => {
-  await clickhouse.query("CREATE DATABASE upgrade_letters");
-  await createPlain(clickhouse, "upgrade_letters.plain", DEDUPLICATED);
-  const shishi = await startShishi({
-    args: [
-      ...["--clickhouse-url", `${clickhouse.url}/upgrade_letters`, "--tables=plain"],
-      // What the door finds by itself never becomes a letter.
-      "--type-check=off",
-    ],
-  });
-  // A connection that stays open holds up the handing over.
-  const idle = await openRaw(shishi.url);
-  const write = async (from: number) => {
-    const rows = [good(from), bad(from + 1)].map((row) => JSON.parse(row));
-    assert.equal((await ask(shishi, "POST", "/events/plain", rows)).status, 202);
-  };
-  const books = (stored: number, dead: number, held: number) =>
-    soon(async () => {
-      const { ledger } = await statusOf(shishi);
-      assert.deepEqual([ledger.stored, ledger.dead, ledger.held], [stored, dead, held]);
+testOnce(
+  "dead letters of both lie in one place: those of the new one wait for the old one",
+  async () => {
+    await clickhouse.query("CREATE DATABASE upgrade_letters");
+    await createPlain(clickhouse, "upgrade_letters.plain", DEDUPLICATED);
+    const shishi = await startShishi({
+      args: [
+        ...["--clickhouse-url", `${clickhouse.url}/upgrade_letters`, "--tables=plain"],
+        // What the door finds by itself never becomes a letter.
+        "--type-check=off",
+      ],
     });
-  const stored = () => clickhouse.query("SELECT count(), uniqExact(n) FROM upgrade_letters.plain");
-  try {
-    await write(0);
-    await books(1, 1, 0);
-    idle.send(rawRequest("GET", "/healthz"));
-    await idle.answer();
-    shishi.signal("SIGUSR2");
-    await soon(async () => {
-      assert.equal(count(shishi, /^listening/), 2, shishi.stderr());
-      // For a moment they share.
-      for (let n = 0; n < 6; n++) assert.equal((await statusOf(shishi)).ledger.received, 0);
-    });
-    await write(2);
-    // What is left of its batch is the letter.
-    await soon(async () => assert.equal((await stored()).trim(), "2\t2"));
-    await books(0, 0, 2);
-    const busy = await ask(shishi, "POST", "/api/dead/replay");
-    assert.equal(busy.status, 409, busy.text);
-    assert.equal((await ask(shishi, "GET", "/api/dead")).json.total, 1);
-    await idle.close();
-    await ended(shishi, 1);
-    await books(1, 1, 0);
-    assert.equal((await ask(shishi, "GET", "/api/dead")).json.total, 2);
-    assert.equal((await stored()).trim(), "2\t2");
-  } finally {
-    await idle.close();
-    await closeAll(shishi);
-  }
-});
+    // A connection that stays open holds up the handing over.
+    const idle = await openRaw(shishi.url);
+    const write = async (from: number) => {
+      const rows = [good(from), bad(from + 1)].map((row) => JSON.parse(row));
+      assert.equal((await ask(shishi, "POST", "/events/plain", rows)).status, 202);
+    };
+    const books = (stored: number, dead: number, held: number) =>
+      soon(async () => {
+        const { ledger } = await statusOf(shishi);
+        assert.deepEqual([ledger.stored, ledger.dead, ledger.held], [stored, dead, held]);
+      });
+    const stored = () =>
+      clickhouse.query("SELECT count(), uniqExact(n) FROM upgrade_letters.plain");
+    try {
+      await write(0);
+      await books(1, 1, 0);
+      idle.send(rawRequest("GET", "/healthz"));
+      await idle.answer();
+      shishi.signal("SIGUSR2");
+      await soon(async () => {
+        assert.equal(count(shishi, /^listening/), 2, shishi.stderr());
+        // For a moment they share.
+        for (let n = 0; n < 6; n++) assert.equal((await statusOf(shishi)).ledger.received, 0);
+      });
+      await write(2);
+      // What is left of its batch is the letter.
+      await soon(async () => assert.equal((await stored()).trim(), "2\t2"));
+      await books(0, 0, 2);
+      const busy = await ask(shishi, "POST", "/api/dead/replay");
+      assert.equal(busy.status, 409, busy.text);
+      assert.equal((await ask(shishi, "GET", "/api/dead")).json.total, 1);
+      await idle.close();
+      await ended(shishi, 1);
+      await books(1, 1, 0);
+      assert.equal((await ask(shishi, "GET", "/api/dead")).json.total, 2);
+      assert.equal((await stored()).trim(), "2\t2");
+    } finally {
+      await idle.close();
+      await closeAll(shishi);
+    }
+  },
+);
 
 test("a new one that cannot start changes nothing", async () => {
   const dir = tempDir("upgrade");

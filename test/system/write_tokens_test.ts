@@ -3,6 +3,7 @@
  * binary. What a token may do is tested in test/admit/tokens_test.ts, case by case.
  */
 
+import { testOnce } from "../kit/once.ts";
 import { BUILDS } from "../kit/shishi.ts";
 import assert from "node:assert/strict";
 import { gzipSync } from "node:zlib";
@@ -76,7 +77,7 @@ for (const binary of BUILDS) {
       }, { withinMs: 20_000 });
     });
 
-    test("a quota is kept, and a key costs it once", async () => {
+    testOnce("a quota is kept, and a key costs it once", async () => {
       const { shishi } = at;
       const keyed = { headers: { ...bearer(DAILY).headers, "idempotency-key": "k" } };
       assert.equal((await shishi.post([EVENT, EVENT], keyed)).status, 202);
@@ -95,7 +96,7 @@ for (const binary of BUILDS) {
       assert.equal((await shishi.post([EVENT, EVENT, EVENT, EVENT], bearer(DAILY))).status, 429);
     });
 
-    test("metrics, status and log name a token by its label", async () => {
+    testOnce("metrics, status and log name a token by its label", async () => {
       const { json } = await read("/api/status");
       assert.deepEqual(Object.keys(json.tokens), ["web", "daily"]);
       assert.equal(json.tokens.web.rows, 4);
@@ -111,7 +112,7 @@ for (const binary of BUILDS) {
       assert.ok(at.shishi.lines().some(({ token, status }) => token === "web" && status === 403));
     });
 
-    test("a reload takes the file as it is then; those that stay go on counting", async () => {
+    testOnce("a reload takes the file as it is then; those that stay go on counting", async () => {
       at.file("tokens", `web:${NEXT}=events;1MiB/d\ndaily:${DAILY}=events;3/d\n`);
       await at.set({});
       assert.equal((await at.shishi.post(EVENT, bearer(WEB))).status, 401);
