@@ -9,17 +9,21 @@ import {
   copyFileSync,
   linkSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   utimesSync,
+  writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import process from "node:process";
+import { gzipSync } from "node:zlib";
 
 /** The settings of these tools that somebody keeps in the environment are none of ours. */
 const { TAR_OPTIONS: _1, XZ_OPT: _2, XZ_DEFAULTS: _3, ...ENV } = process.env;
 
-export type Kind = "tar" | "tar.xz" | "tar.gz" | "tar.gz, fast";
+/** "stored": in the form of gzip, but as large as before. */
+export type Kind = "tar" | "tar.xz" | "tar.gz" | "tar.gz, stored";
 
 /** `folder` → `folder.tar`, `folder.tar.xz` or `folder.tar.gz`, in which it is the one top folder. */
 export function archive(folder: string, kind: Kind, epochS: number): string {
@@ -35,8 +39,13 @@ export function archive(folder: string, kind: Kind, epochS: number): string {
     ...["--owner=0", "--group=0", "--directory", parent, ...paths],
   ], parent);
   if (kind === "tar") return file;
-  if (kind !== "tar.xz") {
-    run("gzip", ["--force", "--no-name", kind === "tar.gz" ? "-9" : "-1", tar], parent);
+  if (kind === "tar.gz, stored") {
+    writeFileSync(file, gzipSync(readFileSync(tar), { level: 0 }));
+    rmSync(tar);
+    return file;
+  }
+  if (kind === "tar.gz") {
+    run("gzip", ["--force", "--no-name", "-9", tar], parent);
     return file;
   }
   // Always two threads: with one the blocks, and so the bytes, are others.

@@ -85,7 +85,7 @@ function pack(order: DebOrder, tree: string): string {
     // One thread: with more of them xz cuts other blocks.
     [
       ...["--root-owner-group", "--threads-max=1"],
-      ...(order.quick ? ["-Zgzip", "-z1"] : ["-Zxz"]),
+      ...(order.quick ? ["-Znone"] : ["-Zxz"]),
       ...["--build", tree, packed],
     ],
     {

@@ -6,7 +6,8 @@
  *
  * - `--url=URL`: the folder from which the files will be given out; the formula and the chart's index name it.
  * - `--sign=KEY`: of gpg, which then signs the repository for apt.
- * - `--plain`: leaves tar files as they are, for haste.
+ * - `--plain`: compresses nothing, for haste.
+ * - `--no-bytecode`: neither compiles the source beforehand; the program takes longer to start.
  */
 
 import { spawnSync } from "node:child_process";
@@ -57,6 +58,7 @@ async function release(target: Target): Promise<void> {
     stamp,
     foreign: { target, runtime },
     metafile,
+    bytecode: !args.includes("--no-bytecode"),
   });
   const { inputs } = JSON.parse(readFileSync(metafile, "utf8"));
   rmSync(metafile);
@@ -139,7 +141,7 @@ const plain = args.includes("--plain");
 const flag = (name: string) => args.find((arg) => arg.startsWith(`--${name}=`))?.split("=")[1];
 const url = (flag("url") ?? releaseUrl(stamp.version)).replace(/\/$/, "");
 const key = flag("sign") ?? null;
-const asked = args.filter((arg) => !/^--(plain$|url=|sign=)/.test(arg));
+const asked = args.filter((arg) => !/^--(plain$|no-bytecode$|url=|sign=)/.test(arg));
 const unknown = asked.filter((one) => !TARGETS.some((target) => target.name === one));
 if (unknown.length > 0) {
   say(

@@ -74,7 +74,7 @@ export function writeLauncher(targets: readonly Target[], order: NpmOrder): stri
   });
 }
 
-/** As `npm pack` does it, but with one time for all, and as fast as is asked for. */
+/** As `npm pack` does it, but with one time for all, and only stored where that is asked for. */
 function pack(order: NpmOrder, more: PackageJson, fill: (tree: string) => void): string {
   const { version, texts, folder, epochS, quick } = order;
   const tree = join(folder, "package");
@@ -86,7 +86,7 @@ function pack(order: NpmOrder, more: PackageJson, fill: (tree: string) => void):
   );
   for (const [name, text] of Object.entries(texts)) writeFileSync(join(tree, name), text);
   fill(tree);
-  const packed = archive(tree, quick ? "tar.gz, fast" : "tar.gz", epochS);
+  const packed = archive(tree, quick ? "tar.gz, stored" : "tar.gz", epochS);
   rmSync(tree, { recursive: true });
   const file = join(folder, `${more.name.replace(/^@/, "").replace("/", "-")}-${version}.tgz`);
   renameSync(packed, file);

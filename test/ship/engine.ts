@@ -28,11 +28,11 @@ export function baseImage(dockerfile = readFileSync(join(ROOT, "Dockerfile"), "u
 
 export function newEngine(): Engine {
   const dir = tempDir("containers");
-  const env = { STORAGE_DRIVER: "vfs", CONTAINERS_STORAGE_CONF: join(dir, "storage.conf") };
+  const env = { STORAGE_DRIVER: "overlay", CONTAINERS_STORAGE_CONF: join(dir, "storage.conf") };
   const [graph, runRoot] = [join(dir, "graph"), join(dir, "run")];
   writeFileSync(
     env.CONTAINERS_STORAGE_CONF,
-    `[storage]\ndriver = "vfs"\ngraphroot = "${graph}"\nrunroot = "${runRoot}"\n`,
+    `[storage]\ndriver = "overlay"\ngraphroot = "${graph}"\nrunroot = "${runRoot}"\n`,
   );
   const how: How = { env, withinMs: 200_000 };
   return {

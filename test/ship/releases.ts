@@ -82,7 +82,7 @@ async function makeFirst(): Promise<Release> {
 async function makeNext(): Promise<Packaged> {
   const version = stamp.version.replace(/\d+$/, (patch) => String(Number(patch) + 1));
   const copy = copyAs(version);
-  await ok([process.execPath, ".release/build.ts"], { cwd: copy });
+  await ok([process.execPath, ".release/build.ts", "--no-bytecode"], { cwd: copy });
   const binary = join(copy, "dist/shishi");
   const texts = await debTexts(ROOT, { ...stamp, version }, "as before");
   const order = { ...stamp, version, texts, binary, folder: copy, quick: true };
