@@ -275,8 +275,8 @@ export class Reader {
   #size(bytes: number, messages: number): void {
     const { least, most } = ANSWER_BYTES;
     const wanted = ANSWER_AHEADS * this.#options.ahead;
-    // One with fewer may have been all that there was.
-    const fitting = messages > wanted ? bytes * wanted / messages : 2 * bytes;
+    // One with few may have been all that there was.
+    const fitting = Math.min(bytes * wanted / Math.max(1, messages), 2 * bytes);
     this.#answerBytes = Math.round(Math.max(least, Math.min(fitting, most)));
   }
 
