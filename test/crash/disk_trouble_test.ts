@@ -69,6 +69,8 @@ const send = (more: Partial<LoadOptions> = {}) =>
     clients: 8,
     events: 1_000_000,
     eventsPerRequest: 20,
+    // What is refused at once would be sent again at once.
+    rowsPerSecond: 5_000,
     signal: stopLoad.signal,
     ...more,
   }));

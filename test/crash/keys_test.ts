@@ -1,6 +1,7 @@
 /**
  * `kill -9` between a request and the same one again: under the same `Idempotency-Key` it is answered as
  * before and stored once, whether its rows were stored already, still held, or never safe.
+ * Runs once: points_test.ts and random_test.ts have the collector on both runtimes.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";

@@ -1,6 +1,7 @@
 /**
  * `ack=memory` promises less, but not nothing: a stop spills to disk what ClickHouse did not take, and
  * memory that is full spills before anybody is refused.
+ * Runs once: points_test.ts and random_test.ts have the collector on both runtimes.
  */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";

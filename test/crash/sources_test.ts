@@ -3,6 +3,7 @@
  * whose messages have positions and a queue whose messages have ids, from a broker that has only some of
  * what was acknowledged. Started again, it takes what comes again for what it is: in the end each row is there,
  * once, and everything is acknowledged.
+ * Runs once: points_test.ts and random_test.ts have the collector on both runtimes.
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -34,20 +34,23 @@ for (const { version, modern, start } of ENGINES) {
       await server.close();
     });
 
-    const floods: [string, (row: number) => boolean, { sieved: number; named: number }][] = [
-      ["one", (row) => row === 7777, { sieved: 2, named: 2 }],
-      ["ten", (row) => row % 1000 === 5, { sieved: 11, named: 12 }],
-      ["a thousand", (row) => row % 10 === 3, { sieved: 19, named: 1010 }],
+    // An old server is asked once for each that is bad.
+    const size = modern ? 10_000 : 2_000;
+    const floods: [number, (row: number) => boolean, { sieved: number; named: number }][] = [
+      [1, (row) => row === 1777, { sieved: 2, named: 2 }],
+      [10, (row) => row % (size / 10) === 5, { sieved: 11, named: 12 }],
+      [size / 10, (row) => row % 10 === 3, { sieved: 19, named: size / 10 + 10 }],
     ];
-    for (const [name, bad, limit] of floods) {
-      test(`${name} bad of 10,000: the others land`, async () => {
-        const table = `flood_${name.replace(" ", "_")}`;
+    for (const [count, bad, limit] of floods) {
+      test(`${count} bad of ${size}: the others land`, async () => {
+        const table = `flood_${count}`;
         await server.query(
           `CREATE TABLE room.${table} (a UInt32, b String) ENGINE = MergeTree ORDER BY a ${
             modern ? WINDOW : ""
           }`,
         );
-        const rows = Array.from({ length: 10_000 }, (_, row) => row);
+        const rows = Array.from({ length: size }, (_, row) => row);
+        assert.equal(rows.filter(bad).length, count);
         const lines = rows.map((row) =>
           JSON.stringify({ a: bad(row) ? "no" : row, b: `row ${row}` })
         );

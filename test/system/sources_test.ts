@@ -2,7 +2,7 @@
  * A collector that reads a real Redis and stores in a real ClickHouse: what its status, metrics and dead letters
  * say; killed, paused, reloaded, followed by a new process, and with a broker that goes away. What each broker
  * promises is in test/sources/.
- * Runs once: test/sources/ and test/crash/ have both runtimes.
+ * Runs once: test/sources/ has both runtimes, and points_test.ts of test/crash.
  */
 
 import assert from "node:assert/strict";
