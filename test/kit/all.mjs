@@ -2,11 +2,12 @@
  * `npm test [-- [--quick] [--engines] [PATH …]]`: every check of the repository; with paths only those test files or
  * folders, under both runtimes; with `--quick` only unit tests (see `suites.mjs`), which need nothing
  * but the packages of npm; with `--engines` also one more age of ClickHouse, with `--engines=only` that alone.
- * Ends with a table of seconds a room; the last line of stdout is `N passed, N failed`; the exit code is 1 when
- * anything failed, was skipped, or when there was no test.
+ * Ends with a table of seconds a room, and of seconds of a processor, which decide how long all takes; the last
+ * line of stdout is `N passed, N failed`; the exit code is 1 when anything failed, was skipped, or when there was no
+ * test.
  */
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { dirname, join } from "node:path";
 import process from "node:process";
@@ -69,8 +70,10 @@ const paths = args.filter((arg) => arg !== "--quick" && arg !== engines);
 const whole = paths.length === 0 && engines !== "--engines=only";
 const began = Date.now();
 const idleAtFirst = idleNow();
-/** One line each: `{ name, runtime, seconds, passed, failed }`; parts of a room are added up. */
+/** One line each: `{ name, runtime, seconds, cpuS, passed, failed }`; parts of a room are added up. */
 const results = [];
+/** Of a processor, as far as it is given to a step in `results`. */
+let givenS = usedS();
 /** What failed, by name, named once more at the end: a log is often read from there. */
 const failures = [];
 /** Output of steps that run at once is shown one after the other, in the order of their start. */
@@ -88,8 +91,6 @@ if (!quick) {
   if (whole) {
     await check("binary", "npm", ["run", "--silent", "build"]);
     await check("binary runs", BINARY, ["--version"]);
-    await check("bundle", "npm", ["run", "--silent", "bundle"]);
-    await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
   } else if (!isFresh(BINARY, join(ROOT, "src"))) {
     await check("binary", "npm", ["run", "--silent", "build"]);
   }
@@ -113,12 +114,19 @@ if (whole) {
     () => check("lint", deno, ["lint"]),
     () => check("format", deno, ["fmt", "--check"]),
   );
+  if (!quick) jobs.unshift(bundled);
 }
 // They take longest of all.
 if (whole && !quick) jobs.unshift(shipped, machines);
 await atOnce(jobs, quick ? AT_ONCE.quick : AT_ONCE.all);
 await turn;
 report();
+
+/** No test takes it: nothing waits for it. */
+async function bundled() {
+  await check("bundle", "npm", ["run", "--silent", "bundle"]);
+  await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
+}
 
 /** What is one binary's affair, not the runtimes'. The second takes what the first has made. */
 async function shipped() {
@@ -165,11 +173,27 @@ function idleNow() {
   return { atMs: performance.now(), idleMs };
 }
 
+/**
+ * Seconds of a processor that all steps took which have ended, with every process that they waited for; 0 where no
+ * /proc says it. The last two of the four times that stand there, in hundredths.
+ */
+function usedS() {
+  if (!existsSync("/proc/self/stat")) return 0;
+  const [, after = ""] = readFileSync("/proc/self/stat", "utf8").split(/\) (?!.*\))/s);
+  return after.split(" ").slice(13, 15).reduce((sum, ticks) => sum + Number(ticks) / 100, 0);
+}
+
 /** A step that counts as one. */
 async function check(name, command, args) {
-  const { code, seconds } = await run(name, command, args);
+  const { code, seconds, cpuS } = await run(name, command, args);
   if (code !== 0) failures.push(`${name}: exit code ${code}`);
-  results.push({ name, runtime: "", seconds, ...counts(code === 0 ? 1 : 0, code === 0 ? 0 : 1) });
+  results.push({
+    name,
+    runtime: "",
+    seconds,
+    cpuS,
+    ...counts(code === 0 ? 1 : 0, code === 0 ? 0 : 1),
+  });
 }
 
 /**
@@ -178,7 +202,12 @@ async function check(name, command, args) {
  */
 async function tests(room, runtime, files, env = {}) {
   const [command, ...args] = runtime.command(files.map((file) => `./${file}`));
-  const { code, seconds, output } = await run(`${room} on ${runtime.name}`, command, args, env);
+  const { code, seconds, cpuS, output } = await run(
+    `${room} on ${runtime.name}`,
+    command,
+    args,
+    env,
+  );
   // The last match: a test may print something alike.
   const count = (pattern) => {
     const [, tests = 0, steps = 0] = [...output.matchAll(pattern)].at(-1) ?? [];
@@ -192,7 +221,7 @@ async function tests(room, runtime, files, env = {}) {
   if (failed > 0 && named.size === 0) {
     failures.push(`${room} on ${runtime.name}: exit code ${code}, ${passed} passed`);
   }
-  results.push({ name: room, runtime: runtime.name, seconds, ...counts(passed, failed) });
+  results.push({ name: room, runtime: runtime.name, seconds, cpuS, ...counts(passed, failed) });
 }
 
 function counts(passed, failed) {
@@ -227,11 +256,17 @@ function run(name, command, args, env = {}) {
       say(process.stdout, `\n${name}: not done after ${STEP_MS / 1000} s, killed\n`);
       child.kill("SIGKILL");
     }, STEP_MS);
+    let cpuS = 0;
+    // What has been waited for since another step ended is this one's.
+    child.once("exit", () => {
+      const nowS = usedS();
+      [cpuS, givenS] = [nowS - givenS, nowS];
+    });
     const done = (code) => {
       clearTimeout(limit);
       const seconds = (Date.now() - start) / 1000;
       // deno-lint-ignore no-control-regex
-      resolve({ code, seconds, output: output.replace(/\x1b\[[0-9;]*m/g, "") });
+      resolve({ code, seconds, cpuS, output: output.replace(/\x1b\[[0-9;]*m/g, "") });
     };
     child.once("error", (error) => {
       say(process.stdout, `${error.message}\n`);
@@ -260,7 +295,8 @@ function report() {
   const row = (name, times, of) => {
     const mark = sum(of, "failed") === 0 ? "✓" : "✗";
     const tally = `${sum(of, "passed")} passed, ${sum(of, "failed")} failed`;
-    say(`${mark} ${name.padEnd(12)} ${times.padStart(18)}   ${tally}`);
+    const cpu = `${sum(of, "cpuS").toFixed(1)} s`.padStart(11);
+    say(`${mark} ${name.padEnd(12)} ${times.padStart(18)}${cpu}   ${tally}`);
   };
   const seconds = (of) => of.length === 0 ? "" : `${sum(of, "seconds").toFixed(1)} s`;
   say("\n── summary");
@@ -271,17 +307,18 @@ function report() {
   const rooms = [...new Set(tested.map(({ name }) => name))]
     .map((name) => [name, tested.filter((result) => result.name === name)]);
   const longest = rooms.sort(([, a], [, b]) => sum(b, "seconds") - sum(a, "seconds"));
-  say(`\n  ${"room".padEnd(12)} ${"Bun".padStart(9)}${"Deno".padStart(9)}`);
+  const columns = [["Bun", 9], ["Deno", 9], ["processor", 11]];
+  say(`\n  ${"room".padEnd(12)} ${columns.map(([name, width]) => name.padStart(width)).join("")}`);
   for (const [name, of] of longest) {
-    const columns = of.some(({ runtime }) => runtime === "binary")
+    const each = of.some(({ runtime }) => runtime === "binary")
       ? [of]
       : RUNTIMES.map((runtime) => of.filter((result) => result.runtime === runtime.name));
-    row(name, columns.map((of) => seconds(of).padStart(9)).join(""), of);
+    row(name, each.map((of) => seconds(of).padStart(9)).join(""), of);
   }
   for (const failure of failures) say(`  failed: ${failure}`);
   const { atMs, idleMs } = idleNow();
   const busy = 1 - (idleMs - idleAtFirst.idleMs) / (atMs - idleAtFirst.atMs) / CORES;
-  const share = `${(100 * busy).toFixed(0)} % busy`;
+  const share = `${(100 * busy).toFixed(0)} % busy, ${usedS().toFixed(0)} s by these steps`;
   say(`  ${((Date.now() - began) / 1000).toFixed(0)} s in all, the processors ${share}`);
   const failed = Math.max(sum(results, "failed"), failures.length > 0 ? 1 : 0);
   process.exitCode = failed === 0 ? 0 : 1;

@@ -12,6 +12,9 @@ const RUNS_ONCE = /^ \* Runs once: \S/m;
 /** A room with more files than this is run in parts, so that one room does not outlast all others. */
 const FILES_A_PART = 8;
 
+/** Rooms of few files that take long: all would wait for them if they began last. */
+const LONG = new Set(["squares", "demo", "grafana", "servers"]);
+
 /**
  * @param root the repository's folder. @param paths files or folders, relative to it; none = all.
  * @returns `{ room, files, once }[]`, rooms that need servers first: they take longest. `once`: under one runtime.
@@ -26,7 +29,7 @@ export function suites(root, { paths = [], quick = false } = {}) {
     const outside = reaches(file);
     if (quick && outside) continue;
     const room = file.split("/")[1];
-    const { files, weight } = rooms.get(room) ?? { files: [], weight: 0 };
+    const { files, weight } = rooms.get(room) ?? { files: [], weight: LONG.has(room) ? 50 : 0 };
     rooms.set(room, { files: [...files, file], weight: weight + (outside ? 10 : 1) });
   }
   return [...rooms].sort(([, a], [, b]) => b.weight - a.weight)
