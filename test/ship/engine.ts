@@ -12,6 +12,9 @@ import { tempDir } from "../kit/temp.ts";
 import { type Ended, type How, ok, run } from "./exec.ts";
 import { baseRoot } from "./root.ts";
 
+/** Debian's slim images, from which Bun's is made, do without them. */
+const NOT_IN_SLIM = ["doc", "locale", "man"].map((name) => `usr/share/${name}`);
+
 export interface Engine {
   buildah(...args: string[]): Promise<string>;
   podman(...args: string[]): Promise<string>;
@@ -45,7 +48,10 @@ export function newEngine(): Engine {
 /** The image that people pull, as near as this host comes to it: Debian, its authorities, Bun. */
 export async function makeBaseImage({ buildah }: Engine): Promise<void> {
   const container = (await buildah("from", "scratch")).trim();
-  await buildah("add", "--quiet", container, await baseRoot(), "/");
+  const [root, without] = [await baseRoot(), join(tempDir("without"), "ignore")];
+  writeFileSync(without, NOT_IN_SLIM.join("\n"));
+  const slim = [`--ignorefile=${without}`, `--contextdir=${root}`];
+  await buildah("add", "--quiet", ...slim, container, root, "/");
   const bun = join(ROOT, "node_modules/.bin/bun");
   await buildah("add", "--quiet", "--chmod", "755", container, bun, "/usr/local/bin/bun");
   // Some authority of the host's own may stand between it and npm.
