@@ -46,6 +46,6 @@ test("what may still be read stays as it is, and what arrives is what was sent",
   console.log(`freed model: ${JSON.stringify(seen)}`);
   // A model that takes nothing, or in which nothing is freed, proves nothing.
   if (path === undefined) {
-    assert.ok(seen.arrived > RUNS * 10 && seen.freed > RUNS && seen.attempts > RUNS * 2);
+    assert.ok(seen.arrived > RUNS * 5 && seen.freed > RUNS / 4 && seen.attempts > RUNS);
   }
 });

@@ -1,5 +1,5 @@
 /**
- * What every source promises, on a real Kafka, as a member of a classic group. And Kafka into ClickHouse: 30,000
+ * What every source promises, on a real Kafka, as a member of a classic group. And Kafka into ClickHouse: 100,000
  * messages, while ClickHouse goes and comes back and the collector is killed over and over. All of them are there,
  * each once, with where it came from. One Kafka for both, whose start takes four seconds of a processor.
  * Runs once: what may differ between the runtimes, connections and codecs, is in kafka_test.ts.
@@ -17,9 +17,9 @@ import { eventually, pause } from "../kit/wait.ts";
 import { joinKafka, kafkaAddress, kafkaDeps, makeGroups, type Others } from "./kafka_kit.ts";
 import { testSource } from "./suite.ts";
 
-const MESSAGES = 30_000;
+const MESSAGES = 100_000;
 /** Of messages that are published together. */
-const BATCH = 600;
+const BATCH = 2000;
 
 let clickhouse: ClickHouse;
 let proxy: TcpProxy;
@@ -69,7 +69,7 @@ testSource("Kafka", () =>
     close: () => Promise.resolve(),
   }));
 
-test("30,000 messages are there once, whatever dies on the way", async () => {
+test("100,000 messages are there once, whatever dies on the way", async () => {
   await others.makeTopic("flights", 4);
   await clickhouse.query(
     "CREATE TABLE flights " +
