@@ -79,6 +79,8 @@ const failures = [];
 /** Output of steps that run at once is shown one after the other, in the order of their start. */
 let turn = Promise.resolve();
 
+/** Needs nothing but the packages, so it goes on beside what gets the servers. */
+const read = whole ? source() : Promise.resolve();
 if (!quick) {
   await check("servers", process.execPath, [
     "test/kit/prepare.mjs",
@@ -108,17 +110,10 @@ if (engines !== undefined) {
   jobs.unshift(() => tests("ages", RUNTIMES[0], BETWEEN.files, env));
 }
 if (jobs.length === 0) failures.push(`no test in ${paths.join(" ")}`);
-if (whole) {
-  jobs.unshift(
-    () => check("types", deno, ["check", "src", "test", ".release"]),
-    () => check("lint", deno, ["lint"]),
-    () => check("format", deno, ["fmt", "--check"]),
-  );
-  if (!quick) jobs.unshift(bundled);
-}
-// They take longest of all.
-if (whole && !quick) jobs.unshift(shipped, machines);
+// The first two take longest of all.
+if (whole && !quick) jobs.unshift(shipped, machines, bundled);
 await atOnce(jobs, quick ? AT_ONCE.quick : AT_ONCE.all);
+await read;
 await turn;
 report();
 
@@ -126,6 +121,12 @@ report();
 async function bundled() {
   await check("bundle", "npm", ["run", "--silent", "bundle"]);
   await check("bundle runs", deno, ["run", "-A", "dist/shishi.js", "--version"]);
+}
+
+async function source() {
+  await check("types", deno, ["check", "src", "test", ".release"]);
+  await check("lint", deno, ["lint"]);
+  await check("format", deno, ["fmt", "--check"]);
 }
 
 /** What is one binary's affair, not the runtimes'. The second takes what the first has made. */
