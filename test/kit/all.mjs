@@ -27,7 +27,7 @@ const CORES = availableParallelism();
  * `least`, and up to `most` while the processors have time for one more.
  */
 const AT_ONCE = {
-  all: { least: CORES + 1, most: 2 * CORES + 1 },
+  all: { least: CORES + 2, most: 2 * CORES + 2 },
   quick: { least: CORES, most: CORES },
 };
 /** What depends on the age of ClickHouse, and the age that nothing else runs with. */
