@@ -38,8 +38,9 @@ export const kafka: StartBroker = async (stage) => {
           .map((body) => ({ topic, partition, value: Buffer.from(body) }));
         await producer.send({ messages, acks: -1 });
       }
+      // A group of its own: the member of the run before counts as one of the old one until its session is over.
       return {
-        source: `${server.url}/${topic}?table=${TABLE}&group=source`,
+        source: `${server.url}/${topic}?table=${TABLE}&group=${topic}`,
         plain: ["./plain_kafka.ts", String(server.port), topic, String(bodies.length)],
       };
     },
