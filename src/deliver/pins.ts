@@ -67,7 +67,7 @@ export function createPins(
     }
     return text;
   };
-  const isKnown = (name: string, known: boolean) => {
+  const learn = (name: string, known: boolean) => {
     if (known ? unknown.delete(name) : !unknown.has(name) && unknown.add(name)) {
       written = new WeakMap();
     }
@@ -107,7 +107,7 @@ export function createPins(
           return { code: 452, message: messageOf(exception.text) };
         }
         if (exception.code !== 115 || setting === null || !carries(url, setting)) return null;
-        isKnown(setting, false);
+        learn(setting, false);
         continue;
       }
       if (answered.value.status !== 200 || !isClickHouse(answered.value)) return null;
@@ -129,7 +129,7 @@ export function createPins(
     // A list that is cut says nothing of what is not in it.
     if (!before.has("max_threads")) return null;
     for (const name of [...Object.keys(INSERT_SETTINGS), ...Object.keys(ASK_SETTINGS), TOKEN]) {
-      isKnown(name, before.has(name));
+      learn(name, before.has(name));
     }
     const sent = { ...INSERT_SETTINGS, [TOKEN]: "shishi-check" };
     const after = await ask(sent, signal);
@@ -173,7 +173,7 @@ export function createPins(
       return known ? null : checking;
     },
     refused(code, setting) {
-      if (code === 115) isKnown(setting, false);
+      if (code === 115) learn(setting, false);
       validMs = -Infinity;
     },
   };

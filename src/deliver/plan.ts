@@ -69,7 +69,10 @@ export function blocksOf(
 
 /** The partition key of the table of events. */
 const BY_MONTH = "toYYYYMM(timestamp)";
-const TIME = '"timestamp":"';
+const TIME = '"timestamp"';
+const SPACE = 0x20;
+const COLON = 0x3a;
+const QUOTE = 0x22;
 /** Characters of `2026`, and of `2026-11`. */
 const YEAR = 4;
 const MONTH = 7;
@@ -84,8 +87,11 @@ function monthsIn(body: readonly Uint8Array[]) {
     let last = -1;
     for (let at = text.indexOf(TIME); at >= 0; at = text.indexOf(TIME, at)) {
       at += TIME.length;
+      while (text[at] === SPACE) at++;
+      if (text[at++] !== COLON) continue;
+      while (text[at] === SPACE) at++;
       // Other forms of a time tell no month.
-      if (text[at + YEAR] !== DASH) continue;
+      if (text[at++] !== QUOTE || text[at + YEAR] !== DASH) continue;
       times++;
       if (last >= 0 && text.compare(text, last, last + MONTH, at, at + MONTH) === 0) continue;
       last = at;

@@ -164,6 +164,8 @@ describe("how many blocks an INSERT adds to a table's window", () => {
     ["events of one month", "toYYYYMM(timestamp)", request("event", times("2026-01", "2026-01")), 1],
     ["events of two months", "toYYYYMM(timestamp)", request("event", times("2026-01", "2026-02", "2026-01")), 2],
     ["events with a time in another form", "toYYYYMM(timestamp)", request("event", [...times("2026-01", "2026-01"), '{"timestamp":1}']), 3],
+    ["events with spaces, as some write JSON", "toYYYYMM(timestamp)", request("event", times("2026-01", "2026-01").map((row) => row.replace(":", " : "))), 1],
+    ["events that speak of a timestamp", "toYYYYMM(timestamp)", request("event", times("2026-01", "2026-01").map((row) => row.replace("}", ',"userId":"timestamp"}'))), 1],
     ["events with times in seconds", "toYYYYMM(timestamp)", request("event", ['{"timestamp":"1700000000"}', '{"timestamp":"1700000001"}']), 2],
     ["events, partitions of one's own", "toDate(timestamp)", request("event", times("2026-01", "2026-01")), 2],
   ];
