@@ -10,7 +10,8 @@
 
 import type { Chunk, TypeCounts } from "../contracts.ts";
 import { count, eventTypeOf, offsetAfter, rowsWithin } from "../kernel/ndjson.ts";
-import { type Failure, HeldBatch, type Reservation, RetryState } from "./batch.ts";
+import { HeldBatch, type Reservation } from "./batch.ts";
+import { type Failure, RetryState } from "./retry.ts";
 
 export interface FillLimits {
   readonly maxRows: number;

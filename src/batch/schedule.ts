@@ -13,9 +13,10 @@
  */
 
 import type { Delivery } from "../contracts.ts";
-import { type HeldBatch, HURRY, RETRY, RetryState } from "./batch.ts";
+import type { HeldBatch } from "./batch.ts";
 import type { Backlog } from "./progress.ts";
 import { type FillLimits, TableQueue } from "./queue.ts";
+import { HURRY, RETRY, RetryState } from "./retry.ts";
 
 export interface ScheduleLimits extends FillLimits {
   /** INSERTs in flight, all tables together. */

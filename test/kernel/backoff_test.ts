@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { HURRY, RETRY } from "../../src/batch/batch.ts";
+import { HURRY, RETRY } from "../../src/batch/retry.ts";
 import { backoffMs } from "../../src/kernel/backoff.ts";
 
 const ALMOST_1 = 1 - 2 ** -53;
