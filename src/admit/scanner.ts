@@ -32,6 +32,8 @@ const PAGE_BYTES = 64 * 1024;
 const EDGE_BYTES = 16;
 /** Bytes of a written UUID. */
 const ID_BYTES = 36;
+/** Which rows had a key is known by their numbers, which must not begin again: what is known does before that. */
+const MOST_ROWS = 2 ** 30;
 const NEWLINE = 10;
 const NOTHING = new Uint8Array(0);
 const NO_TYPES: TypeCounts = new Map();
@@ -39,7 +41,15 @@ const NO_TYPES: TypeCounts = new Map();
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 type Calls = Record<
-  "init" | "lines" | "elements" | "addKey" | "clearKeys" | "lastRow" | "renew" | "normalize",
+  | "init"
+  | "lines"
+  | "elements"
+  | "addKey"
+  | "clearKeys"
+  | "lastRow"
+  | "normalize"
+  | "renew"
+  | "useKeys",
   (...values: (number | boolean)[]) => number
 >;
 type Address =
@@ -52,6 +62,8 @@ type Address =
   | "RUNS"
   | "KEYS"
   | "KEYS_BYTES"
+  | "MOST_KEYS"
+  | "MOST_SETS"
   | "NODES"
   | "NODES_BYTES"
   | "WINDOW"
@@ -88,14 +100,16 @@ export class Scanner {
   #window: EventWindow | null = null;
   /** Milliseconds, as `WINDOW` wants them. */
   readonly #times: BigInt64Array;
-  /** The columns whose names the scanner has; undefined: none were ever asked for. */
-  #columns: Columns | null | undefined = undefined;
-  /** Of these columns; null: values are not looked at. */
-  #program: Program | null = null;
+  /** What keys rows have; null before any were asked for. */
+  #set: KeySet | null = null;
+  /** Those that are known, for requests of many tables take turns: with types, */
+  readonly #typed = new Map<Columns, KeySet>();
+  /** and without. */
+  readonly #untyped = new Map<Columns | null, KeySet>();
+  /** Of all sets. */
+  #keyCount = 0;
   #keyBytes = 0;
-  #keys: Keys;
-  /** Those of columns that were there before: requests of many tables take turns. */
-  readonly #keysOf = new WeakMap<Columns, Keys>();
+  #nodeBytes = 0;
   #source: Uint8Array = NOTHING;
   /** What of the source is in the window: [from, to). */
   #from = 0;
@@ -119,7 +133,6 @@ export class Scanner {
     this.#runs = new Uint32Array(memory.buffer, at.RUNS);
     this.#times = new BigInt64Array(memory.buffer, at.WINDOW, 2);
     this.#words = new Uint32Array(memory.buffer);
-    this.#keys = new Keys(this.#words);
     calls.init(this.#outputEnd);
     this.#begin();
   }
@@ -160,38 +173,32 @@ export class Scanner {
    */
   rowsOf(columns: Columns | null, typeCheck: boolean): Program | null {
     this.#events = false;
-    const { NODES: base, NODES_BYTES: bytes } = this.#at;
-    const program = columns !== null && typeCheck ? programOf(columns, { base, bytes }) : null;
-    if (columns === this.#columns && program === this.#program) return program;
-    this.#forgetKeys();
-    this.#columns = columns;
-    this.#program = program;
-    if (program !== null) this.#memory.set(program.bytes, base);
-    const before = columns === null ? undefined : this.#keysOf.get(columns);
-    if (before !== undefined) this.#putBack(before, program);
-    else {
-      for (const name of columns?.names ?? []) {
-        if (!this.#addKey(name, program?.nodes.get(name))) break;
-      }
-      if (columns !== null) this.#keysOf.set(columns, this.#keys);
-    }
-    return program;
+    const known = columns !== null && typeCheck
+      ? this.#typed.get(columns)
+      : this.#untyped.get(columns);
+    if (known === undefined) return this.#addSet(columns, typeCheck).program;
+    if (known !== this.#set) this.#use(known);
+    return known.program;
   }
 
   /** Where no columns are known: a row may have this key. */
   learn(key: string): void {
-    if (this.#columns === null && !this.#addKey(key)) this.#forgetKeys();
+    if (this.#set?.columns !== null || this.#addKey(this.#set, key)) return;
+    this.#forgetSets();
+    this.#addSet(null, false);
   }
 
   /** A row that was put together elsewhere has this key, one of the columns. */
   had(key: string): void {
-    this.#keys.had(key);
+    this.#set?.keys.had(key);
   }
 
   /** Begins a request; `source` must not change until `finish`. */
   open(source: Uint8Array): void {
     this.#source = source;
-    this.#keys.open(this.#calls.lastRow());
+    const row = this.#calls.lastRow();
+    if (row > MOST_ROWS) this.#forgetSets();
+    else this.#set?.keys.open(row);
     this.#begin();
     this.#load(0);
   }
@@ -268,7 +275,7 @@ export class Scanner {
     this.#countRuns();
     this.#source = this.#textIn = NOTHING;
     const types = this.#types.size > 0 ? this.#types : NO_TYPES;
-    const keys = this.#events || !this.#columns ? null : this.#keys.seen();
+    const keys = this.#events || !this.#set?.columns ? null : this.#set.keys.seen();
     const body = this.#memory.subarray(this.#output, this.#state[OUT]);
     if (this.#spill.bytes === 0) return { body, lent: true, types, keys };
     this.#spill.add(body);
@@ -366,38 +373,76 @@ export class Scanner {
     this.#state[RUNS] = 0;
   }
 
+  #use(set: KeySet): void {
+    this.#set = set;
+    this.#calls.useKeys(set.number, set.nodes);
+    set.keys.open(this.#calls.lastRow());
+  }
+
+  /** Makes the keys of columns known, and uses them; null: any, which `learn` adds. */
+  #addSet(columns: Columns | null, typeCheck: boolean): KeySet {
+    const program = columns !== null && typeCheck ? programOf(columns) : null;
+    if (!this.#hasRoom(columns, program)) this.#forgetSets();
+    const nodes = this.#at.NODES + this.#nodeBytes;
+    const number = this.#typed.size + this.#untyped.size;
+    const set = { columns, program, number, nodes, keys: new Keys(this.#words) };
+    if (columns !== null && typeCheck) this.#typed.set(columns, set);
+    else this.#untyped.set(columns, set);
+    if (program !== null) this.#memory.set(program.bytes, nodes);
+    this.#nodeBytes += program?.bytes.length ?? 0;
+    this.#use(set);
+    for (const name of columns?.names ?? []) {
+      const node = program?.nodes.get(name);
+      if (!this.#addKey(set, name, node === undefined ? 0 : nodes + node)) break;
+    }
+    return set;
+  }
+
+  /** Beside the sets that are known. */
+  #hasRoom(columns: Columns | null, program: Program | null): boolean {
+    const { MOST_SETS, MOST_KEYS, KEYS_BYTES, NODES_BYTES } = this.#at;
+    let keyBytes = this.#keyBytes;
+    for (const name of columns?.names ?? []) keyBytes += Buffer.byteLength(name);
+    return this.#typed.size + this.#untyped.size < MOST_SETS &&
+      this.#keyCount + (columns?.names.size ?? 0) <= MOST_KEYS &&
+      keyBytes <= KEYS_BYTES &&
+      this.#nodeBytes + (program?.bytes.length ?? 0) <= NODES_BYTES;
+  }
+
   /** Whether there was room for it. */
-  #addKey(key: string, node = 0): boolean {
+  #addKey({ keys }: KeySet, key: string, node = 0): boolean {
     const { KEYS, KEYS_BYTES } = this.#at;
     const room = this.#memory.subarray(KEYS + this.#keyBytes, KEYS + KEYS_BYTES);
     const { read, written } = this.#encoder.encodeInto(key, room);
     if (read < key.length) return false;
     const slot = this.#calls.addKey(room.byteOffset, written, node);
     if (slot === 0) return false;
-    this.#keys.add(key, slot, room.slice(0, written));
+    keys.add(key, slot);
+    this.#keyCount++;
     this.#keyBytes += written;
     return true;
   }
 
-  /** Keys that were there before get the slots again that they had. */
-  #putBack(keys: Keys, program: Program | null): void {
-    const { KEYS } = this.#at;
-    let at = KEYS;
-    for (const { key, bytes } of keys.all) {
-      this.#memory.set(bytes, at);
-      this.#calls.addKey(at, bytes.length, program?.nodes.get(key) ?? 0);
-      at += bytes.length;
-    }
-    this.#keyBytes = at - KEYS;
-    this.#keys = keys;
-    keys.open(0);
-  }
-
-  #forgetKeys(): void {
+  /** They are made known again as they are asked for. */
+  #forgetSets(): void {
     this.#calls.clearKeys();
-    this.#keyBytes = 0;
-    this.#keys = new Keys(this.#words);
+    this.#set = null;
+    this.#typed.clear();
+    this.#untyped.clear();
+    this.#keyCount = this.#keyBytes = this.#nodeBytes = 0;
   }
+}
+
+/** The columns of a table, as the scanner has them. */
+interface KeySet {
+  /** Null: none is known. */
+  readonly columns: Columns | null;
+  /** Null: values are not looked at. */
+  readonly program: Program | null;
+  readonly number: number;
+  /** Where the program begins. */
+  readonly nodes: number;
+  readonly keys: Keys;
 }
 
 /** In a key's slot: the row that had it last. */
@@ -409,8 +454,6 @@ const ROW_AT = 8;
  */
 class Keys {
   readonly #words: Uint32Array;
-  /** In the order in which they were added. */
-  readonly all: { readonly key: string; readonly bytes: Uint8Array }[] = [];
   /** By key, where in `#words` its row is; and the same in the order of the keys. */
   readonly #places = new Map<string, number>();
   readonly #order: number[] = [];
@@ -427,8 +470,7 @@ class Keys {
     this.#words = words;
   }
 
-  add(key: string, slot: number, bytes: Uint8Array): void {
-    this.all.push({ key, bytes });
+  add(key: string, slot: number): void {
     if (!this.#places.has(key)) this.#order.push((slot + ROW_AT) / 4);
     this.#places.set(key, (slot + ROW_AT) / 4);
   }
@@ -449,8 +491,7 @@ class Keys {
   seen(): ReadonlySet<string> {
     let same = true;
     for (let index = 0; index < this.#order.length; index++) {
-      // Rows are counted past the end of their 32 bits.
-      const had = ((this.#words[this.#order[index]!]! - this.#opened) | 0) > 0;
+      const had = this.#words[this.#order[index]!]! > this.#opened;
       if (this.#last[index] === had) continue;
       this.#last[index] = had;
       same = false;

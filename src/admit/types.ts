@@ -253,28 +253,25 @@ export interface TypedColumn {
 /** What is made of a table's columns. */
 export interface Program {
   readonly columns: ReadonlyMap<string, TypedColumn>;
-  /** For the scanner's memory, where it begins with `base`. */
+  /** For the scanner's memory; addresses in it count from its beginning. */
   readonly bytes: Uint8Array;
-  /** The address of a column's node. */
+  /** Where in it a column's node is. */
   readonly nodes: ReadonlyMap<string, number>;
 }
 
-/** Where the nodes lie. */
-export interface Room {
-  readonly base: number;
-  readonly bytes: number;
-}
+/** Of a program; types that need more are left to the closer look. */
+const MOST_BYTES = 64 * 1024;
 
 const made = new WeakMap<Columns, Program>();
 
-export function programOf(columns: Columns, room: Room): Program {
+export function programOf(columns: Columns): Program {
   let program = made.get(columns);
-  if (program === undefined) made.set(columns, program = compile(columns, room));
+  if (program === undefined) made.set(columns, program = compile(columns));
   return program;
 }
 
-function compile({ columns, old = false }: Columns, room: Room): Program {
-  const layout = new Layout(room);
+function compile({ columns, old = false }: Columns): Program {
+  const layout = new Layout();
   const typed = new Map<string, TypedColumn>();
   const nodes = new Map<string, number>();
   for (const { name, type: text, defaultKind } of columns) {
@@ -348,17 +345,13 @@ interface Node {
 
 /** Takes pieces of the room, one behind the other; what finds none is looked at closer each time. */
 class Layout {
-  readonly #bytes: Uint8Array;
-  readonly #view: DataView;
-  readonly #base: number;
+  readonly #bytes = new Uint8Array(MOST_BYTES);
+  readonly #view = new DataView(this.#bytes.buffer);
   #used = 0;
   readonly #encoder = new TextEncoder();
   readonly #closer: number;
 
-  constructor({ base, bytes }: Room) {
-    this.#bytes = new Uint8Array(bytes);
-    this.#view = new DataView(this.#bytes.buffer);
-    this.#base = base;
+  constructor() {
     this.#closer = this.#place({ operation: OPERATIONS.closer })!;
   }
 
@@ -366,7 +359,7 @@ class Layout {
     return this.#bytes.slice(0, this.#used);
   }
 
-  /** The address of the node of a type. */
+  /** Where the node of a type is. */
   node(type: Type, nullable: boolean = type.nullable): number {
     return this.#place(this.#nodeOf(type), nullable) ?? this.#closer;
   }
@@ -429,14 +422,14 @@ class Layout {
     const at = this.#take(bytes.length + 8);
     if (at === null) return [0, null];
     this.#bytes.set(bytes, at);
-    return [bytes.length, this.#base + at];
+    return [bytes.length, at];
   }
 
   #words(words: readonly (number | null)[]): number | null {
     const at = this.#take(words.length * 4);
     if (at === null || words.includes(null)) return null;
     words.forEach((word, index) => this.#view.setUint32(at + index * 4, word!, true));
-    return this.#base + at;
+    return at;
   }
 
   #place({ operation, flags = 0, one = 0, two = 0, low = 0n, high = 0n }: Node, nullable = false) {
@@ -446,7 +439,7 @@ class Layout {
     words.forEach((word, index) => this.#view.setUint32(at + index * 4, word, true));
     this.#view.setBigInt64(at + 16, low, true);
     this.#view.setBigInt64(at + 24, high, true);
-    return this.#base + at;
+    return at;
   }
 
   #take(bytes: number): number | null {

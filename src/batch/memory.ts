@@ -40,6 +40,8 @@ const DISK_PROBE_MS = 500;
 const WAITING = 1 / 8;
 /** All together may be this part of it before less may wait. */
 const ALL = 1 / 2;
+/** With so much more in memory it is looked again for what may leave; with many tables a look is felt. */
+const LOOK = 1 / 64;
 /** Beyond this part the largest open batch is closed early. */
 const SQUEEZE = 0.75;
 
@@ -73,6 +75,8 @@ export class Memory {
   #fetchedBytes = 0;
   /** The last round of each batch, until it is answered. */
   readonly #rounds = new Map<HeldBatch, Round>();
+  /** What was in memory when it was last looked for batches that may leave, or less was since. */
+  #lookedAtBytes = 0;
   /** Resolves when the batch is written that is being spilled; null while there is none. */
   #spilling: Promise<unknown> | null = null;
   #diskProbedMs = -Infinity;
@@ -353,6 +357,7 @@ export class Memory {
   #free(rows: number, bytes: number): void {
     this.#rows -= rows;
     this.#bytes -= bytes;
+    this.#lookedAtBytes = Math.min(this.#lookedAtBytes, this.#bytes);
   }
 
   // ------------------------------------------------------------ batches leave memory
@@ -360,13 +365,17 @@ export class Memory {
   /**
    * Takes waiting batches out of memory, oldest first, while there is too much in it.
    * @param outage no server answers: what is filled will wait as well, and counts.
+   * @param changed there may be more batches that wait than before.
    * @returns null, or a write that had to be begun before more can leave: whether it went well.
    */
-  relieve(outage: boolean): Promise<boolean> | null {
+  relieve(outage: boolean, changed = true): Promise<boolean> | null {
     const spool = this.#spool;
     if (spool === null || this.#spilling !== null || !this.#isTooMuch(this.#bytes, outage)) {
       return null;
     }
+    const moreBytes = this.#bytes - this.#lookedAtBytes;
+    if (!changed && moreBytes < this.#limits.maxBytes * LOOK) return null;
+    this.#lookedAtBytes = this.#bytes;
     const waiting: HeldBatch[] = [];
     let waitingBytes = 0;
     for (const batch of this.#resident) {

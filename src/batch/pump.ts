@@ -213,8 +213,9 @@ export class Pump implements Intake, Holdings {
     // A batch that was closed to make room for these rows need not wait until the disk has them.
     const closed = open !== null && queue.open !== open;
     if (kept === null) {
-      this.#relieve();
-      this.#changed(queue, closed || reservations.some(({ batch }) => batch.sealed));
+      const ready = closed || reservations.some(({ batch }) => batch.sealed);
+      this.#relieve(ready);
+      this.#changed(queue, ready);
     } else if (closed) this.#changed(queue, true);
     if (chunk.replay !== undefined) this.#replays.taken(reservations[0]!.batch, kept);
     keyed?.taken(this.#reached, kept, reservations);
@@ -262,8 +263,9 @@ export class Pump implements Intake, Holdings {
       // The disk has lost what was there before.
       else if (batch.sealed && batch.where === "memory") void this.#spillEach([batch]);
     }
-    this.#relieve();
-    this.#changed(queue, batch.sealed || !result.ok);
+    const ready = batch.sealed || !result.ok;
+    this.#relieve(ready);
+    this.#changed(queue, ready);
     return result.ok ? null : this.#full(`disk: ${result.problem}`);
   }
 
@@ -645,9 +647,12 @@ export class Pump implements Intake, Holdings {
 
   // ------------------------------------------------------------ memory is full
 
-  /** Batches leave memory while there is too much in it, those that must be written one at a time. */
-  #relieve(): void {
-    const written = this.#memory.relieve(this.#schedule.trouble !== null);
+  /**
+   * Batches leave memory while there is too much in it, those that must be written one at a time.
+   * @param changed there may be more batches that wait than before.
+   */
+  #relieve(changed = true): void {
+    const written = this.#memory.relieve(this.#schedule.trouble !== null, changed);
     if (written !== null) return void this.#afterSpill(written);
     if (!this.#memory.squeezed) return;
     const { queue, openBytes } = this.#schedule.largestOpen();

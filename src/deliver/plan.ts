@@ -201,16 +201,12 @@ export function createTables(tools: TableTools): Plans & {
   const questions = new ShortQuestions({ query, clock, database, signal: closing.signal });
 
   function entryOf(table: string): Entry {
-    let entry = entries.get(table);
-    if (entry === undefined) {
-      entry = {
-        ...{ known: "unknown", atMs: -Infinity, doubted: false, asking: null, refused: null },
-        ...{ askedMs: -Infinity, told: "", earlier: [], checking: null, checkingNext: null },
-      };
-    } else {
-      entries.delete(table);
-    }
-    // Again at the end: the map's order is that of use, and the least used is forgotten.
+    const known = entries.get(table);
+    if (known !== undefined) return known;
+    const entry: Entry = {
+      ...{ known: "unknown", atMs: -Infinity, doubted: false, asking: null, refused: null },
+      ...{ askedMs: -Infinity, told: "", earlier: [], checking: null, checkingNext: null },
+    };
     entries.set(table, entry);
     for (const oldest of entries.keys()) {
       if (entries.size <= MAX_TABLES) break;
@@ -239,6 +235,9 @@ export function createTables(tools: TableTools): Plans & {
   function ask(table: string): Promise<Known> {
     const entry = entryOf(table);
     if (entry.asking !== null) return entry.asking;
+    // At the end: what is used is asked about, and what was not for the longest time is forgotten.
+    entries.delete(table);
+    entries.set(table, entry);
     const askedMs = clock.monotonicMs();
     const asking = askServer(table, entry).then((known) => {
       entry.asking = null;

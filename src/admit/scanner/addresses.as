@@ -23,24 +23,31 @@ export const RUNS: u32 = 11264;
 export const RUN_BYTES: u32 = 12;
 export const MOST_RUNS: u32 = 1024;
 /**
- * Names of columns by hash: address, length, the row that had it last, the slot of the key behind it there,
- * the node of its type (0: none is known), the slot of the key that was made known before it.
+ * Sets of keys, each of the columns of a table. What stands where a slot has that of the key behind it is the slot
+ * of the first key of its last row.
  */
-export const SLOTS: u32 = 24576;
+export const SETS: u32 = 24576;
+export const SET_BYTES: u32 = 16;
+export const MOST_SETS: u32 = 1024;
+/**
+ * Names of columns by hash, of all sets together: address, length, the row that had it last, the slot of the key
+ * behind it there, the node of its type (0: none is known), its set.
+ */
+export const SLOTS: u32 = 40960;
 export const SLOT_BYTES: u32 = 24;
-export const SLOT_COUNT: u32 = 4096;
-export const MOST_KEYS: u32 = 1024;
+export const SLOT_COUNT: u32 = 16384;
+export const MOST_KEYS: u32 = 8192;
 /** Their bytes. */
-export const KEYS: u32 = 122880;
-export const KEYS_BYTES: u32 = 65536;
+export const KEYS: u32 = 434176;
+export const KEYS_BYTES: u32 = 262144;
 /** Types of columns. */
-export const NODES: u32 = 188416;
-export const NODES_BYTES: u32 = 65536;
+export const NODES: u32 = 696320;
+export const NODES_BYTES: u32 = 262144;
 /** What is put out in other words, of one row: from, to and length, u32 each, then the bytes. */
-export const PATCHES: u32 = 253952;
+export const PATCHES: u32 = 958464;
 export const PATCH_BYTES: u32 = 40;
 export const MOST_PATCHES: u32 = 64;
-export const INPUT: u32 = 256512;
+export const INPUT: u32 = 961024;
 /** Of zeros behind the input; of anything behind the output. */
 export const GUARD: u32 = 16;
 

@@ -12,26 +12,35 @@ import {
   skipRun,
   skipValue,
 } from "./json";
-import { MOST_KEYS, SLOT_BYTES, SLOT_COUNT, SLOTS } from "./addresses";
-import { skipTyped } from "./typed_bytes";
+import {
+  MOST_KEYS,
+  MOST_SETS,
+  SET_BYTES,
+  SETS,
+  SLOT_BYTES,
+  SLOT_COUNT,
+  SLOTS,
+} from "./addresses";
+import { skipTyped, typesFrom } from "./typed_bytes";
 
+/** Where the set is whose keys rows have. */
+let set: u32 = SETS;
+/** Of all sets. */
 let keys: u32 = 0;
-/** The slot of the key that was made known last; each has the one before. */
-let latest: u32 = 0;
-/** The slot of the first key of the last row. */
-let first: u32 = 0;
 /** Of the row that is looked at; a key that has it already is repeated. */
 let row: u32 = 0;
 
-/** Forgets all keys: their slots alone, for where requests of many tables take turns it is done for each. */
+/** Rows have keys of this set from now on, of types whose nodes are laid out from `nodes` on. */
+export function useKeys(number: u32, nodes: u32): void {
+  set = SETS + number * SET_BYTES;
+  typesFrom(nodes);
+}
+
+/** Forgets the keys of all sets. */
 export function clearKeys(): void {
-  while (latest != 0) {
-    const slot = latest;
-    latest = load<u32>(slot, 20);
-    memory.fill(slot, 0, SLOT_BYTES);
-  }
+  memory.fill(SETS, 0, MOST_SETS * SET_BYTES);
+  memory.fill(SLOTS, 0, SLOT_COUNT * SLOT_BYTES);
   keys = 0;
-  first = 0;
   row = 0;
 }
 
@@ -41,7 +50,7 @@ export function lastRow(): u32 {
 }
 
 /**
- * Makes the bytes at `at` a known key, with values of the type at `node` (0: of any). They must stay there.
+ * Makes the bytes at `at` a key of the set, with values of the type at `node` (0: of any). They must stay there.
  * @returns its slot; 0 where there are too many.
  */
 export function addKey(at: u32, length: u32, node: u32): u32 {
@@ -49,8 +58,7 @@ export function addKey(at: u32, length: u32, node: u32): u32 {
   const slot = slotOf(at, length);
   if (load<u32>(slot) == 0) {
     keys++;
-    store<u32>(slot, latest, 20);
-    latest = slot;
+    store<u32>(slot, set, 20);
   }
   store<u32>(slot, at);
   store<u32>(slot, length, 4);
@@ -64,11 +72,11 @@ export function skipRow(at: u32): u32 {
   at = skipBlanks(at + 1);
   if (byte(at) == BRACE_CLOSE) return at + 1;
   row++;
-  let before: u32 = 0;
+  let before = set;
   while (byte(at) == QUOTE) {
     const from = at + 1;
     // Most rows have the keys of the row before in the same order.
-    let slot = before == 0 ? first : load<u32>(before, 12);
+    let slot = load<u32>(before, 12);
     const length = load<u32>(slot, 4);
     if (slot != 0 && byte(from + length) == QUOTE && same(load<u32>(slot), from, length)) {
       at = from + length;
@@ -77,8 +85,7 @@ export function skipRow(at: u32): u32 {
       if (byte(at) != QUOTE) return NO;
       slot = slotOf(from, at - from);
       if (load<u32>(slot) == 0) return NO;
-      if (before == 0) first = slot;
-      else store<u32>(before, slot, 12);
+      store<u32>(before, slot, 12);
     }
     if (load<u32>(slot, 8) == row) return NO;
     store<u32>(slot, row, 8);
@@ -97,21 +104,24 @@ export function skipRow(at: u32): u32 {
   return NO;
 }
 
-/** Where a key is, or would be. There always is a free slot: keys take a quarter of them at most. */
+/** Where a key of the set is, or would be. There always is a free slot: keys take half of them at most. */
 function slotOf(at: u32, length: u32): u32 {
   let index = hash(at, length) & (SLOT_COUNT - 1);
   while (true) {
     const slot = SLOTS + index * SLOT_BYTES;
     const known = load<u32>(slot);
-    if (known == 0 || (load<u32>(slot, 4) == length && same(known, at, length))) return slot;
+    if (
+      known == 0 ||
+      (load<u32>(slot, 20) == set && load<u32>(slot, 4) == length && same(known, at, length))
+    ) return slot;
     index = (index + 1) & (SLOT_COUNT - 1);
   }
   return NO;
 }
 
-/** FNV-1a. */
+/** FNV-1a, which begins with the set. */
 function hash(at: u32, length: u32): u32 {
-  let hash: u32 = 0x811c9dc5;
+  let hash: u32 = 0x811c9dc5 ^ set;
   for (const end = at + length; at < end; at++) hash = (hash ^ byte(at)) * 0x01000193;
   return hash ^ (hash >> 15);
 }

@@ -44,7 +44,7 @@ import { beginPatches, patches } from "./typed_bytes";
 
 export * from "./addresses";
 export { DEEP, DEEPEST, normalize, skipValue, VALID } from "./json";
-export { addKey, clearKeys, lastRow } from "./row_bytes";
+export { addKey, clearKeys, lastRow, useKeys } from "./row_bytes";
 
 /** Fills the pool. */
 // @ts-ignore: decorator

@@ -32,6 +32,13 @@ import { isUuid } from "./event_bytes";
 import { isOldFraction, readDate, readTime, TIME_BYTES, timeMs, writeTime, zoned } from "./times";
 import { same } from "./row_bytes";
 
+/** Where the nodes of the set begin; addresses in them count from here. */
+let base: u32 = 0;
+
+export function typesFrom(at: u32): void {
+  base = at;
+}
+
 // A node: u32 operation, u32 flags, u32 one, u32 two, then two of 64 bits. As in `types.ts`.
 // @ts-ignore: decorator
 @inline
@@ -118,7 +125,7 @@ export function skipTyped(node: u32, at: u32, depth: u32): u32 {
     case TIME:
       return first == QUOTE ? skipTimeText(node, at) : skipTimeNumber(node, at);
     case ARRAY:
-      return first == BRACKET_OPEN ? skipItems(one(node), at + 1, depth + 1) : NO;
+      return first == BRACKET_OPEN ? skipItems(base + one(node), at + 1, depth + 1) : NO;
     case MAP:
       return first == BRACE_OPEN ? skipMap(node, at + 1, depth + 1) : NO;
     case TUPLE:
@@ -139,7 +146,7 @@ export function skipTyped(node: u32, at: u32, depth: u32): u32 {
     case IPV4:
       return isIpv4(from, to - 1) ? to : NO;
     case ENUM:
-      return isNamed(one(node), from, length) ? to : NO;
+      return isNamed(base + one(node), from, length) ? to : NO;
     case DATE:
       return length == 10 && readDate(from) && timeMs >= load<i64>(node, 16) &&
           timeMs <= load<i64>(node, 24)
@@ -207,7 +214,7 @@ function isIpv4(at: u32, end: u32): bool {
 /** Whether the text is one of a list: u32 each of length and address, ended by a zero address. */
 function isNamed(list: u32, from: u32, length: u32): bool {
   for (; load<u32>(list, 4) != 0; list += 8) {
-    if (load<u32>(list) == length && same(load<u32>(list, 4), from, length)) return true;
+    if (load<u32>(list) == length && same(base + load<u32>(list, 4), from, length)) return true;
   }
   return false;
 }
@@ -265,7 +272,7 @@ function skipItems(node: u32, at: u32, depth: u32): u32 {
 
 /** Keys are text; those that are numbers stand in quotes. */
 function skipMap(node: u32, at: u32, depth: u32): u32 {
-  const key = one(node), value = two(node);
+  const key = base + one(node), value = base + two(node);
   const operation = load<u32>(key);
   at = skipBlanks(at);
   if (byte(at) == BRACE_CLOSE) return at + 1;
@@ -290,14 +297,14 @@ function skipMap(node: u32, at: u32, depth: u32): u32 {
 
 /** Its elements stand behind each other: u32 each. */
 function skipTuple(node: u32, at: u32, depth: u32): u32 {
-  const list = one(node), count = two(node);
+  const list = base + one(node), count = two(node);
   for (let index: u32 = 0; index < count; index++) {
     at = skipBlanks(at);
     if (index > 0) {
       if (byte(at) != COMMA) return NO;
       at = skipBlanks(at + 1);
     }
-    at = skipTyped(load<u32>(list + index * 4), at, depth);
+    at = skipTyped(base + load<u32>(list + index * 4), at, depth);
     if (at == NO) return NO;
   }
   at = skipBlanks(at);
@@ -306,7 +313,7 @@ function skipTuple(node: u32, at: u32, depth: u32): u32 {
 
 /** A tuple with names, all of them and in their order: u32 each of node, length and address of the name. */
 function skipRecord(node: u32, at: u32, depth: u32): u32 {
-  const list = one(node), count = two(node);
+  const list = base + one(node), count = two(node);
   for (let index: u32 = 0; index < count; index++) {
     const field = list + index * 12;
     at = skipBlanks(at);
@@ -318,12 +325,12 @@ function skipRecord(node: u32, at: u32, depth: u32): u32 {
     const from = at + 1;
     const to = skipRun(from);
     const length = load<u32>(field, 4);
-    if (byte(to) != QUOTE || to - from != length || !same(load<u32>(field, 8), from, length)) {
+    if (byte(to) != QUOTE || to - from != length || !same(base + load<u32>(field, 8), from, length)) {
       return NO;
     }
     at = skipBlanks(to + 1);
     if (byte(at) != COLON) return NO;
-    at = skipTyped(load<u32>(field), skipBlanks(at + 1), depth);
+    at = skipTyped(base + load<u32>(field), skipBlanks(at + 1), depth);
     if (at == NO) return NO;
   }
   at = skipBlanks(at);
