@@ -714,9 +714,10 @@ export interface Spool {
   /**
    * Rows that follow what the disk has of a batch; they must not change until the answer, which says
    * that they are safe. Appends that come while others are made safe share the next round, whatever
-   * their batch; those of one batch that share a round get the same promise, and rounds are answered in
-   * order. After an append that failed the batch takes no other: all that follow get the same problem.
-   * A batch of which no append succeeded leaves nothing behind.
+   * their batch, and the same promise: a round is safe as a whole or refused as a whole, rounds are answered in
+   * order, and with one that failed all that wait are refused, for they may follow what is not there. After an
+   * append that failed the batch takes no other: all that follow get the same problem. A batch of which no
+   * append succeeded leaves nothing behind.
    * @param memos are as safe as the rows, and outlive them until they are `gone`.
    */
   append(

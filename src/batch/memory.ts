@@ -45,7 +45,7 @@ const LOOK = 1 / 64;
 /** Beyond this part the largest open batch is closed early. */
 const SQUEEZE = 0.75;
 
-/** Reservations of one batch that the disk answers together. */
+/** Reservations that the disk answers together. */
 interface Round {
   readonly reservations: Reservation[];
   readonly synced: Promise<Result>;
@@ -73,8 +73,8 @@ export class Memory {
    */
   readonly #fetched = new Set<HeldBatch>();
   #fetchedBytes = 0;
-  /** The last round of each batch, until it is answered. */
-  readonly #rounds = new Map<HeldBatch, Round>();
+  /** The last one. */
+  #round: Round | null = null;
   /** What was in memory when it was last looked for batches that may leave, or less was since. */
   #lookedAtBytes = 0;
   /** Resolves when the batch is written that is being spilled; null while there is none. */
@@ -308,28 +308,24 @@ export class Memory {
     this.#reservedRows += chunk.rows;
     this.#reservedBytes += chunk.body.length;
     const synced = spool.append(batch, reservation.body, chunk.rows, memos);
-    let round = this.#rounds.get(batch);
-    if (round?.synced !== synced) {
+    if (this.#round?.synced !== synced) {
       const reservations: Reservation[] = [];
-      const committed = synced.then((result) => {
-        if (this.#rounds.get(batch)?.synced === synced) this.#rounds.delete(batch);
-        return this.#onSynced(batch, reservations, result);
-      });
-      round = { reservations, synced, committed };
-      this.#rounds.set(batch, round);
+      const committed = synced.then((result) => this.#onSynced(reservations, result));
+      this.#round = { reservations, synced, committed };
     }
-    round.reservations.push(reservation);
-    return round.committed;
+    this.#round.reservations.push(reservation);
+    return this.#round.committed;
   }
 
-  #onSynced(batch: HeldBatch, reservations: readonly Reservation[], result: Result): Result {
-    if (result.ok) batch.synced();
+  #onSynced(reservations: readonly Reservation[], result: Result): Result {
     for (const reservation of reservations) {
-      const { rows, body } = reservation.chunk;
+      const { batch, chunk: { rows, body } } = reservation;
       this.#reservedRows -= rows;
       this.#reservedBytes -= body.length;
-      if (result.ok) this.#commit(reservation);
-      else {
+      if (result.ok) {
+        batch.synced();
+        this.#commit(reservation);
+      } else {
         batch.release(reservation);
         this.#free(rows, body.length);
         this.#count(batch.table, -rows, -body.length);

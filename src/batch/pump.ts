@@ -82,6 +82,22 @@ export interface Troubles {
   readonly tables: ReadonlyMap<string, string>;
 }
 
+/** A batch with rows of a round of the disk. */
+interface Filled {
+  readonly queue: TableQueue;
+  readonly batch: HeldBatch;
+}
+
+/** What the disk answers together. */
+interface Round {
+  /** Batches may stand there more than once. */
+  readonly filled: Filled[];
+  /** As memory says it, */
+  readonly committed: Promise<Result>;
+  /** and as tickets do. */
+  readonly kept: Promise<Refused | null>;
+}
+
 /** A disk that takes longer to read holds up no fresh rows. */
 const MOST_READING_MS = 10_000;
 /** An order to set batches aside is answered in time. */
@@ -111,8 +127,8 @@ export class Pump implements Intake, Holdings {
   #sending = true;
   /** Wait until nothing is held. */
   #drains: (() => void)[] = [];
-  /** What tickets say of a round of the disk, by what memory says of it. */
-  readonly #kept = new WeakMap<Promise<Result>, Promise<Refused | null>>();
+  /** The last one. */
+  #round: Round | null = null;
 
   constructor(options: PumpOptions, readonly deps: PumpDeps) {
     const { clock } = deps;
@@ -243,30 +259,42 @@ export class Pump implements Intake, Holdings {
     reservation: Reservation,
     memos?: readonly Memo[],
   ): Promise<Refused | null> | null {
-    const { batch } = reservation;
     const committed = this.#memory.keep(reservation, memos);
     if (committed === null) return null;
-    let kept = this.#kept.get(committed);
-    if (kept === undefined) {
-      kept = committed.then((result) => this.#onCommitted(queue, batch, result));
-      this.#kept.set(committed, kept);
+    if (this.#round?.committed !== committed) {
+      const filled: Filled[] = [];
+      const kept = committed.then((result) => this.#onCommitted(filled, result));
+      this.#round = { filled, committed, kept };
     }
+    const { batch } = reservation;
+    const { filled, kept } = this.#round;
+    if (filled.at(-1)?.batch !== batch) filled.push({ queue, batch });
     return kept;
   }
 
-  /** The disk has answered a round of a batch. */
-  #onCommitted(queue: TableQueue, batch: HeldBatch, result: Result): Refused | null {
-    if (!result.ok) {
-      // What follows begins a batch of its own.
-      if (queue.open === batch) queue.close();
-      if (batch.sealed && batch.rows === 0) this.#discard(queue, batch);
-      // The disk has lost what was there before.
-      else if (batch.sealed && batch.where === "memory") void this.#spillEach([batch]);
+  /** The disk has answered a round. */
+  #onCommitted(filled: readonly Filled[], result: Result): Refused | null {
+    const nowMs = this.#nowMs();
+    let ready = !result.ok;
+    for (const { queue, batch } of filled) {
+      if (!result.ok) this.#onRefused(queue, batch);
+      ready ||= batch.sealed;
+      this.#alarm.setFor(this.#schedule.openWakeAtMs(queue), nowMs);
     }
-    const ready = batch.sealed || !result.ok;
     this.#relieve(ready);
-    this.#changed(queue, ready);
+    if (ready) this.#turn();
+    this.#tellDrained();
     return result.ok ? null : this.#full(`disk: ${result.problem}`);
+  }
+
+  #onRefused(queue: TableQueue, batch: HeldBatch): void {
+    // It stands there more than once.
+    if (batch.where === "gone") return;
+    // What follows begins a batch of its own.
+    if (queue.open === batch) queue.close();
+    if (batch.sealed && batch.rows === 0) this.#discard(queue, batch);
+    // The disk has lost what was there before.
+    else if (batch.sealed && batch.where === "memory") void this.#spillEach([batch]);
   }
 
   /** A batch that no rows are in. It may have been given up while the disk was still at it. */

@@ -77,6 +77,9 @@ export interface SpoolDeps {
 const MORE_FILES = 3;
 const MEMORY_BYTES = 256 * 1024 * 1024;
 
+/** Why a batch takes no more rows that the disk has lost. */
+const GONE = "ENOENT: its file was removed";
+
 /** Keys and ids that move at once: what is written between them waits no longer than for other rows. */
 const NAMES_A_FRAME = 1000;
 
@@ -131,10 +134,20 @@ interface Group {
   rows: number;
   bytes: number;
   memos: Memo[] | null;
-  /** What the disk has of the batch; null before its round. */
-  kept: Kept | null;
-  readonly synced: Promise<Result>;
-  readonly answer: (result: Result) => void;
+}
+
+/** What was appended and shares a round: it is safe together, or refused together. */
+class Round {
+  readonly groups = new Map<GrowingBatch, Group>();
+  readonly #answer = Promise.withResolvers<Result>();
+
+  get answered(): Promise<Result> {
+    return this.#answer.promise;
+  }
+
+  answer(result: Result): void {
+    this.#answer.resolve(result);
+  }
 }
 
 /** Parts of an open batch that go to the newest file. */
@@ -168,7 +181,7 @@ export class JournalSpool implements Spool {
   /** A file that should be there is not; others may be gone as well. */
   #filesGone = false;
   /** What the next round writes: rows, */
-  #next = new Map<GrowingBatch, Group>();
+  #next = new Round();
   /** parts that move, */
   #copies: Copy[] = [];
   #movedMemos: MovedMemos[] = [];
@@ -194,8 +207,6 @@ export class JournalSpool implements Spool {
   readonly #kept = new Map<string, Kept>();
   /** Why a batch takes no rows any more: what was refused leaves a hole that none may follow. */
   readonly #refused = new WeakMap<GrowingBatch, string>();
-  /** Since the start. */
-  #refusals = 0;
   /** Batches that are being written whole. */
   readonly #writing = new Map<string, Promise<Result>>();
   readonly #dir: DataDir;
@@ -226,29 +237,26 @@ export class JournalSpool implements Spool {
     rows: number,
     memos?: readonly Memo[],
   ): Promise<Result> {
-    const problem = this.#mayBeThere(batch.id);
-    if (problem !== null) return Promise.resolve(failed(problem));
-    let group = this.#next.get(batch);
+    const { groups, answered } = this.#next;
+    const group = groups.get(batch);
     if (group === undefined) {
-      const { promise, resolve } = Promise.withResolvers<Result>();
-      group = {
+      const problem = this.#refused.get(batch) ?? this.#mayBeThere(batch.id);
+      if (problem !== null) return Promise.resolve(failed(problem));
+      groups.set(batch, {
         batch,
-        bodies: [],
-        rows: 0,
-        bytes: 0,
-        memos: null,
-        kept: null,
-        synced: promise,
-        answer: resolve,
-      };
-      this.#next.set(batch, group);
+        bodies: [body],
+        rows,
+        bytes: body.length,
+        memos: memos === undefined ? null : [...memos],
+      });
+    } else {
+      group.bodies.push(body);
+      group.rows += rows;
+      group.bytes += body.length;
+      if (memos !== undefined) (group.memos ??= []).push(...memos);
     }
-    if (memos !== undefined) (group.memos ??= []).push(...memos);
-    group.bodies.push(body);
-    group.rows += rows;
-    group.bytes += body.length;
     this.#start();
-    return group.synced;
+    return answered;
   }
 
   reached(source: string, { partition, position }: Mark): void {
@@ -286,24 +294,15 @@ export class JournalSpool implements Spool {
 
   /** What a round is wanted for. */
   get #waiting(): number {
-    return this.#next.size + this.#copies.length + this.#movedMemos.length + this.#notes.length;
+    return this.#next.groups.size + this.#copies.length + this.#movedMemos.length +
+      this.#notes.length;
   }
 
   /** @returns whether the disk took it. */
   async #round(): Promise<boolean> {
-    const all = [...this.#next.values()];
-    this.#next = new Map();
-    for (const group of all) {
-      group.kept = this.#kept.get(group.batch.id) ?? null;
-      // No rows may follow a hole.
-      if (group.kept !== null && group.kept.vanished !== null) {
-        this.#refuse(group.batch, "ENOENT: its file was removed");
-      }
-    }
-    // In a round of two hundred batches a look for each is felt.
-    const groups = this.#refusals === 0
-      ? all
-      : all.filter(({ batch }) => !this.#refused.has(batch));
+    const round = this.#next;
+    this.#next = new Round();
+    const groups = [...round.groups.values()];
     const copies = this.#copies.filter(({ kept }) => !kept.gone);
     for (const copy of this.#copies) if (copy.kept.gone) copy.over(true);
     this.#copies = [];
@@ -326,13 +325,20 @@ export class JournalSpool implements Spool {
       this.#reached = new Map([...reached, ...this.#reached]);
     }
     for (const { over } of notes) over();
-    for (const { batch, answer } of all) {
-      const refused = this.#refusals === 0 ? undefined : this.#refused.get(batch);
-      answer(refused === undefined ? DONE : failed(refused));
-    }
+    round.answer(problem === null ? DONE : failed(problem));
+    // What came meanwhile may follow rows that are not there.
+    if (problem !== null) this.#refuseNext(problem);
     // Those who wait have heard of it before the next round: the answer may seal the batch.
-    await all.at(-1)?.synced;
+    if (groups.length > 0) await round.answered;
     return problem === null;
+  }
+
+  /** What was appended and not begun yet is not to be written. */
+  #refuseNext(problem: string): void {
+    const next = this.#next;
+    this.#next = new Round();
+    for (const batch of next.groups.keys()) this.#refused.set(batch, problem);
+    next.answer(failed(problem));
   }
 
   async #write(
@@ -344,9 +350,10 @@ export class JournalSpool implements Spool {
     reached: readonly Reached[],
   ): Promise<void> {
     const frames: FrameText[] = [];
-    for (const group of groups) {
-      const { batch, rows, bytes, bodies, memos } = group;
-      const kept = group.kept ??= this.#newlyKept(batch);
+    const grown: Kept[] = [];
+    for (const { batch, rows, bytes, bodies, memos } of groups) {
+      const kept = this.#kept.get(batch.id) ?? this.#newlyKept(batch);
+      grown.push(kept);
       kept.tail ??= tailOf(batch);
       frames.push(rowsFrame(kept.rows, rows, bytes, kept.tail, bodies, memos));
     }
@@ -373,9 +380,10 @@ export class JournalSpool implements Spool {
       sync,
       settled.length + reached.length > 0,
     );
-    groups.forEach(({ rows, bytes, memos, kept }, which) => {
+    groups.forEach(({ rows, bytes, memos }, which) => {
       const { file, at, length } = places[which]!;
-      this.#add(kept!, { file, at, length, from: kept!.rows, rows, bytes });
+      const kept = grown[which]!;
+      this.#add(kept, { file, at, length, from: kept.rows, rows, bytes });
       if (memos !== null) { for (const memo of memos) addMemo(file, memo); }
     });
     copies.forEach((copy, at) => this.#copied(copy, places[groups.length + at]!));
@@ -415,11 +423,6 @@ export class JournalSpool implements Spool {
     return kept;
   }
 
-  #refuse(batch: GrowingBatch, problem: string): void {
-    this.#refused.set(batch, problem);
-    this.#refusals++;
-  }
-
   #add(kept: Kept, part: Part): void {
     kept.parts.push(part);
     kept.journaled = true;
@@ -435,7 +438,7 @@ export class JournalSpool implements Spool {
     problem: string,
   ): void {
     for (const { batch } of groups) {
-      this.#refuse(batch, problem);
+      this.#refused.set(batch, problem);
       const kept = this.#kept.get(batch.id);
       if (kept !== undefined && !kept.journaled && kept.segment === null) {
         this.#kept.delete(batch.id);
@@ -733,6 +736,11 @@ export class JournalSpool implements Spool {
       if (part === undefined || kept.segment !== null) continue;
       this.#release(kept);
       kept.vanished = part.file.path;
+      // No rows may follow a hole.
+      if (kept.growing !== null) this.#refused.set(kept.growing, GONE);
+    }
+    if ([...this.#next.groups.keys()].some((batch) => this.#refused.has(batch))) {
+      this.#refuseNext(GONE);
     }
     for (const kept of this.#kept.values()) {
       if (![...kept.noteFiles].some((file) => files.has(file))) continue;

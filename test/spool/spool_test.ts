@@ -139,7 +139,7 @@ describe("group commit", () => {
 
 describe("a disk that fails", () => {
   for (const on of ["makeFolder", "list", "overwrite", "write", "sync", "syncFolder"] as const) {
-    test(`at ${on}: that round is refused, and no other`, async () => {
+    test(`at ${on}: that round is refused, and the next one taken`, async () => {
       const { files, spool, submit } = await spoolKit();
       const chunks = ["a", "b"].map((table) => events(2, { table }));
       files.fail({ on, path: on === "syncFolder" ? "journal" : "", code: "EIO" });
@@ -203,21 +203,30 @@ describe("a disk that fails", () => {
     assert.deepEqual([...gate.handles], []);
   });
 
-  test("what waits behind a failed round in the same batch is told the same reason", async () => {
+  test("what waits behind a failed round is told the same reason, of whatever batch", async () => {
     const { files, gate, spool, submit } = await spoolKit();
     const chunk = events(1);
     const batch = openBatch(chunk);
+    const other = events(2, { table: "other" });
+    const others = openBatch(other);
     assert.equal(await submit(batch, chunk), null);
     files.fail({ on: "write", code: "ENOSPC", written: 20 });
     gate.shut = true;
     const first = submit(batch, chunk);
     await settle();
-    const second = submit(batch, chunk);
+    const second = [submit(batch, chunk), submit(others, other)];
     gate.open();
     assert.match((await first) ?? "", /ENOSPC/);
-    assert.equal(await second, await first);
+    assert.deepEqual(await Promise.all(second), [await first, await first]);
     assert.match(spool.trouble() ?? "", /ENOSPC/);
     assert.deepEqual(framesIn(files), [textOf(chunk)]);
+    // They take none any more, also where the disk does again.
+    assert.deepEqual(await Promise.all([submit(batch, chunk), submit(others, other)]), [
+      await first,
+      await first,
+    ]);
+    assert.equal(await submit(openBatch(other), other), null);
+    assert.deepEqual(framesIn(files), [textOf(chunk), textOf(other)]);
   });
 
   test("rows that were refused never come back, not even after a power cut", async () => {
