@@ -135,7 +135,7 @@ export class HeldBatch implements Batch, GrowingBatch {
   readonly #types = new Map<string, number>();
   #keys: ReadonlySet<string> | null = NO_KEYS;
   /** Null once it is sealed. */
-  #slabs: Slabs | null = new Slabs();
+  #slabs: Slabs | null;
   #body: Uint8Array[] = [];
   /** What of the body's memory is the batch's own, to be freed. */
   #own: readonly ArrayBuffer[] = [];
@@ -148,12 +148,15 @@ export class HeldBatch implements Batch, GrowingBatch {
   /**
    * @param id UUID: the `insert_deduplication_token`.
    * @param oldestMs when its first row was taken, epoch milliseconds.
+   * @param likelyBytes of rows that it will have, as far as that can be guessed.
    */
   constructor(
     readonly id: string,
     head: Pick<BatchHead, "table" | "shape" | "fingerprint">,
     readonly oldestMs: number,
+    likelyBytes = 0,
   ) {
+    this.#slabs = new Slabs(likelyBytes);
     this.table = head.table;
     this.shape = head.shape;
     this.fingerprint = head.fingerprint;
@@ -433,6 +436,8 @@ const SMALL_BYTES = 64 * 1024;
 /** Slabs grow with the batch: one small row in each of a thousand tables must stay small. */
 const FIRST_SLAB_BYTES = 4 * 1024;
 const SLAB_BYTES = 256 * 1024;
+/** The first slab has room for somewhat more than is likely: most batches of a steady table are one piece. */
+const MORE = 1.25;
 
 class Slabs {
   /** The array that holds what was added last, */
@@ -446,6 +451,11 @@ class Slabs {
   /** Of `piece`, while it is a slab. */
   #used = 0;
   #slab = false;
+  readonly #firstBytes: number;
+
+  constructor(likelyBytes: number) {
+    this.#firstBytes = Math.max(FIRST_SLAB_BYTES, Math.ceil(likelyBytes * MORE));
+  }
 
   /** @param lent they change later. */
   add(bytes: Uint8Array, lent: boolean): void {
@@ -458,9 +468,7 @@ class Slabs {
     }
     if (!this.#slab || this.#used + bytes.length > this.piece.length) {
       this.#close();
-      this.piece = new Uint8Array(
-        Math.min(SLAB_BYTES, Math.max(FIRST_SLAB_BYTES, this.#bytes)),
-      );
+      this.piece = new Uint8Array(Math.min(SLAB_BYTES, Math.max(this.#firstBytes, this.#bytes)));
       this.#slab = true;
     }
     this.piece.set(bytes, this.at = this.#used);

@@ -35,6 +35,8 @@ export class TableQueue {
   readonly #inFlight = new Set<HeldBatch>();
   #unanswered = false;
   #trouble: string | null = null;
+  /** Of the batch that was closed last. */
+  #lastBytes = 0;
   /** Oldest and newest take turns, so that fresh rows do not wait behind a backlog. */
   #newestNext = false;
   #limits: FillLimits;
@@ -98,7 +100,7 @@ export class TableQueue {
       this.close();
     }
     while (rest !== null) {
-      const batch: HeldBatch = this.#open ??= new HeldBatch(this.mintId(), chunk, nowMs);
+      const batch = this.#open ??= new HeldBatch(this.mintId(), chunk, nowMs, this.#lastBytes);
       const alone = isWhole(chunk) && batch.takenRows === 0;
       const rows = alone ? rest.rows : this.#fitting(rest, batch);
       const whole = isWhole(chunk) ||
@@ -139,6 +141,7 @@ export class TableQueue {
   /** Closes the open batch, if there is one, and puts it last in the queue. */
   close(): void {
     if (this.#open === null) return;
+    this.#lastBytes = this.#open.takenBytes;
     this.#open.close();
     this.#waiting.push(this.#open);
     this.#open = null;

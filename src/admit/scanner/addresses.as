@@ -30,24 +30,26 @@ export const SETS: u32 = 24576;
 export const SET_BYTES: u32 = 16;
 export const MOST_SETS: u32 = 1024;
 /**
- * Names of columns by hash, of all sets together: address, length, the row that had it last, the slot of the key
+ * Names of columns, those of a set side by side: address, length, the row that had it last, the slot of the key
  * behind it there, the node of its type (0: none is known), its set.
  */
 export const SLOTS: u32 = 40960;
 export const SLOT_BYTES: u32 = 24;
-export const SLOT_COUNT: u32 = 16384;
 export const MOST_KEYS: u32 = 8192;
+/** Their slots by hash, of all sets together: addresses. */
+export const INDEX: u32 = 237568;
+export const INDEX_COUNT: u32 = 16384;
 /** Their bytes. */
-export const KEYS: u32 = 434176;
+export const KEYS: u32 = 303104;
 export const KEYS_BYTES: u32 = 262144;
 /** Types of columns. */
-export const NODES: u32 = 696320;
+export const NODES: u32 = 565248;
 export const NODES_BYTES: u32 = 262144;
 /** What is put out in other words, of one row: from, to and length, u32 each, then the bytes. */
-export const PATCHES: u32 = 958464;
+export const PATCHES: u32 = 827392;
 export const PATCH_BYTES: u32 = 40;
 export const MOST_PATCHES: u32 = 64;
-export const INPUT: u32 = 961024;
+export const INPUT: u32 = 829952;
 /** Of zeros behind the input; of anything behind the output. */
 export const GUARD: u32 = 16;
 

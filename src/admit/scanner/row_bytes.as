@@ -13,12 +13,13 @@ import {
   skipValue,
 } from "./json";
 import {
+  INDEX,
+  INDEX_COUNT,
   MOST_KEYS,
   MOST_SETS,
   SET_BYTES,
   SETS,
   SLOT_BYTES,
-  SLOT_COUNT,
   SLOTS,
 } from "./addresses";
 import { skipTyped, typesFrom } from "./typed_bytes";
@@ -39,7 +40,7 @@ export function useKeys(number: u32, nodes: u32): void {
 /** Forgets the keys of all sets. */
 export function clearKeys(): void {
   memory.fill(SETS, 0, MOST_SETS * SET_BYTES);
-  memory.fill(SLOTS, 0, SLOT_COUNT * SLOT_BYTES);
+  memory.fill(INDEX, 0, INDEX_COUNT * 4);
   keys = 0;
   row = 0;
 }
@@ -55,11 +56,13 @@ export function lastRow(): u32 {
  */
 export function addKey(at: u32, length: u32, node: u32): u32 {
   if (keys == MOST_KEYS) return 0;
-  const slot = slotOf(at, length);
-  if (load<u32>(slot) == 0) {
-    keys++;
-    store<u32>(slot, set, 20);
+  const entry = entryOf(at, length);
+  let slot = load<u32>(entry);
+  if (slot == 0) {
+    slot = SLOTS + keys++ * SLOT_BYTES;
+    store<u32>(entry, slot);
   }
+  store<u32>(slot, set, 20);
   store<u32>(slot, at);
   store<u32>(slot, length, 4);
   store<u64>(slot, 0, 8);
@@ -83,8 +86,8 @@ export function skipRow(at: u32): u32 {
     } else {
       at = skipRun(from);
       if (byte(at) != QUOTE) return NO;
-      slot = slotOf(from, at - from);
-      if (load<u32>(slot) == 0) return NO;
+      slot = load<u32>(entryOf(from, at - from));
+      if (slot == 0) return NO;
       store<u32>(before, slot, 12);
     }
     if (load<u32>(slot, 8) == row) return NO;
@@ -104,17 +107,18 @@ export function skipRow(at: u32): u32 {
   return NO;
 }
 
-/** Where a key of the set is, or would be. There always is a free slot: keys take half of them at most. */
-function slotOf(at: u32, length: u32): u32 {
-  let index = hash(at, length) & (SLOT_COUNT - 1);
+/** Where the index has a key of the set, or would have it. Keys take half of it at most, so there always is a place. */
+function entryOf(at: u32, length: u32): u32 {
+  let index = hash(at, length) & (INDEX_COUNT - 1);
   while (true) {
-    const slot = SLOTS + index * SLOT_BYTES;
-    const known = load<u32>(slot);
+    const entry = INDEX + index * 4;
+    const slot = load<u32>(entry);
     if (
-      known == 0 ||
-      (load<u32>(slot, 20) == set && load<u32>(slot, 4) == length && same(known, at, length))
-    ) return slot;
-    index = (index + 1) & (SLOT_COUNT - 1);
+      slot == 0 ||
+      (load<u32>(slot, 20) == set && load<u32>(slot, 4) == length &&
+        same(load<u32>(slot), at, length))
+    ) return entry;
+    index = (index + 1) & (INDEX_COUNT - 1);
   }
   return NO;
 }
