@@ -733,8 +733,8 @@ export interface Spool {
   reached(source: string, mark: Mark): void;
   /**
    * A sealed batch is about to leave memory, or must survive it: after this its rows can be read back.
-   * Null: they can be already. Else they are written, whole, and must not change meanwhile; `remove`
-   * may come before the answer. A write that failed leaves what was there before.
+   * Null: they can be already, with little effort. Else they are written, whole, and must not change meanwhile;
+   * `remove` may come before the answer. A write that failed leaves what was there before.
    */
   write(batch: Batch): Promise<Result> | null;
   /** The rows of a sealed batch, whole, in pieces that are the caller's. */

@@ -362,9 +362,14 @@ export class Memory {
    * Takes waiting batches out of memory, oldest first, while there is too much in it.
    * @param outage no server answers: what is filled will wait as well, and counts.
    * @param changed there may be more batches that wait than before.
+   * @param soon those that are about to be sent: they stay, as if they were.
    * @returns null, or a write that had to be begun before more can leave: whether it went well.
    */
-  relieve(outage: boolean, changed = true): Promise<boolean> | null {
+  relieve(
+    outage: boolean,
+    changed = true,
+    soon: () => readonly HeldBatch[] = () => [],
+  ): Promise<boolean> | null {
     const spool = this.#spool;
     if (spool === null || this.#spilling !== null || !this.#isTooMuch(this.#bytes, outage)) {
       return null;
@@ -374,15 +379,18 @@ export class Memory {
     this.#lookedAtBytes = this.#bytes;
     const waiting: HeldBatch[] = [];
     let waitingBytes = 0;
+    const staying = new Set(soon());
     for (const batch of this.#resident) {
-      if (!batch.ready) continue;
+      if (!batch.ready || staying.has(batch)) continue;
       waiting.push(batch);
       waitingBytes += batch.bytes;
     }
     for (const batch of waiting) {
       if (!this.#isTooMuch(waitingBytes, outage)) return null;
-      if (!batch.onDisk && !this.#diskHasRoom(spool, batch.bytes)) continue;
-      const written = this.#write(spool, batch);
+      const room = this.#diskHasRoom(spool, batch.bytes);
+      if (!batch.onDisk && !room) continue;
+      // What the disk has somewhere may leave in any case.
+      const written = room ? this.#write(spool, batch) : null;
       if (written !== null) return written;
       batch.leaveMemory();
       this.#resident.delete(batch);

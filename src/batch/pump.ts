@@ -680,7 +680,8 @@ export class Pump implements Intake, Holdings {
    * @param changed there may be more batches that wait than before.
    */
   #relieve(changed = true): void {
-    const written = this.#memory.relieve(this.#schedule.trouble !== null, changed);
+    const soon = () => this.#schedule.together(this.#nowMs());
+    const written = this.#memory.relieve(this.#schedule.trouble !== null, changed, soon);
     if (written !== null) return void this.#afterSpill(written);
     if (!this.#memory.squeezed) return;
     const { queue, openBytes } = this.#schedule.largestOpen();

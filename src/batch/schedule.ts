@@ -121,11 +121,16 @@ export class Schedule {
   /** Of what was closed together there is enough left to fill every place for a while. */
   #goTogether(nowMs: number): boolean {
     if (this.#together.length === 0) return false;
-    const left = nowMs < this.#togetherUntilMs
-      ? this.#together.filter(({ state }) => state === "waiting")
-      : [];
+    const left = this.together(nowMs);
     this.#together = left.length > this.#room() / 2 ? left : [];
     return this.#together.length > 0;
+  }
+
+  /** What was closed together and is about to be sent. */
+  together(nowMs: number): readonly HeldBatch[] {
+    return nowMs < this.#togetherUntilMs && this.server.failures === 0
+      ? this.#together.filter(({ state }) => state === "waiting")
+      : [];
   }
 
   /** The next batch to send, or null when nothing may go now. */

@@ -65,8 +65,14 @@ export interface Part extends Place {
 }
 
 const SWEEP_AT = 1000;
-/** More between two frames is not read for their sake. */
-const NEAR_BYTES = 64 * 1024;
+/**
+ * More between two frames, and than the next one is long, is not read for their sake: with many tables it is
+ * mostly those of others.
+ */
+const NEAR_BYTES = 16 * 1024;
+/** Read in one go, where no frame is longer; and at the same time. */
+const STRETCH_BYTES = 1024 * 1024;
+const STRETCHES = 16;
 const NAME = /^(\d{1,15})\.ndjson$/;
 
 export const journalName = (number: number): string => `${String(number).padStart(13, "0")}.ndjson`;
@@ -413,25 +419,53 @@ export async function readParts(
   places: readonly Place[],
 ): Promise<Uint8Array[]> {
   const bodies: Uint8Array[] = [];
-  for (let from = 0, to; from < places.length; from = to) {
-    const { file, at } = places[from]!;
-    to = from + 1;
-    while (to < places.length && isNear(places[to - 1]!, places[to]!)) to++;
-    const last = places[to - 1]!;
-    const { bytes } = await files.readPart(file.path, at, last.at + last.length);
-    for (const place of places.slice(from, to)) {
-      const rows = rowsAt(bytes, place.at - at, file.number);
-      if (rows === null) throw new Error("its rows do not agree with their checksums");
-      bodies.push(bytes.slice(rows.start, rows.end));
+  const stretches = stretchesOf(places);
+  for (let at = 0; at < stretches.length; at += STRETCHES) {
+    const some = stretches.slice(at, at + STRETCHES);
+    const read = await Promise.all(some.map((stretch) => {
+      const { file, at } = stretch[0]!;
+      return files.readPart(file.path, at, endOf(stretch.at(-1)!));
+    }));
+    for (const [index, stretch] of some.entries()) {
+      const { bytes } = read[index]!;
+      for (const place of stretch) {
+        const rows = rowsAt(bytes, place.at - stretch[0]!.at, place.file.number);
+        if (rows === null) throw new Error("its rows do not agree with their checksums");
+        bodies.push(bytes.slice(rows.start, rows.end));
+      }
     }
   }
   return bodies;
 }
 
-/** Read at once, for other batches have little between them. */
-function isNear(one: Place, next: Place): boolean {
-  const between = next.at - one.at - one.length;
-  return one.file === next.file && between >= 0 && between <= NEAR_BYTES;
+/** Whether most of what is read to read these is theirs, in few reads. */
+export function areClose(places: readonly Place[]): boolean {
+  const stretches = stretchesOf(places);
+  if (stretches.length <= STRETCHES) return true;
+  const read = stretches.reduce((sum, one) => sum + endOf(one.at(-1)!) - one[0]!.at, 0);
+  return read / stretches.length >= STRETCH_BYTES / 2;
+}
+
+/** What is read at once, for other batches have little between them. */
+function stretchesOf(places: readonly Place[]): Place[][] {
+  const stretches: Place[][] = [];
+  let last: Place[] = [];
+  for (const place of places) {
+    if (last.length > 0 && isNear(last, place)) last.push(place);
+    else stretches.push(last = [place]);
+  }
+  return stretches;
+}
+
+function isNear(stretch: readonly Place[], next: Place): boolean {
+  const last = stretch.at(-1)!;
+  const between = next.at - endOf(last);
+  return last.file === next.file && between >= 0 && between <= Math.max(NEAR_BYTES, next.length) &&
+    endOf(next) - stretch[0]!.at <= STRETCH_BYTES;
+}
+
+function endOf({ at, length }: Place): number {
+  return at + length;
 }
 
 function sizeOf(frames: readonly FrameText[]): number {

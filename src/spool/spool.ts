@@ -14,7 +14,7 @@
  * memory may hold can need, the batches of the oldest move, in the background: those that are sealed are
  * written once more, whole, as segments, files of their own whose name is the token and whose content
  * the rows of the INSERT; those that are not go to the newest file, and so does what is remembered. What the journal does not have at
- * all (`ack=memory`) becomes a segment when memory lets it go.
+ * all (`ack=memory`), or has in many small pieces (many tables), becomes a segment when memory lets it go.
  */
 
 import type {
@@ -48,6 +48,7 @@ import {
 } from "./frame.ts";
 import {
   addMemo,
+  areClose,
   FILE_BYTES,
   hasMemos,
   isFree,
@@ -510,8 +511,9 @@ export class JournalSpool implements Spool {
   write(batch: Batch & Partial<Noted>): Promise<Result> | null {
     const kept = this.#kept.get(batch.id) ?? new Kept(batch, null);
     kept.trail = batch.trail ?? kept.trail;
-    const { segment, vanished } = kept;
-    if (vanished === null && (segment !== null || kept.isWhole(batch.bytes))) return null;
+    const { segment, vanished, parts } = kept;
+    if (vanished === null && segment !== null) return null;
+    if (kept.isWhole(batch.bytes) && (this.#trouble !== null || areClose(parts))) return null;
     const under = this.#writing.get(batch.id);
     if (under !== undefined) return under;
     const problem = this.#mayBeThere(batch.id);

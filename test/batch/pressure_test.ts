@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { Chunk, Ticket } from "../../src/contracts.ts";
-import { events } from "../kit/chunks.ts";
+import { events, rowOfBytes } from "../kit/chunks.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { stored, unanswered } from "../kit/scripted_sink.ts";
 import { type PumpKit, pumpKit, segments } from "./spool_kit.ts";
@@ -166,5 +166,53 @@ describe("rows on disk", () => {
     kit.sink.script = () => "hold";
     assert.equal(await taken(kit, events(5)).kept, null);
     assert.equal(kit.pump.troubles().disk, null);
+  });
+
+  /** Each of 64 tables has got some, a quarter of what memory may hold in all. */
+  async function many() {
+    const chunks = Array.from({ length: 64 }, (_, at) => rowOfBytes(500, { table: `t${at}` }));
+    const bytes = chunks.reduce((sum, { body }) => sum + body.length, 0);
+    const kit = await pumpKit({ backlogBytes: 4 * bytes, flushIntervalMs: 1000 });
+    // An INSERT takes no time so far.
+    kit.sink.script = () => stored;
+    assert.equal(await taken(kit, chunks[0]!).kept, null);
+    await kit.clock.advance(1000);
+    assert.equal(kit.pump.rows(), 0);
+    kit.sink.script = () => "hold";
+    kit.files.trace.length = 0;
+    for (const kept of chunks.map((chunk) => taken(kit, chunk).kept)) {
+      assert.equal(await kept, null);
+    }
+    await kit.clock.advance(1000);
+    assert.equal(kit.sink.inFlight.length, 4);
+    // So much more that it is looked for what may leave.
+    const more = rowOfBytes(bytes / 8, { table: "more" });
+    assert.equal(await taken(kit, more).kept, null);
+    return { kit, bytes: bytes + more.body.length };
+  }
+  const read = ({ files }: PumpKit) => files.trace.filter((line) => line.startsWith("readPart "));
+
+  test("of many tables that go together stay in memory until it is their turn", async () => {
+    const { kit, bytes } = await many();
+    assert.equal(kit.pump.memoryBytes(), bytes);
+    kit.sink.script = () => stored;
+    while (kit.sink.inFlight.length > 0) {
+      kit.sink.answerAll(stored);
+      await settle();
+    }
+    await kit.clock.advance(1000);
+    assert.deepEqual([kit.ledger.totals().stored, kit.pump.rows()], [66, 0]);
+    assert.deepEqual([read(kit), segments(kit.files)], [[], []]);
+  });
+
+  test("leave it when they do not go together after all", async () => {
+    const { kit, bytes } = await many();
+    kit.sink.script = () => unanswered();
+    kit.sink.answerAll(unanswered());
+    await kit.clock.advance(1000);
+    assert.ok(kit.pump.memoryBytes() <= bytes / 2 + 1000, `${kit.pump.memoryBytes()} of ${bytes}`);
+    kit.sink.script = () => stored;
+    await kit.clock.advance(60_000);
+    assert.deepEqual([kit.ledger.totals().stored, kit.pump.rows()], [66, 0]);
   });
 });

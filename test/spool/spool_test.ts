@@ -10,7 +10,7 @@ import type { Batch, Spool } from "../../src/contracts.ts";
 import { readFrames } from "../../src/spool/frame.ts";
 import { journalNumber } from "../../src/spool/journal.ts";
 import { nodeFiles } from "../../src/runtime/files.ts";
-import { chunkOf, events, memoryLog } from "../kit/chunks.ts";
+import { chunkOf, events, memoryLog, rowOfBytes } from "../kit/chunks.ts";
 import { FaultyFiles } from "../kit/faulty_files.ts";
 import { settle } from "../kit/manual_clock.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
@@ -486,5 +486,59 @@ test("on the real disk files are 0600 and folders 0700", async () => {
     assert.equal(spool.bytes(), 0);
   } finally {
     removeDir(folder);
+  }
+});
+
+describe("many tables at once", () => {
+  /** Batches of these tables got rows in each of so many rounds. */
+  async function filled(tables: number, rounds: number) {
+    const kit = await spoolKit();
+    let readBytes = 0;
+    const readPart = kit.gate.readPart.bind(kit.gate);
+    kit.gate.readPart = (path, from, to) => {
+      readBytes += to - from;
+      return readPart(path, from, to);
+    };
+    const chunks = Array.from(
+      { length: tables },
+      (_, at) => rowOfBytes(1000, { table: `t${at}` }),
+    );
+    const batches = chunks.map(openBatch);
+    for (let round = 0; round < rounds; round++) {
+      const told = chunks.map((chunk, at) => kit.submit(batches[at]!, chunk));
+      assert.ok((await Promise.all(told)).every((problem) => problem === null));
+    }
+    for (const batch of batches) batch.close();
+    const text = textOf(...batches[1]!.body.map((body) => ({ body })));
+    return { ...kit, batch: batches[1]!, text, readBytes: () => readBytes };
+  }
+
+  test("a batch in many small pieces is written whole when memory lets it go", async () => {
+    const { spool, files, batch, text, readBytes } = await filled(40, 40);
+    const before = spool.bytes();
+    assert.equal((await spool.write(batch))?.ok, true);
+    assert.deepEqual([segments(files).length, spool.write(batch)], [1, null]);
+    assert.ok(spool.bytes() < before, "its frames are needed no more");
+    assert.equal(readBytes(), 0);
+    assert.equal(textOf(...await read(spool, batch)), text);
+  });
+
+  test("unless the disk takes nothing; what is read then is little more than its rows", async () => {
+    const { spool, files, submit, batch, text, readBytes } = await filled(40, 40);
+    files.fail({ on: ["write", "create"], code: "ENOSPC", times: Infinity });
+    const more = events(1);
+    assert.match((await submit(openBatch(more), more)) ?? "", /ENOSPC/);
+    assert.equal(spool.write(batch), null);
+    assert.equal(textOf(...await read(spool, batch)), text);
+    assert.ok(readBytes() < 1.5 * text.length, `${readBytes()} of ${text.length}`);
+  });
+
+  for (const [tables, rounds] of [[2, 40], [40, 10]] as const) {
+    test(`${rounds} pieces beside those of ${tables - 1}: it can be read as it is`, async () => {
+      const { spool, files, batch, text } = await filled(tables, rounds);
+      assert.equal(spool.write(batch), null);
+      assert.deepEqual(segments(files), []);
+      assert.equal(textOf(...await read(spool, batch)), text);
+    });
   }
 });
