@@ -610,6 +610,8 @@ export class JournalSpool implements Spool {
 
   async #moveOpen(kept: Kept, file: JournalFile): Promise<void> {
     const parts = kept.parts.filter((part) => part.file === file);
+    // They have been moved meanwhile.
+    if (parts.length === 0) return;
     const bodies = await readParts(this.#dir.files, parts);
     await new Promise<boolean>((over) => {
       this.#copies.push({ kept, parts, bodies, over });

@@ -155,6 +155,34 @@ describe("files are recycled", () => {
       assert.equal(await next.text(stuck.id), whole);
     }
   });
+
+  test("and moves once, though a look at the disk has it begun again", async () => {
+    const options = { fileBytes: 3000, memoryBytes: () => 3000 };
+    const { files, gate, spool, log, submit } = await spoolKit(new FaultyFiles(), options);
+    const chunks = ["one", "two"].map((table) => events(5, { table }));
+    const stuck = chunks.map(openBatch);
+    const told = await Promise.all(chunks.map((chunk, at) => submit(stuck[at]!, chunk)));
+    assert.deepEqual(told, [null, null]);
+    const readPart = gate.readPart.bind(gate);
+    const hangs = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let begun = 0;
+    gate.readPart = async (...of) => {
+      await hangs[begun++]?.promise;
+      return await readPart(...of);
+    };
+    while (begun === 0) await pass(spool, 1);
+    await spool.probe();
+    while (begun === 1) await pass(spool, 1);
+    for (const hang of hangs) {
+      hang.resolve();
+      await pass(spool, 10);
+    }
+    assert.deepEqual(log.lines.filter(({ level }) => level === "error"), []);
+    const next = await start(files.crash("process"));
+    for (const [at, { id }] of stuck.entries()) {
+      assert.equal(await next.text(id), textOf(chunks[at]!));
+    }
+  });
 });
 
 /**
