@@ -436,8 +436,8 @@ const SMALL_BYTES = 64 * 1024;
 /** Slabs grow with the batch: one small row in each of a thousand tables must stay small. */
 const FIRST_SLAB_BYTES = 4 * 1024;
 const SLAB_BYTES = 256 * 1024;
-/** The first slab has room for somewhat more than is likely: most batches of a steady table are one piece. */
-const MORE = 1.25;
+/** Of what is likely, so that a batch of a steady table is few pieces, and little of the last one is for nothing. */
+const FIRST_SHARE = 1 / 4;
 
 class Slabs {
   /** The array that holds what was added last, */
@@ -454,7 +454,7 @@ class Slabs {
   readonly #firstBytes: number;
 
   constructor(likelyBytes: number) {
-    this.#firstBytes = Math.max(FIRST_SLAB_BYTES, Math.ceil(likelyBytes * MORE));
+    this.#firstBytes = Math.max(FIRST_SLAB_BYTES, Math.ceil(likelyBytes * FIRST_SHARE));
   }
 
   /** @param lent they change later. */
@@ -468,16 +468,22 @@ class Slabs {
     }
     if (!this.#slab || this.#used + bytes.length > this.piece.length) {
       this.#close();
-      this.piece = new Uint8Array(Math.min(SLAB_BYTES, Math.max(this.#firstBytes, this.#bytes)));
+      const growth = Math.max(this.#firstBytes, Math.ceil(this.#bytes / 2), bytes.length);
+      this.piece = new Uint8Array(Math.min(SLAB_BYTES, growth));
       this.#slab = true;
     }
     this.piece.set(bytes, this.at = this.#used);
     this.#used += bytes.length;
   }
 
-  /** The first `bytes` of what was added; nothing may be added any more. */
+  /** The first `bytes` of what was added; nothing may be added any more, and `piece` is read no more. */
   finish(bytes: number): Uint8Array[] {
+    const slab = this.#slab ? this.piece : null;
     this.#close();
+    // It has lived so long that a runtime would look at it last.
+    if (slab !== null && !this.own.includes(slab.buffer as ArrayBuffer)) {
+      (slab.buffer as ArrayBuffer).transfer(0);
+    }
     const pieces: Uint8Array[] = [];
     for (const piece of this.#closed) {
       if (bytes === 0) break;

@@ -46,6 +46,8 @@ const EARLY_SHARE = 0.1;
 const EARLY_MS = 100;
 /** As many as can be sent within this time: what waits longer would better grow. */
 const TOGETHER_MS = 500;
+/** And no more than these: they are what waits in memory, and the next ones go at another time. */
+const MOST_TOGETHER = 32;
 
 export class Schedule {
   /** Attempts that no server answered. */
@@ -98,7 +100,8 @@ export class Schedule {
    */
   closeTogether(nowMs: number): readonly HeldBatch[] {
     const { concurrency, flushIntervalMs } = this.#options;
-    const most = concurrency * TOGETHER_MS / Math.max(1, this.#tookMs) - this.#inFlight;
+    const inTime = concurrency * TOGETHER_MS / Math.max(1, this.#tookMs) - this.#inFlight;
+    const most = Math.min(MOST_TOGETHER, inTime);
     if (most < 2 || this.#queues.size < 2 || this.server.failures > 0) return [];
     if (this.#goTogether(nowMs) || !this.#anyIsDue(nowMs)) return [];
     const atMs = nowMs + Math.min(EARLY_MS, flushIntervalMs * EARLY_SHARE);

@@ -168,11 +168,11 @@ describe("rows on disk", () => {
     assert.equal(kit.pump.troubles().disk, null);
   });
 
-  /** Each of 64 tables has got some, a quarter of what memory may hold in all. */
+  /** Each of 64 tables has got some, a third of what memory may hold in all; half of them are closed. */
   async function many() {
     const chunks = Array.from({ length: 64 }, (_, at) => rowOfBytes(500, { table: `t${at}` }));
     const bytes = chunks.reduce((sum, { body }) => sum + body.length, 0);
-    const kit = await pumpKit({ backlogBytes: 4 * bytes, flushIntervalMs: 1000 });
+    const kit = await pumpKit({ backlogBytes: 3 * bytes, flushIntervalMs: 1000 });
     // An INSERT takes no time so far.
     kit.sink.script = () => stored;
     assert.equal(await taken(kit, chunks[0]!).kept, null);
@@ -210,7 +210,8 @@ describe("rows on disk", () => {
     kit.sink.script = () => unanswered();
     kit.sink.answerAll(unanswered());
     await kit.clock.advance(1000);
-    assert.ok(kit.pump.memoryBytes() <= bytes / 2 + 1000, `${kit.pump.memoryBytes()} of ${bytes}`);
+    // Half of the tables still fill their batches.
+    assert.ok(kit.pump.memoryBytes() < bytes * 0.6, `${kit.pump.memoryBytes()} of ${bytes}`);
     kit.sink.script = () => stored;
     await kit.clock.advance(60_000);
     assert.deepEqual([kit.ledger.totals().stored, kit.pump.rows()], [66, 0]);
