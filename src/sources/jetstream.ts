@@ -192,7 +192,7 @@ class StreamFeed implements Feed {
   readonly #most: { readonly messages: number; readonly bytes: number; readonly pullMs: number };
   /** How this stream is told from one of the same name that was there before. */
   readonly #created: string;
-  /** Messages behind this one were published later, so no connection before this one was given them. */
+  /** Messages behind this one were published later than this connection was made, and not given to it before. */
   #newFrom: number;
   readonly #inbox: string;
   readonly #endWatching: readonly (() => void)[];
@@ -352,6 +352,8 @@ class StreamFeed implements Feed {
     this.#lagMs = this.#signMs;
     const { stream } = this.#address.read;
     const again = delivery.times > 1 || delivery.sequence <= this.#newFrom;
+    // What is new comes in its order; servers of 2.9 may give one that went back as new once more.
+    this.#newFrom = Math.max(this.#newFrom, delivery.sequence);
     const held = new StreamMessage(message, delivery, stream, this.#created, again);
     this.#held.push(held);
     this.#heldBytes += held.size;

@@ -195,9 +195,10 @@ describe("JetStream", () => {
   });
 
   for (const members of [2, 5]) {
-    test(`${members} members come and go: each message goes to one of them, and none is lost`, async () => {
+    test(`${members} members come and go: none is lost, and what comes twice says that it comes again`, async () => {
       const name = await stream();
-      const seen = new Map<string, number>();
+      const seen = new Set<string>();
+      const silent: string[] = [];
       const leaving: AbortController[] = [];
       const work = Array.from({ length: members }, async (_, at) => {
         const leave = new AbortController();
@@ -212,7 +213,11 @@ describe("JetStream", () => {
           for (let turn = 0; turn < 4 && !leave.signal.aborted; turn++) {
             const messages = await Promise.race([feed.next().catch(() => null), gone]);
             if (messages === null) break;
-            for (const body of decode(messages)) seen.set(body, (seen.get(body) ?? 0) + 1);
+            for (const [at, body] of decode(messages).entries()) {
+              const { again } = messages[at]!;
+              if (seen.has(body) && again !== true) silent.push(body);
+              seen.add(body);
+            }
             await feed.acknowledge([messages.at(-1)!]);
           }
           await feed.close();
@@ -228,8 +233,9 @@ describe("JetStream", () => {
       }, { withinMs: 20_000 });
       for (const leave of leaving) leave.abort();
       await Promise.all(work);
-      // A message that came while its member left was not looked at by it.
-      assert.deepEqual([...seen.values()].filter((times) => times > 1), []);
+      // A message that came while its member left was not looked at by it. NATS 2.9 may give one that went back
+      // twice at once, as returned and as new.
+      assert.deepEqual(silent, []);
     });
   }
 
