@@ -12,7 +12,7 @@ import {
 } from "./cores.ts";
 import { problemsOf } from "./landed.ts";
 import type { Ack, Options } from "./options.ts";
-import type { Reference, Scenario } from "./scenarios.ts";
+import { type Reference, type Scenario, warmupOf } from "./scenarios.ts";
 import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
 import { QUICK_ARGS, startCollector, startReference, type Subject } from "./subjects.ts";
@@ -118,9 +118,8 @@ async function measure(subject: Subject, load: Load, sink: Sink | null): Promise
   const { scenario, body, options } = load;
   const cpuBefore = cpuSeconds(subject.pid);
   const writtenBefore = writtenBytes(subject.pid);
-  const warm = options.warmupSeconds === 0
-    ? null
-    : await wrk(subject.url, scenario, body, options.warmupSeconds);
+  const warmupSeconds = warmupOf(scenario, options.warmupSeconds);
+  const warm = warmupSeconds === 0 ? null : await wrk(subject.url, scenario, body, warmupSeconds);
   const loadBefore = coreTicks("load");
   const serverBefore = cpuSeconds(subject.pid);
   let told = await wrk(subject.url, scenario, body, options.seconds);

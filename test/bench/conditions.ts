@@ -23,7 +23,8 @@ export function conditions(options: Options): Conditions {
     }`,
     wrk: first("wrk", ["-v"]).replace(/ Copyright.*/, ""),
     cores: `server on ${CORES.server}; load and sink on ${CORES.load}`,
-    runs: `${rounds} × ${seconds} s, each after ${warmupSeconds} s of warming up, the servers ` +
+    runs:
+      `${rounds} × ${seconds} s, each after ${warmupSeconds} s of warming up (tables: 8 s), the servers ` +
       `taking turns; medians; open loop ${openSeconds} s` +
       (options.quick ? `; collector with ${QUICK_ARGS.join(" ")}` : ""),
     "load average before": readFileSync("/proc/loadavg", "utf8").split(" ").slice(0, 3).join(" "),

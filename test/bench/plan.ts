@@ -3,7 +3,7 @@ import { measureCollector, measureReference } from "./closed_loop.ts";
 import { measureOpen } from "./open_loop.ts";
 import type { Ack, Options, SinkName } from "./options.ts";
 import { nameOf, type Results, type Who } from "./results.ts";
-import { bodyFile, type Scenario, SCENARIOS, targetOf } from "./scenarios.ts";
+import { bodyFile, type Scenario, SCENARIOS, targetOf, warmupOf } from "./scenarios.ts";
 import { measureShared, SHARED } from "./share_port.ts";
 import type { Sink } from "./sinks.ts";
 import type { Stage } from "./stage.ts";
@@ -68,7 +68,7 @@ export function plan(place: Place): { readonly jobs: readonly Job[]; readonly re
       for (const who of withOther(participants(scenario, options), options)) {
         jobs.push({
           label: `${scenario.what}: ${nameOf(who)}, round ${round} of ${options.rounds}`,
-          seconds: warmupSeconds + seconds + AROUND_S,
+          seconds: warmupOf(scenario, warmupSeconds) + seconds + AROUND_S,
           run: async (stage) => {
             const sample = "reference" in who
               ? await measureReference(who.reference, load, stage)

@@ -19,6 +19,13 @@ export interface Scenario {
   /** Both are measured; the last is the one that the targets are ratios of. */
   readonly references: readonly Reference[];
   readonly targets: Partial<Record<Ack, number>>;
+  /** Warming up that it takes at least, where there is any, until it is as it stays. */
+  readonly warmupSeconds?: number;
+}
+
+/** Of a run of this scenario. @param warmupSeconds of any. */
+export function warmupOf(scenario: Scenario, warmupSeconds: number): number {
+  return warmupSeconds === 0 ? 0 : Math.max(warmupSeconds, scenario.warmupSeconds ?? 0);
 }
 
 /** The share of its reference's rows/s that the collector shall reach; null = none was set. */
@@ -42,6 +49,8 @@ const MANY = [1, 10, 50, 200].map((tables): Scenario => ({
   encoding: null,
   references: [],
   targets: {},
+  // Each file of the journal has been written once, and what an INSERT takes is compiled.
+  warmupSeconds: 8,
 }));
 
 const ONE_EVENT: Scenario = {
