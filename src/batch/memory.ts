@@ -73,7 +73,7 @@ export class Memory {
    */
   readonly #fetched = new Set<HeldBatch>();
   #fetchedBytes = 0;
-  /** The last one. */
+  /** The last one, until it is answered. */
   #round: Round | null = null;
   /** What was in memory when it was last looked for batches that may leave, or less was since. */
   #lookedAtBytes = 0;
@@ -310,7 +310,10 @@ export class Memory {
     const synced = spool.append(batch, reservation.body, chunk.rows, memos);
     if (this.#round?.synced !== synced) {
       const reservations: Reservation[] = [];
-      const committed = synced.then((result) => this.#onSynced(reservations, result));
+      const committed = synced.then((result) => {
+        if (this.#round?.synced === synced) this.#round = null;
+        return this.#onSynced(reservations, result);
+      });
       this.#round = { reservations, synced, committed };
     }
     this.#round.reservations.push(reservation);

@@ -127,7 +127,7 @@ export class Pump implements Intake, Holdings {
   #sending = true;
   /** Wait until nothing is held. */
   #drains: (() => void)[] = [];
-  /** The last one. */
+  /** The last one, until it is answered. */
   #round: Round | null = null;
 
   constructor(options: PumpOptions, readonly deps: PumpDeps) {
@@ -263,7 +263,10 @@ export class Pump implements Intake, Holdings {
     if (committed === null) return null;
     if (this.#round?.committed !== committed) {
       const filled: Filled[] = [];
-      const kept = committed.then((result) => this.#onCommitted(filled, result));
+      const kept = committed.then((result) => {
+        if (this.#round?.committed === committed) this.#round = null;
+        return this.#onCommitted(filled, result);
+      });
       this.#round = { filled, committed, kept };
     }
     const { batch } = reservation;
