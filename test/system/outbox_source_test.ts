@@ -47,7 +47,8 @@ for (const binary of BUILDS) {
       try {
         await eventually(() => {
           assert.deepEqual(file.all("SELECT count(*) FROM outbox"), [[0n]]);
-          assert.deepEqual(fake.rows("orders").map(({ n }) => n), [1, 5, 6]);
+          // Two batches of a table may go in any order.
+          assert.deepEqual(fake.rows("orders").map(({ n }) => n).toSorted(), [1, 5, 6]);
           assert.deepEqual(fake.rows("visits").map(({ n }) => n), [2]);
         }, { withinMs: 15_000 });
         assert.deepEqual(fake.rows("secrets"), []);
