@@ -249,8 +249,8 @@ export class Pump implements Intake, Holdings {
     if (reservations.length === 1) return this.#keepOne(queue, reservations[0]!, memos);
     const kept = reservations.map((reservation) => this.#keepOne(queue, reservation, memos));
     if (kept.every((each) => each === null)) return null;
-    // A chunk that was cut waits for all of its rounds; should the disk take one and not the next, it is
-    // refused although the first part stays: the disk has that for good.
+    // The parts share a round; only one whose batch the disk has just refused is refused by itself, and then the
+    // chunk is, although the disk has the others for good.
     return Promise.all(kept).then((answers) => answers.find((refused) => refused !== null) ?? null);
   }
 

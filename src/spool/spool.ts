@@ -512,8 +512,9 @@ export class JournalSpool implements Spool {
     const kept = this.#kept.get(batch.id) ?? new Kept(batch, null);
     kept.trail = batch.trail ?? kept.trail;
     const { segment, vanished, parts } = kept;
-    if (vanished === null && segment !== null) return null;
-    if (kept.isWhole(batch.bytes) && (this.#trouble !== null || areClose(parts))) return null;
+    const readable = segment !== null ||
+      kept.isWhole(batch.bytes) && (this.#trouble !== null || areClose(parts));
+    if (vanished === null && readable) return null;
     const under = this.#writing.get(batch.id);
     if (under !== undefined) return under;
     const problem = this.#mayBeThere(batch.id);
