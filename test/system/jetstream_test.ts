@@ -37,9 +37,30 @@ after(async () => {
   removeDir(dirname(authFile));
 });
 
-function may(acknowledge: boolean): void {
+const USER = { user: "user", pass: "p" };
+
+/** Resolves when the server goes by it: it reads its file some time after the signal. */
+async function may(acknowledge: boolean): Promise<void> {
   writeFileSync(authFile, rights(acknowledge));
   process.kill(nats.pid, "SIGHUP");
+  await eventually(async () => assert.equal(await doesAcknowledge(), acknowledge), {
+    withinMs: 20_000,
+  });
+}
+
+/** Whether what `user` sends as an acknowledgement arrives. */
+function doesAcknowledge(): Promise<boolean> {
+  return asAdmin(nats, async (admin) => {
+    let arrived = false;
+    admin.subscribe("$JS.ACK.probe", { callback: () => arrived = true });
+    await admin.flush();
+    await asAdmin(nats, async (user) => {
+      user.publish("$JS.ACK.probe");
+      await user.flush();
+    }, USER);
+    await admin.flush();
+    return arrived;
+  }, ADMIN);
 }
 
 /** Messages of a round. */
@@ -93,14 +114,14 @@ for (const binary of BUILDS) {
           everyMs: 5,
         });
         // From here on nothing is acknowledged: what is synced comes again.
-        may(false);
+        await may(false);
         const { repeated } = await status();
         await publish(table, first + EACH - 100, first + EACH - 1);
         await eventually(async () => assert.ok((await status()).repeated > repeated), {
           withinMs: 20_000,
         });
         await shishi.kill();
-        may(true);
+        await may(true);
         await publishing;
       }
       shishi = await startShishi({ args, binary });
@@ -115,9 +136,9 @@ for (const binary of BUILDS) {
       assert.equal((await shishi.exited).code, 0, shishi.stderr());
       assert.equal((await stored(table)).rows, 3 * EACH);
     } finally {
-      may(true);
       await shishi?.close();
       removeDir(dataDir);
+      await may(true);
     }
   });
 
