@@ -16,7 +16,7 @@ import { JournalSpool } from "./spool.ts";
 const END_MS = 2_000;
 /** Of collectors that follow each other, and of workers that an earlier version left. */
 const MOST_FOLDERS = 128;
-/** A collector that was killed may be seen to end some time after its folder is let go. */
+/** A collector that was killed may be seen to end some time before or after its folder is let go. */
 const LET_GO_MS = 10_000;
 const LOOK_MS = 100;
 const WAITS = "the spool waits for the next start";
@@ -132,27 +132,39 @@ async function firstFree(
 /** The data folder, with what lies in folders that others leave. @param ours the folder beside. */
 async function takeAll(options: DiskOptions, ours: string): Promise<Lock | null> {
   const { dir, clock, onLost, lock: take = takeLock } = options;
-  const lock = await take(dir.dataDir, { clock, onLost });
+  // The kernel closes the files of a killed process one by one: its pipe may say that it has gone while its
+  // lock is still there.
+  const lock = await untilFree(
+    clock,
+    () => take(dir.dataDir, { clock, onLost }),
+    (lock) => !("busy" in lock),
+  );
   if ("problem" in lock) {
     dir.log.error(lock.problem);
     onLost();
     return null;
   }
   const opened = await openSpool(dir);
-  const taken = opened.ok ? await takeOrphansInTime(options, ours) : opened;
+  // As soon as no process but this one has a folder beside.
+  const taken = !opened.ok ? opened : await untilFree(
+    clock,
+    () => takeOrphans(dir, (folder) => take(folder, { clock }), [ours]),
+    ({ ok }) => ok,
+  );
   if (!taken.ok) dir.log.error(WAITS, { error: taken.problem });
   return lock;
 }
 
-/** As soon as no process but this one has a folder beside. */
-async function takeOrphansInTime(
-  { dir, clock, lock: take = takeLock }: DiskOptions,
-  ours: string,
-): Promise<Result> {
+/** What `take` gives last: when that `isFree`, or the time is over. */
+async function untilFree<T>(
+  clock: Clock,
+  take: () => Promise<T>,
+  isFree: (taken: T) => boolean,
+): Promise<T> {
   const untilMs = clock.monotonicMs() + LET_GO_MS;
   for (;;) {
-    const taken = await takeOrphans(dir, (folder) => take(folder, { clock }), [ours]);
-    if (taken.ok || clock.monotonicMs() >= untilMs) return taken;
+    const taken = await take();
+    if (isFree(taken) || clock.monotonicMs() >= untilMs) return taken;
     await sleep(clock, LOOK_MS);
   }
 }
