@@ -6,7 +6,7 @@
 
 import process from "node:process";
 import { allCommands, commandNames, findCommand } from "./commands/all.ts";
-import { runtimeName } from "./runtime/host.ts";
+import { boundHeap, runtimeName } from "./runtime/host.ts";
 import { hint } from "./kernel/text.ts";
 import { COMMIT, TARGET, VERSION } from "./version.ts";
 
@@ -43,9 +43,11 @@ async function main(argv: readonly string[]): Promise<number> {
     : isFlag
     ? ["serve", ...argv]
     : argv;
+  const wantsHelp = args.includes("--help") || args.includes("-h");
+  if (name === "serve" && !wantsHelp) boundHeap();
   const command = await findCommand(name);
   if (command === null) return unknownCommand(name);
-  if (args.includes("--help") || args.includes("-h")) {
+  if (wantsHelp) {
     console.log((await import("./settings/help.ts")).helpText(name, command.page));
     return 0;
   }

@@ -3,7 +3,7 @@
  * runtimes exist; everything else meets web standards and `node:` modules, which both provide.
  */
 
-import { fstatSync, statSync } from "node:fs";
+import { fstatSync, realpathSync, statSync } from "node:fs";
 import process from "node:process";
 
 interface BunLike {
@@ -75,6 +75,45 @@ function ownArguments(): string[] {
   if (deno?.build.standalone) return [];
   return deno === undefined ? [entry] : ["run", "-A", "-q", "--unstable-net", entry];
 }
+
+/** How large Bun takes the machine's memory to be, bytes. It is read before any code of this program runs. */
+const RAM_SIZE = "BUN_JSC_forceRAMSize";
+const RAM_BYTES = 400_000_000;
+
+/**
+ * Bounds what Bun's heap may hold beside what lives. As long as that is less than a quarter of the machine's
+ * memory it may grow to twice as much, then by a half, then by a quarter: with 400 MB, 200 tables at full speed
+ * were 180 MB instead of 220, and 1 GiB of rows 1.4 GB instead of 1.8, no slower. Bun reads that from the
+ * environment alone; so the binary takes its own place with it: the same process, with the same descriptors,
+ * whose first answer comes 7 ms later.
+ *
+ * Comes back where nothing is to be done (any other runtime or system, or the environment says it already), and
+ * where the system does not allow it.
+ * @param execve the one of `node:process`.
+ */
+export function boundHeap(execve = (process as { execve?: Execve }).execve): void {
+  const { argv0, argv, env, execPath, platform } = process;
+  const isOurs = bun !== undefined && COMPILED.test(bun.main) && platform === "linux";
+  if (!isOurs || execve === undefined || env[RAM_SIZE] !== undefined) return;
+  const { emitWarning } = process;
+  // That it is an experimental call is nothing for a log.
+  process.emitWarning = () => {};
+  try {
+    // Its name in lists of processes is the last part of the path that is given here.
+    const isPath = argv0.includes("/") && realpathSync(argv0) === execPath;
+    const path = isPath ? argv0 : execPath;
+    execve.call(process, path, [argv0, ...argv.slice(2)], {
+      ...env,
+      [RAM_SIZE]: String(RAM_BYTES),
+    });
+  } catch {
+    // It goes on as it is.
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}
+
+type Execve = (path: string, argv: readonly string[], env: NodeJS.ProcessEnv) => void;
 
 /** SIGHUP does not end the process from now on, but calls `handler` each time it comes. */
 export function onReloadSignal(handler: () => void): void {

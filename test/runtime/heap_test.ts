@@ -1,8 +1,17 @@
-/** The heap of this process, as sources are given it. */
+/** The heap of this process, as sources are given it; and that of the binary, which bounds it for itself. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, symlinkSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { ownHeap } from "../../src/runtime/for_brokers.ts";
-import { ON_BUN } from "../kit/shishi.ts";
+import { testOnce } from "../kit/once.ts";
+import { ON_BUN, startShishi } from "../kit/shishi.ts";
+import { removeDir, tempDir } from "../kit/temp.ts";
+import { eventually } from "../kit/wait.ts";
 
 test("what has become garbage is found when it is looked for; V8 needs no word for that", async () => {
   const heap = await ownHeap();
@@ -15,3 +24,65 @@ test("what has become garbage is found when it is looked for; V8 needs no word f
   heap!.collect();
   assert.ok(heap!.bytes() < before, `${before} → ${heap!.bytes()}`);
 });
+
+const RAM_SIZE = "BUN_JSC_forceRAMSize";
+const PLAIN = ["--clickhouse-url", "http://127.0.0.1:1"];
+
+const seen = (pid: number, file: string) =>
+  readFileSync(`/proc/${pid}/${file}`, "utf8").split("\0").filter((text) => text !== "");
+const ramSizes = (pid: number) =>
+  seen(pid, "environ").filter((each) => each.startsWith(`${RAM_SIZE}=`));
+
+test("the binary is one process, under its name, with a bound for its heap", async () => {
+  // Of the source and of other runtimes nothing is changed.
+  const shishi = await startShishi({ args: PLAIN });
+  try {
+    assert.deepEqual(ramSizes(shishi.pid), ON_BUN ? [`${RAM_SIZE}=400000000`] : []);
+    if (!ON_BUN) return;
+    assert.equal(readFileSync(`/proc/${shishi.pid}/comm`, "utf8"), "shishi\n");
+    assert.deepEqual(seen(shishi.pid, "cmdline").slice(1, 3), PLAIN);
+    assert.equal(shishi.lines().filter(({ message }) => message === "listening").length, 1);
+  } finally {
+    await shishi.close();
+  }
+});
+
+test("a bound that the environment has stays as it is", async () => {
+  const shishi = await startShishi({ args: PLAIN, env: { [RAM_SIZE]: "123456789" } });
+  try {
+    assert.deepEqual(ramSizes(shishi.pid), [`${RAM_SIZE}=123456789`]);
+  } finally {
+    await shishi.close();
+  }
+});
+
+for (
+  const [what, argv0, bounded] of [
+    ["by a name that is looked for in PATH", "shishi", true],
+    ["by a path that leads nowhere, it runs all the same", "/not/there/shishi", false],
+  ] as const
+) {
+  testOnce(`the binary is called ${what}`, async () => {
+    const dir = tempDir("heap");
+    const program = join(dir, "other-name");
+    symlinkSync(fileURLToPath(new URL("../../dist/shishi", import.meta.url)), program);
+    const child = spawn(program, ["serve", ...PLAIN, "--listen", "127.0.0.1:0"], {
+      argv0,
+      cwd: dir,
+      env: { PATH: process.env["PATH"] },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let stderr = "";
+    child.stderr.on("data", (bytes) => stderr += String(bytes));
+    const ended = once(child, "exit");
+    try {
+      await eventually(() => assert.match(stderr, /"listening"/), { withinMs: 10_000 });
+      assert.equal(ramSizes(child.pid!).length, bounded ? 1 : 0);
+      for (const line of stderr.trim().split("\n")) JSON.parse(line);
+    } finally {
+      child.kill("SIGKILL");
+      await ended;
+      removeDir(dir);
+    }
+  });
+}
