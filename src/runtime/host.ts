@@ -87,9 +87,9 @@ const BOUNDS = {
 /**
  * Bounds what Bun's heap holds beside what lives. As long as that is less than a quarter of the machine's
  * memory it may grow to twice as much, then by a half, then by a quarter: with these bounds 200 tables at full
- * speed were 190 MB instead of 220 to 300, and 1 GiB of rows 1.4 GB instead of 1.8, no slower. Bun reads them from
+ * speed were 180 to 220 MB instead of 240 to 310, and 1 GiB of rows 1.4 GB instead of 1.8, no slower. Bun reads them from
  * the environment alone; so the binary takes its own place with them: the same process, with the same
- * descriptors, whose first answer comes 7 ms later.
+ * descriptors, whose first answer comes 4 to 7 ms later.
  *
  * Comes back where nothing is to be done (any other runtime or system, or the environment says it already), and
  * where the system does not allow it.
