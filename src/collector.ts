@@ -691,11 +691,7 @@ class Inputs {
   }
 
   async #deps(): Promise<ConstructorParameters<typeof Sources>[0]> {
-    const [reader, broker, { ownHeap }] = await Promise.all([
-      this.#reader.get(),
-      brokerDeps(this.#rooms),
-      import("./runtime/for_brokers.ts"),
-    ]);
+    const [reader, broker] = await Promise.all([this.#reader.get(), brokerDeps(this.#rooms)]);
     const { clock, log, ledger, pump, letters, current, sources } = this.#rooms;
     const globs = (settings: Settings) => compileGlobs(settings.tables);
     return {
@@ -710,7 +706,6 @@ class Inputs {
       mayWrite: (table) => table === current.settings.table || globs(current.settings)(table),
       ack: () => current.settings.ack,
       broker,
-      heap: await ownHeap(),
     };
   }
 }

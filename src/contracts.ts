@@ -447,14 +447,6 @@ export interface BrokerDeps {
   readonly openSqlite: (path: string, create: boolean) => SqliteFile;
 }
 
-/** The memory of this program's objects, where the runtime can be asked to tidy it. */
-export interface Heap {
-  /** In use, or not known to be garbage yet. */
-  bytes(): number;
-  /** Looks for garbage among all of them. */
-  collect(): void;
-}
-
 /** Of an INTEGER a bigint, of a REAL a number, of TEXT a string, of a BLOB its bytes. */
 export type SqliteValue = bigint | number | string | Uint8Array | null;
 

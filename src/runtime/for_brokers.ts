@@ -2,12 +2,10 @@
 
 import { readFile, stat } from "node:fs/promises";
 import { hostname } from "node:os";
-import process from "node:process";
-import type { BrokerDeps, Heap, Log } from "../contracts.ts";
+import type { BrokerDeps, Log } from "../contracts.ts";
 import { authorities } from "./authorities.ts";
 import { nodeCrypto } from "../kernel/builtins.ts";
 import { systemClock } from "../kernel/time.ts";
-import { bun } from "./host.ts";
 import { createOpenSocket } from "./socket.ts";
 import { openSqlite } from "./sqlite.ts";
 
@@ -35,15 +33,6 @@ export function forBrokers(
     openSocket: createOpenSocket(certificates),
     openSqlite,
   };
-}
-
-/** Null where garbage cannot be looked for at will; nor need it be on V8, which does so among the old in time. */
-export async function ownHeap(): Promise<Heap | null> {
-  if (bun === undefined) return null;
-  const name = "bun:jsc";
-  const { fullGC }: { fullGC(): void } = await import(name);
-  // `Bun.gc(false)` leaves it to the engine which objects it looks at, `Bun.gc(true)` takes ten times as long.
-  return { bytes: () => process.memoryUsage().heapUsed, collect: fullGC };
 }
 
 /** What stands for a data folder that is there; a few letters. Rejects with the disk's error. */

@@ -49,8 +49,6 @@ export interface SourceDeps {
   readonly totals: SourceTotals;
   /** So many messages for a table are dead letters. */
   readonly died: (table: string, messages: number) => void;
-  /** So many messages were read, and their bytes. */
-  readonly read?: (messages: number, bytes: number) => void;
   /** The table of events: naming it means them. */
   readonly eventsTable: () => string;
   /** Whether a message may name this table. */
@@ -318,7 +316,6 @@ export class Source {
       this.#untaken = () => [...own, ...later].filter(({ again }) => again === false);
     };
     untaken(messages);
-    this.#deps.read?.(messages.length, messages.reduce((sum, { body }) => sum + body.length, 0));
     const { fresh, before, names } = await taken.look(messages);
     const made = await this.#make(fresh, session);
     if (made.kind !== "made") return made;

@@ -7,7 +7,6 @@ import type {
   Broker,
   BrokerDeps,
   Clock,
-  Heap,
   Intake,
   Ledger,
   Log,
@@ -19,7 +18,6 @@ import type {
 import { nodeUtil } from "../kernel/builtins.ts";
 import type { Result } from "../kernel/result.ts";
 import { openBroker } from "./brokers.ts";
-import { HeapWatch } from "./heap_watch.ts";
 import { Source } from "./source.ts";
 
 export interface SourcesDeps {
@@ -35,8 +33,6 @@ export interface SourcesDeps {
   readonly ack: () => "memory" | "disk" | "clickhouse";
   readonly clock: Clock;
   readonly log: Log;
-  /** Null where it looks after itself. */
-  readonly heap: Heap | null;
   /** Opens a broker; tests bring their own. */
   readonly open?: typeof openBroker;
 }
@@ -54,14 +50,12 @@ interface Running extends WantedSource {
 
 export class Sources {
   readonly #deps: SourcesDeps;
-  readonly #watch: HeapWatch | null;
   /** By name, in the order of the setting. */
   #running = new Map<string, Running>();
   #ended = false;
 
   constructor(deps: SourcesDeps) {
     this.#deps = deps;
-    this.#watch = deps.heap === null ? null : new HeapWatch(deps.heap);
   }
 
   /**
@@ -100,14 +94,13 @@ export class Sources {
   }
 
   #begin(address: SourceAddress): Source {
-    const { broker, ledger, heap: _, open = openBroker, ...deps } = this.#deps;
+    const { broker, ledger, open = openBroker, ...deps } = this.#deps;
     const source = new Source({
       ...deps,
       address,
       broker: later(() => open(address, broker)),
       totals: ledger.source(address.name),
       died: (table, messages) => ledger.died(table, messages),
-      read: (messages, bytes) => this.#watch?.read(messages, bytes),
     });
     source.start();
     return source;

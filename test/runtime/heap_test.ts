@@ -1,4 +1,4 @@
-/** The heap of this process, as sources are given it; and that of the binary, which bounds it for itself. */
+/** The heap of the binary, which bounds it for itself. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -7,23 +7,10 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { ownHeap } from "../../src/runtime/for_brokers.ts";
 import { testOnce } from "../kit/once.ts";
 import { ON_BUN, startShishi } from "../kit/shishi.ts";
 import { removeDir, tempDir } from "../kit/temp.ts";
 import { eventually } from "../kit/wait.ts";
-
-test("what has become garbage is found when it is looked for; V8 needs no word for that", async () => {
-  const heap = await ownHeap();
-  if (!ON_BUN) return assert.equal(heap, null);
-  let held: object[] | null = Array.from({ length: 100_000 }, (_, at) => ({ at, more: [at] }));
-  heap!.collect();
-  const before = heap!.bytes();
-  assert.equal(held.length, 100_000);
-  held = null;
-  heap!.collect();
-  assert.ok(heap!.bytes() < before, `${before} → ${heap!.bytes()}`);
-});
 
 const RAM_SIZE = "BUN_JSC_forceRAMSize";
 const DELAY = "MIMALLOC_PURGE_DELAY";
