@@ -194,7 +194,7 @@ function inUse(dataDir: string, path: string, owner: Owner | null, me: Owner): s
 }
 
 function hold(first: FileHandle, taker: Taker, onLost: () => void): Lock {
-  const { path, clock, flock } = taker;
+  const { path, clock } = taker;
   let file = first;
   let ended = false;
   let beating: Promise<void> = Promise.resolve();
@@ -213,10 +213,9 @@ function hold(first: FileHandle, taker: Taker, onLost: () => void): Lock {
       return await file.utimes(nowS, nowS);
     }
     const again = await create(path, taker);
-    if (again === null || flock !== null && !flock(again.fd)) {
+    if (again === null) {
       ended = true;
-      onLost();
-      return await again?.close();
+      return onLost();
     }
     await file.close();
     file = again;
@@ -245,15 +244,23 @@ async function read(file: FileHandle): Promise<Found> {
   return { owner: parseOwner(new TextDecoder().decode(bytes.subarray(0, bytesRead))) };
 }
 
-/** A new file, open for reading; null when there is one. */
+/** A new file, open for reading, and locked by the kernel where that is asked; null when another has one there. */
 async function create(path: string, taker: Taker): Promise<FileHandle | null> {
-  const file = await open(path, "wx", 0o600).catch(unless("EEXIST"));
-  if (file === null) return null;
-  await file.close();
+  const made = await open(path, "wx", 0o600).catch(unless("EEXIST"));
+  if (made === null) return null;
+  await made.close();
+  let file: FileHandle | null = null;
   try {
+    file = await open(path);
+    // First: who reads whose it is may ask the kernel at once.
+    if (taker.flock !== null && !taker.flock(file.fd)) {
+      await file.close();
+      return null;
+    }
     await write(path, taker);
-    return await open(path);
+    return file;
   } catch (error) {
+    await file?.close();
     await unlink(path).catch(() => {});
     throw error;
   }

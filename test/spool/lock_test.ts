@@ -267,6 +267,30 @@ for (const [way, flock] of WAYS) {
       assert.deepEqual(readdirSync(dataDir), []);
     });
 
+    if (byKernel) {
+      test("is locked before it says whose it is, when it is put back", async () => {
+        const dataDir = folder();
+        const path = join(dataDir, "lock");
+        const real = (await flock())!;
+        let said: string | null = null;
+        const lock = await takeLock(dataDir, {
+          clock,
+          me,
+          flock: () =>
+            Promise.resolve((fd) => {
+              said = readFileSync(path, "utf8");
+              return real(fd);
+            }),
+        });
+        assert.ok("release" in lock);
+        said = null;
+        rmSync(path);
+        await until(() => said !== null);
+        assert.equal(said, "");
+        await lock.release();
+      });
+    }
+
     test("may release twice, and after the folder is gone", async () => {
       const dataDir = folder();
       const lock = await take(dataDir);
