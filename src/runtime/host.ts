@@ -97,9 +97,9 @@ export function boundHeap(): void {
   };
   const isOurs = bun !== undefined && COMPILED.test(bun.main) && platform === "linux";
   if (!isOurs || execve === undefined || env[RAM_SIZE] !== undefined) return;
-  const { emitWarning } = process;
-  // That it is an experimental call is nothing for a log.
-  process.emitWarning = () => {};
+  // Where it is refused Bun says soon after that the call is an experimental one, between the lines of the log.
+  const printers = process.listeners("warning");
+  process.removeAllListeners("warning");
   try {
     // Its name in lists of processes is the last part of the path that is given here.
     const isPath = argv0.includes("/") && realpathSync(argv0) === execPath;
@@ -109,9 +109,7 @@ export function boundHeap(): void {
       [RAM_SIZE]: String(RAM_BYTES),
     });
   } catch {
-    // It goes on as it is.
-  } finally {
-    process.emitWarning = emitWarning;
+    setImmediate(() => printers.forEach((printer) => process.on("warning", printer)));
   }
 }
 

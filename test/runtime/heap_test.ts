@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, symlinkSync } from "node:fs";
+import { copyFileSync, readFileSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "node:test";
@@ -17,8 +17,7 @@ const PLAIN = ["--clickhouse-url", "http://127.0.0.1:1"];
 
 const seen = (pid: number, file: string) =>
   readFileSync(`/proc/${pid}/${file}`, "utf8").split("\0").filter((text) => text !== "");
-const bounds = (pid: number) =>
-  seen(pid, "environ").filter((each) => /^BUN_JSC_/.test(each)).sort();
+const bounds = (pid: number) => seen(pid, "environ").filter((each) => each.startsWith("BUN_JSC_"));
 
 test("the binary is one process, under its name, with a bound for its heap", async () => {
   // Of the source and of other runtimes nothing is changed.
@@ -43,18 +42,26 @@ test("a bound that the environment has stays as it is", async () => {
   }
 });
 
+const BINARY = fileURLToPath(new URL("../../dist/shishi", import.meta.url));
+const SERVE = ["serve", ...PLAIN, "--listen", "127.0.0.1:0"];
+/** A shell that becomes the program `$1` under the name `$0`, and one whose file is gone by then. */
+const NAMED = 'program=$1; shift; exec -a "$0" "$program" "$@"';
+const GONE = 'exec 9<"$1"; rm "$1"; shift; exec -a "$0" /proc/self/fd/9 "$@"';
+
 for (
-  const [what, argv0, bounded] of [
-    ["by a name that is looked for in PATH", "shishi", true],
-    ["by a path that leads nowhere, it runs all the same", "/not/there/shishi", false],
+  const [what, shell, name, bounded] of [
+    ["called by a name that is looked for in PATH", NAMED, "shishi", true],
+    ["called by a path that leads nowhere", NAMED, "/not/there/shishi", false],
+    ["not there any more", GONE, "shishi", false],
   ] as const
 ) {
-  testOnce(`the binary is called ${what}`, async () => {
+  // The system refuses the last one: nothing of that stands between the lines of the log.
+  testOnce(`the binary runs when it is ${what}`, async () => {
     const dir = tempDir("heap");
     const program = join(dir, "other-name");
-    symlinkSync(fileURLToPath(new URL("../../dist/shishi", import.meta.url)), program);
-    const child = spawn(program, ["serve", ...PLAIN, "--listen", "127.0.0.1:0"], {
-      argv0,
+    if (shell === GONE) copyFileSync(BINARY, program);
+    else symlinkSync(BINARY, program);
+    const child = spawn("bash", ["-c", shell, name, program, ...SERVE], {
       cwd: dir,
       env: { PATH: process.env["PATH"] },
       stdio: ["ignore", "ignore", "pipe"],
