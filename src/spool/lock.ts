@@ -260,7 +260,7 @@ async function create(path: string, taker: Taker): Promise<FileHandle | null> {
     await write(path, taker);
     return file;
   } catch (error) {
-    await file?.close();
+    await file?.close().catch(() => {});
     await unlink(path).catch(() => {});
     throw error;
   }
