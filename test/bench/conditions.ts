@@ -5,12 +5,19 @@ import { cpus, release, tmpdir, totalmem } from "node:os";
 import process from "node:process";
 import { CORES } from "./cores.ts";
 import type { Options } from "./options.ts";
+import { SCENARIOS, warmupOf } from "./scenarios.ts";
 import { BINARY, QUICK_ARGS } from "./subjects.ts";
 
 export type Conditions = Readonly<Record<string, string>>;
 
 export function conditions(options: Options): Conditions {
-  const { rounds, seconds, warmupSeconds, openSeconds } = options;
+  const { parts, rounds, seconds, warmupSeconds, openSeconds } = options;
+  const warmups = [
+    ...new Set(
+      SCENARIOS.filter(({ name }) => parts.includes(name))
+        .map((scenario) => warmupOf(scenario, warmupSeconds)),
+    ),
+  ].join(" or ") || warmupSeconds;
   return {
     time: new Date().toISOString(),
     cpu: `${cpus()[0]?.model ?? "unknown"}, ${CORES.usable} usable`,
@@ -23,8 +30,7 @@ export function conditions(options: Options): Conditions {
     }`,
     wrk: first("wrk", ["-v"]).replace(/ Copyright.*/, ""),
     cores: `server on ${CORES.server}; load and sink on ${CORES.load}`,
-    runs:
-      `${rounds} × ${seconds} s, each after ${warmupSeconds} s of warming up (tables: 8 s), the servers ` +
+    runs: `${rounds} × ${seconds} s, each after ${warmups} s of warming up, the servers ` +
       `taking turns; medians; open loop ${openSeconds} s` +
       (options.quick ? `; collector with ${QUICK_ARGS.join(" ")}` : ""),
     "load average before": readFileSync("/proc/loadavg", "utf8").split(" ").slice(0, 3).join(" "),
